@@ -1,1 +1,71 @@
-fn main() {}
+//! Compiles the rules into the loader: rules.toml → C (the rule compiler, `bpf/`) → BPF object (clang) →
+//! skeleton. Writes to `OUT_DIR` only.
+//!
+//! Environment read: `SET_RTO_RULES` (another rules file), `CLANG` (another clang), `BPF_EXTRA_CFLAGS`
+//! (more flags for it, parted by spaces).
+
+use libbpf_cargo::SkeletonBuilder;
+use set_rto_compiler::diag::{self, Source};
+use set_rto_compiler::{Policy, compile};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::{env, fs};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let name = variable("SET_RTO_RULES").unwrap_or_else(|| "rules.toml".into());
+    println!("cargo::rerun-if-changed={name}");
+    println!("cargo::rerun-if-changed=build.rs");
+    let text = fs::read_to_string(&name).map_err(|error| {
+        format!("error: cannot read the rules file {name}: {error}\nhelp: set SET_RTO_RULES, or create rules.toml")
+    })?;
+    let source = Source { name: &name, text: &text };
+    let version = env!("CARGO_PKG_VERSION");
+    let policy =
+        compile(&source, version).map_err(|diagnostics| diag::render(&source, &diagnostics))?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("error: no OUT_DIR: run by cargo only")?);
+    let c = out.join("set_rto.bpf.c");
+    write(&c, &policy.c)?;
+    write(&out.join("rules.tsv"), &policy.table())?;
+    println!("cargo::rustc-env=SET_RTO_DIGEST={}", policy.digest);
+    skeleton(&c, &out)
+}
+
+fn skeleton(c: &Path, out: &Path) -> Result<(), String> {
+    let clang = variable("CLANG").unwrap_or_else(|| "clang".into());
+    let extra = variable("BPF_EXTRA_CFLAGS").unwrap_or_default();
+    let mut flags =
+        Policy::clang_flags(env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() == Ok("big"));
+    // The object must not tell where it was built.
+    flags.push(format!("-fdebug-prefix-map={}=.", out.display()));
+    flags.extend(extra.split_whitespace().map(String::from));
+    SkeletonBuilder::new()
+        .source(c)
+        .clang(&clang)
+        .clang_args(&flags)
+        .reference_obj(true)
+        .build_and_generate(out.join("set_rto.skel.rs"))
+        .map_err(|error| {
+            format!("error: {error:#}\nhelp: the BPF program is compiled by `{clang}`: is clang installed? CLANG names another one")
+        })
+}
+
+/// An environment variable that is set and not empty; a change of it runs this script again.
+fn variable(name: &str) -> Option<String> {
+    println!("cargo::rerun-if-env-changed={name}");
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text)
+        .map_err(|error| format!("error: cannot write {}: {error}", path.display()))
+}

@@ -1,1 +1,75 @@
-//! Placeholder.
+//! The rule compiler of set-rto: the text of a `rules.toml` goes in, the C of a sock_ops BPF program
+//! comes out. Pure functions, no I/O; the passes are run by [`compile`] and live in files of their own:
+//!
+//! | pass | from → to |
+//! |---|---|
+//! | [`parse`](mod@parse) | text → [`ast`]: TOML with a span on every key and value |
+//! | [`check`](mod@check) | [`ast`] → [`rule`]: typed rules, every mistake of the file reported at once |
+//! | [`plan`](mod@plan) | [`rule`] → [`plan::Plan`]: what is tested, in which order |
+//! | [`emit`](mod@emit) | [`plan::Plan`] → C |
+
+pub mod ast;
+pub mod check;
+pub mod diag;
+pub mod emit;
+pub mod parse;
+pub mod plan;
+pub mod rule;
+
+use diag::{Diagnostic, Source};
+use rule::Rule;
+use sha2::{Digest, Sha256};
+
+/// A rules file, compiled.
+#[derive(Debug)]
+pub struct Policy {
+    /// The rules, in the order of the file.
+    pub rules: Vec<Rule>,
+    /// SHA-256 of the file's text, 64 lower-case hex digits: what `sha256sum rules.toml` prints.
+    pub digest: String,
+    /// The BPF program: one self-contained C file for `clang -target bpf`.
+    pub c: String,
+}
+
+impl Policy {
+    /// The rules for the loader: a line each, parted by tabs: name, line, `rto` in microseconds, conditions.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let row = |rule: &Rule| {
+            let Rule { name, line, settings, .. } = rule;
+            format!("{name}\t{line}\t{}\t{}\n", settings.rto_us, rule.when())
+        };
+        self.rules.iter().map(row).collect()
+    }
+
+    /// What clang is to be told: the instruction set that every kernel from 5.10 on knows, and the byte
+    /// order of the machine that the program is for.
+    #[must_use]
+    pub fn clang_flags(big_endian: bool) -> Vec<String> {
+        let mut flags = vec!["-mcpu=v2", "-Wall", "-Werror"];
+        if big_endian {
+            // `-target bpf`, which libbpf-cargo appends, means the byte order of the building machine.
+            flags.extend(["-Xclang", "-triple", "-Xclang", "bpfeb"]);
+        }
+        flags.into_iter().map(String::from).collect()
+    }
+}
+
+/// Compiles a rules file; `version` is the compiler's own, for the banner and the program's metadata.
+///
+/// # Errors
+/// Every mistake that can be found, in the order of the file.
+pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnostic>> {
+    let document = parse::parse(source)?;
+    let rules = check::check(source, &document)?;
+    let digest = digest(source.text);
+    let plan = plan::plan(&rules);
+    let c = emit::emit(&plan, &emit::Banner { version, digest: &digest });
+    Ok(Policy { rules, digest, c })
+}
+
+/// SHA-256 of the text, 64 lower-case hex digits.
+#[must_use]
+pub fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}

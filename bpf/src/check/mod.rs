@@ -1,0 +1,284 @@
+//! The second pass: [`Document`] → [`Rule`]s. Types, ranges and families; every mistake is reported, not the first.
+
+mod address;
+mod duration;
+mod interface;
+mod port;
+
+pub use duration::spell as spell_duration;
+
+use crate::ast::{Document, Entry, Table, Value};
+use crate::diag::{Diagnostic, Source, Span};
+use crate::rule::{Condition, Direction, End, Family, PortEnd, Prefix, Rule, Settings};
+use std::collections::HashMap;
+use toml::de::DeValue;
+
+/// Every key that a rule may have.
+pub const KEYS: [&str; 10] = [
+    "name",
+    "interface",
+    "port",
+    "local_port",
+    "remote_port",
+    "local",
+    "remote",
+    "family",
+    "direction",
+    "rto",
+];
+
+/// The longest rule name, in bytes.
+const NAME_MAX: usize = 63;
+
+/// Limits of `rto`, microseconds. The kernel caps at 120 s (`TCP_RTO_MAX`, include/net/tcp.h).
+const RTO_US: std::ops::RangeInclusive<u64> = 1_000..=120_000_000;
+
+type Diagnostics = Vec<Diagnostic>;
+
+/// Checks all rules.
+///
+/// # Errors
+/// Every mistake of every rule.
+pub fn check(source: &Source<'_>, document: &Document<'_>) -> Result<Vec<Rule>, Diagnostics> {
+    let mut diagnostics = Vec::new();
+    let mut rules = Vec::new();
+    let mut names: HashMap<String, Span> = HashMap::new();
+    let mut lines = Lines::new(source);
+    for table in &document.rules {
+        let line = lines.at(table.span.start);
+        match check_rule(table, line) {
+            Ok((rule, name_span)) => {
+                if let Some(first) = names.get(&rule.name) {
+                    diagnostics.push(
+                        Diagnostic::new(format!("two rules named `{}`", rule.name), name_span)
+                            .other(first.clone(), "the first")
+                            .help("give each rule a name of its own"),
+                    );
+                } else {
+                    names.insert(rule.name.clone(), name_span);
+                }
+                rules.push(rule);
+            }
+            Err(mut errors) => diagnostics.append(&mut errors),
+        }
+    }
+    if diagnostics.is_empty() { Ok(rules) } else { Err(diagnostics) }
+}
+
+/// Line numbers for offsets that mostly ascend, without counting from the top each time.
+struct Lines<'a> {
+    text: &'a [u8],
+    offset: usize,
+    line: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn new(source: &Source<'a>) -> Self {
+        Self { text: source.text.as_bytes(), offset: 0, line: 1 }
+    }
+
+    fn at(&mut self, offset: usize) -> usize {
+        if offset < self.offset {
+            (self.offset, self.line) = (0, 1);
+        }
+        let passed = &self.text[self.offset..offset.min(self.text.len())];
+        self.line += passed.iter().filter(|&&byte| byte == b'\n').count();
+        self.offset = offset;
+        self.line
+    }
+}
+
+fn check_rule(table: &Table<'_>, line: usize) -> Result<(Rule, Span), Diagnostics> {
+    let mut diagnostics = Vec::new();
+    let mut name = None;
+    let mut conditions: Vec<(Condition, Span)> = Vec::new();
+    let mut rto_us = None;
+    for entry in &table.entries {
+        let value = &entry.value;
+        let mut condition = |checked: Result<Condition, Diagnostics>| match checked {
+            Ok(found) => conditions.push((found, value.span.clone())),
+            Err(mut errors) => diagnostics.append(&mut errors),
+        };
+        match entry.key.as_str() {
+            "name" => match check_name(value) {
+                Ok(text) => name = Some((text, value.span.clone())),
+                Err(error) => {
+                    diagnostics.push(error);
+                    // Known to be there: no second complaint that it is missing.
+                    name = Some((String::new(), value.span.clone()));
+                }
+            },
+            "interface" => condition(list(value, interface::pattern).map(Condition::Interface)),
+            "port" => condition(ports(PortEnd::Either, value)),
+            "local_port" => condition(ports(PortEnd::One(End::Local), value)),
+            "remote_port" => condition(ports(PortEnd::One(End::Remote), value)),
+            "local" => condition(addresses(End::Local, value)),
+            "remote" => condition(addresses(End::Remote, value)),
+            "family" => condition(
+                word(value, &[("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)])
+                    .map(Condition::Family),
+            ),
+            "direction" => condition(
+                word(
+                    value,
+                    &[("outgoing", Direction::Outgoing), ("incoming", Direction::Incoming)],
+                )
+                .map(Condition::Direction),
+            ),
+            "rto" => match duration::microseconds(value, "rto", &RTO_US) {
+                Ok(us) => rto_us = Some(us),
+                Err(error) => {
+                    diagnostics.push(error);
+                    rto_us = Some(0);
+                }
+            },
+            _ => diagnostics.push(unknown_key(entry)),
+        }
+    }
+    let header = table.span.clone();
+    if name.is_none() {
+        diagnostics.push(
+            Diagnostic::new("this rule has no name", header.clone())
+                .help("add a line such as `name = \"lora\"`"),
+        );
+    }
+    if rto_us.is_none() {
+        diagnostics.push(
+            Diagnostic::new("this rule sets nothing", header.clone())
+                .help("add a line such as `rto = \"20s\"`"),
+        );
+    }
+    families(&conditions, &mut diagnostics);
+    match (name, rto_us) {
+        (Some((name, name_span)), Some(rto_us)) if diagnostics.is_empty() => {
+            let conditions = conditions.into_iter().map(|(condition, _)| condition).collect();
+            let settings = Settings { rto_us };
+            Ok((Rule { name, line, span: header, conditions, settings }, name_span))
+        }
+        _ => Err(diagnostics),
+    }
+}
+
+fn unknown_key(entry: &Entry<'_>) -> Diagnostic {
+    let key = &entry.key;
+    let error = Diagnostic::new(format!("unknown key `{key}`"), entry.key_span.clone());
+    let nearest = KEYS
+        .iter()
+        .map(|known| (strsim::damerau_levenshtein(&key.to_lowercase(), known), known))
+        .min_by_key(|(distance, _)| *distance);
+    match nearest {
+        Some((distance, known)) if distance <= known.len().div_ceil(3) => {
+            error.help(format!("did you mean `{known}`?"))
+        }
+        _ => error.help(format!("a rule may have: {}", KEYS.join(", "))),
+    }
+}
+
+fn check_name(value: &Value<'_>) -> Result<String, Diagnostic> {
+    let help = "a name is `[a-z0-9][a-z0-9_-]*`, at most 63 characters";
+    let DeValue::String(text) = &value.value else {
+        return Err(wrong_type(value, "a name is a string", help));
+    };
+    let lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let fits = text.len() <= NAME_MAX
+        && text.bytes().next().is_some_and(lower)
+        && text.bytes().all(|byte| lower(byte) || byte == b'_' || byte == b'-');
+    if fits {
+        Ok(text.to_string())
+    } else {
+        Err(Diagnostic::new("not a rule name", value.span.clone()).help(help))
+    }
+}
+
+fn ports(end: PortEnd, value: &Value<'_>) -> Result<Condition, Diagnostics> {
+    list(value, port::range).map(|ranges| Condition::Port(end, ranges))
+}
+
+fn addresses(end: End, value: &Value<'_>) -> Result<Condition, Diagnostics> {
+    list(value, address::prefix).map(|prefixes| Condition::Address(end, prefixes))
+}
+
+/// One item, or a list of them that is not empty.
+fn list<T>(
+    value: &Value<'_>,
+    item: impl Fn(&Value<'_>) -> Result<T, Diagnostic>,
+) -> Result<Vec<T>, Diagnostics> {
+    let DeValue::Array(items) = &value.value else {
+        return item(value).map(|one| vec![one]).map_err(|error| vec![error]);
+    };
+    if items.is_empty() {
+        return Err(vec![
+            Diagnostic::new("an empty list: this rule could never hold", value.span.clone())
+                .help("leave the condition out if it shall not matter"),
+        ]);
+    }
+    let mut checked = Vec::with_capacity(items.len());
+    let mut diagnostics = Vec::new();
+    for element in items.iter() {
+        // The tree is borrowed; only scalars are copied here, as a list in a list is an error anyway.
+        let element = Value { span: element.span(), value: element.get_ref().clone() };
+        match item(&element) {
+            Ok(one) => checked.push(one),
+            Err(error) => diagnostics.push(error),
+        }
+    }
+    if diagnostics.is_empty() { Ok(checked) } else { Err(diagnostics) }
+}
+
+/// One of a few quoted words.
+fn word<T: Copy>(value: &Value<'_>, words: &[(&str, T)]) -> Result<T, Diagnostics> {
+    let names: Vec<_> = words.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    let help = format!("write {}", names.join(" or "));
+    let DeValue::String(text) = &value.value else {
+        return Err(vec![wrong_type(value, "expected a string", help)]);
+    };
+    words.iter().find(|(name, _)| name == text).map(|(_, meaning)| *meaning).ok_or_else(|| {
+        vec![Diagnostic::new(format!("unknown value \"{text}\""), value.span.clone()).help(help)]
+    })
+}
+
+fn wrong_type(value: &Value<'_>, message: &str, help: impl Into<String>) -> Diagnostic {
+    Diagnostic::new(message, value.span.clone())
+        .label(format!("this is {}", value.kind()))
+        .help(help)
+}
+
+/// Two conditions of different families can never hold together.
+fn families(conditions: &[(Condition, Span)], diagnostics: &mut Diagnostics) {
+    let mut first: Option<(Family, &Span)> = None;
+    for (condition, span) in conditions {
+        let Some(family) = only_family(condition) else { continue };
+        match first {
+            None => first = Some((family, span)),
+            Some((other, place)) if other != family => diagnostics.push(
+                Diagnostic::new(
+                    "this rule can never hold: its conditions are of different families",
+                    span.clone(),
+                )
+                .label(format!("{} only", spoken(family)))
+                .other(place.clone(), format!("{} only", spoken(other)))
+                .help("make two rules of it"),
+            ),
+            Some(_) => {}
+        }
+    }
+}
+
+fn only_family(condition: &Condition) -> Option<Family> {
+    match condition {
+        Condition::Family(family) => Some(*family),
+        Condition::Address(_, prefixes) => {
+            let (first, rest) = prefixes.split_first()?;
+            let family = Prefix::family(*first);
+            rest.iter().all(|prefix| prefix.family() == family).then_some(family)
+        }
+        _ => None,
+    }
+}
+
+fn spoken(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "IPv4",
+        Family::Ipv6 => "IPv6",
+    }
+}

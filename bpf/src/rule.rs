@@ -1,0 +1,211 @@
+//! Rules with their types, as the checks leave them: every value in its range, every address in its family.
+
+use crate::diag::Span;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// One `[[rule]]`: if all of its conditions hold, its settings apply, and no later rule is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Unique in the file: `[a-z0-9][a-z0-9_-]*`, at most 63 bytes.
+    pub name: String,
+    /// The line of its `[[rule]]`, from 1.
+    pub line: usize,
+    /// Where its `[[rule]]` stands.
+    pub span: Span,
+    /// All must hold; none at all = every connection.
+    pub conditions: Vec<Condition>,
+    /// What it does.
+    pub settings: Settings,
+}
+
+impl Rule {
+    /// The conditions in the expression language; `true` for none.
+    #[must_use]
+    pub fn when(&self) -> String {
+        let tests: Vec<_> = self.conditions.iter().map(ToString::to_string).collect();
+        if tests.is_empty() { "true".into() } else { tests.join(" and ") }
+    }
+}
+
+/// What a rule sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// First retransmit timer of SYN and SYN-ACK (RFC 6298, 2.1; `tcp_timeout_init()` in the kernel's
+    /// include/net/tcp.h), in microseconds, 1 ms to 120 s.
+    pub rto_us: u64,
+}
+
+/// One condition; the items of its list are alternatives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// The device that the SYN leaves or came in by.
+    Interface(Vec<Pattern>),
+    /// A port at one end or at either.
+    Port(PortEnd, Vec<PortRange>),
+    /// An address.
+    Address(End, Vec<Prefix>),
+    /// The packets' family.
+    Family(Family),
+    /// Who sends the SYN.
+    Direction(Direction),
+}
+
+/// Which port is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortEnd {
+    /// Any of the two.
+    Either,
+    /// One of them.
+    One(End),
+}
+
+/// An end of the connection, as seen from this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// This host's.
+    Local,
+    /// The peer's.
+    Remote,
+}
+
+/// Ports from `low` to `high`, both included, host byte order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortRange {
+    /// The first.
+    pub low: u16,
+    /// The last; not below `low`.
+    pub high: u16,
+}
+
+/// An address prefix; bits beyond the length are zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefix {
+    /// IPv4, length 0 to 32. IPv4-mapped IPv6 prefixes end up here too.
+    V4(Ipv4Addr, u8),
+    /// IPv6, length 0 to 128. Never means an IPv4-mapped address, not even as `::/0`.
+    V6(Ipv6Addr, u8),
+}
+
+impl Prefix {
+    /// The family it belongs to.
+    #[must_use]
+    pub fn family(self) -> Family {
+        match self {
+            Self::V4(..) => Family::Ipv4,
+            Self::V6(..) => Family::Ipv6,
+        }
+    }
+}
+
+/// The packets' address family; an IPv4-mapped IPv6 socket sends IPv4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// Who opened the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// This host sends the SYN (active open).
+    Outgoing,
+    /// This host answers it (passive open).
+    Incoming,
+}
+
+/// An interface name, at most 15 bytes, or a glob: `*` is any run of characters, `?` any single one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern(pub String);
+
+impl Pattern {
+    /// True where it has `*` or `?`.
+    #[must_use]
+    pub fn is_glob(&self) -> bool {
+        self.0.contains(['*', '?'])
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interface(items) => set(f, "interface", items),
+            Self::Port(PortEnd::Either, items) => set(f, "port", items),
+            Self::Port(PortEnd::One(End::Local), items) => set(f, "local_port", items),
+            Self::Port(PortEnd::One(End::Remote), items) => set(f, "remote_port", items),
+            Self::Address(End::Local, items) => set(f, "local", items),
+            Self::Address(End::Remote, items) => set(f, "remote", items),
+            Self::Family(family) => write!(f, "family == {family}"),
+            Self::Direction(direction) => write!(f, "direction == {direction}"),
+        }
+    }
+}
+
+/// How many items a description spells out before it only counts them.
+const SPELLED: usize = 8;
+
+fn set<T: fmt::Display>(f: &mut fmt::Formatter<'_>, field: &str, items: &[T]) -> fmt::Result {
+    if let [only] = items {
+        let text = only.to_string();
+        // A range is no operand of `==` in the language.
+        let is_range = !text.starts_with('"') && text.contains('-');
+        return if is_range {
+            write!(f, "{field} in {{{text}}}")
+        } else {
+            write!(f, "{field} == {text}")
+        };
+    }
+    let spelled: Vec<_> = items.iter().take(SPELLED).map(ToString::to_string).collect();
+    write!(f, "{field} in {{{}", spelled.join(", "))?;
+    if items.len() > SPELLED {
+        write!(f, ", … {} more", items.len() - SPELLED)?;
+    }
+    f.write_str("}")
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.low == self.high {
+            write!(f, "{}", self.low)
+        } else {
+            write!(f, "{}-{}", self.low, self.high)
+        }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(address, 32) => write!(f, "{address}"),
+            Self::V4(address, length) => write!(f, "{address}/{length}"),
+            Self::V6(address, 128) => write!(f, "{address}"),
+            Self::V6(address, length) => write!(f, "{address}/{length}"),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ipv4 => "\"ipv4\"",
+            Self::Ipv6 => "\"ipv6\"",
+        })
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Outgoing => "\"outgoing\"",
+            Self::Incoming => "\"incoming\"",
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! The few bpf(2) calls that libbpf-rs does not wrap, or wraps with more than is needed here.
+
+use libbpf_rs::libbpf_sys as sys;
+use nix::errno::Errno;
+use std::ffi::{CStr, c_void};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+type Result<T> = std::result::Result<T, Errno>;
+
+/// libbpf's low-level calls return -1 or -errno, and set errno.
+fn check(ret: i32) -> Result<i32> {
+    if ret < 0 { Err(Errno::last()) } else { Ok(ret) }
+}
+
+fn owned(ret: RawFd) -> Result<OwnedFd> {
+    let fd = check(ret)?;
+    // SAFETY: the call has just made this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens a pinned object of any kind.
+pub(crate) fn open_pin(path: &CStr) -> Result<OwnedFd> {
+    // SAFETY: a NUL-terminated path.
+    owned(unsafe { sys::bpf_obj_get(path.as_ptr()) })
+}
+
+/// What a descriptor stands for: `link`, `map` or `prog`. The kernel tells by the name of the file only.
+pub(crate) fn kind(fd: BorrowedFd<'_>) -> String {
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    name.trim_start_matches("anon_inode:")
+        .trim_start_matches("bpf-")
+        .trim_start_matches("bpf_")
+        .into()
+}
+
+/// Opens a program by its id. Needs CAP_SYS_ADMIN.
+pub(crate) fn open_program(id: u32) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    owned(unsafe { sys::bpf_prog_get_fd_by_id(id) })
+}
+
+/// Opens a map by its id. Needs CAP_SYS_ADMIN.
+pub(crate) fn open_map(id: u32) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    owned(unsafe { sys::bpf_map_get_fd_by_id(id) })
+}
+
+/// A program's name and the ids of its maps.
+pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<(String, Vec<u32>)> {
+    let mut maps = [0_u32; 16];
+    let mut info = sys::bpf_prog_info {
+        nr_map_ids: maps.len() as u32,
+        map_ids: maps.as_mut_ptr() as u64,
+        ..Default::default()
+    };
+    let mut size = size_of_val(&info) as u32;
+    // SAFETY: `info` is as large as said, and `maps` as large as said in it.
+    check(unsafe { sys::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut size) })?;
+    let count = maps.len().min(info.nr_map_ids as usize);
+    Ok((name(&info.name), maps[..count].to_vec()))
+}
+
+/// A map's name and the size of its value in bytes.
+pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<(String, usize)> {
+    let mut info = sys::bpf_map_info::default();
+    let mut size = size_of_val(&info) as u32;
+    // SAFETY: `info` is as large as said.
+    check(unsafe { sys::bpf_map_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut size) })?;
+    Ok((name(&info.name), info.value_size as usize))
+}
+
+/// The only value of an array map of one entry, as global data is.
+pub(crate) fn read_data(fd: BorrowedFd<'_>, size: usize) -> Result<Vec<u8>> {
+    let mut value = vec![0; size];
+    let key = 0_u32;
+    // SAFETY: the value has the size that the map's info gave, the key is the 4 bytes of an array's.
+    check(unsafe {
+        sys::bpf_map_lookup_elem(
+            fd.as_raw_fd(),
+            (&raw const key).cast::<c_void>(),
+            value.as_mut_ptr().cast(),
+        )
+    })?;
+    Ok(value)
+}
+
+/// An IPv6 address, as the map of local addresses has it for a key.
+pub(crate) type Address = [u8; 16];
+
+/// All keys of the map of local addresses.
+pub(crate) fn keys(map: BorrowedFd<'_>) -> Result<Vec<Address>> {
+    let mut keys: Vec<Address> = Vec::new();
+    // The kernel starts again at the top if the key before has gone: never more steps than entries.
+    while keys.len() < 65_536 {
+        let mut next = Address::default();
+        let before = keys.last().map_or(std::ptr::null(), |key| key.as_ptr());
+        // SAFETY: keys of the map's size, or none to begin with.
+        let ret = unsafe {
+            sys::bpf_map_get_next_key(map.as_raw_fd(), before.cast(), next.as_mut_ptr().cast())
+        };
+        match check(ret) {
+            Ok(_) => keys.push(next),
+            Err(Errno::ENOENT) => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(keys)
+}
+
+/// Sets an entry of the map of local addresses.
+pub(crate) fn update(map: BorrowedFd<'_>, key: &Address, ifindex: u32) -> Result<()> {
+    let (key, value) = (key.as_ptr().cast(), (&raw const ifindex).cast());
+    // SAFETY: key and value of the map's sizes.
+    check(unsafe { sys::bpf_map_update_elem(map.as_raw_fd(), key, value, 0) }).map(drop)
+}
+
+/// Deletes an entry of the map of local addresses.
+pub(crate) fn delete(map: BorrowedFd<'_>, key: &Address) -> Result<()> {
+    // SAFETY: a key of the map's size.
+    check(unsafe { sys::bpf_map_delete_elem(map.as_raw_fd(), key.as_ptr().cast()) }).map(drop)
+}
+
+/// The sock_ops programs that run for sockets of this cgroup: its own and its ancestors'.
+pub(crate) fn hook(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>> {
+    // 64 a level (`BPF_CGROUP_MAX_PROGS`); nobody nests 16 levels full of them.
+    let mut ids = vec![0; 1024];
+    let mut count = ids.len() as u32;
+    let mut flags = 0;
+    // SAFETY: `ids` has room for `count` ids.
+    check(unsafe {
+        sys::bpf_prog_query(
+            cgroup.as_raw_fd(),
+            sys::BPF_CGROUP_SOCK_OPS,
+            sys::BPF_F_QUERY_EFFECTIVE,
+            &raw mut flags,
+            ids.as_mut_ptr(),
+            &raw mut count,
+        )
+    })?;
+    ids.truncate(count as usize);
+    Ok(ids)
+}
+
+/// The name of a program by its id; empty where it can't be told.
+pub(crate) fn program_name(id: u32) -> String {
+    use std::os::fd::AsFd;
+    open_program(id)
+        .and_then(|fd| program_info(fd.as_fd()))
+        .map(|(name, _)| name)
+        .unwrap_or_default()
+}
+
+fn name(bytes: &[std::ffi::c_char]) -> String {
+    bytes.iter().take_while(|&&byte| byte != 0).map(|&byte| char::from(byte as u8)).collect()
+}

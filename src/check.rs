@@ -1,0 +1,123 @@
+//! `set-rto check`: can this kernel run these rules, and if not, what is missing.
+
+use crate::host::{self, cgroup, mounts};
+use crate::json;
+use crate::{bpf, policy, timer};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// One thing that is needed: what was found, or what is wrong.
+struct Check {
+    name: &'static str,
+    found: Result<String, String>,
+}
+
+/// `set-rto check`.
+pub(crate) fn run(as_json: bool) -> ExitCode {
+    let checks = all();
+    let ok = checks.iter().all(|check| check.found.is_ok());
+    if as_json {
+        let items = checks.iter().map(|Check { name, found }| {
+            let (Ok(detail) | Err(detail)) = found;
+            json::object(&[
+                ("name", json::string(name)),
+                ("ok", json::plain(found.is_ok())),
+                ("detail", json::string(detail)),
+            ])
+        });
+        crate::print(&json::object(&[("ok", json::plain(ok)), ("checks", json::list(items))]));
+    } else {
+        for Check { name, found } in &checks {
+            match found {
+                Ok(detail) => crate::print(&format_args!("ok      {name}: {detail}")),
+                Err(detail) => crate::print(&format_args!("MISSING {name}: {detail}")),
+            }
+        }
+        crate::print(&match ok {
+            true => "this kernel can run these rules",
+            false => "this kernel can't run these rules as it is",
+        });
+    }
+    if ok { ExitCode::SUCCESS } else { ExitCode::from(crate::REFUSED) }
+}
+
+fn all() -> Vec<Check> {
+    let interface = policy::asks_for_interface();
+    let missing = host::missing_capabilities(interface);
+    let mut checks = vec![
+        Check { name: "kernel", found: kernel() },
+        Check {
+            name: "capabilities",
+            found: match missing.as_slice() {
+                [] => Ok("enough".into()),
+                _ => Err(format!("missing {}: run it as root", missing.join(", "))),
+            },
+        },
+        Check { name: "cgroup2", found: cgroup_mount() },
+        Check { name: "hook", found: hook() },
+        Check { name: "bpffs", found: bpffs() },
+        Check {
+            name: "hz",
+            found: timer::hz().map(|hz| hz.to_string()).ok_or_else(|| "can't be told".into()),
+        },
+    ];
+    if interface {
+        let found = match host::has_btf() {
+            true => Ok("kernel BTF: interfaces by the device of the route".into()),
+            false => {
+                Err("no kernel BTF (CONFIG_DEBUG_INFO_BTF), which `interface` rules need".into())
+            }
+        };
+        checks.push(Check { name: "interface", found });
+    }
+    // The proof: the verifier takes the program. Nothing is attached.
+    let found = match policy::load() {
+        Ok(_) => Ok("the verifier accepts it".into()),
+        Err(error) => Err(error.to_string().trim_start_matches("set-rto: ").replace('\n', "; ")),
+    };
+    checks.push(Check { name: "program", found });
+    checks
+}
+
+fn kernel() -> Result<String, String> {
+    let release = host::release();
+    match host::too_old(&release) {
+        false => Ok(release),
+        true => Err(format!("{release}: set-rto needs Linux 5.10 or newer")),
+    }
+}
+
+fn cgroup_mount() -> Result<String, String> {
+    cgroup::root().map(|root| root.display().to_string()).map_err(|_| {
+        "not mounted: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified"
+            .into()
+    })
+}
+
+fn hook() -> Result<String, String> {
+    use nix::errno::Errno;
+    let root = cgroup::root().map_err(|_| "no cgroup2 to look at".to_string())?;
+    let directory = File::open(&root).map_err(|error| error.to_string())?;
+    match bpf::hook(directory.as_fd()) {
+        Ok(programs) => Ok(format!("sock_ops, {} programs on it", programs.len())),
+        Err(Errno::ENOSYS) => Err("this kernel is built without CONFIG_BPF_SYSCALL".into()),
+        Err(Errno::EINVAL) => Err("this kernel is built without CONFIG_CGROUP_BPF".into()),
+        Err(errno) => Err(errno.desc().into()),
+    }
+}
+
+fn bpffs() -> Result<String, String> {
+    let path = Path::new(mounts::BPFFS_DIR);
+    if mounts::bpffs_of(path).is_some() {
+        return Ok(path.display().to_string());
+    }
+    match path.is_dir() {
+        true => Ok(format!("not mounted, install mounts it at {}", path.display())),
+        false => {
+            Err("no /sys/fs/bpf to mount it at: a kernel without CONFIG_BPF_SYSCALL, or no sysfs"
+                .into())
+        }
+    }
+}

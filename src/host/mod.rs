@@ -1,0 +1,124 @@
+//! What the loader finds on this host: kernel, capabilities, addresses; mounts and cgroups in their own files.
+
+pub(crate) mod cgroup;
+pub(crate) mod mounts;
+
+use crate::error::{Error, Result};
+use nix::errno::Errno;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// The oldest kernel that is supported.
+pub(crate) const OLDEST: (u32, u32) = (5, 10);
+
+/// `uname -r`.
+pub(crate) fn release() -> String {
+    nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// True for a kernel that is old enough to lack what set-rto relies on.
+pub(crate) fn too_old(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < OLDEST,
+        _ => false,
+    }
+}
+
+/// The error for a kernel that is too old.
+pub(crate) fn refuse_old_kernel() -> Result<()> {
+    let release = release();
+    if too_old(&release) {
+        let (major, minor) = OLDEST;
+        return Err(Error::new(
+            format!("kernel {release} is too old"),
+            format!("set-rto needs Linux {major}.{minor} or newer"),
+        ));
+    }
+    Ok(())
+}
+
+/// The capabilities that are missing, by name. CAP_SYS_ADMIN stands for those of BPF that were split off it in 5.8.
+pub(crate) fn missing_capabilities(interface: bool) -> Vec<&'static str> {
+    const NET_ADMIN: u32 = 12;
+    const SYS_ADMIN: u32 = 21;
+    const PERFMON: u32 = 38;
+    const BPF: u32 = 39;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(u64::MAX);
+    let has = |capability: u32| effective >> capability & 1 == 1;
+    let mut missing = Vec::new();
+    if !has(BPF) && !has(SYS_ADMIN) {
+        missing.push("CAP_BPF");
+    }
+    if !has(NET_ADMIN) {
+        missing.push("CAP_NET_ADMIN");
+    }
+    if interface && !has(PERFMON) && !has(SYS_ADMIN) {
+        missing.push("CAP_PERFMON");
+    }
+    missing
+}
+
+/// The inode of this process's network namespace: `net->ns.inum` in the kernel.
+pub(crate) fn netns() -> u32 {
+    fs::metadata("/proc/self/ns/net").map_or(0, |meta| meta.ino() as u32)
+}
+
+/// Local addresses as the IPv6 words that a socket has (IPv4 mapped), with the ifindex of their device.
+/// Link-local ones are left out: there the kernel knows the device.
+pub(crate) fn local_devices() -> Result<Vec<([u8; 16], u32)>> {
+    let failed = |errno: Errno| {
+        Error::call(
+            "read the local addresses",
+            errno,
+            "interface rules need them; is /proc mounted?",
+        )
+    };
+    let mut found = Vec::new();
+    for entry in nix::ifaddrs::getifaddrs().map_err(failed)? {
+        let Some(address) = entry.address else { continue };
+        let bits = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+            (Some(v4), _) => v4.ip().to_ipv6_mapped(),
+            (_, Some(v6)) if !v6.ip().is_unicast_link_local() => v6.ip(),
+            _ => continue,
+        };
+        // An alias such as "eth0:1" is an address of eth0.
+        let name = entry.interface_name.split(':').next().unwrap_or_default();
+        if let Ok(index) = nix::net::if_::if_nametoindex(name) {
+            found.push((bits.octets(), index));
+        }
+    }
+    Ok(found)
+}
+
+/// True where the kernel carries its own type information, which route-based interface rules need.
+pub(crate) fn has_btf() -> bool {
+    Path::new("/sys/kernel/btf/vmlinux").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_kernels() {
+        for (release, old) in [
+            ("5.9.16", true),
+            ("4.19.0-27-amd64", true),
+            ("5.10.0-35-amd64", false),
+            ("6.1.0", false),
+            ("10.0-rc1", false),
+            ("odd", false),
+        ] {
+            assert_eq!(too_old(release), old, "{release}");
+        }
+    }
+}

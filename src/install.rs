@@ -1,0 +1,266 @@
+//! `set-rto install`: attach, or replace in place. Whatever fails and wherever it is killed, either the new
+//! policy is in force or what was there before.
+
+use crate::bpf;
+use crate::error::{Error, Result};
+use crate::host::{self, cgroup, mounts};
+use crate::installed::{self, Installed, Program, State};
+use crate::{policy, rules, timer};
+use libbpf_rs::Link;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// `set-rto install`.
+pub(crate) fn run(asked_cgroup: Option<&Path>, pin: &Path) -> Result<ExitCode> {
+    host::refuse_old_kernel()?;
+    let cgroup = cgroup::chosen(asked_cgroup)?;
+    let missing = host::missing_capabilities(policy::asks_for_interface());
+    if !missing.is_empty() {
+        return Err(Error::new("install: Operation not permitted", policy::privileges()));
+    }
+    let directory = File::open(&cgroup).map_err(|error| {
+        Error::io(format_args!("open {}", cgroup.display()), &error, "run it as root")
+    })?;
+    can_attach(&directory, &cgroup)?;
+    let mut undo = Undo::default();
+    let bpffs = match mounts::bpffs_of(pin) {
+        Some(root) => root,
+        None => {
+            refuse_outside_bpffs(pin)?;
+            // Where these rules can't be loaded, not even a mount shall be left behind.
+            drop(policy::load()?);
+            mount_bpffs(&mut undo)?
+        }
+    };
+    let _lock = lock(&bpffs)?;
+    let done = match installed::look(pin)? {
+        State::Foreign(what) => {
+            return Err(Error::new(
+                format!("something else is at the pin: {what}"),
+                format!("remove it, or choose another directory: --pin {}2", pin.display()),
+            ));
+        }
+        State::Ours(old) if old.cgroup_id != 0 => replace(&old, &directory, &cgroup, pin)?,
+        // Never installed, or the cgroup is gone and the link with it.
+        State::Absent | State::Ours(_) => {
+            attach(&directory, pin, &mut undo)?;
+            "installed"
+        }
+    };
+    undo.keep();
+    report(done, &cgroup);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the hook before anything is touched.
+fn can_attach(directory: &File, cgroup: &Path) -> Result<()> {
+    bpf::hook(directory.as_fd()).map(drop).map_err(|errno| {
+        let hint = match errno {
+            Errno::ENOSYS => "this kernel is built without CONFIG_BPF_SYSCALL".into(),
+            Errno::EINVAL => "this kernel is built without CONFIG_CGROUP_BPF".into(),
+            Errno::EPERM => policy::privileges(),
+            _ => "`set-rto check` says what is missing".into(),
+        };
+        Error::call(format_args!("look at the sock_ops hook of {}", cgroup.display()), errno, hint)
+    })
+}
+
+fn refuse_outside_bpffs(pin: &Path) -> Result<()> {
+    if pin.starts_with(mounts::BPFFS_DIR) {
+        return Ok(());
+    }
+    Err(Error::new(
+        format!("{} is not on a BPF file system", pin.display()),
+        format!("--pin takes a directory under {}", mounts::BPFFS_DIR),
+    ))
+}
+
+/// Mounts bpffs where it belongs, as bpftool does.
+fn mount_bpffs(undo: &mut Undo) -> Result<PathBuf> {
+    let path = Path::new(mounts::BPFFS_DIR);
+    mount(Some("bpf"), path, Some("bpf"), MsFlags::empty(), Some("mode=0700")).map_err(
+        |errno| {
+            Error::call(
+                format_args!("mount bpffs at {}", path.display()),
+                errno,
+                "as root of the host: mount -t bpf bpf /sys/fs/bpf",
+            )
+        },
+    )?;
+    undo.mounted = true;
+    Ok(path.to_owned())
+}
+
+/// How long another `set-rto` is waited for: 100 × 50 ms.
+const LOCK_TRIES: usize = 100;
+
+/// One install or remove at a time. The root of a bpffs is open to its owner only, so that nobody else can hold it.
+pub(crate) fn lock(bpffs: &Path) -> Result<Flock<File>> {
+    let what = || format!("lock {}", bpffs.display());
+    let mut file =
+        File::open(bpffs).map_err(|error| Error::io(what(), &error, "run it as root"))?;
+    for _ in 0..LOCK_TRIES {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((same, Errno::EWOULDBLOCK)) => file = same,
+            Err((_, errno)) => return Err(Error::call(what(), errno, "is it a bpffs?")),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Err(Error::new(
+        format!("{} is locked by another set-rto", bpffs.display()),
+        "wait until it has ended: `fuser -v /sys/fs/bpf` shows it",
+    ))
+}
+
+/// Swaps the program in the live link; or, for another cgroup, one link for another.
+fn replace(old: &Installed, directory: &File, cgroup: &Path, pin: &Path) -> Result<&'static str> {
+    let moves = cgroup::id(cgroup) != Some(old.cgroup_id);
+    if moves {
+        attach(directory, pin, &mut Undo::default())?;
+        return Ok("moved");
+    }
+    if let Some(program) = old.program.as_ref().filter(|_| old.is_current()) {
+        let same_host = Some(program.hz) == timer::hz() && program.netns == host::netns();
+        if same_host {
+            refresh(program)?;
+            return Ok("already installed");
+        }
+    }
+    let skeleton = policy::load()?;
+    let path = installed::link_path(pin);
+    let failed = |error: &libbpf_rs::Error| {
+        Error::bpf(
+            format_args!("replace the program of {}", path.display()),
+            error,
+            "the policy that was there is still in force; `set-rto remove` and install again",
+        )
+    };
+    let mut link = Link::open(&path).map_err(|error| failed(&error))?;
+    link.update_prog(&skeleton.progs.set_rto).map_err(|error| failed(&error))?;
+    Ok("replaced")
+}
+
+/// The same rules again: only the addresses of the devices may have changed.
+fn refresh(program: &Program) -> Result<()> {
+    let Some(map) = &program.devices else { return Ok(()) };
+    policy::update_devices(map.as_fd())
+}
+
+/// Attaches a link of its own and pins it; a link that was pinned there goes as the new one takes its name.
+fn attach(directory: &File, pin: &Path, undo: &mut Undo) -> Result<()> {
+    let skeleton = policy::load()?;
+    create_pin_directory(pin, undo)?;
+    let (path, next) = (installed::link_path(pin), pin.join("link-new"));
+    // Left by an install that was killed between pin and rename; nobody else holds it.
+    let _ = fs::remove_file(&next);
+    let mut link = skeleton
+        .progs
+        .set_rto
+        .attach_cgroup(directory.as_raw_fd())
+        .map_err(|error| Error::bpf("attach to the cgroup", &error, attach_hint(&error)))?;
+    link.pin(&next).map_err(|error| {
+        Error::bpf(
+            format_args!("pin {}", next.display()),
+            &error,
+            "is there room, and is the bpffs writable?",
+        )
+    })?;
+    undo.pinned = Some(next.clone());
+    fs::rename(&next, &path).map_err(|error| {
+        Error::io(format_args!("rename {}", next.display()), &error, "is the bpffs writable?")
+    })?;
+    undo.pinned = None;
+    Ok(())
+}
+
+fn attach_hint(error: &libbpf_rs::Error) -> String {
+    match error.kind() {
+        libbpf_rs::ErrorKind::PermissionDenied => {
+            "a program that was attached without BPF_F_ALLOW_MULTI admits no other: `bpftool cgroup tree` shows it".into()
+        }
+        _ => "`set-rto check` says what is missing".into(),
+    }
+}
+
+fn create_pin_directory(pin: &Path, undo: &mut Undo) -> Result<()> {
+    let missing: Vec<_> = pin.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    for directory in missing.into_iter().rev() {
+        fs::DirBuilder::new().mode(0o700).create(directory).map_err(|error| {
+            Error::io(
+                format_args!("create {}", directory.display()),
+                &error,
+                "names on a bpffs have no dot in them",
+            )
+        })?;
+        undo.directories.push(directory.to_owned());
+    }
+    Ok(())
+}
+
+fn report(done: &str, cgroup: &Path) {
+    let mut count = 0;
+    for rule in rules::all() {
+        count += 1;
+        note_rounding(&rule);
+    }
+    let noun = if count == 1 { "rule" } else { "rules" };
+    let line = format!("{done}: {count} {noun} on {}", cgroup.display());
+    match done {
+        // Nothing was done: a remark, not a result.
+        "already installed" => eprintln!("set-rto: {line}"),
+        _ => crate::print(&line),
+    }
+}
+
+/// Says where the kernel's tick makes a timer over 10 % longer than the rule has it.
+fn note_rounding(rule: &rules::Rule) {
+    let Some(hz) = timer::hz() else { return };
+    let real = timer::microseconds(timer::jiffies(rule.rto_us, hz), hz);
+    if real.abs_diff(rule.rto_us) * 10 > rule.rto_us {
+        eprintln!(
+            "set-rto: rule `{}`: rto {} becomes {}, the kernel's tick is 1/{hz} s",
+            rule.name,
+            timer::spell(rule.rto_us),
+            timer::spell(real)
+        );
+    }
+}
+
+/// What has to be undone if the install fails.
+#[derive(Default)]
+struct Undo {
+    mounted: bool,
+    directories: Vec<PathBuf>,
+    pinned: Option<PathBuf>,
+}
+
+impl Undo {
+    /// All went well.
+    fn keep(mut self) {
+        self.mounted = false;
+        self.directories.clear();
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        // Best effort, in reverse order: the error that brought us here is the one to report.
+        if let Some(path) = &self.pinned {
+            let _ = fs::remove_file(path);
+        }
+        for directory in self.directories.iter().rev() {
+            let _ = fs::remove_dir(directory);
+        }
+        if self.mounted {
+            let _ = umount2(mounts::BPFFS_DIR, MntFlags::MNT_DETACH);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What is at the pin: nothing, something foreign, or a policy of ours, and all that its program tells.
+
+use crate::bpf;
+use crate::error::{Error, Result};
+use crate::host::mounts;
+use crate::policy::{PROGRAM, layout};
+use crate::rules;
+use libbpf_rs::ProgramAttachType;
+use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
+use nix::errno::Errno;
+use std::ffi::CString;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The default of `--pin`.
+pub(crate) const PIN: &str = "/sys/fs/bpf/set-rto";
+
+/// What is at the pin.
+#[derive(Debug)]
+pub(crate) enum State {
+    Absent,
+    /// Not ours: what it is.
+    Foreign(String),
+    Ours(Installed),
+}
+
+/// A policy of ours.
+#[derive(Debug)]
+pub(crate) struct Installed {
+    pub(crate) link_id: u32,
+    pub(crate) program_id: u32,
+    /// 0 when the cgroup is gone, and with it the policy.
+    pub(crate) cgroup_id: u64,
+    /// None where this process may not look into the program (CAP_SYS_ADMIN).
+    pub(crate) program: Option<Program>,
+}
+
+impl Installed {
+    /// True for exactly these rules, by this version.
+    pub(crate) fn is_current(&self) -> bool {
+        self.program.as_ref().is_some_and(|program| {
+            program.digest == rules::DIGEST && program.version == env!("CARGO_PKG_VERSION")
+        })
+    }
+}
+
+/// What a loaded program of ours tells.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) version: String,
+    pub(crate) digest: String,
+    pub(crate) hz: u32,
+    pub(crate) netns: u32,
+    /// For each rule.
+    pub(crate) jiffies: Vec<u32>,
+    /// Connections answered, for each rule.
+    pub(crate) hits: Vec<u64>,
+    /// The map of local addresses, where a rule asks for a device.
+    pub(crate) devices: Option<OwnedFd>,
+}
+
+/// Where the link is pinned.
+pub(crate) fn link_path(pin: &Path) -> PathBuf {
+    pin.join("link")
+}
+
+/// Looks at the pin.
+///
+/// # Errors
+/// The path can't be looked at.
+pub(crate) fn look(pin: &Path) -> Result<State> {
+    let path = link_path(pin);
+    match fs::symlink_metadata(&path) {
+        Ok(_) if mounts::bpffs_of(&path).is_none() => {
+            return Ok(State::Foreign(format!("{} is not on a bpffs", path.display())));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(State::Absent),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            return Ok(State::Foreign(format!("{} is not a directory", pin.display())));
+        }
+        Err(error) => {
+            return Err(Error::io(
+                format_args!("look at {}", path.display()),
+                &error,
+                "run it as root",
+            ));
+        }
+    }
+    let foreign = |what: &str| Ok(State::Foreign(format!("{} is {what}", path.display())));
+    let Ok(name) = CString::new(path.as_os_str().as_bytes()) else {
+        return foreign("not a path");
+    };
+    let fd = match bpf::open_pin(&name) {
+        Ok(fd) => fd,
+        Err(Errno::EPERM | Errno::EACCES) => {
+            return Err(Error::call(
+                format_args!("open {}", path.display()),
+                Errno::EPERM,
+                crate::policy::privileges(),
+            ));
+        }
+        Err(_) => return foreign("no BPF object"),
+    };
+    match bpf::kind(fd.as_fd()).as_str() {
+        "link" => {}
+        other => return foreign(&format!("a pinned {other}")),
+    }
+    let Ok(info) = LinkInfo::from_fd(fd.as_fd()) else { return foreign("an unknown link") };
+    let LinkTypeInfo::Cgroup(cgroup) = info.info else {
+        return foreign("a link of another kind");
+    };
+    if !matches!(cgroup.attach_type, ProgramAttachType::CgroupSockOps) {
+        return foreign("a cgroup link of another kind");
+    }
+    let program = match bpf::open_program(info.prog_id) {
+        Ok(program) => match read(&program) {
+            Some(Ok(program)) => Some(program),
+            Some(Err(name)) => return foreign(&format!("the link of another program, `{name}`")),
+            None => return foreign("the link of another program"),
+        },
+        Err(_) => None,
+    };
+    Ok(State::Ours(Installed {
+        link_id: info.id,
+        program_id: info.prog_id,
+        cgroup_id: cgroup.cgroup_id,
+        program,
+    }))
+}
+
+/// Reads a program's constants and counters; its name if it isn't ours.
+fn read(program: &OwnedFd) -> Option<std::result::Result<Program, String>> {
+    let (name, maps) = bpf::program_info(program.as_fd()).ok()?;
+    if name != PROGRAM {
+        return Some(Err(name));
+    }
+    let (mut constants, mut counters, mut devices) = (None, None, None);
+    for id in maps {
+        let fd = bpf::open_map(id).ok()?;
+        let (name, size) = bpf::map_info(fd.as_fd()).ok()?;
+        if name.ends_with(".rodata") {
+            constants = bpf::read_data(fd.as_fd(), size).ok();
+        } else if name.ends_with(".bss") {
+            counters = bpf::read_data(fd.as_fd(), size).ok();
+        } else if name == "local_devices" {
+            devices = Some(fd);
+        }
+    }
+    let constants = constants?;
+    let word = |at: usize| {
+        let bytes = constants.get(at..at + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    let text = |range: std::ops::Range<usize>| {
+        let bytes = constants.get(range)?;
+        let text = bytes.split(|&byte| byte == 0).next()?;
+        Some(String::from_utf8_lossy(text).into_owned())
+    };
+    let rules = word(layout::RULES)? as usize;
+    let counters = counters.unwrap_or_default();
+    Some(Ok(Program {
+        version: text(layout::VERSION)?,
+        digest: text(layout::DIGEST)?,
+        hz: word(layout::HZ)?,
+        netns: word(layout::NETNS)?,
+        jiffies: (0..rules).map_while(|rule| word(layout::JIFFIES + 4 * rule)).collect(),
+        hits: counters
+            .chunks_exact(8)
+            .take(rules)
+            .map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap_or_default()))
+            .collect(),
+        devices,
+    }))
+}

@@ -1,0 +1,43 @@
+//! `set-rto remove`: unpin the link; with its last reference the policy goes.
+
+use crate::error::{Error, Result};
+use crate::host::mounts;
+use crate::install;
+use crate::installed::{self, State};
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// `set-rto remove`.
+pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
+    let Some(bpffs) = mounts::bpffs_of(pin) else { return Ok(nothing(pin)) };
+    let _lock = install::lock(&bpffs)?;
+    match installed::look(pin)? {
+        State::Foreign(what) => Err(Error::new(
+            format!("not removed, something else is at the pin: {what}"),
+            "only what set-rto installed is removed by it",
+        )),
+        State::Absent => {
+            // What a killed install may have left.
+            let _ = fs::remove_file(pin.join("link-new"));
+            let _ = fs::remove_dir(pin);
+            Ok(nothing(pin))
+        }
+        State::Ours(_) => {
+            let path = installed::link_path(pin);
+            let _ = fs::remove_file(pin.join("link-new"));
+            fs::remove_file(&path).map_err(|error| {
+                Error::io(format_args!("remove {}", path.display()), &error, "run it as root")
+            })?;
+            // Not empty if somebody else put something there: then it stays.
+            let _ = fs::remove_dir(pin);
+            crate::print(&"removed: new connections have the kernel's own timers again");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn nothing(pin: &Path) -> ExitCode {
+    eprintln!("set-rto: not installed: nothing is pinned at {}", pin.display());
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,147 @@
+//! `set-rto status`: is it there, is it this binary's, and who else is on the hook.
+
+use crate::bpf;
+use crate::error::Result;
+use crate::host::cgroup;
+use crate::installed::{self, Installed, Program, State};
+use crate::json::{self, Json};
+use crate::{policy, rules, timer};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const NOT_INSTALLED: u8 = 3;
+const NOT_THIS: u8 = 4;
+
+/// `set-rto status`.
+pub(crate) fn run(pin: &Path, as_json: bool) -> Result<ExitCode> {
+    let state = installed::look(pin)?;
+    let (code, installed) = match &state {
+        State::Absent => (NOT_INSTALLED, None),
+        State::Foreign(_) => (NOT_THIS, None),
+        State::Ours(installed) if installed.cgroup_id == 0 => (NOT_INSTALLED, None),
+        State::Ours(installed) if installed.is_current() => (0, Some(installed)),
+        State::Ours(installed) => (NOT_THIS, Some(installed)),
+    };
+    let view = View::new(pin, installed);
+    if as_json {
+        crate::print(&view.json());
+    } else {
+        match &state {
+            State::Foreign(what) => crate::print(&format_args!("not installed: {what}")),
+            State::Absent => crate::print(&format_args!("not installed at {}", pin.display())),
+            State::Ours(_) => view.print(),
+        }
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// What there is to show.
+struct View<'a> {
+    pin: &'a Path,
+    installed: Option<&'a Installed>,
+    cgroup: Option<PathBuf>,
+    neighbours: Vec<(u32, String)>,
+}
+
+impl<'a> View<'a> {
+    fn new(pin: &'a Path, installed: Option<&'a Installed>) -> Self {
+        let cgroup = installed.and_then(|installed| cgroup::path(installed.cgroup_id));
+        let hook = cgroup.as_ref().and_then(|path| File::open(path).ok());
+        let ids = hook.and_then(|hook| bpf::hook(hook.as_fd()).ok()).unwrap_or_default();
+        let own = installed.map(|installed| installed.program_id);
+        let neighbours = ids
+            .into_iter()
+            .filter(|id| Some(*id) != own)
+            .map(|id| (id, bpf::program_name(id)))
+            .collect();
+        Self { pin, installed, cgroup, neighbours }
+    }
+
+    fn program(&self) -> Option<&'a Program> {
+        self.installed.and_then(|installed| installed.program.as_ref())
+    }
+
+    /// The rules of this binary with what the kernel counts for them; none if it runs others.
+    fn rules(&self) -> Vec<(rules::Rule, u32, u64)> {
+        let current = self.installed.is_some_and(Installed::is_current);
+        let Some(program) = self.program().filter(|_| current) else { return Vec::new() };
+        let counted = program.jiffies.iter().zip(&program.hits);
+        rules::all().zip(counted).map(|(rule, (ticks, hits))| (rule, *ticks, *hits)).collect()
+    }
+
+    fn json(&self) -> Json {
+        let installed = self.installed;
+        let program = self.program();
+        let path = |path: &Path| json::string(path.display());
+        let method = installed
+            .filter(|installed| installed.is_current() && policy::asks_for_interface())
+            .map(|_| "route");
+        let rules = self.rules().into_iter().map(|(rule, ticks, hits)| {
+            json::object(&[
+                ("name", json::string(rule.name)),
+                ("rto_ms", json::milliseconds(rule.rto_us)),
+                ("rto_jiffies", json::plain(ticks)),
+                ("hits", json::plain(hits)),
+            ])
+        });
+        let neighbours = self.neighbours.iter().map(|(id, name)| {
+            json::object(&[("id", json::plain(id)), ("name", json::string(name))])
+        });
+        json::object(&[
+            ("installed", json::plain(installed.is_some())),
+            ("current", json::plain(installed.is_some_and(Installed::is_current))),
+            ("cgroup", json::option(self.cgroup.as_deref(), path)),
+            ("pin", path(self.pin)),
+            ("hz", json::option(program.map(|program| program.hz), json::plain)),
+            ("version", json::option(program.map(|program| &program.version), json::string)),
+            ("digest", json::option(program.map(|program| &program.digest), json::string)),
+            ("program_id", json::option(installed.map(|it| it.program_id), json::plain)),
+            ("link_id", json::option(installed.map(|it| it.link_id), json::plain)),
+            ("interface_method", json::option(method, json::string)),
+            ("rules", json::list(rules)),
+            ("neighbours", json::list(neighbours)),
+        ])
+    }
+
+    fn print(&self) {
+        let Some(installed) = self.installed else {
+            return crate::print(&"not installed: the cgroup that it was attached to is gone");
+        };
+        let cgroup = match &self.cgroup {
+            Some(path) => path.display().to_string(),
+            None => format!("a cgroup out of sight (id {})", installed.cgroup_id),
+        };
+        crate::print(&format_args!("installed on {cgroup}, pinned at {}", self.pin.display()));
+        let Installed { program_id, link_id, .. } = installed;
+        crate::print(&format_args!("program {program_id}, link {link_id}"));
+        match &installed.program {
+            None => crate::print(&"its rules can't be read: needs CAP_SYS_ADMIN"),
+            Some(program) if !installed.is_current() => crate::print(&format_args!(
+                "not by this binary: version {}, rules {:.12}; this is version {}, rules {:.12}",
+                program.version,
+                program.digest,
+                env!("CARGO_PKG_VERSION"),
+                rules::DIGEST
+            )),
+            Some(program) => {
+                crate::print(&format_args!("rules {:.12}, HZ {}", program.digest, program.hz));
+                if policy::asks_for_interface() {
+                    crate::print(&"interfaces by the device of the route");
+                }
+            }
+        }
+        for (rule, ticks, hits) in self.rules() {
+            let noun = if hits == 1 { "connection" } else { "connections" };
+            crate::print(&format_args!(
+                "  {}: rto {} ({ticks} jiffies), {hits} {noun}",
+                rule.name,
+                timer::spell(rule.rto_us)
+            ));
+        }
+        for (id, name) in &self.neighbours {
+            crate::print(&format_args!("also on the hook: program {id} {name}"));
+        }
+    }
+}

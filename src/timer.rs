@@ -1,0 +1,78 @@
+//! Timers: microseconds to the kernel's jiffies.
+
+use nix::time::{ClockId, clock_getres};
+
+/// The kernel's tick rate. `CLOCK_MONOTONIC_COARSE` ticks with it: its resolution is `TICK_NSEC`, rounded
+/// from `1e9 / HZ` (`posix_get_coarse_res()`, kernel/time/posix-timers.c, 4.19 to 7.3).
+///
+/// None where the clock is missing or its resolution is that of no kernel (24 to 1,024 Hz).
+pub(crate) fn hz() -> Option<u32> {
+    let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).ok()?;
+    let ns = u64::try_from(resolution.tv_nsec()).ok().filter(|&ns| ns > 0)?;
+    let hz = (1_000_000_000 + ns / 2) / ns;
+    u32::try_from(hz).ok().filter(|hz| resolution.tv_sec() == 0 && (10..=10_000).contains(hz))
+}
+
+/// Jiffies for a timer: rounded up, at least 1, at most 120 s (`TCP_RTO_MAX`; kernels before 5.18 take any
+/// value, so the bound must be kept here).
+pub(crate) fn jiffies(us: u64, hz: u32) -> u32 {
+    let most = 120 * u64::from(hz);
+    let ticks = (us * u64::from(hz)).div_ceil(1_000_000).clamp(1, most);
+    u32::try_from(ticks).unwrap_or(u32::MAX)
+}
+
+/// What the jiffies last, in microseconds.
+pub(crate) fn microseconds(jiffies: u32, hz: u32) -> u64 {
+    u64::from(jiffies) * 1_000_000 / u64::from(hz)
+}
+
+/// A timer for people: `20 s`, `1.5 s`, `300 ms`, `250 us`.
+pub(crate) fn spell(us: u64) -> String {
+    let (scale, unit, width) = match us {
+        0..1_000 => (1, "us", 0),
+        1_000..1_000_000 => (1_000, "ms", 3),
+        _ => (1_000_000, "s", 6),
+    };
+    let (whole, rest) = (us / scale, us % scale);
+    match rest {
+        0 => format!("{whole} {unit}"),
+        _ => format!("{whole}.{} {unit}", format!("{rest:0width$}").trim_end_matches('0')),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jiffies_round_up_and_stay_in_range() {
+        for (us, hz, ticks) in [
+            (20_000_000, 250, 5000),
+            (20_000_000, 100, 2000),
+            (1_000, 100, 1),
+            (1_000, 1000, 1),
+            (1_000, 250, 1),
+            (4_001, 250, 2),
+            (10_000, 300, 3),
+            (1, 1000, 1),
+            (120_000_000, 1024, 122_880),
+            (u64::from(u32::MAX), 250, 30_000),
+        ] {
+            assert_eq!(jiffies(us, hz), ticks, "{us} us at {hz} Hz");
+        }
+    }
+
+    #[test]
+    fn this_kernel_has_a_tick() {
+        assert!(hz().is_some_and(|hz| (24..=1024).contains(&hz)));
+    }
+
+    #[test]
+    fn spelled_for_people() {
+        for (us, text) in
+            [(20_000_000, "20 s"), (1_500_000, "1.5 s"), (300_000, "300 ms"), (1_250, "1.25 ms")]
+        {
+            assert_eq!(spell(us), text);
+        }
+    }
+}
