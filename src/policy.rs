@@ -11,7 +11,13 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
 
-#[allow(clippy::all, clippy::undocumented_unsafe_blocks, missing_docs, unreachable_pub)]
+#[allow(
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub
+)]
 mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/set_rto.skel.rs"));
 }

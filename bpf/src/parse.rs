@@ -19,10 +19,7 @@ pub fn parse<'i>(source: &Source<'i>) -> Result<Document<'i>, Vec<Diagnostic>> {
     for (key, value) in root.into_inner() {
         match (key.get_ref().as_ref(), value) {
             ("rule", value) => rules(value, &mut document, &mut diagnostics),
-            (other, _) => diagnostics.push(
-                Diagnostic::new(format!("unknown key `{other}`"), key.span())
-                    .help("a rules file holds nothing but `[[rule]]` tables"),
-            ),
+            (other, _) => diagnostics.push(unknown(other, key.span())),
         }
     }
     if document.rules.is_empty() && diagnostics.is_empty() {
@@ -33,6 +30,14 @@ pub fn parse<'i>(source: &Source<'i>) -> Result<Document<'i>, Vec<Diagnostic>> {
         );
     }
     if diagnostics.is_empty() { Ok(document) } else { Err(diagnostics) }
+}
+
+fn unknown(key: &str, span: Span) -> Diagnostic {
+    let close = strsim::damerau_levenshtein(&key.to_lowercase(), "rule") <= 2;
+    Diagnostic::new(format!("unknown key `{key}`"), span).help(match close {
+        true => "did you mean `[[rule]]`?",
+        false => "a rules file holds nothing but `[[rule]]` tables",
+    })
 }
 
 fn syntax(source: &Source<'_>, error: &toml::de::Error) -> Diagnostic {

@@ -130,25 +130,29 @@ static __always_inline int find_device(struct bpf_sock_ops *ctx, struct device *
 	return 1;
 }
 
+// A byte of a string literal, NUL behind its end, and the two words of a name of 15 bytes at most.
+#define BYTE(text, i) ((u64)(u8)(text)[(i) < sizeof(text) ? (i) : sizeof(text) - 1])
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define WORD(a, b, c, d, e, f, g, h)                                                         \
-	((u64)(h) << 56 | (u64)(g) << 48 | (u64)(f) << 40 | (u64)(e) << 32 | (u64)(d) << 24 | \
-	 (u64)(c) << 16 | (u64)(b) << 8 | (u64)(a))
+#define SHIFT(i) (8 * (i))
 #define FIRST(bytes) (~0ull >> (64 - 8 * (bytes)))
 #else
-#define WORD(a, b, c, d, e, f, g, h) \
-	((u64)(a) << 56 | (u64)(b) << 48 | (u64)(c) << 40 | (u64)(d) << 32 | (u64)(e) << 24 | \
-	 (u64)(f) << 16 | (u64)(g) << 8 | (u64)(h))
+#define SHIFT(i) (56 - 8 * (i))
 #define FIRST(bytes) (~0ull << (64 - 8 * (bytes)))
 #endif
+#define WORD(text, at)                                                                          \
+	(BYTE(text, at) << SHIFT(0) | BYTE(text, at + 1) << SHIFT(1) |                          \
+	 BYTE(text, at + 2) << SHIFT(2) | BYTE(text, at + 3) << SHIFT(3) |                      \
+	 BYTE(text, at + 4) << SHIFT(4) | BYTE(text, at + 5) << SHIFT(5) |                      \
+	 BYTE(text, at + 6) << SHIFT(6) | BYTE(text, at + 7) << SHIFT(7))
 
-static __always_inline int named(const struct device *device, u64 first, u64 second)
-{
-	return device->words[0] == first && device->words[1] == second;
-}
+#define named(device, text) \
+	((device)->words[0] == WORD(text, 0) && (device)->words[1] == WORD(text, 8))
+#define starts_with(device, text) \
+	prefix_match(device, WORD(text, 0), WORD(text, 8), sizeof(text) - 1)
+#define glob(device, pattern) glob_match(device, pattern, sizeof(pattern) - 1)
 
 // The first `length` bytes, 1 to 15, are those of the words.
-static __always_inline int starts_with(const struct device *device, u64 first, u64 second, int length)
+static __always_inline int prefix_match(const struct device *device, u64 first, u64 second, int length)
 {
 	if (length <= 8)
 		return (device->words[0] & FIRST(length)) == first;
@@ -157,7 +161,7 @@ static __always_inline int starts_with(const struct device *device, u64 first, u
 
 // `*` is any run of characters, `?` any single one: all places in the pattern that the name can have
 // reached so far, as a set of bits.
-static __always_inline int glob(const struct device *device, const char *pattern, int length)
+static __always_inline int glob_match(const struct device *device, const char *pattern, int length)
 {
 	u64 places = 1;
 

@@ -177,35 +177,13 @@ fn interfaces(patterns: &[Pattern]) -> String {
         return find.into();
     }
     let names: Vec<_> = patterns.iter().map(interface).collect();
-    format!("{find} && {}", or(&names))
+    format!("{find} &&\n\t    {}", or(&names))
 }
 
 fn interface(Pattern(text): &Pattern) -> String {
     match text.split_once('*') {
-        None if !text.contains('?') => format!("named(&device, {})", words(text)),
-        Some((start, "")) if !start.contains('?') => {
-            format!("starts_with(&device, {}, {})", words(start), start.len())
-        }
-        _ => format!("glob(&device, \"{text}\", {})", text.len()),
-    }
-}
-
-/// The two 8-byte words of a NUL-padded name, as macro calls that know the byte order.
-fn words(text: &str) -> String {
-    let mut bytes = text.as_bytes().to_vec();
-    bytes.resize(16, 0);
-    let word = |part: &[u8]| {
-        let chars: Vec<_> = part.iter().map(|&byte| character(byte)).collect();
-        format!("WORD({})", chars.join(", "))
-    };
-    bytes.chunks(8).map(word).collect::<Vec<_>>().join(", ")
-}
-
-fn character(byte: u8) -> String {
-    match byte {
-        0 => "0".into(),
-        b'\'' | b'\\' => format!("'\\{}'", byte as char),
-        b' '..=b'~' => format!("'{}'", byte as char),
-        _ => format!("0x{byte:02x}"),
+        None if !text.contains('?') => format!("named(&device, \"{text}\")"),
+        Some((start, "")) if !start.contains('?') => format!("starts_with(&device, \"{start}\")"),
+        _ => format!("glob(&device, \"{text}\")"),
     }
 }

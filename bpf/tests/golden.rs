@@ -1,0 +1,54 @@
+//! Golden files: `bad/NAME.toml` must be refused with exactly the text of `bad/NAME.stderr`, `good/NAME.toml`
+//! must compile to exactly the C of `good/NAME.c`. `UPDATE_EXPECT=1 cargo test -p set-rto-compiler` writes them.
+
+use expect_test::expect_file;
+use set_rto_compiler::compile;
+use set_rto_compiler::diag::{Source, render};
+use std::path::PathBuf;
+
+/// The version that the golden banners have: a release must not rewrite them all.
+const VERSION: &str = "0.0.0";
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
+    let entries = folder.read_dir().expect("the folder of the golden files");
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    files.sort();
+    assert!(files.len() > 3, "too few files in {}", folder.display());
+    files
+}
+
+fn read(path: &PathBuf) -> String {
+    std::fs::read_to_string(path).expect("a readable file")
+}
+
+#[test]
+fn mistakes_are_explained() {
+    for path in files("bad") {
+        let text = read(&path);
+        let source = Source { name: "rules.toml", text: &text };
+        let diagnostics = match compile(&source, VERSION) {
+            Ok(_) => panic!("{} was accepted", path.display()),
+            Err(diagnostics) => diagnostics,
+        };
+        expect_file![path.with_extension("stderr")].assert_eq(&render(&source, &diagnostics));
+    }
+}
+
+#[test]
+fn rules_become_c() {
+    for path in files("good") {
+        let text = read(&path);
+        let source = Source { name: "rules.toml", text: &text };
+        let policy = compile(&source, VERSION)
+            .unwrap_or_else(|errors| panic!("{}:\n{}", path.display(), render(&source, &errors)));
+        // The prelude is the same for all and stands in a file of its own.
+        let program = policy.c.find("SEC(\"sockops\")\nint").expect("a program");
+        expect_file![path.with_extension("c")].assert_eq(&policy.c[program..]);
+        let again = compile(&source, VERSION).expect("compiled before");
+        assert_eq!(policy.c, again.c, "{}: the same rules, other bytes", path.display());
+    }
+}
