@@ -83,11 +83,9 @@ pub(crate) fn look(pin: &Path) -> Result<State> {
             return Ok(State::Foreign(format!("{} is not a directory", pin.display())));
         }
         Err(error) => {
-            return Err(Error::io(
-                format_args!("look at {}", path.display()),
-                &error,
-                "run it as root",
-            ));
+            // bpffs refuses names with a dot so, even to root (`bpf_lookup()`, kernel/bpf/inode.c).
+            let hint = "run it as root; no name on a bpffs may have a dot in it";
+            return Err(Error::io(format_args!("look at {}", path.display()), &error, hint));
         }
     }
     let foreign = |what: &str| Ok(State::Foreign(format!("{} is {what}", path.display())));

@@ -133,9 +133,10 @@ impl<'a> View<'a> {
             }
         }
         for (rule, ticks, hits) in self.rules() {
-            let noun = if hits == 1 { "connection" } else { "connections" };
+            let connections = if hits == 1 { "connection" } else { "connections" };
+            let jiffies = if ticks == 1 { "jiffy" } else { "jiffies" };
             crate::print(&format_args!(
-                "  {}: rto {} ({ticks} jiffies), {hits} {noun}",
+                "  {}: rto {} ({ticks} {jiffies}), {hits} {connections}",
                 rule.name,
                 timer::spell(rule.rto_us)
             ));
