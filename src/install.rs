@@ -47,9 +47,14 @@ pub(crate) fn run(asked_cgroup: Option<&Path>, pin: &Path) -> Result<ExitCode> {
                 format!("remove it, or choose another directory: --pin {}2", pin.display()),
             ));
         }
-        State::Ours(old) if old.cgroup_id != 0 => replace(&old, &directory, &cgroup, pin)?,
-        // Never installed, or the cgroup is gone and the link with it.
-        State::Absent | State::Ours(_) => {
+        State::Ours(old) if old.cgroup_id != 0 => replace(&old, &cgroup, pin)?,
+        State::Ours(_) => {
+            // Its cgroup is gone, and the policy with it: only the name is left.
+            remove_pin(&installed::link_path(pin))?;
+            attach(&directory, pin, &mut undo)?;
+            "installed"
+        }
+        State::Absent => {
             attach(&directory, pin, &mut undo)?;
             "installed"
         }
@@ -120,12 +125,15 @@ pub(crate) fn lock(bpffs: &Path) -> Result<Flock<File>> {
     ))
 }
 
-/// Swaps the program in the live link; or, for another cgroup, one link for another.
-fn replace(old: &Installed, directory: &File, cgroup: &Path, pin: &Path) -> Result<&'static str> {
-    let moves = cgroup::id(cgroup) != Some(old.cgroup_id);
-    if moves {
-        attach(directory, pin, &mut Undo::default())?;
-        return Ok("moved");
+/// Swaps the program in the live link.
+fn replace(old: &Installed, cgroup: &Path, pin: &Path) -> Result<&'static str> {
+    if cgroup::id(cgroup) != Some(old.cgroup_id) {
+        // Two links can't change places in one step: for a moment there would be two policies, or none.
+        let place = cgroup::path(old.cgroup_id).unwrap_or_else(|| "another cgroup".into());
+        return Err(Error::new(
+            format!("what is pinned at {} is attached to {}", pin.display(), place.display()),
+            "`set-rto remove` first, or install a second policy with another --pin",
+        ));
     }
     if let Some(program) = old.program.as_ref().filter(|_| old.is_current()) {
         let same_host = Some(program.hz) == timer::hz() && program.netns == host::netns();
@@ -154,31 +162,27 @@ fn refresh(program: &Program) -> Result<()> {
     policy::update_devices(map.as_fd())
 }
 
-/// Attaches a link of its own and pins it; a link that was pinned there goes as the new one takes its name.
+/// Attaches and pins. Killed in between, the link goes with the process.
 fn attach(directory: &File, pin: &Path, undo: &mut Undo) -> Result<()> {
     let skeleton = policy::load()?;
     create_pin_directory(pin, undo)?;
-    let (path, next) = (installed::link_path(pin), pin.join("link-new"));
-    // Left by an install that was killed between pin and rename; nobody else holds it.
-    let _ = fs::remove_file(&next);
+    let path = installed::link_path(pin);
     let mut link = skeleton
         .progs
         .set_rto
         .attach_cgroup(directory.as_raw_fd())
         .map_err(|error| Error::bpf("attach to the cgroup", &error, attach_hint(&error)))?;
-    link.pin(&next).map_err(|error| {
-        Error::bpf(
-            format_args!("pin {}", next.display()),
-            &error,
-            "is there room, and is the bpffs writable?",
-        )
-    })?;
-    undo.pinned = Some(next.clone());
-    fs::rename(&next, &path).map_err(|error| {
-        Error::io(format_args!("rename {}", next.display()), &error, "is the bpffs writable?")
-    })?;
-    undo.pinned = None;
-    Ok(())
+    link.pin(&path).map_err(|error| {
+        let hint = "is there room, and is the bpffs writable?";
+        Error::bpf(format_args!("pin {}", path.display()), &error, hint)
+    })
+}
+
+/// Removes the link's name from the bpffs.
+pub(crate) fn remove_pin(path: &Path) -> Result<()> {
+    fs::remove_file(path).map_err(|error| {
+        Error::io(format_args!("remove {}", path.display()), &error, "run it as root")
+    })
 }
 
 fn attach_hint(error: &libbpf_rs::Error) -> String {
@@ -239,7 +243,6 @@ fn note_rounding(rule: &rules::Rule) {
 struct Undo {
     mounted: bool,
     directories: Vec<PathBuf>,
-    pinned: Option<PathBuf>,
 }
 
 impl Undo {
@@ -253,9 +256,6 @@ impl Undo {
 impl Drop for Undo {
     fn drop(&mut self) {
         // Best effort, in reverse order: the error that brought us here is the one to report.
-        if let Some(path) = &self.pinned {
-            let _ = fs::remove_file(path);
-        }
         for directory in self.directories.iter().rev() {
             let _ = fs::remove_dir(directory);
         }

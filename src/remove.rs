@@ -1,9 +1,10 @@
-//! `set-rto remove`: unpin the link; with its last reference the policy goes.
+//! `set-rto remove`: detach the link and unpin it.
 
 use crate::error::{Error, Result};
 use crate::host::mounts;
 use crate::install;
 use crate::installed::{self, State};
+use libbpf_rs::Link;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,16 +20,18 @@ pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
         )),
         State::Absent => {
             // What a killed install may have left.
-            let _ = fs::remove_file(pin.join("link-new"));
             let _ = fs::remove_dir(pin);
             Ok(nothing(pin))
         }
         State::Ours(_) => {
             let path = installed::link_path(pin);
-            let _ = fs::remove_file(pin.join("link-new"));
-            fs::remove_file(&path).map_err(|error| {
-                Error::io(format_args!("remove {}", path.display()), &error, "run it as root")
-            })?;
+            // Unpinning alone would leave the policy in force for some milliseconds: the kernel frees a
+            // link from a work queue. A link that has been detached counts as not installed.
+            let failed = |error| {
+                Error::bpf(format_args!("detach {}", path.display()), &error, "run it as root")
+            };
+            Link::open(&path).and_then(|link| link.detach()).map_err(failed)?;
+            install::remove_pin(&path)?;
             // Not empty if somebody else put something there: then it stays.
             let _ = fs::remove_dir(pin);
             crate::print(&"removed: new connections have the kernel's own timers again");

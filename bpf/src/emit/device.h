@@ -159,31 +159,41 @@ static __always_inline int prefix_match(const struct device *device, u64 first, 
 	return device->words[0] == first && (device->words[1] & FIRST(length - 8)) == second;
 }
 
-// `*` is any run of characters, `?` any single one: all places in the pattern that the name can have
-// reached so far, as a set of bits.
+// 1 for zero, else 0, without a branch: the verifier would follow both ways at each of many places.
+static __always_inline u64 is_zero(u64 byte)
+{
+	asm volatile("" : "+r"(byte));
+	return (byte - 1) >> 63;
+}
+
+// `*` is any run of characters, `?` any single one. All places in the pattern that the name can have
+// reached so far are a set of bits, moved on by each character.
 static __always_inline int glob_match(const struct device *device, const char *pattern, int length)
 {
-	u64 places = 1;
+	u64 places = 1, matches = 0;
 
-#pragma unroll
+#pragma clang loop unroll(disable)
 	for (int i = 0; i < 16; i++) {
-		char c = device->name[i];
-		u64 next = 0;
+		u64 end = is_zero((u8)device->name[i]), next = 0;
 
 #pragma unroll
 		for (int p = 0; p < length; p++)
 			if (pattern[p] == '*')
-				places |= (places >> p & 1) << (p + 1);
-		if (!c)
-			break;
+				places |= (places & 1ull << p) << 1;
+		matches |= places >> length & end;
 #pragma unroll
 		for (int p = 0; p < length; p++) {
+			u64 here = places >> p & 1;
+
 			if (pattern[p] == '*')
-				next |= places & 1ull << p;
-			else if (pattern[p] == '?' || pattern[p] == c)
-				next |= (places >> p & 1) << (p + 1);
+				next |= here << p;
+			else if (pattern[p] == '?')
+				next |= here << (p + 1);
+			else
+				next |= (here & is_zero((u8)device->name[i] ^ (u8)pattern[p])) << (p + 1);
 		}
-		places = next;
+		// Behind the end of the name there is nothing to match.
+		places = next & (end - 1);
 	}
-	return places >> length & 1;
+	return matches & 1;
 }
