@@ -1,0 +1,168 @@
+//! The command line: words in, a task out.
+
+/// What `cargo xtask` and `cargo xtask --help` print.
+pub(crate) const USAGE: &str = "\
+Usage: cargo xtask TASK
+
+  install [--rules FILE] [--no-activate] [--prefix DIR]  install what the build needs, build, put into force
+  remove [--prefix DIR]                                  put out of force, delete the binary
+  build [--rules FILE] [--target TRIPLE]                 build the static release binary, print its path
+  test [FILTER...]                                       install what tests need, check, run every test
+
+FILE defaults to SET_RTO_RULES or rules.toml, DIR to /usr/local, TRIPLE to this machine's.
+";
+
+const DEFAULT_PREFIX: &str = "/usr/local";
+
+/// A task with its options.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Task {
+    /// Print [`USAGE`].
+    Help,
+    /// Build and put into force.
+    Install { rules: Option<String>, prefix: String, activate: bool },
+    /// Put out of force and delete.
+    Remove { prefix: String },
+    /// Build the static release binary.
+    Build { rules: Option<String>, target: Option<String> },
+    /// Run the tests whose names contain one of the filters; all when there is none.
+    Test { filters: Vec<String> },
+}
+
+/// Reads the words after `cargo xtask`. The error is a message for the user.
+pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
+    let Some((task, rest)) = words.split_first() else { return Ok(Task::Help) };
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        return Ok(Task::Help);
+    }
+    let mut rest = Words { task, left: rest.to_vec() };
+    match task.as_str() {
+        "install" => {
+            let rules = rest.value("--rules")?;
+            let prefix = rest.value("--prefix")?.unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
+            let activate = !rest.flag("--no-activate");
+            rest.end()?;
+            Ok(Task::Install { rules, prefix, activate })
+        }
+        "remove" => {
+            let prefix = rest.value("--prefix")?.unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
+            rest.end()?;
+            Ok(Task::Remove { prefix })
+        }
+        "build" => {
+            let rules = rest.value("--rules")?;
+            let target = rest.value("--target")?;
+            rest.end()?;
+            Ok(Task::Build { rules, target })
+        }
+        "test" => match rest.left.iter().find(|word| word.starts_with('-')) {
+            Some(option) => Err(rest.unknown(option)),
+            None => Ok(Task::Test { filters: rest.left }),
+        },
+        other => Err(format!("there is no task `{other}`; `cargo xtask --help` lists them")),
+    }
+}
+
+/// The words of one task that are not read yet.
+struct Words<'a> {
+    task: &'a str,
+    left: Vec<String>,
+}
+
+impl Words<'_> {
+    /// Takes `name VALUE` or `name=VALUE`. An option given twice stays for [`Words::end`] to refuse.
+    fn value(&mut self, name: &str) -> Result<Option<String>, String> {
+        let joined = |word: &str| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+        let Some(at) = self.left.iter().position(|word| word == name || joined(word).is_some())
+        else {
+            return Ok(None);
+        };
+        let word = self.left.remove(at);
+        let value = match joined(&word) {
+            Some(value) => value,
+            // A following option is a forgotten value rather than a file called `--target`.
+            None if self.left.get(at).is_some_and(|next| !next.starts_with('-')) => {
+                self.left.remove(at)
+            }
+            None => String::new(),
+        };
+        if value.is_empty() {
+            return Err(format!("{}: {name} needs a value", self.task));
+        }
+        Ok(Some(value))
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        let before = self.left.len();
+        self.left.retain(|word| word != name);
+        self.left.len() != before
+    }
+
+    fn end(&self) -> Result<(), String> {
+        self.left.first().map_or(Ok(()), |word| Err(self.unknown(word)))
+    }
+
+    fn unknown(&self, word: &str) -> String {
+        format!("{}: unexpected `{word}`; `cargo xtask --help` lists the options", self.task)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Result<Task, String> {
+        parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn help_in_every_form() {
+        for line in ["", "--help", "-h", "install --help", "build --rules --help"] {
+            assert_eq!(words(line), Ok(Task::Help), "{line}");
+        }
+        for task in ["install", "remove", "build", "test"] {
+            assert!(USAGE.lines().any(|line| line.trim_start().starts_with(task)), "{task}");
+        }
+    }
+
+    #[test]
+    fn defaults() {
+        let prefix = "/usr/local".to_owned();
+        let install = Task::Install { rules: None, prefix: prefix.clone(), activate: true };
+        assert_eq!(words("install"), Ok(install));
+        assert_eq!(words("remove"), Ok(Task::Remove { prefix }));
+        assert_eq!(words("build"), Ok(Task::Build { rules: None, target: None }));
+        assert_eq!(words("test"), Ok(Task::Test { filters: vec![] }));
+    }
+
+    #[test]
+    fn options_in_any_order_and_form() {
+        let expected = Task::Install {
+            rules: Some("a.toml".to_owned()),
+            prefix: "/opt".to_owned(),
+            activate: false,
+        };
+        assert_eq!(words("install --no-activate --prefix=/opt --rules a.toml").unwrap(), expected);
+        assert_eq!(words("install --rules=a.toml --prefix /opt --no-activate").unwrap(), expected);
+        let filters = vec!["syn".to_owned(), "ack".to_owned()];
+        assert_eq!(words("test syn ack"), Ok(Task::Test { filters }));
+    }
+
+    #[test]
+    fn refusals_name_the_word() {
+        for (line, part) in [
+            ("instal", "`instal`"),
+            ("install extra", "`extra`"),
+            ("install --target x", "`--target`"),
+            ("install --rules", "--rules needs a value"),
+            ("install --rules --no-activate", "--rules needs a value"),
+            ("build --rules=", "--rules needs a value"),
+            ("build --rules a --rules b", "`--rules`"),
+            ("remove --prefixes=x", "`--prefixes=x`"),
+            ("test --nocapture", "`--nocapture`"),
+        ] {
+            let message = words(line).unwrap_err();
+            assert!(message.contains(part), "{line}: {message}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! `cargo xtask build`: the static release binary; and the plainer builds that tests use.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use xshell::{Cmd, Shell, cmd};
+
+use crate::elf;
+use crate::needs::cargo;
+use crate::step::step;
+
+/// Names the rules file for build.rs of the root package.
+const RULES_VARIABLE: &str = "SET_RTO_RULES";
+
+/// The rules file to compile in, absolute: the option, else SET_RTO_RULES, else none, which means
+/// `rules.toml` of the root. An error when there is no such file.
+pub(crate) fn resolve_rules(option: Option<String>, caller: &Path) -> Result<Option<PathBuf>> {
+    rules_file(option, env::var_os(RULES_VARIABLE).map(PathBuf::from), caller)
+}
+
+fn rules_file(
+    option: Option<String>,
+    variable: Option<PathBuf>,
+    caller: &Path,
+) -> Result<Option<PathBuf>> {
+    let (file, origin) = match (option, variable) {
+        (Some(file), _) => (PathBuf::from(file), "--rules"),
+        (None, Some(file)) if !file.as_os_str().is_empty() => (file, RULES_VARIABLE),
+        _ => return Ok(None),
+    };
+    let file = caller.join(file);
+    if !file.is_file() {
+        bail!("{origin}: there is no rules file {}", file.display());
+    }
+    Ok(Some(file))
+}
+
+/// Builds the static release binary for `target` (this machine's when none) and checks that it
+/// is static. Gives its path.
+pub(crate) fn static_release(
+    sh: &Shell,
+    rules: Option<&Path>,
+    target: Option<&str>,
+) -> Result<PathBuf> {
+    let target = match target {
+        Some(target) => target.to_owned(),
+        None => host_triple(sh)?,
+    };
+    let shown = rules.map_or_else(|| "rules.toml".to_owned(), |file| file.display().to_string());
+    step(&format!("build the static binary for {target} with {shown}"), || {
+        let from = |variable| env::var(variable).ok();
+        let (name, value) = static_flags(from("CARGO_ENCODED_RUSTFLAGS"), from("RUSTFLAGS"));
+        eprintln!("{name}={value:?}");
+        let build = cargo_build(sh, rules).args(["--package", "set-rto", "--bin", "set-rto"]);
+        let build = build.args(["--release", "--target", &target]).env(name, value);
+        let binary = executable(build)?;
+        let bytes = fs::read(&binary).with_context(|| cannot_read(&binary))?;
+        elf::check_static(&bytes).map_err(|why| {
+            anyhow!(
+                "{} is not static: {why}; this target's Rust or C library cannot link that way",
+                binary.display()
+            )
+        })?;
+        println!("static, {} bytes: {}", bytes.len(), binary.display());
+        Ok(binary)
+    })
+}
+
+/// Builds one binary of the workspace in the dev profile, which links faster. Gives its path.
+pub(crate) fn dev(sh: &Shell, binary: &str, rules: Option<&Path>) -> Result<PathBuf> {
+    // With --package, dependencies would lose the features that the other members ask for, and
+    // the C libraries would be built once more than `cargo test --workspace` has done.
+    executable(cargo_build(sh, rules).args(["--workspace", "--bin", binary]))
+}
+
+/// Cargo's target directory, wherever CARGO_TARGET_DIR or a configuration puts it.
+pub(crate) fn target_dir(sh: &Shell) -> Result<PathBuf> {
+    let cargo = cargo();
+    let metadata = cmd!(sh, "{cargo} metadata --format-version 1 --no-deps --offline").read()?;
+    json_string(&metadata, "target_directory")
+        .map(PathBuf::from)
+        .ok_or_else(|| anyhow!("cargo metadata names no target_directory"))
+}
+
+/// `cargo build`, told the rules, or to take the default ones whatever the caller's environment.
+fn cargo_build<'a>(sh: &'a Shell, rules: Option<&Path>) -> Cmd<'a> {
+    let cargo = cargo();
+    let build = cmd!(sh, "{cargo} build --message-format json-render-diagnostics");
+    match rules {
+        Some(rules) => build.env(RULES_VARIABLE, rules),
+        None => build.env_remove(RULES_VARIABLE),
+    }
+}
+
+/// Runs a build of one binary and takes the path of the binary from cargo's messages.
+fn executable(build: Cmd<'_>) -> Result<PathBuf> {
+    eprintln!("$ {build}");
+    let messages = build.read()?;
+    messages
+        .lines()
+        .filter_map(|line| json_string(line, "executable"))
+        .next_back()
+        .map(PathBuf::from)
+        .ok_or_else(|| anyhow!("cargo built no executable"))
+}
+
+fn host_triple(sh: &Shell) -> Result<String> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let version = cmd!(sh, "{rustc} -vV").read().context("cannot ask rustc for its host")?;
+    host_of(&version).ok_or_else(|| anyhow!("rustc -vV names no host"))
+}
+
+fn host_of(version: &str) -> Option<String> {
+    version.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned)
+}
+
+/// The variable and value that add static linking to the flags of the caller. Cargo ignores
+/// RUSTFLAGS where CARGO_ENCODED_RUSTFLAGS is set, which separates by the byte 0x1f.
+fn static_flags(encoded: Option<String>, plain: Option<String>) -> (&'static str, String) {
+    let (name, before, separator) = match encoded.filter(|flags| !flags.is_empty()) {
+        Some(flags) => ("CARGO_ENCODED_RUSTFLAGS", flags, "\x1f"),
+        None => ("RUSTFLAGS", plain.unwrap_or_default(), " "),
+    };
+    let ours = ["-C", "target-feature=+crt-static", "-C", "relocation-model=static"];
+    let all = Some(before.as_str()).filter(|flags| !flags.is_empty()).into_iter().chain(ours);
+    (name, all.collect::<Vec<_>>().join(separator))
+}
+
+/// The first string with this key in a JSON text; a whole parser for two keys is too much. A quote
+/// inside a string is escaped, so that the pattern cannot match there.
+fn json_string(text: &str, key: &str) -> Option<String> {
+    let start = format!("\"{key}\":\"");
+    let mut rest = text.split_once(&start)?.1.chars();
+    let mut value = String::new();
+    loop {
+        match rest.next()? {
+            '"' => return Some(value),
+            '\\' => match rest.next()? {
+                letter @ ('"' | '\\' | '/') => value.push(letter),
+                // Control characters: no path to give to a command.
+                _ => return None,
+            },
+            letter => value.push(letter),
+        }
+    }
+}
+
+fn cannot_read(file: &Path) -> String {
+    format!("cannot read {}", file.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_appended() {
+        let ours = "-C target-feature=+crt-static -C relocation-model=static";
+        assert_eq!(static_flags(None, None), ("RUSTFLAGS", ours.to_owned()));
+        let plain = Some("-L x".to_owned());
+        assert_eq!(static_flags(None, plain.clone()).1, format!("-L x {ours}"));
+        assert_eq!(static_flags(Some(String::new()), plain.clone()).0, "RUSTFLAGS");
+        let (name, value) = static_flags(Some("-L\x1fy".to_owned()), plain);
+        assert_eq!(name, "CARGO_ENCODED_RUSTFLAGS");
+        assert_eq!(value, format!("-L y {ours}").replace(' ', "\x1f"));
+    }
+
+    #[test]
+    fn rules_are_absolute_and_there() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let manifest = Some(here.join("Cargo.toml"));
+        let option = || Some("Cargo.toml".to_owned());
+        assert_eq!(rules_file(option(), None, here).unwrap(), manifest);
+        assert_eq!(rules_file(option(), Some("other".into()), here).unwrap(), manifest);
+        assert_eq!(rules_file(None, Some("Cargo.toml".into()), here).unwrap(), manifest);
+        assert_eq!(rules_file(None, Some("".into()), here).unwrap(), None);
+        assert_eq!(rules_file(None, None, here).unwrap(), None);
+        let message = |option: Option<&str>, variable: Option<&str>| {
+            let option = option.map(str::to_owned);
+            rules_file(option, variable.map(PathBuf::from), here).unwrap_err().to_string()
+        };
+        let absolute = here.join("no.toml").display().to_string();
+        assert_eq!(
+            message(Some("no.toml"), None),
+            format!("--rules: there is no rules file {absolute}")
+        );
+        assert!(message(None, Some("no.toml")).starts_with("SET_RTO_RULES: "));
+        assert!(message(Some("src"), None).contains("no rules file"), "a directory");
+    }
+
+    #[test]
+    fn strings_out_of_json() {
+        let line = r#"{"reason":"x","note":"\"executable\":\"no\"","executable":"/a b/\"c\"\\d"}"#;
+        assert_eq!(json_string(line, "executable").as_deref(), Some(r#"/a b/"c"\d"#));
+        assert_eq!(json_string(r#"{"executable":null}"#, "executable"), None);
+        assert_eq!(json_string(r#"{"executable":"unfinished"#, "executable"), None);
+    }
+
+    #[test]
+    fn host_out_of_the_version() {
+        let version =
+            "rustc 1.95.0\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\nrelease: 1.95.0\n";
+        assert_eq!(host_of(version).as_deref(), Some("x86_64-unknown-linux-gnu"));
+        assert_eq!(host_of("rustc 1.95.0"), None);
+    }
+}

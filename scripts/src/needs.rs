@@ -1,0 +1,206 @@
+//! What the build and the tests need from the distribution, and the packages that bring it.
+
+use std::env;
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::managers::Manager;
+
+/// How to see whether a need is met.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Probe {
+    /// A program on the search path.
+    Program(&'static str),
+    /// clang, or the compiler that the environment variable CLANG names in its place.
+    Clang,
+    /// A library that the C compiler finds for a static link.
+    StaticLibrary(&'static str),
+    /// A C header that glibc has and musl leaves to a package.
+    Header(&'static str),
+    /// A command of cargo (a component of the toolchain).
+    Cargo(&'static str),
+}
+
+/// One thing needed and, in the order of [`Manager::ALL`], the packages that bring it. None: that
+/// distribution needs nothing for it. `a|b`: the first of them that the distribution has.
+#[derive(Debug)]
+pub(crate) struct Need {
+    pub(crate) probe: Probe,
+    packages: [&'static [&'static str]; 4],
+}
+
+const fn program(name: &'static str, packages: [&'static [&'static str]; 4]) -> Need {
+    Need { probe: Probe::Program(name), packages }
+}
+
+/// What the build needs: clang for the BPF program, the rest for libbpf, libelf and zlib, which
+/// libbpf-sys builds from source.
+pub(crate) const BUILD: &[Need] = &[
+    Need { probe: Probe::Clang, packages: [&["clang"], &["clang"], &["clang"], &["clang"]] },
+    program("cc", [&["gcc"], &["gcc"], &["gcc"], &["gcc"]]),
+    Need {
+        probe: Probe::StaticLibrary("libc.a"),
+        packages: [&["libc6-dev"], &["glibc-static"], &["glibc"], &["musl-dev"]],
+    },
+    program("make", [&["make"]; 4]),
+    program("pkg-config", [&["pkg-config"], &["pkgconf-pkg-config"], &["pkgconf"], &["pkgconf"]]),
+    program("autoreconf", [&["autoconf"]; 4]),
+    program("aclocal", [&["automake"]; 4]),
+    // autopoint unpacks its files with git there; Debian's and Fedora's bring their own means.
+    program(
+        "autopoint",
+        [&["autopoint"], &["gettext-devel"], &["gettext", "git"], &["gettext-dev", "git"]],
+    ),
+    program("m4", [&["m4"]; 4]),
+    program("flex", [&["flex"]; 4]),
+    program("bison", [&["bison"]; 4]),
+    program("gawk", [&["gawk"]; 4]),
+    Need { probe: Probe::Header("argp.h"), packages: [&[], &[], &[], &["argp-standalone"]] },
+    Need { probe: Probe::Header("fts.h"), packages: [&[], &[], &[], &["musl-fts-dev"]] },
+    Need { probe: Probe::Header("obstack.h"), packages: [&[], &[], &[], &["musl-obstack-dev"]] },
+    Need { probe: Probe::Header("linux/bpf.h"), packages: [&[], &[], &[], &["linux-headers"]] },
+];
+
+/// What the checks of the source need on top of [`BUILD`].
+pub(crate) const LINT: &[Need] = &[
+    Need {
+        probe: Probe::Cargo("fmt"),
+        packages: [&["rustfmt"], &["rustfmt"], &["rust"], &["rustfmt"]],
+    },
+    Need {
+        probe: Probe::Cargo("clippy"),
+        packages: [&["rust-clippy"], &["clippy"], &["rust"], &["rust-clippy"]],
+    },
+];
+
+/// What the live suite needs on top of [`BUILD`].
+pub(crate) const LIVE: &[Need] = &[
+    program("ip", [&["iproute2"], &["iproute"], &["iproute2"], &["iproute2"]]),
+    // Ubuntu has no package of that name before 24.10, Arch calls it otherwise.
+    program(
+        "bpftool",
+        [&["bpftool|linux-tools-generic"], &["bpftool"], &["bpf|bpftool"], &["bpftool"]],
+    ),
+];
+
+impl Need {
+    /// The name for messages.
+    pub(crate) fn name(&self) -> String {
+        match self.probe {
+            Probe::Program(name) => name.to_owned(),
+            Probe::Clang => "clang".to_owned(),
+            Probe::StaticLibrary(name) => format!("static {name}"),
+            Probe::Header(name) => format!("<{name}>"),
+            Probe::Cargo(name) => format!("cargo {name}"),
+        }
+    }
+
+    fn applies(&self, manager: Option<Manager>) -> bool {
+        match manager {
+            Some(manager) => !self.packages[manager as usize].is_empty(),
+            None => !matches!(self.probe, Probe::Header(_)),
+        }
+    }
+}
+
+/// The needs that are not met. `met` looks at the machine.
+pub(crate) fn missing<'a>(
+    needs: impl IntoIterator<Item = &'a Need>,
+    manager: Option<Manager>,
+    met: impl Fn(&Probe) -> bool,
+) -> Vec<&'a Need> {
+    needs.into_iter().filter(|need| need.applies(manager) && !met(&need.probe)).collect()
+}
+
+/// The packages for these needs, each once, in order. `has` says whether the distribution has a
+/// package; it is asked only where the table names alternatives.
+pub(crate) fn packages(
+    needs: &[&Need],
+    manager: Manager,
+    has: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for entry in needs.iter().flat_map(|need| need.packages[manager as usize]) {
+        let (first, rest) = entry.split_once('|').unwrap_or((entry, ""));
+        let others = rest.split('|').filter(|name| !name.is_empty());
+        // When none can be had, the first name is the one to complain about.
+        let name = if rest.is_empty() || has(first) {
+            first
+        } else {
+            others.into_iter().find(|name| has(name)).unwrap_or(first)
+        };
+        if !found.iter().any(|known| known == name) {
+            found.push(name.to_owned());
+        }
+    }
+    found
+}
+
+/// The machine as the probes see it.
+pub(crate) struct Host {
+    search: Vec<PathBuf>,
+    clang: Option<String>,
+}
+
+impl Host {
+    /// This machine. Looks into the system directories too: a user's PATH often lacks them,
+    /// and root's tools live there.
+    pub(crate) fn here() -> Self {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+        let search = env::split_paths(&path).chain(system).collect();
+        Self { search, clang: env::var("CLANG").ok().filter(|name| !name.is_empty()) }
+    }
+
+    /// The executable file of that name, as a shell would find it.
+    pub(crate) fn find(&self, name: &str) -> Option<PathBuf> {
+        if name.contains('/') {
+            return Some(PathBuf::from(name)).filter(|path| is_executable(path));
+        }
+        self.search.iter().map(|dir| dir.join(name)).find(|path| is_executable(path))
+    }
+
+    /// The first package manager that is here.
+    pub(crate) fn manager(&self) -> Option<Manager> {
+        Manager::ALL.into_iter().find(|manager| self.find(manager.program()).is_some())
+    }
+
+    /// Whether a need is met.
+    pub(crate) fn meets(&self, probe: &Probe) -> bool {
+        match probe {
+            Probe::Program(name) => self.find(name).is_some(),
+            Probe::Clang => self.find(self.clang.as_deref().unwrap_or("clang")).is_some(),
+            Probe::StaticLibrary(name) => {
+                let Some(cc) = self.find("cc") else { return false };
+                // The compiler answers with the bare name when it does not find the file.
+                let answer = Command::new(cc).arg(format!("-print-file-name={name}")).output();
+                answer.is_ok_and(|answer| {
+                    Path::new(String::from_utf8_lossy(&answer.stdout).trim()).is_absolute()
+                })
+            }
+            Probe::Header(name) => Path::new("/usr/include").join(name).exists(),
+            // rustup leaves a stand-in on the path for a component that is not installed.
+            Probe::Cargo(name) => Command::new(cargo())
+                .args([name, "--version"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success()),
+        }
+    }
+}
+
+/// The cargo that runs this task.
+pub(crate) fn cargo() -> PathBuf {
+    env::var_os("CARGO").unwrap_or_else(|| OsStr::new("cargo").to_owned()).into()
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+#[path = "needs_tests.rs"]
+mod tests;

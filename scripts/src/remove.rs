@@ -1,0 +1,74 @@
+//! `cargo xtask remove`: what `cargo xtask install` did, undone; the packages stay.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use xshell::Shell;
+
+use crate::install::destination;
+use crate::privilege::{for_root, for_writing};
+use crate::step::{command, step};
+
+/// Puts the rules out of force and deletes the binary below `prefix`. Fine when there is none.
+pub(crate) fn run(sh: &Shell, prefix: &Path) -> Result<()> {
+    let binary = destination(prefix);
+    // A dangling link counts as something to delete.
+    if binary.symlink_metadata().is_err() {
+        println!("nothing to remove: there is no {}", binary.display());
+        return Ok(());
+    }
+    step(&format!("remove {}", binary.display()), || {
+        let sudo = for_root("detaching the program")?;
+        delete(sh, sudo, &binary)
+    })
+}
+
+/// The binary is the means to detach, so it goes last and only when that worked.
+fn delete(sh: &Shell, sudo: &[&str], binary: &Path) -> Result<()> {
+    command(sh, sudo, binary).arg("remove").run().with_context(|| {
+        format!("`set-rto remove` failed; {} is left in place to try again", binary.display())
+    })?;
+    let dir = binary.parent().unwrap_or(Path::new("/"));
+    let sudo = for_writing(dir, &format!("deleting {}", binary.display()))?;
+    command(sh, sudo, "rm").arg("-f").arg(binary).run()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::scratch::script;
+
+    /// A stand-in for set-rto that notes how it was called beside itself.
+    fn stand_in(prefix: &Path, exit: i32) -> std::path::PathBuf {
+        let binary = destination(prefix);
+        fs::create_dir_all(binary.parent().unwrap()).unwrap();
+        script(&binary, &format!("echo \"$*\" >> \"$0.calls\"\nexit {exit}"));
+        binary
+    }
+
+    #[test]
+    fn detaches_then_deletes() {
+        let sh = Shell::new().unwrap();
+        let temp = sh.create_temp_dir().unwrap();
+        let binary = stand_in(temp.path(), 0);
+        delete(&sh, &[], &binary).unwrap();
+        assert!(!binary.exists());
+        assert_eq!(fs::read_to_string(binary.with_extension("calls")).unwrap(), "remove\n");
+        // Twice, and where there never was one.
+        run(&sh, temp.path()).unwrap();
+        run(&sh, Path::new("/nowhere")).unwrap();
+    }
+
+    #[test]
+    fn stays_when_it_cannot_detach() {
+        let sh = Shell::new().unwrap();
+        let temp = sh.create_temp_dir().unwrap();
+        let binary = stand_in(temp.path(), 2);
+        let message = format!("{:#}", delete(&sh, &[], &binary).unwrap_err());
+        assert!(message.contains("left in place"), "{message}");
+        assert!(binary.exists());
+    }
+}

@@ -1,0 +1,209 @@
+//! `cargo xtask test`: installs what tests need, checks, runs every test, sums up.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail};
+use xshell::Shell;
+
+use crate::needs::{BUILD, LINT, LIVE, Need, cargo};
+use crate::privilege::is_root;
+use crate::report::{Section, any_failed, summary};
+use crate::step::{step, tee};
+use crate::{build, setup};
+
+/// The name of the default rules among those of the live suite.
+const DEFAULT: &str = "default";
+
+/// Runs all sections, the later ones also after a failure. An error when anything failed, or when
+/// no test ran at all.
+pub(crate) fn run(sh: &Shell, filters: &[String]) -> Result<()> {
+    // Where the live suite cannot run, lacking its tools is no failure.
+    let live_needs = way_to_root().map_or(&[][..], |_| LIVE);
+    let needs: Vec<_> = BUILD.iter().chain(LINT).chain(live_needs).collect();
+    let mut sections = vec![
+        section("set-up", |_| setup::ensure(sh, &needs)),
+        section("fmt", |_| check(sh, &["fmt", "--all", "--check"])),
+    ];
+    let lacking = setup::still_missing(BUILD);
+    if lacking.is_empty() {
+        let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        sections.push(section("clippy", |_| check(sh, &lints)));
+        sections.push(section("test", |section| unit(sh, filters, section)));
+        sections.push(section("live", |section| live(sh, filters, section)));
+    } else {
+        sections.extend(["clippy", "test", "live"].map(|name| not_built(name, &lacking)));
+    }
+
+    let ran = sections.iter().any(|section| {
+        let counts = section.counts;
+        counts.passed + counts.failed + counts.skipped > 0
+    });
+    let failed = any_failed(&sections);
+    if !ran && !failed {
+        // A misspelt filter is no success.
+        bail!("no test is called {}", filters.join(" or "));
+    }
+    print!("\n{}", summary(&sections));
+    if failed {
+        // The summary has said it all, and its last line stays the last.
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+/// Runs one section under a headline; its failure is noted, not passed on.
+fn section(name: &'static str, work: impl FnOnce(&mut Section) -> Result<()>) -> Section {
+    let mut section = Section { name, ..Section::default() };
+    let start = Instant::now();
+    if let Err(error) = step(name, || work(&mut section)) {
+        eprintln!("xtask: {name}: {error:#}");
+        section.failure = Some(format!("{error:#}"));
+    }
+    section.elapsed = start.elapsed();
+    section
+}
+
+fn not_built(name: &'static str, lacking: &[&Need]) -> Section {
+    let failure = Some(format!("not run, since the build lacks {}", setup::names(lacking)));
+    Section { name, failure, ..Section::default() }
+}
+
+/// Cargo in the workspace root, with the default rules whatever the caller's environment says.
+fn cargo_command(sh: &Shell) -> Command {
+    let mut command = Command::new(cargo());
+    command.current_dir(sh.current_dir()).env_remove("SET_RTO_RULES");
+    command
+}
+
+fn check(sh: &Shell, arguments: &[&str]) -> Result<()> {
+    let (status, _) = tee(cargo_command(sh).args(arguments))?;
+    if !status.success() {
+        bail!("cargo {}: {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// The tests that need no kernel of their own.
+fn unit(sh: &Shell, filters: &[String], section: &mut Section) -> Result<()> {
+    let arguments = ["test", "--workspace", "--no-fail-fast", "--"];
+    let (status, output) = tee(cargo_command(sh).args(arguments).args(filters))?;
+    let ran = section.add_output(&output);
+    if !status.success() || !ran {
+        bail!("cargo test: {status}{}", no_result(ran));
+    }
+    Ok(())
+}
+
+/// The tests that attach to the kernel running here. They need root.
+fn live(sh: &Shell, filters: &[String], section: &mut Section) -> Result<()> {
+    let suite = build::dev(sh, "live", None)?;
+    let Some(before) = way_to_root() else {
+        section.counts.skipped = count_tests(&suite, filters)?;
+        section.not_run = Some("needs root; this is none, and `sudo -n` is refused".to_owned());
+        return Ok(());
+    };
+    let bin_dir = build::target_dir(sh)?.join("live").join("bin");
+    build_loaders(sh, &bin_dir)?;
+
+    // The suite takes one filter at a time.
+    let rounds: Vec<Option<&String>> =
+        if filters.is_empty() { vec![None] } else { filters.iter().map(Some).collect() };
+    let mut failures = Vec::new();
+    for filter in rounds {
+        let mut words = before.iter().map(PathBuf::from).collect::<Vec<_>>();
+        words.extend([suite.clone(), "--bin-dir".into(), bin_dir.clone()]);
+        words.extend(filter.map(PathBuf::from));
+        let (status, output) = tee(Command::new(&words[0]).args(&words[1..]))?;
+        let ran = section.add_output(&output);
+        if !status.success() || !ran {
+            failures.push(format!("{}: {status}{}", suite.display(), no_result(ran)));
+        }
+    }
+    if !failures.is_empty() {
+        bail!("{}", failures.join("; "));
+    }
+    Ok(())
+}
+
+fn no_result(ran: bool) -> &'static str {
+    if ran { "" } else { ", and no test result" }
+}
+
+/// The words that make root out of us without asking, none when we are root.
+fn way_to_root() -> Option<&'static [&'static str]> {
+    if is_root() {
+        return Some(&[]);
+    }
+    let mut sudo = Command::new("sudo");
+    let sudo = sudo.args(["-n", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+    sudo.status().is_ok_and(|status| status.success()).then_some(&["sudo", "-n"])
+}
+
+/// How many tests of the suite one of the filters chooses; all when there is none.
+fn count_tests(suite: &Path, filters: &[String]) -> Result<u64> {
+    let list = Command::new(suite)
+        .arg("--list")
+        .output()
+        .with_context(|| format!("cannot run {}", suite.display()))?;
+    Ok(count_listed(&String::from_utf8_lossy(&list.stdout), filters))
+}
+
+fn count_listed(list: &str, filters: &[String]) -> u64 {
+    let chosen = |name: &str| filters.is_empty() || filters.iter().any(|part| name.contains(part));
+    let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
+    names.filter(|name| chosen(name)).count() as u64
+}
+
+/// Builds set-rto once for each rules file of the suite and once for the default rules, which
+/// are the ones that get the static release binary. Each lands in `bin_dir` under the name of its
+/// rules file.
+fn build_loaders(sh: &Shell, bin_dir: &Path) -> Result<()> {
+    if bin_dir.exists() {
+        // A binary of rules that are gone must not be tested.
+        fs::remove_dir_all(bin_dir)
+            .with_context(|| format!("cannot empty {}", bin_dir.display()))?;
+    }
+    fs::create_dir_all(bin_dir).with_context(|| format!("cannot make {}", bin_dir.display()))?;
+
+    let dir = sh.current_dir().join("vmtests").join("rules");
+    let rules = sh
+        .read_dir(dir)?
+        .into_iter()
+        .filter(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    for file in rules {
+        let name = file.file_stem().ok_or_else(|| anyhow!("{} has no name", file.display()))?;
+        if name == DEFAULT {
+            bail!("{}: that name stands for the rules.toml of the root", file.display());
+        }
+        let title = format!("build set-rto with {}", file.display());
+        let binary = step(&title, || build::dev(sh, "set-rto", Some(&file)))?;
+        copy(&binary, &bin_dir.join(name))?;
+    }
+    let binary = build::static_release(sh, None, None)?;
+    copy(&binary, &bin_dir.join(DEFAULT))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("cannot copy to {}", to.display()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_not_run_are_counted_by_filter() {
+        let list = "syn_v4: test\nsyn_v6: test\nhits_once: test\n\n3 tests, 0 benchmarks\n";
+        let count = |filters: &[&str]| {
+            count_listed(list, &filters.iter().map(|&part| part.to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(count(&[]), 3);
+        assert_eq!(count(&["syn"]), 2);
+        assert_eq!(count(&["v6", "once"]), 2);
+        assert_eq!(count(&["nothing"]), 0);
+    }
+}
