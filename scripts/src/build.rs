@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the static release binary; and the plainer builds that tests use.
+//! `cargo xtask build`: the static binary that is shipped; and the plainer builds that tests use.
 
 use std::env;
 use std::fs;
@@ -37,7 +37,7 @@ fn rules_file(
     Ok(Some(file))
 }
 
-/// Builds the static release binary for `target` (this machine's when none) and checks that it
+/// Builds the static binary that is shipped for `target` (this machine's when none) and checks that it
 /// is static. Gives its path.
 pub(crate) fn static_release(
     sh: &Shell,
@@ -54,7 +54,7 @@ pub(crate) fn static_release(
         let (name, value) = static_flags(from("CARGO_ENCODED_RUSTFLAGS"), from("RUSTFLAGS"));
         eprintln!("{name}={value:?}");
         let build = cargo_build(sh, rules).args(["--package", "set-rto", "--bin", "set-rto"]);
-        let build = build.args(["--release", "--target", &target]).env(name, value);
+        let build = build.args(["--profile", "dist", "--target", &target]).env(name, value);
         let binary = executable(build)?;
         let bytes = fs::read(&binary).with_context(|| cannot_read(&binary))?;
         elf::check_static(&bytes).map_err(|why| {

@@ -1,2 +1,84 @@
-//! Placeholder.
-fn main() {}
+//! The tests of set-rto that need a kernel, run on the present one.
+//!
+//!     live [--bin-dir DIR] [arguments of a Rust test binary]
+//!
+//! DIR holds one set-rto executable per file of `vmtests/rules/`, named like it: `a.toml` makes
+//! `DIR/a`. Without it, only the tests of the harness itself run. Each test is a process of its own,
+//! in its own cgroup, network and mount namespaces, with its own bpffs: the machine is left alone.
+
+mod harness;
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use harness::Test;
+use harness::cgroup;
+use harness::runner;
+use harness::sandbox;
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.get(1).is_some_and(|first| first == runner::INSIDE) {
+        return inside(&arguments[2..]);
+    }
+    let bin_dir = match take_bin_dir(&mut arguments) {
+        Ok(bin_dir) => bin_dir,
+        Err(message) => {
+            eprintln!("live: {message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut arguments = Arguments::from_iter(arguments);
+    // Timers are measured: tests that share the processors disturb each other.
+    arguments.test_threads = arguments.test_threads.or(Some(1));
+    if let Err(error) = cgroup::sweep() {
+        eprintln!("live: cannot remove what an earlier run left: {error:#}");
+    }
+    let trials = all().map(|test| runner::trial(test, bin_dir.clone())).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    for note in runner::notes() {
+        println!("{note}");
+    }
+    conclusion.exit_code()
+}
+
+fn all() -> impl Iterator<Item = &'static Test> {
+    tests::ALL.iter().flat_map(|tests| tests.iter())
+}
+
+/// Runs one test in this process: its name, its cgroup and perhaps the directory of executables.
+fn inside(arguments: &[OsString]) -> ExitCode {
+    let (name, cgroup, bin_dir) = match arguments {
+        [name, cgroup] => (name, cgroup, None),
+        [name, cgroup, bin_dir] => (name, cgroup, Some(PathBuf::from(bin_dir))),
+        _ => return ExitCode::FAILURE,
+    };
+    match all().find(|test| name == test.name) {
+        Some(test) => sandbox::run(test, cgroup.as_ref(), bin_dir),
+        None => ExitCode::FAILURE,
+    }
+}
+
+/// Removes `--bin-dir DIR` (or `--bin-dir=DIR`) from the arguments.
+fn take_bin_dir(arguments: &mut Vec<OsString>) -> Result<Option<PathBuf>, String> {
+    const OPTION: &str = "--bin-dir";
+    let Some(at) = arguments.iter().position(|argument| {
+        argument.to_str().is_some_and(|text| text.split('=').next() == Some(OPTION))
+    }) else {
+        return Ok(None);
+    };
+    let argument = arguments.remove(at);
+    let value = match argument.to_str().and_then(|text| text.split_once('=')) {
+        Some((_, value)) => PathBuf::from(value),
+        None if at < arguments.len() => PathBuf::from(arguments.remove(at)),
+        None => return Err(format!("{OPTION} needs a directory")),
+    };
+    let path = std::path::absolute(value).map_err(|error| error.to_string())?;
+    if !path.is_dir() {
+        return Err(format!("{OPTION}: no directory {}", path.display()));
+    }
+    Ok(Some(path))
+}

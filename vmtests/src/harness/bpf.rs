@@ -1,0 +1,213 @@
+//! bpf(2) without a library: what the neighbours and the foreign objects of the tests need.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::fd::FromRawFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::Context as _;
+use anyhow::Result;
+
+/// Commands of bpf(2).
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub(crate) enum Command {
+    MapCreate = 0,
+    ProgLoad = 5,
+    ObjPin = 6,
+    ObjGet = 7,
+    ProgAttach = 8,
+    ProgGetNextId = 11,
+    ProgGetFdById = 13,
+    ObjGetInfoByFd = 15,
+    ProgQuery = 16,
+    LinkCreate = 28,
+}
+
+/// Several programs may sit on the hook (`BPF_F_ALLOW_MULTI`).
+pub(crate) const ALLOW_MULTI: u32 = 2;
+
+const MAP_TYPE_ARRAY: u32 = 2;
+
+/// A program type together with its attach type on a cgroup.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hook {
+    program_type: u32,
+    attach_type: u32,
+}
+
+/// sock_ops, set-rto's own hook.
+pub(crate) const SOCK_OPS: Hook = Hook { program_type: 13, attach_type: 3 };
+/// Packets that leave a cgroup: a hook that is not set-rto's.
+pub(crate) const EGRESS: Hook = Hook { program_type: 8, attach_type: 1 };
+
+/// `union bpf_attr`, filled by offset in its native byte order.
+struct Attributes([u64; 18]);
+
+impl Attributes {
+    fn new() -> Self {
+        Attributes([0; 18])
+    }
+
+    /// Sets the 32-bit field at a byte offset.
+    fn word(mut self, offset: usize, value: u32) -> Self {
+        let mut bytes = self.0[offset / 8].to_ne_bytes();
+        bytes[offset % 8..offset % 8 + 4].copy_from_slice(&value.to_ne_bytes());
+        self.0[offset / 8] = u64::from_ne_bytes(bytes);
+        self
+    }
+
+    /// Sets the pointer at a byte offset that is a multiple of 8.
+    fn pointer<T>(mut self, offset: usize, value: *const T) -> Self {
+        self.0[offset / 8] = value.expose_provenance() as u64;
+        self
+    }
+
+    /// Calls bpf(2).
+    ///
+    /// # Safety
+    /// The pointers set must be valid for what the command does with them.
+    unsafe fn call(&mut self, command: Command) -> io::Result<i32> {
+        let size = size_of_val(&self.0);
+        // SAFETY: the attributes are as long as said; their pointers are the caller's promise.
+        let result = unsafe {
+            libc::syscall(libc::SYS_bpf, command as libc::c_long, self.0.as_mut_ptr(), size)
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+    }
+
+    /// Calls bpf(2) for a command that gives a descriptor.
+    ///
+    /// # Safety
+    /// As for [`Attributes::call`].
+    unsafe fn open(&mut self, command: Command) -> io::Result<OwnedFd> {
+        // SAFETY: the caller's promise.
+        let raw = unsafe { self.call(command)? };
+        // SAFETY: the kernel has just made this descriptor for us.
+        Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+    }
+}
+
+/// Loads a program of the given instructions; `name` at most 15 characters.
+pub(crate) fn load(hook: Hook, name: &str, instructions: &[u64]) -> Result<OwnedFd> {
+    let license = c"GPL";
+    let mut attributes = Attributes::new()
+        .word(0, hook.program_type)
+        .word(4, instructions.len() as u32)
+        .pointer(8, instructions.as_ptr())
+        .pointer(16, license.as_ptr())
+        .word(68, hook.attach_type);
+    for (at, chunk) in name.as_bytes().chunks(4).enumerate().take(4) {
+        let mut word = [0; 4];
+        word[..chunk.len()].copy_from_slice(chunk);
+        attributes = attributes.word(48 + at * 4, u32::from_ne_bytes(word));
+    }
+    // SAFETY: both pointers are to data that outlive the call.
+    unsafe { attributes.open(Command::ProgLoad) }
+        .with_context(|| format!("cannot load the test's program {name}"))
+}
+
+/// Attaches a program to a cgroup without a link.
+pub(crate) fn attach(hook: Hook, cgroup: &Path, program: &OwnedFd, flags: u32) -> Result<()> {
+    let directory = open_cgroup(cgroup)?;
+    let mut attributes = Attributes::new()
+        .word(0, directory.as_raw_fd().cast_unsigned())
+        .word(4, program.as_raw_fd().cast_unsigned())
+        .word(8, hook.attach_type)
+        .word(12, flags);
+    // SAFETY: no pointers.
+    unsafe { attributes.call(Command::ProgAttach) }.context("cannot attach the test's program")?;
+    Ok(())
+}
+
+/// Attaches a program to a cgroup by a link, which lasts while it is open or pinned.
+pub(crate) fn link(hook: Hook, cgroup: &Path, program: &OwnedFd) -> Result<OwnedFd> {
+    let directory = open_cgroup(cgroup)?;
+    let mut attributes = Attributes::new()
+        .word(0, program.as_raw_fd().cast_unsigned())
+        .word(4, directory.as_raw_fd().cast_unsigned())
+        .word(8, hook.attach_type);
+    // SAFETY: no pointers.
+    unsafe { attributes.open(Command::LinkCreate) }.context("cannot link the test's program")
+}
+
+/// A descriptor of the program with that id.
+pub(crate) fn program(id: u32) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    unsafe { Attributes::new().word(0, id).open(Command::ProgGetFdById) }
+        .with_context(|| format!("cannot open the program {id}"))
+}
+
+/// How many instructions the kernel made of a program.
+pub(crate) fn translated(program: &OwnedFd) -> Result<usize> {
+    // `struct bpf_prog_info`: xlated_prog_len, in bytes, is its sixth word. The lengths and pointers
+    // before and after it ask for nothing else while they are zero.
+    let mut info = [0_u32; 64];
+    let mut attributes = Attributes::new()
+        .word(0, program.as_raw_fd().cast_unsigned())
+        .word(4, size_of_val(&info) as u32)
+        .pointer(8, info.as_mut_ptr());
+    // SAFETY: the kernel writes no more than the size it was told.
+    unsafe { attributes.call(Command::ObjGetInfoByFd) }.context("cannot ask about a program")?;
+    Ok(info[5] as usize / 8)
+}
+
+/// Makes an array map of one 8-byte element.
+pub(crate) fn map() -> Result<OwnedFd> {
+    let mut attributes =
+        Attributes::new().word(0, MAP_TYPE_ARRAY).word(4, 4).word(8, 8).word(12, 1);
+    // SAFETY: no pointers.
+    unsafe { attributes.open(Command::MapCreate) }.context("cannot make a map")
+}
+
+/// Pins a map, program or link.
+pub(crate) fn pin(object: &OwnedFd, path: &Path) -> Result<()> {
+    let text = CString::new(path.as_os_str().as_encoded_bytes())?;
+    let mut attributes =
+        Attributes::new().pointer(0, text.as_ptr()).word(8, object.as_raw_fd().cast_unsigned());
+    // SAFETY: the path outlives the call.
+    unsafe { attributes.call(Command::ObjPin) }
+        .with_context(|| format!("cannot pin at {}", path.display()))?;
+    Ok(())
+}
+
+/// Opens what is pinned at a path.
+pub(crate) fn open_pin(path: &Path) -> Result<OwnedFd> {
+    let text = CString::new(path.as_os_str().as_encoded_bytes())?;
+    // SAFETY: the path outlives the call.
+    unsafe { Attributes::new().pointer(0, text.as_ptr()).open(Command::ObjGet) }
+        .with_context(|| format!("cannot open the pin {}", path.display()))
+}
+
+/// The ids of the programs on a cgroup's hook, in the order in which they run.
+pub(crate) fn attached(hook: Hook, cgroup: &Path) -> Result<Vec<u32>> {
+    let directory = open_cgroup(cgroup)?;
+    let mut ids = [0_u32; 64];
+    let mut attributes = Attributes::new()
+        .word(0, directory.as_raw_fd().cast_unsigned())
+        .word(4, hook.attach_type)
+        .pointer(16, ids.as_mut_ptr())
+        .word(24, ids.len() as u32);
+    // SAFETY: the kernel writes at most as many ids as it was told there is room for.
+    unsafe { attributes.call(Command::ProgQuery) }.context("cannot ask for attached programs")?;
+    let count = (attributes.0[3].to_ne_bytes()[..4]).try_into().map(u32::from_ne_bytes)?;
+    Ok(ids[..count as usize].to_vec())
+}
+
+/// Why this kernel has no cgroup BPF, if it has none.
+pub(crate) fn missing() -> Option<String> {
+    // SAFETY: no pointers.
+    match unsafe { Attributes::new().call(Command::ProgGetNextId) } {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            Some("this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)".into())
+        }
+        _ => None,
+    }
+}
+
+fn open_cgroup(cgroup: &Path) -> Result<File> {
+    File::open(cgroup).with_context(|| format!("cannot open the cgroup {}", cgroup.display()))
+}

@@ -1,0 +1,114 @@
+//! The child cgroup each test lives in.
+
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
+use super::mounts;
+
+const PREFIX: &str = "set-rto-live-";
+
+/// A cgroup of the unified hierarchy; dropped, it is removed with all that is in it.
+pub(crate) struct Cgroup {
+    path: PathBuf,
+}
+
+impl Cgroup {
+    /// Makes one for a test, under the machine's cgroup2 mount.
+    pub(crate) fn create(test: &str) -> Result<Self> {
+        let mount = mounts::of_type("cgroup2")?.into_iter().next().context(
+            "no cgroup2 mount in /proc/self/mountinfo; \
+             mount one: mount -t cgroup2 none /sys/fs/cgroup",
+        )?;
+        let path = mount.join(format!("{PREFIX}{}-{test}", std::process::id()));
+        fs::create_dir(&path)
+            .with_context(|| format!("cannot make the cgroup {}", path.display()))?;
+        Ok(Cgroup { path })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Kills all its processes and removes it.
+    ///
+    /// # Errors
+    /// Names what stays where that cannot be done within two seconds.
+    pub(crate) fn remove(&self) -> Result<()> {
+        let mut last = None;
+        for _ in 0..200 {
+            for pid in members(&self.path) {
+                // It may be gone already.
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+            match remove_tree(&self.path) {
+                Ok(()) => return Ok(()),
+                Err(error) => last = Some(error),
+            }
+            sleep(Duration::from_millis(10));
+        }
+        let reason = last.map(|error| error.to_string()).unwrap_or_default();
+        bail!("the cgroup {} cannot be removed: {reason}", self.path.display())
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        if self.path.exists()
+            && let Err(error) = self.remove()
+        {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// Removes what killed runs left: cgroups of ours whose process is gone.
+pub(crate) fn sweep() -> Result<()> {
+    for mount in mounts::of_type("cgroup2")? {
+        for entry in fs::read_dir(&mount)?.flatten() {
+            let name = entry.file_name();
+            let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
+                continue;
+            };
+            let owner = rest.split('-').next().unwrap_or_default();
+            if !Path::new("/proc").join(owner).exists() {
+                // One that still has processes belongs to someone: it stays.
+                let _ = remove_tree(&entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The processes of a cgroup and of those below it.
+fn members(path: &Path) -> Vec<Pid> {
+    let own = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    let mut pids: Vec<Pid> =
+        own.lines().filter_map(|line| line.parse().ok()).map(Pid::from_raw).collect();
+    for child in children(path) {
+        pids.extend(members(&child));
+    }
+    pids
+}
+
+fn remove_tree(path: &Path) -> std::io::Result<()> {
+    for child in children(path) {
+        remove_tree(&child)?;
+    }
+    fs::remove_dir(path)
+}
+
+fn children(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}

@@ -1,0 +1,159 @@
+//! The network of a test: this host, and cables to a far side where nobody answers.
+//!
+//! Cable number n has 10.20.n.1 and fd20:n::1 here. What is sent to 10.30.n.0/24 or fd30:n::/64 (and,
+//! over the first cable, to anywhere else) goes to a gateway that does not exist: it leaves the
+//! device, and there is silence.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+use std::net::SocketAddrV6;
+use std::os::fd::AsFd as _;
+
+use anyhow::Result;
+
+use super::capture::inject;
+use super::netns::Namespace;
+use super::netns::has_ipv6;
+use super::packet;
+use super::rtnetlink;
+use super::rtnetlink::Mac;
+use super::rtnetlink::Prefix;
+
+/// This host, the far side, and how many cables lie between them.
+pub(crate) struct Lab {
+    far: Namespace,
+    cables: u8,
+}
+
+/// A veth pair from this host to the far side.
+#[derive(Debug, Clone)]
+pub(crate) struct Cable {
+    /// The device on this side.
+    pub(crate) name: String,
+    number: u8,
+}
+
+impl Lab {
+    /// A far side without cables.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Lab { far: Namespace::create()?, cables: 0 })
+    }
+
+    /// A far side and one cable to it, called `va` here.
+    pub(crate) fn with_cable() -> Result<(Self, Cable)> {
+        let mut lab = Lab::new()?;
+        let cable = lab.lay("va")?;
+        Ok((lab, cable))
+    }
+
+    /// Lays a cable whose device on this side, in the calling thread's namespace, has that name.
+    pub(crate) fn lay(&mut self, name: &str) -> Result<Cable> {
+        self.lay_again(name, self.cables + 1)
+    }
+
+    /// Lays a cable with the number, and so the addresses, of one that is gone.
+    pub(crate) fn lay_again(&mut self, name: &str, number: u8) -> Result<Cable> {
+        self.cables = self.cables.max(number);
+        let cable = Cable { name: name.to_owned(), number };
+        let far = cable.far_name();
+        rtnetlink::add_veth(name, cable.mac(), &far, cable.far_mac(), self.far.as_fd())?;
+        rtnetlink::set_up(name)?;
+        self.far.run(|| rtnetlink::set_up(&far))?;
+        cable.connect(Ipv4Addr::new(10, 20, number, 254).into(), cable.remote4(0).ip(), 24)?;
+        if has_ipv6() {
+            cable.connect(Cable::ipv6(0xfd20, number, 254), cable.remote6(0).ip(), 64)?;
+            rtnetlink::add_neighbour(Cable::nobody_local(), cable.nobody(), name)?;
+        }
+        Ok(cable)
+    }
+
+    /// Sends SYNs from the far side over a cable, each from an end that is not there to an end here.
+    pub(crate) fn syns(&self, cable: &Cable, ends: &[(SocketAddr, SocketAddr)]) -> Result<()> {
+        let frames: Vec<Vec<u8>> = ends
+            .iter()
+            .map(|(from, to)| packet::syn(cable.far_mac(), cable.mac(), *from, *to))
+            .collect();
+        self.far.run(|| inject(&cable.far_name(), &frames))
+    }
+}
+
+impl Cable {
+    /// This side's IPv4 address.
+    pub(crate) fn here4(&self) -> IpAddr {
+        Ipv4Addr::new(10, 20, self.number, 1).into()
+    }
+
+    /// This side's IPv6 address.
+    pub(crate) fn here6(&self) -> IpAddr {
+        Cable::ipv6(0xfd20, self.number, 1)
+    }
+
+    /// This side's link-local address with its scope.
+    pub(crate) fn here_local(&self, port: u16) -> Result<SocketAddr> {
+        let index = rtnetlink::index(&self.name)?;
+        let address =
+            Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, u16::from(self.number) << 8 | 1);
+        Ok(SocketAddrV6::new(address, port, 0, index).into())
+    }
+
+    /// The silent end with that port reached over this cable by IPv4.
+    pub(crate) fn remote4(&self, port: u16) -> SocketAddr {
+        (Ipv4Addr::new(10, 30, self.number, 0), port).into()
+    }
+
+    /// The silent end with that port reached over this cable by IPv6.
+    pub(crate) fn remote6(&self, port: u16) -> SocketAddr {
+        (Cable::ipv6(0xfd30, self.number, 0), port).into()
+    }
+
+    /// The silent link-local end with that port on this cable.
+    pub(crate) fn remote_local(&self, port: u16) -> Result<SocketAddr> {
+        let mut end = self.here_local(port)?;
+        end.set_ip(Cable::nobody_local());
+        Ok(end)
+    }
+
+    /// An address of the one gateway that is a neighbour on every cable.
+    fn nobody_local() -> IpAddr {
+        Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x77).into()
+    }
+
+    fn ipv6(network: u16, number: u8, host: u16) -> IpAddr {
+        Ipv6Addr::new(network, number.into(), 0, 0, 0, 0, 0, host).into()
+    }
+
+    fn far_name(&self) -> String {
+        format!("far{}", self.number)
+    }
+
+    fn mac(&self) -> Mac {
+        [2, 0, 0, 0, self.number, 1]
+    }
+
+    fn far_mac(&self) -> Mac {
+        [2, 0, 0, 0, self.number, 2]
+    }
+
+    /// An address that no device has.
+    fn nobody(&self) -> Mac {
+        [2, 0, 0, 0, self.number, 0xfe]
+    }
+
+    /// Gives this side its address of the gateway's family and routes the remote prefix.
+    fn connect(&self, gateway: IpAddr, remote: IpAddr, length: u8) -> Result<()> {
+        let here = if gateway.is_ipv4() { self.here4() } else { self.here6() };
+        rtnetlink::add_address(&self.name, Prefix { address: here, length })?;
+        rtnetlink::add_neighbour(gateway, self.nobody(), &self.name)?;
+        rtnetlink::add_route(Prefix { address: remote, length }, gateway, &self.name)?;
+        if self.number == 1 {
+            let anywhere: IpAddr = match gateway {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            rtnetlink::add_route(Prefix { address: anywhere, length: 0 }, gateway, &self.name)?;
+        }
+        Ok(())
+    }
+}

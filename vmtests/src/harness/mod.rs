@@ -1,0 +1,69 @@
+//! What the tests stand on: a sandbox per test, networks, captures, and set-rto itself as a program.
+
+pub(crate) mod asm;
+pub(crate) mod bpf;
+pub(crate) mod capture;
+pub(crate) mod cgroup;
+pub(crate) mod clock;
+pub(crate) mod lab;
+pub(crate) mod mounts;
+pub(crate) mod neighbour;
+pub(crate) mod netns;
+pub(crate) mod packet;
+pub(crate) mod requests;
+pub(crate) mod restrict;
+pub(crate) mod rtnetlink;
+pub(crate) mod runner;
+pub(crate) mod sandbox;
+pub(crate) mod setrto;
+pub(crate) mod sockets;
+pub(crate) mod trace;
+pub(crate) mod wire;
+
+use std::fmt;
+
+/// One test: a name, a limit, and what to do inside the sandbox.
+pub(crate) struct Test {
+    pub(crate) name: &'static str,
+    /// Seconds after which it is killed and counts as failed.
+    pub(crate) limit: u64,
+    pub(crate) run: fn() -> anyhow::Result<()>,
+}
+
+/// Names a test function and its limit in seconds.
+macro_rules! tests {
+    ($($name:ident: $limit:literal,)*) => {
+        /// The tests of this file.
+        pub(crate) const TESTS: &[crate::harness::Test] = &[
+            $(crate::harness::Test { name: stringify!($name), limit: $limit, run: $name },)*
+        ];
+    };
+}
+pub(crate) use tests;
+
+/// The error of a test that cannot run here; it is counted as ignored and its reason printed.
+#[derive(Debug)]
+pub(crate) struct Skip {
+    reason: String,
+}
+
+impl Skip {
+    /// `reason` completes "ignored: …".
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Skip { reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Skip {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+/// Says something a reader of the results should know (a measure, a part left out); it is printed
+/// with the test's name at the end of the run.
+pub(crate) fn note(text: impl fmt::Display) {
+    println!("{}{text}", runner::NOTE);
+}

@@ -1,0 +1,78 @@
+//! What is mounted, and the mounts of a test's private mount namespace.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+use nix::errno::Errno;
+use nix::mount::MntFlags;
+use nix::mount::MsFlags;
+use nix::mount::mount;
+use nix::mount::umount2;
+
+use super::Skip;
+
+/// Where bpftool and set-rto expect the BPF file system.
+pub(crate) const BPFFS: &str = "/sys/fs/bpf";
+
+/// The mount points of a file system type, in the order of mountinfo.
+pub(crate) fn of_type(kind: &str) -> Result<Vec<PathBuf>> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").context("cannot read mountinfo")?;
+    Ok(text
+        .lines()
+        .filter_map(|line| {
+            let (place, source) = line.split_once(" - ")?;
+            if source.split_ascii_whitespace().next()? != kind {
+                return None;
+            }
+            Some(PathBuf::from(place.split_ascii_whitespace().nth(4)?))
+        })
+        .collect())
+}
+
+/// Takes every mount of a type away from this mount namespace.
+pub(crate) fn unmount_all(kind: &str) -> Result<()> {
+    // A mount point may be covered several times; the bound is far above any machine's mounts.
+    for _ in 0..64 {
+        let Some(place) = of_type(kind)?.pop() else { return Ok(()) };
+        umount2(&place, MntFlags::MNT_DETACH)
+            .with_context(|| format!("cannot unmount {}", place.display()))?;
+    }
+    bail!("mounts of type {kind} keep appearing")
+}
+
+/// Mounts an empty instance of `kind`.
+pub(crate) fn mount_fresh(kind: &str, place: &Path) -> Result<()> {
+    mount(Some(kind), place, Some(kind), MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("cannot mount {kind} at {}", place.display()))
+}
+
+/// Makes all mounts private, then replaces bpffs by an empty one and cgroup2 by one whose root is
+/// the calling process's own cgroup (which needs a cgroup namespace): whatever a test does, the
+/// machine's root cgroup and pins stay out of reach.
+pub(crate) fn isolate() -> Result<()> {
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .context("cannot make the mounts private")?;
+    let cgroup = of_type("cgroup2")?.into_iter().next().context("cgroup2 is not mounted")?;
+    unmount_all("cgroup2")?;
+    mount_fresh("cgroup2", &cgroup)?;
+    ensure!(
+        std::fs::read_to_string("/proc/self/cgroup")?.lines().any(|line| line == "0::/"),
+        "this process is not in the root of its own cgroup namespace"
+    );
+    unmount_all("bpf")?;
+    match mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>) {
+        Err(Errno::ENOENT | Errno::ENODEV) => {
+            bail!(Skip::new("this kernel has no BPF file system (CONFIG_BPF_SYSCALL)"))
+        }
+        other => other.with_context(|| format!("cannot mount bpf at {BPFFS}")),
+    }
+}
+
+/// All mounts, to see whether something changed them.
+pub(crate) fn all() -> Result<String> {
+    std::fs::read_to_string("/proc/self/mountinfo").context("cannot read mountinfo")
+}

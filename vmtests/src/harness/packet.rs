@@ -1,0 +1,126 @@
+//! TCP segments on Ethernet: building a SYN, reading what a capture saw.
+
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+
+use super::rtnetlink::Mac;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const TCP: u8 = 6;
+const FLAG_SYN: u8 = 0x02;
+const FLAG_ACK: u8 = 0x10;
+
+/// What a test wants to know of a TCP segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) syn: bool,
+    pub(crate) ack: bool,
+}
+
+impl Segment {
+    /// Reads an Ethernet frame; `None` where it carries no TCP or is cut short.
+    pub(crate) fn parse(frame: &[u8]) -> Option<Self> {
+        let packet = frame.get(14..)?;
+        let (source, destination, tcp): (IpAddr, IpAddr, &[u8]) = match number(frame, 12)? {
+            ETHERTYPE_IPV4 => {
+                let header = usize::from(packet.first()? & 15) * 4;
+                if *packet.get(9)? != TCP {
+                    return None;
+                }
+                let (source, destination) = (array::<4>(packet, 12)?, array::<4>(packet, 16)?);
+                (
+                    Ipv4Addr::from(source).into(),
+                    Ipv4Addr::from(destination).into(),
+                    packet.get(header..)?,
+                )
+            }
+            ETHERTYPE_IPV6 => {
+                if *packet.get(6)? != TCP {
+                    return None;
+                }
+                let (source, destination) = (array::<16>(packet, 8)?, array::<16>(packet, 24)?);
+                (
+                    Ipv6Addr::from(source).into(),
+                    Ipv6Addr::from(destination).into(),
+                    packet.get(40..)?,
+                )
+            }
+            _ => return None,
+        };
+        let flags = *tcp.get(13)?;
+        Some(Segment {
+            source: SocketAddr::new(source, number(tcp, 0)?),
+            destination: SocketAddr::new(destination, number(tcp, 2)?),
+            syn: flags & FLAG_SYN != 0,
+            ack: flags & FLAG_ACK != 0,
+        })
+    }
+}
+
+/// A SYN as an Ethernet frame. Both ends must be of one family.
+pub(crate) fn syn(from: Mac, to: Mac, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(78);
+    frame.extend_from_slice(&to);
+    frame.extend_from_slice(&from);
+    let pseudo_header = match (source.ip(), destination.ip()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            frame.extend_from_slice(&ETHERTYPE_IPV4.to_be_bytes());
+            let mut header = [0x45, 0, 0, 44, 0, 0, 0x40, 0, 64, TCP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            header[12..16].copy_from_slice(&source.octets());
+            header[16..20].copy_from_slice(&destination.octets());
+            let sum = checksum(&header);
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            frame.extend_from_slice(&header);
+            [&source.octets()[..], &destination.octets(), &[0, TCP, 0, 24]].concat()
+        }
+        (source, destination) => {
+            frame.extend_from_slice(&ETHERTYPE_IPV6.to_be_bytes());
+            frame.extend_from_slice(&[0x60, 0, 0, 0, 0, 24, TCP, 64]);
+            let (source, destination) = (in_ipv6(source), in_ipv6(destination));
+            frame.extend_from_slice(&source);
+            frame.extend_from_slice(&destination);
+            [&source[..], &destination, &[0, 0, 0, 24, 0, 0, 0, TCP]].concat()
+        }
+    };
+    // 24 bytes: the header, window 65535, and an MSS of 1200.
+    let mut tcp = [0; 24];
+    tcp[0..2].copy_from_slice(&source.port().to_be_bytes());
+    tcp[2..4].copy_from_slice(&destination.port().to_be_bytes());
+    tcp[4..8].copy_from_slice(&0x1234_5678_u32.to_be_bytes());
+    tcp[12..16].copy_from_slice(&[6 << 4, FLAG_SYN, 0xff, 0xff]);
+    tcp[20..24].copy_from_slice(&[2, 4, 0x04, 0xb0]);
+    let sum = checksum(&[&pseudo_header[..], &tcp].concat());
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+    frame.extend_from_slice(&tcp);
+    frame
+}
+
+fn in_ipv6(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(four) => four.to_ipv6_mapped().octets(),
+        IpAddr::V6(six) => six.octets(),
+    }
+}
+
+/// The Internet checksum of an even number of bytes.
+fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 =
+        bytes.chunks_exact(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    while sum >> 16 != 0 {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.try_into().ok()
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u16> {
+    array(bytes, at).map(u16::from_be_bytes)
+}

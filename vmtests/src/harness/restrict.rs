@@ -1,0 +1,145 @@
+//! What a program under test is not allowed to do: missing capabilities, a kernel without BPF.
+
+use std::io;
+
+use anyhow::Result;
+use anyhow::bail;
+
+use super::Skip;
+
+/// A capability's number in linux/capability.h.
+pub(crate) type Capability = u8;
+pub(crate) const CAP_NET_ADMIN: Capability = 12;
+pub(crate) const CAP_PERFMON: Capability = 38;
+pub(crate) const CAP_BPF: Capability = 39;
+
+/// The last number that has a bit in the sets.
+const LAST_CAPABILITY: Capability = 63;
+/// An ordinary user: `nobody` on most systems.
+const NOBODY: libc::uid_t = 65534;
+
+/// Commands of bpf(2) that answer EINVAL in a kernel without CONFIG_CGROUP_BPF.
+const OF_CGROUPS: [u32; 3] = [8, 16, 28];
+
+/// A restriction on a program, taken up between fork and exec.
+#[derive(Debug, Clone)]
+pub(crate) enum Restriction {
+    /// An ordinary user without any capability.
+    Unprivileged,
+    /// Root with these capabilities only.
+    Only(Vec<Capability>),
+    /// bpf(2) fails with ENOSYS, as without CONFIG_BPF_SYSCALL.
+    NoBpf,
+    /// bpf(2) fails with EINVAL for cgroups, as without CONFIG_CGROUP_BPF.
+    NoCgroupBpf,
+}
+
+impl Restriction {
+    /// Restricts the calling process. Safe between fork and exec: system calls only.
+    ///
+    /// # Errors
+    /// The errno of the system call that failed.
+    pub(crate) fn apply(&self) -> io::Result<()> {
+        match self {
+            Restriction::Unprivileged => become_nobody(),
+            Restriction::Only(kept) => keep_only(kept),
+            Restriction::NoBpf => filter(&no_bpf()),
+            Restriction::NoCgroupBpf => filter(&no_cgroup_bpf()),
+        }
+    }
+
+    /// Skips the test where this kernel cannot restrict a process so.
+    pub(crate) fn require(&self) -> Result<()> {
+        if matches!(self, Restriction::NoBpf | Restriction::NoCgroupBpf) {
+            // SAFETY: reads one number of this process.
+            if unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) } < 0 {
+                bail!(Skip::new("this kernel has no seccomp, so one without BPF cannot be played"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn become_nobody() -> io::Result<()> {
+    // SAFETY: system calls on plain numbers (no supplementary groups: a null list of length 0).
+    unsafe {
+        check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
+        check(libc::syscall(libc::SYS_setresgid, NOBODY, NOBODY, NOBODY))?;
+        check(libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY))
+    }
+}
+
+/// An exec by root grants what the bounding set holds, so that is what has to shrink.
+fn keep_only(kept: &[Capability]) -> io::Result<()> {
+    for capability in 0..=LAST_CAPABILITY {
+        if kept.contains(&capability) {
+            continue;
+        }
+        // SAFETY: plain numbers.
+        let outcome =
+            unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) };
+        match check(outcome.into()) {
+            // Beyond the last capability this kernel knows.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: program.len() as libc::c_ushort,
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: the filter outlives the calls; the kernel only reads it.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;
+        let mode = libc::c_ulong::from(libc::SECCOMP_MODE_FILTER);
+        check(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program, 0, 0).into())
+    }
+}
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Offsets in `struct seccomp_data`: the call's number, the low half of its first argument.
+const NUMBER: u32 = 0;
+const ARGUMENT: u32 = if cfg!(target_endian = "big") { 20 } else { 16 };
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+fn no_bpf() -> [libc::sock_filter; 4] {
+    [
+        step(LOAD, 0, 0, NUMBER),
+        step(JUMP_IF_EQUAL, 0, 1, libc::SYS_bpf as u32),
+        fail(libc::ENOSYS),
+        ALLOW,
+    ]
+}
+
+fn no_cgroup_bpf() -> [libc::sock_filter; 8] {
+    [
+        step(LOAD, 0, 0, NUMBER),
+        step(JUMP_IF_EQUAL, 0, 5, libc::SYS_bpf as u32),
+        step(LOAD, 0, 0, ARGUMENT),
+        step(JUMP_IF_EQUAL, 2, 0, OF_CGROUPS[0]),
+        step(JUMP_IF_EQUAL, 1, 0, OF_CGROUPS[1]),
+        step(JUMP_IF_EQUAL, 0, 1, OF_CGROUPS[2]),
+        fail(libc::EINVAL),
+        ALLOW,
+    ]
+}
+
+const ALLOW: libc::sock_filter = step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW);
+
+fn fail(errno: i32) -> libc::sock_filter {
+    step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned())
+}
+
+const fn step(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt, jf, k }
+}

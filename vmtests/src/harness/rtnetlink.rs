@@ -1,0 +1,218 @@
+//! The few rtnetlink requests a test network needs, so that nothing depends on which `ip` a machine has.
+//!
+//! Every function acts on the network namespace of the calling thread.
+
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::AddressFamily;
+use nix::sys::socket::MsgFlags;
+use nix::sys::socket::SockFlag;
+use nix::sys::socket::SockProtocol;
+use nix::sys::socket::SockType;
+use nix::sys::socket::recv;
+use nix::sys::socket::send;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::socket;
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::time::TimeVal;
+
+use super::Skip;
+
+/// An Ethernet address.
+pub(crate) type Mac = [u8; 6];
+
+/// An address and the length of its prefix.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Prefix {
+    pub(crate) address: IpAddr,
+    pub(crate) length: u8,
+}
+
+/// Creates a veth pair: `name` here, `peer` in the namespace `peer_ns`; both with the given
+/// Ethernet addresses, both still down.
+///
+/// # Errors
+/// The kernel's errno; [`Skip`] where it has no veth devices.
+pub(crate) fn add_veth(
+    name: &str,
+    mac: Mac,
+    peer: &str,
+    peer_mac: Mac,
+    peer_ns: BorrowedFd<'_>,
+) -> Result<()> {
+    let ns = peer_ns.as_raw_fd().to_ne_bytes();
+    let mut request = Request::new(libc::RTM_NEWLINK, CREATE);
+    request.bytes(&ifinfo(0, 0, 0));
+    request.string(libc::IFLA_IFNAME, name);
+    request.attribute(libc::IFLA_ADDRESS, &mac);
+    request.nested(libc::IFLA_LINKINFO, |info| {
+        info.string(libc::IFLA_INFO_KIND, "veth");
+        info.nested(libc::IFLA_INFO_DATA, |data| {
+            data.nested(VETH_INFO_PEER, |end| {
+                end.bytes(&ifinfo(0, 0, 0));
+                end.string(libc::IFLA_IFNAME, peer);
+                end.attribute(libc::IFLA_ADDRESS, &peer_mac);
+                end.attribute(libc::IFLA_NET_NS_FD, &ns);
+            });
+        });
+    });
+    match request.send() {
+        Err(Errno::EOPNOTSUPP) => bail!(Skip::new("this kernel has no veth devices")),
+        other => other.with_context(|| format!("cannot create the veth pair {name} - {peer}")),
+    }
+}
+
+/// Brings a device up.
+pub(crate) fn set_up(name: &str) -> Result<()> {
+    let up = libc::IFF_UP.cast_unsigned();
+    let mut request = Request::new(libc::RTM_NEWLINK, 0);
+    request.bytes(&ifinfo(index(name)?, up, up));
+    request.send().with_context(|| format!("cannot bring {name} up"))
+}
+
+/// Removes a device (and with a veth device its peer).
+pub(crate) fn delete_link(name: &str) -> Result<()> {
+    let mut request = Request::new(libc::RTM_DELLINK, 0);
+    request.bytes(&ifinfo(index(name)?, 0, 0));
+    request.send().with_context(|| format!("cannot remove {name}"))
+}
+
+/// Gives a device an address, usable at once (no duplicate address detection).
+pub(crate) fn add_address(name: &str, prefix: Prefix) -> Result<()> {
+    let (family, address) = octets(prefix.address);
+    let mut request = Request::new(libc::RTM_NEWADDR, CREATE);
+    let flags = if prefix.address.is_ipv6() { IFA_F_NODAD } else { 0 };
+    request.bytes(&[family, prefix.length, flags, 0]);
+    request.bytes(&index(name)?.to_ne_bytes());
+    request.attribute(libc::IFA_LOCAL, &address);
+    request.attribute(libc::IFA_ADDRESS, &address);
+    request.send().with_context(|| format!("cannot give {name} the address {}", prefix.address))
+}
+
+/// Routes a prefix over a gateway that is a neighbour on `name`.
+pub(crate) fn add_route(to: Prefix, gateway: IpAddr, name: &str) -> Result<()> {
+    let (family, destination) = octets(to.address);
+    let mut request = Request::new(libc::RTM_NEWROUTE, CREATE);
+    let (table, protocol, scope, kind) =
+        (libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST);
+    request.bytes(&[family, to.length, 0, 0, table, protocol, scope, kind]);
+    request.bytes(&0_u32.to_ne_bytes());
+    request.attribute(libc::RTA_DST, &destination);
+    request.attribute(libc::RTA_GATEWAY, &octets(gateway).1);
+    request.attribute(libc::RTA_OIF, &index(name)?.to_ne_bytes());
+    request.send().with_context(|| format!("cannot route {to:?} over {gateway} on {name}"))
+}
+
+/// Enters a permanent neighbour, so that packets to it leave with no one being asked.
+pub(crate) fn add_neighbour(address: IpAddr, mac: Mac, name: &str) -> Result<()> {
+    let (family, bytes) = octets(address);
+    let mut request = Request::new(libc::RTM_NEWNEIGH, CREATE);
+    request.bytes(&[family, 0, 0, 0]);
+    request.bytes(&index(name)?.to_ne_bytes());
+    let [low, high] = libc::NUD_PERMANENT.to_ne_bytes();
+    request.bytes(&[low, high, 0, 0]);
+    request.attribute(libc::NDA_DST, &bytes);
+    request.attribute(libc::NDA_LLADDR, &mac);
+    request.send().with_context(|| format!("cannot enter the neighbour {address} on {name}"))
+}
+
+/// The number the kernel gave a device in the present namespace.
+pub(crate) fn index(name: &str) -> Result<u32> {
+    if_nametoindex(name).with_context(|| format!("no device {name}"))
+}
+
+const VETH_INFO_PEER: u16 = 1;
+const IFA_F_NODAD: u8 = 2;
+/// Of a request that makes something new.
+const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+const HEADER: usize = 16;
+
+fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&change.to_ne_bytes());
+    bytes
+}
+
+fn octets(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(four) => (libc::AF_INET as u8, four.octets().to_vec()),
+        IpAddr::V6(six) => (libc::AF_INET6 as u8, six.octets().to_vec()),
+    }
+}
+
+/// A netlink message under construction.
+struct Request {
+    bytes: Vec<u8>,
+}
+
+impl Request {
+    fn new(kind: u16, flags: u16) -> Self {
+        let flags = flags | (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+        let mut bytes = vec![0; HEADER];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        Request { bytes }
+    }
+
+    /// Appends bytes, and zeros to the next multiple of four.
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; 2]);
+        self.bytes.extend_from_slice(&kind.to_ne_bytes());
+        fill(self);
+        let length = (self.bytes.len() - start) as u16;
+        self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+    }
+
+    fn attribute(&mut self, kind: u16, value: &[u8]) {
+        let start = self.bytes.len();
+        self.nested(kind, |inner| inner.bytes.extend_from_slice(value));
+        self.bytes.resize(start + (4 + value.len()).next_multiple_of(4), 0);
+    }
+
+    fn string(&mut self, kind: u16, value: &str) {
+        let mut terminated = value.as_bytes().to_vec();
+        terminated.push(0);
+        self.attribute(kind, &terminated);
+    }
+
+    /// Sends the request and waits for the kernel's answer.
+    fn send(mut self) -> Result<(), Errno> {
+        let length = self.bytes.len() as u32;
+        self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        let socket: OwnedFd = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkRoute,
+        )?;
+        setsockopt(&socket, ReceiveTimeout, &TimeVal::new(5, 0))?;
+        send(socket.as_raw_fd(), &self.bytes, MsgFlags::empty())?;
+        let mut answer = [0; 4096];
+        let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+        if length < HEADER + 4 {
+            return Err(Errno::EBADMSG);
+        }
+        let mut code = [0; 4];
+        code.copy_from_slice(&answer[HEADER..HEADER + 4]);
+        match i32::from_ne_bytes(code) {
+            0 => Ok(()),
+            negative => Err(Errno::from_raw(-negative)),
+        }
+    }
+}

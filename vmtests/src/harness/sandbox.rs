@@ -1,0 +1,68 @@
+//! The inside of a test's process: its own cgroup, network, mounts and bpffs.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sched::unshare;
+
+use super::Skip;
+use super::Test;
+use super::mounts;
+use super::netns;
+use super::runner::SKIP_CODE;
+use super::runner::SKIPPED;
+
+static BIN_DIR: OnceLock<PathBuf> = OnceLock::new();
+
+/// Where the executables under test are.
+///
+/// # Errors
+/// [`Skip`] where the run was given none.
+pub(crate) fn bin_dir() -> Result<&'static Path> {
+    match BIN_DIR.get() {
+        Some(path) => Ok(path),
+        None => bail!(Skip::new("no executables to test: give --bin-dir DIR")),
+    }
+}
+
+/// The test's own cgroup, which inside the sandbox is the root of cgroup2.
+pub(crate) fn cgroup() -> Result<PathBuf> {
+    mounts::of_type("cgroup2")?.into_iter().next().context("cgroup2 is not mounted")
+}
+
+/// Runs one test in this process, which moves into `cgroup` and new namespaces first.
+pub(crate) fn run(test: &Test, cgroup: &Path, bin_dir: Option<PathBuf>) -> ExitCode {
+    if let Some(path) = bin_dir {
+        BIN_DIR.get_or_init(|| path);
+    }
+    let Err(error) = enter(cgroup).and_then(|()| (test.run)()) else { return ExitCode::SUCCESS };
+    if let Some(skip) = error.downcast_ref::<Skip>() {
+        println!("{SKIPPED}{skip}");
+        return ExitCode::from(SKIP_CODE);
+    }
+    println!("{error:#}");
+    ExitCode::FAILURE
+}
+
+fn enter(cgroup: &Path) -> Result<()> {
+    // SAFETY: sets one number of this process: the signal it gets when the run that started it ends.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) };
+    std::fs::write(cgroup.join("cgroup.procs"), "0")
+        .with_context(|| format!("cannot move into the cgroup {}", cgroup.display()))?;
+    let all = CloneFlags::CLONE_NEWCGROUP | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;
+    match unshare(all) {
+        Err(Errno::EINVAL) => {
+            bail!(Skip::new("this kernel lacks cgroup, mount or network namespaces"))
+        }
+        other => other.context("cannot make namespaces")?,
+    }
+    mounts::isolate()?;
+    netns::prepare()
+}

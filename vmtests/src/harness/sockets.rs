@@ -1,0 +1,140 @@
+//! TCP sockets of a test: opened without waiting, listening, and what TCP_INFO says of them.
+
+use std::io;
+use std::mem;
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::net::SocketAddrV4;
+use std::net::SocketAddrV6;
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::ensure;
+use nix::errno::Errno;
+use nix::sys::socket::AddressFamily;
+use nix::sys::socket::Backlog;
+use nix::sys::socket::SockFlag;
+use nix::sys::socket::SockType;
+use nix::sys::socket::SockaddrStorage;
+use nix::sys::socket::bind;
+use nix::sys::socket::connect;
+use nix::sys::socket::getsockname;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::socket;
+use nix::sys::socket::sockopt::BindToDevice;
+use nix::sys::socket::sockopt::Ipv6V6Only;
+use nix::sys::socket::sockopt::ReuseAddr;
+
+/// How to open a connection beyond where to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct From<'a> {
+    /// The local end to bind to; port 0 leaves that to the kernel.
+    pub(crate) local: Option<SocketAddr>,
+    /// The device to bind the socket to.
+    pub(crate) device: Option<&'a str>,
+}
+
+/// A connection in the making: its SYN is sent, nothing waits for the answer.
+pub(crate) struct Connection {
+    socket: OwnedFd,
+}
+
+impl Connection {
+    /// Sends a SYN from wherever the kernel chooses.
+    pub(crate) fn open(remote: SocketAddr) -> Result<Self> {
+        Self::open_from(From::default(), remote)
+    }
+
+    /// Sends a SYN from a given end or device. An IPv4-mapped `remote` makes an IPv6 socket.
+    pub(crate) fn open_from(from: From<'_>, remote: SocketAddr) -> Result<Self> {
+        let socket = tcp_socket(remote, from.device)?;
+        if let Some(local) = from.local {
+            bind(socket.as_raw_fd(), &SockaddrStorage::from(local))
+                .with_context(|| format!("cannot bind to {local}"))?;
+        }
+        match connect(socket.as_raw_fd(), &SockaddrStorage::from(remote)) {
+            Ok(()) | Err(Errno::EINPROGRESS) => Ok(Connection { socket }),
+            Err(errno) => Err(errno).with_context(|| format!("cannot connect to {remote}")),
+        }
+    }
+
+    /// The end on this host.
+    pub(crate) fn local(&self) -> Result<SocketAddr> {
+        let name: SockaddrStorage = getsockname(self.socket.as_raw_fd())?;
+        let four = name.as_sockaddr_in().map(|four| SocketAddr::from(SocketAddrV4::from(*four)));
+        let six = name.as_sockaddr_in6().map(|six| SocketAddr::from(SocketAddrV6::from(*six)));
+        four.or(six).context("a TCP socket without an address")
+    }
+
+    /// The retransmit timer the connection has now.
+    pub(crate) fn rto(&self) -> Result<Duration> {
+        Ok(Duration::from_micros(self.tcp_info(8)?.into()))
+    }
+
+    /// How many segments were sent again so far.
+    pub(crate) fn retransmits(&self) -> Result<u32> {
+        self.tcp_info(100)
+    }
+
+    /// The 32-bit field of `struct tcp_info` at an offset.
+    fn tcp_info(&self, offset: usize) -> Result<u32> {
+        let mut info = [0_u8; 256];
+        let mut length = mem::size_of_val(&info) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` bytes into `info` and says how many.
+        let outcome = unsafe {
+            libc::getsockopt(
+                self.socket.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_INFO,
+                info.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        if outcome != 0 {
+            return Err(io::Error::last_os_error()).context("cannot read TCP_INFO");
+        }
+        ensure!(offset + 4 <= length as usize, "TCP_INFO has only {length} bytes");
+        let mut field = [0; 4];
+        field.copy_from_slice(&info[offset..offset + 4]);
+        Ok(u32::from_ne_bytes(field))
+    }
+}
+
+/// A listening socket. The unspecified IPv6 address listens for IPv4 too.
+///
+/// With `device`, it is bound to that device and takes connections from there only.
+pub(crate) fn listen(local: SocketAddr, device: Option<&str>) -> Result<OwnedFd> {
+    let socket = tcp_socket(local, device)?;
+    setsockopt(&socket, ReuseAddr, &true)?;
+    if local.is_ipv6() {
+        setsockopt(&socket, Ipv6V6Only, &false)?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(local))
+        .with_context(|| format!("cannot bind a listener to {local}"))?;
+    nix::sys::socket::listen(&socket, Backlog::new(512)?)
+        .with_context(|| format!("cannot listen on {local}"))?;
+    Ok(socket)
+}
+
+/// The address as rules see it: an IPv4-mapped one is IPv4.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn tcp_socket(like: SocketAddr, device: Option<&str>) -> Result<OwnedFd> {
+    let family = match like.ip() {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket =
+        socket(family, SockType::Stream, flags, None).context("cannot open a TCP socket")?;
+    if let Some(device) = device {
+        setsockopt(&socket, BindToDevice, &device.into())
+            .with_context(|| format!("cannot bind a socket to {device}"))?;
+    }
+    Ok(socket)
+}

@@ -1,0 +1,154 @@
+//! Retransmission schedules, as expected and as seen on the wire.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use nix::sys::utsname::uname;
+
+use super::capture::Capture;
+use super::clock::DEFAULT_RTO;
+use super::clock::Hz;
+use super::netns::sysctl;
+use super::note;
+use super::sockets::canonical;
+
+/// How much later than the timer a packet may leave: interrupts held off, a busy virtual machine.
+const SLACK: Duration = Duration::from_millis(20);
+/// How often a schedule is measured until no packet is late.
+const ATTEMPTS: u32 = 3;
+
+/// What is sent again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Syn,
+    SynAck,
+}
+
+/// The intervals, in jiffies, between the first `count + 1` transmissions that a timer gives on
+/// this kernel, in the calling thread's network namespace.
+pub(crate) fn intervals(kind: Kind, hz: Hz, rto: Duration, count: u32) -> Result<Vec<u64>> {
+    let first = hz.jiffies(rto);
+    let doubling = |index: u32| first << index;
+    Ok(match kind {
+        Kind::Syn => {
+            // Since 6.5, so many timeouts pass before the first doubling.
+            let linear = match sysctl("ipv4/tcp_syn_linear_timeouts") {
+                Some(text) => text.parse()?,
+                None => 0,
+            };
+            (0..count).map(|index| doubling(index.saturating_sub(linear))).collect()
+        }
+        Kind::SynAck if kernel_version()? < (5, 18) => {
+            // Before 5.18 a program's answer holds for the first interval only; the kernel's own
+            // second one is worth waiting for, no more.
+            [first, hz.jiffies(DEFAULT_RTO) << 1].into_iter().take(count as usize).collect()
+        }
+        Kind::SynAck => (0..count).map(doubling).collect(),
+    })
+}
+
+/// Whether measured intervals are those expected.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Exact,
+    /// Only too late, which a stalled machine explains.
+    Late,
+    /// Too early or too few, which nothing but a wrong timer explains.
+    Wrong,
+}
+
+/// Compares times of transmission with intervals in jiffies: none may be more than a jiffy early,
+/// none later than the timer wheel's step plus [`SLACK`].
+pub(crate) fn judge(hz: Hz, sent: &[Duration], expected: &[u64]) -> Verdict {
+    if sent.len() <= expected.len() {
+        return Verdict::Wrong;
+    }
+    let mut verdict = Verdict::Exact;
+    for (pair, jiffies) in sent.windows(2).zip(expected) {
+        let timer = hz.duration(*jiffies);
+        let interval = pair[1].saturating_sub(pair[0]);
+        if interval + hz.jiffy() < timer {
+            return Verdict::Wrong;
+        }
+        if interval > timer + hz.wheel_step(*jiffies) + SLACK {
+            verdict = Verdict::Late;
+        }
+    }
+    verdict
+}
+
+/// Measures until the schedule is exact; `send` starts one connection and gives its local and
+/// remote end, whose SYNs or SYN-ACKs leave by `device`.
+///
+/// A late packet is measured anew, and said: on a machine whose processors are taken away for a
+/// while (a virtual one) lateness says nothing about the timer. An early one is an error at once.
+pub(crate) fn expect_schedule(
+    kind: Kind,
+    device: &str,
+    rto: Duration,
+    count: u32,
+    mut send: impl FnMut() -> Result<(SocketAddr, SocketAddr)>,
+) -> Result<()> {
+    let hz = Hz::of_this_kernel()?;
+    let expected = intervals(kind, hz, rto, count)?;
+    let limit = hz.duration(expected.iter().sum()) * 2 + Duration::from_secs(1);
+    for _ in 0..ATTEMPTS {
+        let mut capture = Capture::start(device)?;
+        let ends = send()?;
+        let sent = transmissions(&mut capture, kind, ends, expected.len() + 1, limit)?;
+        let times = describe(&sent);
+        match judge(hz, &sent, &expected) {
+            Verdict::Exact => return Ok(()),
+            Verdict::Late => note(format!("measured anew, {kind:?} came late: {times}")),
+            Verdict::Wrong => {
+                let timers = expected.iter().map(|jiffies| hz.duration(*jiffies));
+                bail!("{kind:?} of {ends:?} at {times} s, expected intervals {:?}", {
+                    timers.collect::<Vec<_>>()
+                })
+            }
+        }
+    }
+    bail!("{kind:?} came late {ATTEMPTS} times; see the notes")
+}
+
+/// The times of the first `count` transmissions from one end to the other.
+pub(crate) fn transmissions(
+    capture: &mut Capture,
+    kind: Kind,
+    (local, remote): (SocketAddr, SocketAddr),
+    count: usize,
+    limit: Duration,
+) -> Result<Vec<Duration>> {
+    let (local, remote) = (canonical(local), canonical(remote));
+    let mut times = Vec::new();
+    capture.until(limit, |seen| {
+        times = seen
+            .iter()
+            .filter(|one| one.outgoing && one.segment.syn)
+            .filter(|one| one.segment.ack == (kind == Kind::SynAck))
+            .filter(|one| one.segment.source == local && one.segment.destination == remote)
+            .map(|one| one.at)
+            .collect();
+        times.len() >= count
+    })?;
+    Ok(times)
+}
+
+/// The running kernel's version, two numbers of it.
+pub(crate) fn kernel_version() -> Result<(u32, u32)> {
+    let name = uname()?;
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-', '+']);
+    let mut next = || numbers.next()?.parse().ok();
+    next().zip(next()).with_context(|| format!("cannot read the kernel version `{release}`"))
+}
+
+fn describe(sent: &[Duration]) -> String {
+    let start = sent.first().copied().unwrap_or_default();
+    let times: Vec<String> =
+        sent.iter().map(|at| format!("{:.3}", at.saturating_sub(start).as_secs_f64())).collect();
+    times.join(" ")
+}

@@ -1,0 +1,142 @@
+//! SIGKILL at every system call: afterwards the new policy is in force or exactly what was there before.
+
+use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+
+use super::state::A;
+use super::state::B;
+use super::state::PIN;
+use super::state::attached;
+use crate::harness::clock::DEFAULT_RTO;
+use crate::harness::lab::Cable;
+use crate::harness::lab::Lab;
+use crate::harness::mounts;
+use crate::harness::note;
+use crate::harness::setrto::SetRto;
+use crate::harness::sockets::Connection;
+use crate::harness::tests;
+use crate::harness::trace::End;
+use crate::harness::trace::kill_at;
+
+/// How long one test goes on killing; on a slow machine the first system calls are left out, which
+/// change nothing.
+const BUDGET: Duration = Duration::from_secs(30);
+
+tests! {
+    killed_in_a_first_install: 180,
+    killed_in_an_install_over_another: 180,
+    killed_in_an_install_that_mounts_bpffs: 180,
+    killed_in_remove: 180,
+}
+
+/// What a killed run has to leave: a policy, or none.
+struct Scene {
+    a: SetRto,
+    b: SetRto,
+    cable: Cable,
+    _lab: Lab,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let (lab, cable) = Lab::with_cable()?;
+        Ok(Scene { a: SetRto::of("a")?, b: SetRto::of("b")?, cable, _lab: lab })
+    }
+
+    /// Kills `victim` at each of its system calls, from the last one back; before each run comes
+    /// `reset`, after it the state is judged: the policy is one of two, and `status` agrees.
+    fn kill_everywhere(
+        &self,
+        (victim, arguments): (&SetRto, &[&str]),
+        reset: impl Fn() -> Result<()>,
+        (old, new): (Duration, Duration),
+    ) -> Result<()> {
+        reset()?;
+        let calls = match kill_at(victim.command(arguments), u32::MAX)? {
+            End::Exited(0, calls) => calls,
+            other => bail!("traced, {arguments:?} ends with {other:?}"),
+        };
+        let start = Instant::now();
+        let (mut seen_old, mut seen_new) = (0, 0);
+        for last in (1..=calls).rev() {
+            if start.elapsed() > BUDGET {
+                note(format!("{last} of {calls} system calls left out on this slow machine"));
+                break;
+            }
+            reset()?;
+            let context = || format!("killed at system call {last} of {calls} of {arguments:?}");
+            let end = kill_at(victim.command(arguments), last)?;
+            // The number of system calls may differ by one or two from run to run.
+            ensure!(matches!(end, End::Killed | End::Exited(0, _)), "{}: {end:?}", context());
+            let rto = self.judge().with_context(context)?;
+            ensure!(rto == old || rto == new, "{}: the timer is {rto:?}", context());
+            seen_old += u32::from(rto == old);
+            seen_new += u32::from(rto == new);
+        }
+        ensure!(seen_old > 0 && seen_new > 0, "{seen_old} times the old, {seen_new} the new");
+        note(format!(
+            "killed at {calls} places: {seen_old} times the old policy, {seen_new} the new"
+        ));
+        Ok(())
+    }
+
+    /// The timer in force. Everything else has to agree with it: how many programs are attached,
+    /// and what `status` says.
+    fn judge(&self) -> Result<Duration> {
+        let rto = Connection::open(self.cable.remote4(80))?.rto()?;
+        let programs = attached()?.len();
+        let (count, codes) = match rto {
+            A => (1, (0, 4)),
+            B => (1, (4, 0)),
+            _ => (0, (3, 3)),
+        };
+        ensure!(programs == count, "{programs} programs attached with a timer of {rto:?}");
+        let said = (self.a.status()?, self.b.status()?);
+        let exits = (said.0.code, said.1.code);
+        ensure!(exits == codes, "a timer of {rto:?}, and status exits with {exits:?}: {said:?}");
+        Ok(rto)
+    }
+
+    /// No policy, no pins: what `remove` has to make of anything a killed run left.
+    fn clear(&self) -> Result<()> {
+        self.a.ok(&["remove"])?;
+        let left = attached()?;
+        ensure!(left.is_empty(), "{left:?} are attached after remove");
+        ensure!(!Path::new(PIN).exists(), "a pin is left after remove");
+        Ok(())
+    }
+}
+
+fn killed_in_a_first_install() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.kill_everywhere((&scene.a, &["install"]), || scene.clear(), (DEFAULT_RTO, A))
+}
+
+fn killed_in_an_install_over_another() -> Result<()> {
+    let scene = Scene::new()?;
+    let reset = || scene.a.ok(&["install"]).map(drop);
+    scene.kill_everywhere((&scene.b, &["install"]), reset, (A, B))?;
+    scene.clear()
+}
+
+fn killed_in_an_install_that_mounts_bpffs() -> Result<()> {
+    let scene = Scene::new()?;
+    let reset = || {
+        scene.clear()?;
+        mounts::unmount_all("bpf")
+    };
+    scene.kill_everywhere((&scene.a, &["install"]), reset, (DEFAULT_RTO, A))?;
+    scene.clear()
+}
+
+fn killed_in_remove() -> Result<()> {
+    let scene = Scene::new()?;
+    let reset = || scene.a.ok(&["install"]).map(drop);
+    scene.kill_everywhere((&scene.a, &["remove"]), reset, (A, DEFAULT_RTO))
+}

@@ -1,0 +1,37 @@
+//! The tests, by what they are about.
+
+mod bare;
+mod by_hand;
+mod conditions;
+mod install;
+mod interfaces;
+mod killed;
+mod neighbours;
+mod policy;
+mod privileges;
+mod refusals;
+mod remove;
+mod report;
+mod state;
+mod support;
+mod timers;
+mod wire;
+
+use crate::harness::Test;
+
+/// Every test, in the order in which they run.
+pub(crate) const ALL: &[&[Test]] = &[
+    bare::TESTS,
+    conditions::TESTS,
+    interfaces::TESTS,
+    timers::TESTS,
+    by_hand::TESTS,
+    wire::TESTS,
+    install::TESTS,
+    remove::TESTS,
+    killed::TESTS,
+    neighbours::TESTS,
+    report::TESTS,
+    refusals::TESTS,
+    privileges::TESTS,
+];

@@ -1,0 +1,103 @@
+//! What a process lacks: privileges, or a kernel that has BPF at all.
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::ensure;
+
+use super::state::refused;
+use crate::harness::restrict::CAP_BPF;
+use crate::harness::restrict::CAP_NET_ADMIN;
+use crate::harness::restrict::CAP_PERFMON;
+use crate::harness::restrict::Capability;
+use crate::harness::restrict::Restriction;
+use crate::harness::setrto::Output;
+use crate::harness::setrto::SetRto;
+use crate::harness::tests;
+
+tests! {
+    refuses_an_ordinary_user: 60,
+    refuses_and_names_a_missing_capability: 60,
+    works_with_just_the_capabilities_it_needs: 60,
+    refuses_a_kernel_without_bpf: 60,
+    refuses_a_kernel_without_cgroup_bpf: 60,
+}
+
+fn refuses_an_ordinary_user() -> Result<()> {
+    let nobody = SetRto::of("a")?.restricted(Restriction::Unprivileged)?;
+    refused(&nobody, &["install"], &["root"])?;
+    // Once installed, an ordinary user cannot take it away.
+    let root = SetRto::of("a")?;
+    root.ok(&["install"])?;
+    refused(&nobody, &["remove"], &["root"])?;
+    refused(&nobody, &["install"], &["root"])?;
+    ensure!(root.status()?.code == 0, "not installed: {:?}", root.status()?);
+    // What needs no privilege works.
+    nobody.ok(&["rules"])?;
+    nobody.ok(&["--version"])?;
+    Ok(())
+}
+
+/// Root without one of the capabilities.
+fn refuses_and_names_a_missing_capability() -> Result<()> {
+    let cases: [(&str, Vec<Capability>, &str); 4] = [
+        ("a", vec![], "CAP_"),
+        ("a", vec![CAP_NET_ADMIN, CAP_PERFMON], "CAP_BPF"),
+        ("a", vec![CAP_BPF, CAP_PERFMON], "CAP_NET_ADMIN"),
+        ("interfaces", vec![CAP_BPF, CAP_NET_ADMIN], "CAP_PERFMON"),
+    ];
+    for (rules, kept, name) in cases {
+        let restricted = SetRto::of(rules)?.restricted(Restriction::Only(kept))?;
+        refused(&restricted, &["install"], &[name])?;
+    }
+    // Those that are there are not named as missing.
+    let only = Restriction::Only(vec![CAP_NET_ADMIN, CAP_PERFMON]);
+    let said = SetRto::of("a")?.restricted(only)?.run(&["install"])?;
+    ensure!(!said.stderr.contains("CAP_NET_ADMIN"), "CAP_NET_ADMIN is there: {said}");
+    Ok(())
+}
+
+/// Not root's whole power: what a service with few capabilities has.
+fn works_with_just_the_capabilities_it_needs() -> Result<()> {
+    let (load, device) = (vec![CAP_BPF, CAP_NET_ADMIN], vec![CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]);
+    for (rules, kept) in [("a", &load), ("conditions", &load), ("interfaces", &device)] {
+        let root = SetRto::of(rules)?;
+        let restricted = root.restricted(Restriction::Only(kept.clone()))?;
+        // Fresh, again, and over another set of rules.
+        for before in [&[][..], &["install"], &["install"]] {
+            if !before.is_empty() {
+                SetRto::of("b")?.ok(before)?;
+            }
+            restricted.ok(&["install"]).with_context(|| format!("{rules} after {before:?}"))?;
+            let status = root.status()?;
+            ensure!(status.code == 0, "{rules} after {before:?}: not installed: {status:?}");
+        }
+        restricted.ok(&["install"]).with_context(|| format!("{rules} twice"))?;
+        restricted.ok(&["remove"]).with_context(|| format!("remove {rules}"))?;
+    }
+    Ok(())
+}
+
+fn refuses_a_kernel_without_bpf() -> Result<()> {
+    let none = SetRto::of("a")?.restricted(Restriction::NoBpf)?;
+    refused(&none, &["install"], &["CONFIG_BPF_SYSCALL"])?;
+    judge_check(&none.run(&["check", "--json"])?, "CONFIG_BPF_SYSCALL")
+}
+
+fn refuses_a_kernel_without_cgroup_bpf() -> Result<()> {
+    let none = SetRto::of("a")?.restricted(Restriction::NoCgroupBpf)?;
+    refused(&none, &["install"], &["CONFIG_CGROUP_BPF"])?;
+    judge_check(&none.run(&["check", "--json"])?, "CONFIG_CGROUP_BPF")
+}
+
+/// `check` must say what is missing, and that it matters.
+fn judge_check(output: &Output, word: &str) -> Result<()> {
+    output.exits(2)?;
+    let report = output.json()?;
+    ensure!(report["ok"] == false, "all is well: {report}");
+    let checks = report["checks"].as_array().context("no checks")?;
+    let told = checks.iter().any(|check| {
+        check["ok"] == false && check["detail"].as_str().is_some_and(|text| text.contains(word))
+    });
+    ensure!(told, "no check says {word}: {report}");
+    Ok(())
+}

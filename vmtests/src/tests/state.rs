@@ -1,0 +1,84 @@
+//! What is in force, pinned, attached and mounted: before and after what a test does.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::ensure;
+
+use super::support::expect_armed;
+use crate::harness::bpf;
+use crate::harness::lab::Cable;
+use crate::harness::mounts;
+use crate::harness::sandbox;
+use crate::harness::setrto::SetRto;
+use crate::harness::sockets::Connection;
+
+/// The timer that `a.toml` gives to every connection.
+pub(crate) const A: Duration = Duration::from_secs(3);
+/// The timer that `b.toml` gives to every connection.
+pub(crate) const B: Duration = Duration::from_secs(5);
+/// The default of `--pin`.
+pub(crate) const PIN: &str = "/sys/fs/bpf/set-rto";
+
+/// Demands a timer of a new connection to anywhere.
+pub(crate) fn expect_timer(cable: &Cable, rto: Duration) -> Result<()> {
+    expect_armed(&Connection::open(cable.remote4(80))?, rto)
+}
+
+/// The sock_ops programs attached to the test's cgroup.
+pub(crate) fn attached() -> Result<Vec<u32>> {
+    bpf::attached(bpf::SOCK_OPS, &sandbox::cgroup()?)
+}
+
+/// All paths under the place of the bpffs.
+pub(crate) fn pins() -> Result<Vec<String>> {
+    let mut found = tree(Path::new(mounts::BPFFS))?;
+    found.sort();
+    Ok(found)
+}
+
+fn tree(directory: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        found.push(path.display().to_string());
+        if path.is_dir() {
+            found.extend(tree(&path)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Everything an install could change: mounts, pins, the hook.
+pub(crate) struct Snapshot {
+    mounts: String,
+    pins: Vec<String>,
+    attached: Option<Vec<u32>>,
+}
+
+impl Snapshot {
+    /// How things are now.
+    pub(crate) fn take() -> Result<Self> {
+        // Without a cgroup2 mount, there is no looking at the hook.
+        let attached = sandbox::cgroup().is_ok().then(attached).transpose()?;
+        Ok(Snapshot { mounts: mounts::all()?, pins: pins()?, attached })
+    }
+
+    /// Demands that nothing has changed.
+    pub(crate) fn still(&self) -> Result<()> {
+        let now = Snapshot::take()?;
+        ensure!(now.mounts == self.mounts, "mounts:\n{}became:\n{}", self.mounts, now.mounts);
+        ensure!(now.pins == self.pins, "pins {:?} became {:?}", self.pins, now.pins);
+        ensure!(now.attached == self.attached, "{:?} became {:?}", self.attached, now.attached);
+        Ok(())
+    }
+}
+
+/// Demands a refusal with exit code 2, with all of `words`, that leaves everything as it was.
+pub(crate) fn refused(set_rto: &SetRto, arguments: &[&str], words: &[&str]) -> Result<()> {
+    let before = Snapshot::take()?;
+    set_rto.run(arguments)?.refuses(2, words)?;
+    before.still().with_context(|| format!("after {arguments:?}"))
+}
