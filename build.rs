@@ -37,6 +37,8 @@ fn run() -> Result<(), String> {
     write(&c, &policy.c)?;
     write(&out.join("rules.tsv"), &policy.table())?;
     println!("cargo::rustc-env=SET_RTO_DIGEST={}", policy.digest);
+    println!("cargo::rustc-env=SET_RTO_INTERFACE={}", u8::from(policy.asks_for_interface));
+    println!("cargo::rustc-env=SET_RTO_PERFMON={}", u8::from(policy.needs_perfmon));
     skeleton(&c, &out)
 }
 

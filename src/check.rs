@@ -45,7 +45,7 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
 
 fn all() -> Vec<Check> {
     let interface = policy::asks_for_interface();
-    let missing = host::missing_capabilities(interface);
+    let missing = policy::missing_capabilities();
     let mut checks = vec![
         Check { name: "kernel", found: kernel() },
         Check {

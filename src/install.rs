@@ -21,7 +21,7 @@ use std::time::Duration;
 pub(crate) fn run(asked_cgroup: Option<&Path>, pin: &Path) -> Result<ExitCode> {
     host::refuse_old_kernel()?;
     let cgroup = cgroup::chosen(asked_cgroup)?;
-    let missing = host::missing_capabilities(policy::asks_for_interface());
+    let missing = policy::missing_capabilities();
     if !missing.is_empty() {
         return Err(Error::new("install: Operation not permitted", policy::privileges()));
     }
@@ -211,9 +211,12 @@ fn create_pin_directory(pin: &Path, undo: &mut Undo) -> Result<()> {
 
 fn report(done: &str, cgroup: &Path) {
     let mut count = 0;
+    let hz = timer::hz();
     for rule in rules::all() {
         count += 1;
-        note_rounding(&rule);
+        if let Some(hz) = hz {
+            note_rounding(&rule, hz);
+        }
     }
     let noun = if count == 1 { "rule" } else { "rules" };
     let line = format!("{done}: {count} {noun} on {}", cgroup.display());
@@ -225,8 +228,7 @@ fn report(done: &str, cgroup: &Path) {
 }
 
 /// Says where the kernel's tick makes a timer over 10 % longer than the rule has it.
-fn note_rounding(rule: &rules::Rule) {
-    let Some(hz) = timer::hz() else { return };
+fn note_rounding(rule: &rules::Rule, hz: u32) {
     let real = timer::microseconds(timer::jiffies(rule.rto_us, hz), hz);
     if real.abs_diff(rule.rto_us) * 10 > rule.rto_us {
         eprintln!(

@@ -42,7 +42,13 @@ const TIMER: i32 = 0x5e77_0000;
 
 /// True where some rule asks for a device.
 pub(crate) fn asks_for_interface() -> bool {
-    rules::all().any(|rule| rule.asks_for_interface())
+    env!("SET_RTO_INTERFACE") == "1"
+}
+
+/// The capabilities that are missing to load and attach the program, by name.
+pub(crate) fn missing_capabilities() -> Vec<&'static str> {
+    // Reading kernel structures, or computing with addresses, takes CAP_PERFMON; the rule compiler knows.
+    host::missing_capabilities(env!("SET_RTO_PERFMON") == "1")
 }
 
 /// Loads the program; nothing is attached yet.
@@ -56,7 +62,10 @@ pub(crate) fn load() -> Result<SetRtoSkel<'static>> {
             "set-rto runs on Linux only, not on an emulation of it",
         )
     })?;
-    if let Some(rule) = rules::all().find(|rule| rule.asks_for_interface() && !host::has_btf()) {
+    // The rules are looked through only if there is something to say: there may be many.
+    let lacks = asks_for_interface() && !host::has_btf();
+    let asking = || rules::all().find(rules::Rule::asks_for_interface);
+    if let Some(rule) = lacks.then(asking).flatten() {
         return Err(Error::new(
             format!(
                 "rule `{}`: `interface` needs the kernel's BTF, which this kernel lacks",
@@ -101,9 +110,7 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32) -> Result<()> {
     }
     let program = object.progs_mut().next().ok_or_else(|| damaged("no program in the binary"))?;
     let mut code = program.insns().to_vec();
-    if set_timers(&mut code, &jiffies) == 0 {
-        return Err(damaged("no timer in the program"));
-    }
+    set_timers(&mut code, &jiffies);
     // SAFETY: the program is open and not loaded, the slice is as long as said, and libbpf copies it. The
     // number of instructions stays, so that its relocations still fit.
     let ret = unsafe {
@@ -117,12 +124,11 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32) -> Result<()> {
 }
 
 /// Puts each rule's jiffies in place of the number that stands for them, where it is on its way to
-/// `ctx->reply`; returns how many places there were.
-fn set_timers(code: &mut [libbpf_sys::bpf_insn], jiffies: &[u32]) -> usize {
+/// `ctx->reply`. (Large programs have no such place: they read the constants instead.)
+fn set_timers(code: &mut [libbpf_sys::bpf_insn], jiffies: &[u32]) {
     const MOVE_IMMEDIATE: u8 = 0xb7;
     const STORE_WORD: u8 = 0x63;
     const REPLY: i16 = 4;
-    let mut places = 0;
     for at in 1..code.len() {
         let store = (code[at].code, code[at].off);
         let (before, rule) = (code[at - 1].code, code[at - 1].imm.wrapping_sub(TIMER));
@@ -132,10 +138,8 @@ fn set_timers(code: &mut [libbpf_sys::bpf_insn], jiffies: &[u32]) -> usize {
         let ticks = usize::try_from(rule).ok().and_then(|rule| jiffies.get(rule));
         if let Some(ticks) = ticks.and_then(|&ticks| i32::try_from(ticks).ok()) {
             code[at - 1].imm = ticks;
-            places += 1;
         }
     }
-    places
 }
 
 /// The map of local addresses, where a rule asks for a device.
@@ -177,9 +181,7 @@ fn refused(error: &libbpf_rs::Error) -> Error {
     use libbpf_rs::ErrorKind;
     let what = "load the program";
     match error.kind() {
-        ErrorKind::PermissionDenied
-            if !host::missing_capabilities(asks_for_interface()).is_empty() =>
-        {
+        ErrorKind::PermissionDenied if !missing_capabilities().is_empty() => {
             Error::bpf(what, error, privileges())
         }
         _ => {
@@ -197,7 +199,7 @@ fn refused(error: &libbpf_rs::Error) -> Error {
 
 /// The hint for a refused privilege.
 pub(crate) fn privileges() -> String {
-    let missing = host::missing_capabilities(asks_for_interface());
+    let missing = missing_capabilities();
     if missing.is_empty() {
         "not even root may do this here: in a container or user namespace, run it on the host"
             .into()
@@ -224,7 +226,7 @@ mod tests {
             instruction(0xb7, 0, TIMER + 2),
             instruction(0x63, 4, 0),
         ];
-        assert_eq!(set_timers(&mut code, &[7, 5000]), 1);
+        set_timers(&mut code, &[7, 5000]);
         let values: Vec<_> = code.iter().map(|instruction| instruction.imm).collect();
         assert_eq!(values, [5000, 0, TIMER, 0, TIMER + 2, 0]);
     }

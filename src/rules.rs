@@ -22,9 +22,9 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// True where the rule asks for a device.
+    /// True where the rule asks for a device: the field's name stands in no other place.
     pub(crate) fn asks_for_interface(&self) -> bool {
-        self.when.split(' ').any(|word| word == "interface")
+        self.when.contains("interface")
     }
 }
 

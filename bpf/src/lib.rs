@@ -5,16 +5,22 @@
 //! |---|---|
 //! | [`parse`](mod@parse) | text → [`ast`]: TOML with a span on every key and value |
 //! | [`check`](mod@check) | [`ast`] → [`rule`]: typed rules, every mistake of the file reported at once |
-//! | [`plan`](mod@plan) | [`rule`] → [`plan::Plan`]: what is tested, in which order |
+//! | [`reach`](mod@reach) | [`rule`] → [`reach::Regions`]: which connections each rule decides; none may be idle |
+//! | [`plan`](mod@plan) | [`reach::Regions`] → [`plan::Plan`]: what is tested, in which order |
 //! | [`emit`](mod@emit) | [`plan::Plan`] → C |
 
 pub mod ast;
 pub mod check;
 pub mod diag;
 pub mod emit;
+pub mod explain;
+#[cfg(feature = "machine")]
+pub mod machine;
 pub mod parse;
 pub mod plan;
+pub mod reach;
 pub mod rule;
+pub mod space;
 
 use diag::{Diagnostic, Source};
 use rule::Rule;
@@ -29,6 +35,10 @@ pub struct Policy {
     pub digest: String,
     /// The BPF program: one self-contained C file for `clang -target bpf`.
     pub c: String,
+    /// True where a rule asks for a device.
+    pub asks_for_interface: bool,
+    /// See [`emit::needs_perfmon`].
+    pub needs_perfmon: bool,
 }
 
 impl Policy {
@@ -46,7 +56,8 @@ impl Policy {
     /// order of the machine that the program is for.
     #[must_use]
     pub fn clang_flags(big_endian: bool) -> Vec<String> {
-        let mut flags = vec!["-mcpu=v2", "-Wall", "-Werror"];
+        // Without jump tables: clang would put some into .rodata, among the program's metadata.
+        let mut flags = vec!["-mcpu=v2", "-fno-jump-tables", "-Wall", "-Werror", "-Wno-trigraphs"];
         if big_endian {
             // `-target bpf`, which libbpf-cargo appends, means the byte order of the building machine.
             flags.extend(["-Xclang", "-triple", "-Xclang", "bpfeb"]);
@@ -62,10 +73,13 @@ impl Policy {
 pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnostic>> {
     let document = parse::parse(source)?;
     let rules = check::check(source, &document)?;
+    let regions = reach::reach(&rules)?;
+    let plan = plan::plan(&rules, &regions);
     let digest = digest(source.text);
-    let plan = plan::plan(&rules);
     let c = emit::emit(&plan, &emit::Banner { version, digest: &digest });
-    Ok(Policy { rules, digest, c })
+    let needs_perfmon = emit::needs_perfmon(&plan);
+    let asks_for_interface = !plan.lists.is_empty();
+    Ok(Policy { rules, digest, c, asks_for_interface, needs_perfmon })
 }
 
 /// SHA-256 of the text, 64 lower-case hex digits.

@@ -4,7 +4,7 @@ use crate::diag::Span;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// One `[[rule]]`: if all of its conditions hold, its settings apply, and no later rule is asked.
+/// One `[[rule]]`: if its condition holds, its settings apply, and no later rule is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// Unique in the file: `[a-z0-9][a-z0-9_-]*`, at most 63 bytes.
@@ -13,7 +13,7 @@ pub struct Rule {
     pub line: usize,
     /// Where its `[[rule]]` stands.
     pub span: Span,
-    /// All must hold; none at all = every connection.
+    /// All must hold, each with the key that it comes from; none at all = every connection.
     pub conditions: Vec<Condition>,
     /// What it does.
     pub settings: Settings,
@@ -23,9 +23,42 @@ impl Rule {
     /// The conditions in the expression language; `true` for none.
     #[must_use]
     pub fn when(&self) -> String {
-        let tests: Vec<_> = self.conditions.iter().map(ToString::to_string).collect();
-        if tests.is_empty() { "true".into() } else { tests.join(" and ") }
+        let texts: Vec<_> = self.conditions.iter().map(|it| it.text.clone()).collect();
+        match texts.as_slice() {
+            [] => "true".into(),
+            [one] => one.clone(),
+            many => many.iter().map(|text| parenthesize(text)).collect::<Vec<_>>().join(" and "),
+        }
     }
+}
+
+/// An `or` binds less than the `and` that joins the conditions.
+fn parenthesize(text: &str) -> String {
+    if text.split_whitespace().any(|word| word == "or") { format!("({text})") } else { text.into() }
+}
+
+/// One condition of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// Its value in the file.
+    pub span: Span,
+    /// In the expression language.
+    pub text: String,
+    /// What must hold.
+    pub formula: Formula,
+}
+
+/// A condition as a formula over tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Formula {
+    /// All hold; none: true.
+    All(Vec<Formula>),
+    /// One at least holds; none: false.
+    Any(Vec<Formula>),
+    /// It does not hold.
+    Not(Box<Formula>),
+    /// A test of the connection.
+    Test(Test),
 }
 
 /// What a rule sets.
@@ -36,28 +69,23 @@ pub struct Settings {
     pub rto_us: u64,
 }
 
-/// One condition; the items of its list are alternatives.
+/// One test; the items of its list are alternatives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Condition {
+pub enum Test {
     /// The device that the SYN leaves or came in by.
     Interface(Vec<Pattern>),
-    /// A port at one end or at either.
-    Port(PortEnd, Vec<PortRange>),
-    /// An address.
+    /// The port of one end.
+    Port(End, Vec<PortRange>),
+    /// The address of one end.
     Address(End, Vec<Prefix>),
     /// The packets' family.
     Family(Family),
     /// Who sends the SYN.
     Direction(Direction),
-}
-
-/// Which port is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PortEnd {
-    /// Any of the two.
-    Either,
-    /// One of them.
-    One(End),
+    /// The local port, compared with the remote one.
+    Ports(std::cmp::Ordering),
+    /// Both ends have the same address.
+    SameAddress,
 }
 
 /// An end of the connection, as seen from this host.
@@ -128,17 +156,20 @@ impl Pattern {
     }
 }
 
-impl fmt::Display for Condition {
+impl fmt::Display for Test {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Interface(items) => set(f, "interface", items),
-            Self::Port(PortEnd::Either, items) => set(f, "port", items),
-            Self::Port(PortEnd::One(End::Local), items) => set(f, "local_port", items),
-            Self::Port(PortEnd::One(End::Remote), items) => set(f, "remote_port", items),
+            Self::Port(End::Local, items) => set(f, "local_port", items),
+            Self::Port(End::Remote, items) => set(f, "remote_port", items),
             Self::Address(End::Local, items) => set(f, "local", items),
             Self::Address(End::Remote, items) => set(f, "remote", items),
             Self::Family(family) => write!(f, "family == {family}"),
             Self::Direction(direction) => write!(f, "direction == {direction}"),
+            Self::Ports(std::cmp::Ordering::Less) => f.write_str("local_port < remote_port"),
+            Self::Ports(std::cmp::Ordering::Equal) => f.write_str("local_port == remote_port"),
+            Self::Ports(std::cmp::Ordering::Greater) => f.write_str("local_port > remote_port"),
+            Self::SameAddress => f.write_str("local == remote"),
         }
     }
 }
@@ -146,7 +177,12 @@ impl fmt::Display for Condition {
 /// How many items a description spells out before it only counts them.
 const SPELLED: usize = 8;
 
-fn set<T: fmt::Display>(f: &mut fmt::Formatter<'_>, field: &str, items: &[T]) -> fmt::Result {
+/// `field == item` or `field in {item, …}`.
+pub(crate) fn set<T: fmt::Display>(
+    f: &mut impl fmt::Write,
+    field: &str,
+    items: &[T],
+) -> fmt::Result {
     if let [only] = items {
         let text = only.to_string();
         // A range is no operand of `==` in the language.

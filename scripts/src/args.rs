@@ -8,6 +8,10 @@ Usage: cargo xtask TASK
   remove [--prefix DIR]                                  put out of force, delete the binary
   build [--rules FILE] [--target TRIPLE]                 build the static release binary, print its path
   test [FILTER...]                                       install what tests need, check, run every test
+  show [FILE]                                            print the C that the rules become
+  explain FILE CONNECTION                                say which rule decides, and why no earlier one does
+  fuzz [--minutes N]                                     random rule sets against random connections
+  bench [--quick]                                        sizes, times, instructions, beside other ways
 
 FILE defaults to SET_RTO_RULES or rules.toml, DIR to /usr/local, TRIPLE to this machine's.
 ";
@@ -27,6 +31,14 @@ pub(crate) enum Task {
     Build { rules: Option<String>, target: Option<String> },
     /// Run the tests whose names contain one of the filters; all when there is none.
     Test { filters: Vec<String> },
+    /// Print the C of a rules file.
+    Show { rules: Option<String> },
+    /// Say which rule decides a connection.
+    Explain { rules: String, connection: String },
+    /// Run random rule sets for so many minutes.
+    Fuzz { minutes: u32 },
+    /// Measure the compiled programs.
+    Bench { quick: bool },
 }
 
 /// Reads the words after `cargo xtask`. The error is a message for the user.
@@ -59,6 +71,30 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
             Some(option) => Err(rest.unknown(option)),
             None => Ok(Task::Test { filters: rest.left }),
         },
+        "show" => {
+            let rules = (!rest.left.is_empty()).then(|| rest.left.remove(0));
+            rest.end()?;
+            Ok(Task::Show { rules })
+        }
+        "explain" => match <[String; 2]>::try_from(rest.left) {
+            Ok([rules, connection]) => Ok(Task::Explain { rules, connection }),
+            Err(_) => Err("explain: expected FILE and a connection in quotes, such as \
+                           'outgoing ax0 10.0.0.1:40000 -> 44.1.2.3:12345'"
+                .to_owned()),
+        },
+        "fuzz" => {
+            let minutes = rest.value("--minutes")?.unwrap_or_else(|| "10".to_owned());
+            rest.end()?;
+            match minutes.parse() {
+                Ok(minutes @ 1..=1440) => Ok(Task::Fuzz { minutes }),
+                _ => Err(format!("fuzz: --minutes takes a number from 1 to 1440, not `{minutes}`")),
+            }
+        }
+        "bench" => {
+            let quick = rest.flag("--quick");
+            rest.end()?;
+            Ok(Task::Bench { quick })
+        }
         other => Err(format!("there is no task `{other}`; `cargo xtask --help` lists them")),
     }
 }
@@ -120,8 +156,28 @@ mod tests {
         for line in ["", "--help", "-h", "install --help", "build --rules --help"] {
             assert_eq!(words(line), Ok(Task::Help), "{line}");
         }
-        for task in ["install", "remove", "build", "test"] {
+        for task in ["install", "remove", "build", "test", "show", "explain", "fuzz", "bench"] {
             assert!(USAGE.lines().any(|line| line.trim_start().starts_with(task)), "{task}");
+        }
+    }
+
+    #[test]
+    fn the_compiler_by_itself() {
+        assert_eq!(words("show"), Ok(Task::Show { rules: None }));
+        assert_eq!(words("show a.toml"), Ok(Task::Show { rules: Some("a.toml".to_owned()) }));
+        assert_eq!(words("fuzz"), Ok(Task::Fuzz { minutes: 10 }));
+        assert_eq!(words("fuzz --minutes 3"), Ok(Task::Fuzz { minutes: 3 }));
+        assert_eq!(words("bench --quick"), Ok(Task::Bench { quick: true }));
+        for line in [
+            "show a b",
+            "explain a",
+            "explain a b c",
+            "fuzz --minutes 0",
+            "fuzz --minutes x",
+            "fuzz 3",
+            "bench quick",
+        ] {
+            assert!(words(line).is_err(), "{line}");
         }
     }
 

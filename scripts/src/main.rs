@@ -10,7 +10,9 @@ use xshell::Shell;
 use crate::args::Task;
 
 mod args;
+mod bench;
 mod build;
+mod compiler;
 mod elf;
 mod install;
 mod managers;
@@ -57,6 +59,15 @@ fn run() -> Result<()> {
             println!("{}", binary.display());
         }
         Task::Test { filters } => test::run(&sh, &filters)?,
+        Task::Show { rules } => {
+            let rules = build::resolve_rules(rules, &caller)?;
+            compiler::show(&sh, rules.as_deref())?;
+        }
+        Task::Explain { rules, connection } => {
+            compiler::explain(&sh, &caller.join(rules), &connection)?;
+        }
+        Task::Fuzz { minutes } => compiler::fuzz(&sh, minutes)?,
+        Task::Bench { quick } => bench::run(&sh, quick)?,
     }
     Ok(())
 }

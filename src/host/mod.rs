@@ -42,7 +42,7 @@ pub(crate) fn refuse_old_kernel() -> Result<()> {
 }
 
 /// The capabilities that are missing, by name. CAP_SYS_ADMIN stands for those of BPF that were split off it in 5.8.
-pub(crate) fn missing_capabilities(interface: bool) -> Vec<&'static str> {
+pub(crate) fn missing_capabilities(perfmon: bool) -> Vec<&'static str> {
     const NET_ADMIN: u32 = 12;
     const SYS_ADMIN: u32 = 21;
     const PERFMON: u32 = 38;
@@ -61,7 +61,7 @@ pub(crate) fn missing_capabilities(interface: bool) -> Vec<&'static str> {
     if !has(NET_ADMIN) {
         missing.push("CAP_NET_ADMIN");
     }
-    if interface && !has(PERFMON) && !has(SYS_ADMIN) {
+    if perfmon && !has(PERFMON) && !has(SYS_ADMIN) {
         missing.push("CAP_PERFMON");
     }
     missing

@@ -20,7 +20,7 @@ pub(super) fn prefix(value: &Value<'_>) -> Result<Prefix, Diagnostic> {
 }
 
 /// The prefix, or the message and a better help than the usual one.
-fn parse(text: &str) -> Result<Prefix, (String, Option<String>)> {
+pub(super) fn parse(text: &str) -> Result<Prefix, (String, Option<String>)> {
     let (address, length) = match text.split_once('/') {
         Some((address, length)) => (address, Some(length)),
         None => (text, None),

@@ -26,12 +26,15 @@ pub(super) fn pattern(value: &Value<'_>) -> Result<Pattern, Diagnostic> {
     }
 }
 
-fn problem(text: &str) -> Option<&'static str> {
+pub(super) fn problem(text: &str) -> Option<&'static str> {
     if text.is_empty() {
         return Some("the name is empty");
     }
     if text.bytes().filter(|&byte| byte != b'*').count() > NAME_MAX {
         return Some("longer than 15 bytes");
+    }
+    if text.len() > 31 {
+        return Some("too many stars");
     }
     if text == "." || text == ".." {
         return Some("reserved");

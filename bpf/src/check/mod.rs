@@ -2,6 +2,7 @@
 
 mod address;
 mod duration;
+mod expr;
 mod interface;
 mod port;
 
@@ -9,12 +10,14 @@ pub use duration::spell as spell_duration;
 
 use crate::ast::{Document, Entry, Table, Value};
 use crate::diag::{Diagnostic, Source, Span};
-use crate::rule::{Condition, Direction, End, Family, PortEnd, Prefix, Rule, Settings};
+use crate::rule::{
+    Condition, Direction, End, Family, Formula, PortRange, Rule, Settings, Test, set,
+};
 use std::collections::HashMap;
 use toml::de::DeValue;
 
 /// Every key that a rule may have.
-pub const KEYS: [&str; 10] = [
+pub const KEYS: [&str; 11] = [
     "name",
     "interface",
     "port",
@@ -24,6 +27,7 @@ pub const KEYS: [&str; 10] = [
     "remote",
     "family",
     "direction",
+    "when",
     "rto",
 ];
 
@@ -46,7 +50,7 @@ pub fn check(source: &Source<'_>, document: &Document<'_>) -> Result<Vec<Rule>, 
     let mut lines = Lines::new(source);
     for table in &document.rules {
         let line = lines.at(table.span.start);
-        match check_rule(table, line) {
+        match check_rule(source, table, line) {
             Ok((rule, name_span)) => {
                 if let Some(first) = names.get(&rule.name) {
                     diagnostics.push(
@@ -88,15 +92,19 @@ impl<'a> Lines<'a> {
     }
 }
 
-fn check_rule(table: &Table<'_>, line: usize) -> Result<(Rule, Span), Diagnostics> {
+fn check_rule(
+    source: &Source<'_>,
+    table: &Table<'_>,
+    line: usize,
+) -> Result<(Rule, Span), Diagnostics> {
     let mut diagnostics = Vec::new();
     let mut name = None;
-    let mut conditions: Vec<(Condition, Span)> = Vec::new();
+    let mut conditions: Vec<Condition> = Vec::new();
     let mut rto_us = None;
     for entry in &table.entries {
         let value = &entry.value;
         let mut condition = |checked: Result<Condition, Diagnostics>| match checked {
-            Ok(found) => conditions.push((found, value.span.clone())),
+            Ok(found) => conditions.push(found),
             Err(mut errors) => diagnostics.append(&mut errors),
         };
         match entry.key.as_str() {
@@ -108,23 +116,26 @@ fn check_rule(table: &Table<'_>, line: usize) -> Result<(Rule, Span), Diagnostic
                     name = Some((String::new(), value.span.clone()));
                 }
             },
-            "interface" => condition(list(value, interface::pattern).map(Condition::Interface)),
-            "port" => condition(ports(PortEnd::Either, value)),
-            "local_port" => condition(ports(PortEnd::One(End::Local), value)),
-            "remote_port" => condition(ports(PortEnd::One(End::Remote), value)),
+            "interface" => condition(
+                list(value, interface::pattern).map(|it| plain(value, Test::Interface(it))),
+            ),
+            "port" => condition(list(value, port::range).map(|ranges| either_port(value, ranges))),
+            "local_port" => condition(ports(End::Local, value)),
+            "remote_port" => condition(ports(End::Remote, value)),
             "local" => condition(addresses(End::Local, value)),
             "remote" => condition(addresses(End::Remote, value)),
             "family" => condition(
                 word(value, &[("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)])
-                    .map(Condition::Family),
+                    .map(|it| plain(value, Test::Family(it))),
             ),
             "direction" => condition(
                 word(
                     value,
                     &[("outgoing", Direction::Outgoing), ("incoming", Direction::Incoming)],
                 )
-                .map(Condition::Direction),
+                .map(|it| plain(value, Test::Direction(it))),
             ),
+            "when" => condition(expr::condition(source, value)),
             "rto" => match duration::microseconds(value, "rto", &RTO_US) {
                 Ok(us) => rto_us = Some(us),
                 Err(error) => {
@@ -148,10 +159,8 @@ fn check_rule(table: &Table<'_>, line: usize) -> Result<(Rule, Span), Diagnostic
                 .help("add a line such as `rto = \"20s\"`"),
         );
     }
-    families(&conditions, &mut diagnostics);
     match (name, rto_us) {
         (Some((name, name_span)), Some(rto_us)) if diagnostics.is_empty() => {
-            let conditions = conditions.into_iter().map(|(condition, _)| condition).collect();
             let settings = Settings { rto_us };
             Ok((Rule { name, line, span: header, conditions, settings }, name_span))
         }
@@ -190,12 +199,23 @@ fn check_name(value: &Value<'_>) -> Result<String, Diagnostic> {
     }
 }
 
-fn ports(end: PortEnd, value: &Value<'_>) -> Result<Condition, Diagnostics> {
-    list(value, port::range).map(|ranges| Condition::Port(end, ranges))
+fn plain(value: &Value<'_>, test: Test) -> Condition {
+    Condition { span: value.span.clone(), text: test.to_string(), formula: Formula::Test(test) }
+}
+
+fn either_port(value: &Value<'_>, ranges: Vec<PortRange>) -> Condition {
+    let mut text = String::new();
+    // Writing to a String can't fail.
+    let _ = set(&mut text, "port", &ranges);
+    Condition { span: value.span.clone(), text, formula: expr::either_port(ranges) }
+}
+
+fn ports(end: End, value: &Value<'_>) -> Result<Condition, Diagnostics> {
+    list(value, port::range).map(|ranges| plain(value, Test::Port(end, ranges)))
 }
 
 fn addresses(end: End, value: &Value<'_>) -> Result<Condition, Diagnostics> {
-    list(value, address::prefix).map(|prefixes| Condition::Address(end, prefixes))
+    list(value, address::prefix).map(|prefixes| plain(value, Test::Address(end, prefixes)))
 }
 
 /// One item, or a list of them that is not empty.
@@ -241,44 +261,4 @@ fn wrong_type(value: &Value<'_>, message: &str, help: impl Into<String>) -> Diag
     Diagnostic::new(message, value.span.clone())
         .label(format!("this is {}", value.kind()))
         .help(help)
-}
-
-/// Two conditions of different families can never hold together.
-fn families(conditions: &[(Condition, Span)], diagnostics: &mut Diagnostics) {
-    let mut first: Option<(Family, &Span)> = None;
-    for (condition, span) in conditions {
-        let Some(family) = only_family(condition) else { continue };
-        match first {
-            None => first = Some((family, span)),
-            Some((other, place)) if other != family => diagnostics.push(
-                Diagnostic::new(
-                    "this rule can never hold: its conditions are of different families",
-                    span.clone(),
-                )
-                .label(format!("{} only", spoken(family)))
-                .other(place.clone(), format!("{} only", spoken(other)))
-                .help("make two rules of it"),
-            ),
-            Some(_) => {}
-        }
-    }
-}
-
-fn only_family(condition: &Condition) -> Option<Family> {
-    match condition {
-        Condition::Family(family) => Some(*family),
-        Condition::Address(_, prefixes) => {
-            let (first, rest) = prefixes.split_first()?;
-            let family = Prefix::family(*first);
-            rest.iter().all(|prefix| prefix.family() == family).then_some(family)
-        }
-        _ => None,
-    }
-}
-
-fn spoken(family: Family) -> &'static str {
-    match family {
-        Family::Ipv4 => "IPv4",
-        Family::Ipv6 => "IPv6",
-    }
 }

@@ -23,7 +23,7 @@ pub(super) fn range(value: &Value<'_>) -> Result<PortRange, Diagnostic> {
 }
 
 /// The range, or the message and a better help than the usual one.
-fn parse(text: &str) -> Result<PortRange, (String, Option<String>)> {
+pub(super) fn parse(text: &str) -> Result<PortRange, (String, Option<String>)> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     let number = |part: &str| {
         if part.is_empty() || !part.bytes().all(|byte| byte.is_ascii_digit()) {

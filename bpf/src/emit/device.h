@@ -101,7 +101,7 @@ static __always_inline int find_device(struct bpf_sock_ops *ctx, struct device *
 	READ(netns, net->ns.inum);
 	if (netns != bpf_metadata_policy.netns)
 		return 0;
-	if (ctx->is_fullsock) {
+	if (FIELD(is_fullsock)) {
 		READ(dst, sk->sk_dst_cache);
 		if (dst)
 			READ(dev, dst->dev);
@@ -111,9 +111,19 @@ static __always_inline int find_device(struct bpf_sock_ops *ctx, struct device *
 		// address is link-local; else the device that has the local address stands for it.
 		READ(index, sk->__sk_common.skc_bound_dev_if);
 		if (!index) {
-			u32 address[4] = { ctx->local_ip6[0], ctx->local_ip6[1], ctx->local_ip6[2],
-					   ctx->local_ip6[3] };
-			u32 *found = map_lookup(&local_devices, address);
+			u32 address[4] = {};
+			u32 *found;
+
+			// Not the ip6 fields as they are: without CONFIG_IPV6 they are zero.
+			address[3] = FIELD(local_ip4);
+			address[2] = NET32(0xffff);
+			if (!is_ipv4(ctx)) {
+				address[0] = FIELD(local_ip6[0]);
+				address[1] = FIELD(local_ip6[1]);
+				address[2] = FIELD(local_ip6[2]);
+				address[3] = FIELD(local_ip6[3]);
+			}
+			found = map_lookup(&local_devices, address);
 
 			if (!found)
 				return 0;

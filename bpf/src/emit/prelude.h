@@ -26,6 +26,8 @@ struct bpf_sock_ops {
 	u32 srtt_us;
 	u32 cb_flags;
 	u32 state;
+	u32 not_used[11];
+	u32 total_retrans;
 };
 
 enum { BPF_SOCK_OPS_TIMEOUT_INIT = 1 };
@@ -40,6 +42,21 @@ enum { TCP_SYN_RECV = 3 };
 #define IPV4(a, b, c, d) NET32((u32)(a) << 24 | (b) << 16 | (c) << 8 | (d))
 // The mask of a prefix of 1 to 32 bits, network byte order.
 #define PREFIX(bits) NET32(0xffffffffu << (32 - (bits)))
+
+// A field of the context. Written in assembly, since clang would merge the ends of branches into one load
+// at a computed address, which the verifier refuses; and so that no field is loaded over the context
+// itself, which kernels before 6.12 translate wrongly for those that only full sockets have.
+#define LOAD(at, swap)                                                     \
+	({                                                                 \
+		u64 field;                                                 \
+		asm("%0 = *(u32 *)(%1 + %2)" swap                          \
+		    : "=&r"(field)                                         \
+		    : "r"(ctx), "i"(__builtin_offsetof(struct bpf_sock_ops, at))); \
+		field;                                                     \
+	})
+#define FIELD(name) LOAD(name, "")
+// The same from network to host byte order.
+#define HOST(name) LOAD(name, "\n\t%0 = be32 %0")
 
 // Constants of this load: hz, netns and jiffies[] are filled in by the loader. The name makes
 // `bpftool prog show` print them.
@@ -65,41 +82,82 @@ u64 hits[RULES] SEC(".bss");
 
 static __always_inline int answer(struct bpf_sock_ops *ctx, u32 rule)
 {
-	u64 jiffies, retransmits;
+	u64 jiffies;
 
 	asm volatile("%0 = %1\n\t*(u32 *)(%2 + 4) = %0"
 		     : "=&r"(jiffies)
 		     : "i"(TIMER + rule), "r"(ctx)
 		     : "memory");
 	// The kernel asks again at every retransmission of the SYN: count the first time only.
-	// ctx->total_retrans, by hand: the compiler may overwrite ctx with what it loads from it,
-	// which kernels before 6.12 translate into a load from the wrong object.
-	asm volatile("%0 = *(u32 *)(%1 + 136)" : "=&r"(retransmits) : "r"(ctx));
-	if (!retransmits)
+	if (!FIELD(total_retrans))
 		__sync_fetch_and_add(&hits[rule], 1);
 	return 1;
 }
 
-static __always_inline u32 remote_port(struct bpf_sock_ops *ctx)
+// No rule.
+#define NONE RULES
+
+// The same by the number of the rule, where it comes out of a table.
+static __always_inline int answer_number(struct bpf_sock_ops *ctx, u64 rule)
 {
-	return NET32(ctx->remote_port);
+	u64 jiffies;
+
+	if (rule >= RULES)
+		return 1;
+	jiffies = bpf_metadata_policy.jiffies[rule];
+	asm volatile("*(u32 *)(%1 + 4) = %0" ::"r"(jiffies), "r"(ctx) : "memory");
+	if (!FIELD(total_retrans))
+		__sync_fetch_and_add(&hits[rule], 1);
+	return 1;
 }
 
-static __always_inline int within(u32 port, u32 low, u32 high)
+// The same number, of which the verifier knows nothing: it would follow what comes after once for each
+// constant that it can be. (It takes two loads of one field for different numbers.)
+static __always_inline u64 opaque(struct bpf_sock_ops *ctx, u64 number)
 {
-	return port >= low && port <= high;
+	u64 one, same;
+
+	asm volatile("%0 = *(u32 *)(%3 + 20)\n\t%1 = *(u32 *)(%3 + 20)\n\t"
+		     "%0 -= %1\n\t%2 += %0"
+		     : "=&r"(one), "=&r"(same), "+&r"(number)
+		     : "r"(ctx));
+	return number;
+}
+
+static __always_inline u64 earlier(u64 rule, u64 other)
+{
+	return rule < other ? rule : other;
+}
+
+// Equality with a constant needs no swap of the port; a constant with the topmost bit set is no operand.
+#define remote_port_is(port) \
+	((port) & 0x80 ? HOST(remote_port) == (port) : FIELD(remote_port) == NET32(port))
+
+static __always_inline int within(u64 value, u64 low, u64 high)
+{
+	return value >= low && value <= high;
 }
 
 // Of the packets, not of the socket: an IPv6 socket that talks to ::ffff:a.b.c.d sends IPv4.
 // The ip4 fields are right for both; without CONFIG_IPV6 the ip6 fields are all zero.
 static __always_inline int is_ipv4(struct bpf_sock_ops *ctx)
 {
-	return ctx->family == AF_INET || (ctx->remote_ip6[0] == 0 && ctx->remote_ip6[1] == 0 &&
-					  ctx->remote_ip6[2] == NET32(0xffff));
+	return FIELD(family) == AF_INET || (FIELD(remote_ip6[0]) == 0 && FIELD(remote_ip6[1]) == 0 &&
+					    FIELD(remote_ip6[2]) == NET32(0xffff));
+}
+
+static __always_inline int same_address(struct bpf_sock_ops *ctx)
+{
+	if (is_ipv4(ctx))
+		return FIELD(local_ip4) == FIELD(remote_ip4);
+	return FIELD(local_ip6[0]) == FIELD(remote_ip6[0]) &&
+	       FIELD(local_ip6[1]) == FIELD(remote_ip6[1]) &&
+	       FIELD(local_ip6[2]) == FIELD(remote_ip6[2]) &&
+	       FIELD(local_ip6[3]) == FIELD(remote_ip6[3]);
 }
 
 // A request socket, or the child that TCP Fast Open makes of it, answers a SYN.
 static __always_inline int is_incoming(struct bpf_sock_ops *ctx)
 {
-	return !ctx->is_fullsock || ctx->state == TCP_SYN_RECV;
+	return !FIELD(is_fullsock) || FIELD(state) == TCP_SYN_RECV;
 }

@@ -1,63 +1,73 @@
-//! Compiles generated C with clang and reads the instructions back.
+//! What the tests share. Rule sets that are made up ([`generate`]) are models of their own: printed as text for
+//! the compiler, and interpreted naively ([`oracle`]) to tell what the compiled program must answer. Neither
+//! shares code with the compiler's checks, plan or emission.
 
-use object::{Object, ObjectSection};
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
+mod adapt;
+pub(crate) mod check;
+pub(crate) mod connection;
+pub(crate) mod generate;
+pub(crate) mod hazards;
+pub(crate) mod image;
+pub(crate) mod kernel;
+pub(crate) mod model;
+pub(crate) mod oracle;
+pub(crate) mod print;
+pub(crate) mod random;
+pub(crate) mod runner;
+pub(crate) mod sample;
+mod second;
+
 use set_rto_compiler::diag::{Source, render};
+use set_rto_compiler::machine::Instruction;
 use set_rto_compiler::{Policy, compile};
 use std::process::Command;
 
-/// One BPF instruction (struct bpf_insn, include/uapi/linux/bpf.h).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Instruction {
-    pub(crate) code: u8,
-    pub(crate) dst: u8,
-    pub(crate) src: u8,
-    pub(crate) offset: i16,
+/// The version that compiled programs bear: a release must not rewrite golden files.
+pub(crate) const VERSION: &str = "0.0.0";
+
+/// Compiles rules that must be right.
+pub(crate) fn policy(text: &str) -> Policy {
+    let source = Source { name: "rules.toml", text };
+    compile(&source, VERSION).unwrap_or_else(|errors| panic!("{}", render(&source, &errors)))
 }
 
 /// The program's instructions for a rules file.
 pub(crate) fn instructions(text: &str) -> Vec<Instruction> {
-    let source = Source { name: "rules.toml", text };
-    let policy =
-        compile(&source, "0.0.0").unwrap_or_else(|errors| panic!("{}", render(&source, &errors)));
-    decode(&section(&clang(&policy.c)))
+    compile_c(&policy(text).c)
 }
 
 /// The instructions of a C file.
 pub(crate) fn compile_c(c: &str) -> Vec<Instruction> {
-    decode(&section(&clang(c)))
+    let object = clang(c, false).unwrap_or_else(|error| panic!("{error}"));
+    image::Image::read(&object, false).program.instructions().to_vec()
 }
 
-fn clang(c: &str) -> Vec<u8> {
+/// The object file, or what clang complains about.
+pub(crate) fn clang(c: &str, big_endian: bool) -> Result<Vec<u8>, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("set_rto.bpf.c"), folder.path().join("set_rto.o"));
     std::fs::write(&input, c).expect("the C");
     let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
     let ran = Command::new(&clang)
-        .args(Policy::clang_flags(false))
         .args(["-g", "-O2", "-target", "bpf", "-c"])
+        .args(Policy::clang_flags(big_endian))
         .arg(&input)
         .arg("-o")
         .arg(&output)
         .output()
         .unwrap_or_else(|error| panic!("{clang}: {error}"));
-    assert!(ran.status.success(), "{clang}:\n{}", String::from_utf8_lossy(&ran.stderr));
-    std::fs::read(output).expect("the object")
+    if ran.status.success() {
+        Ok(std::fs::read(output).expect("the object"))
+    } else {
+        Err(format!("{clang}:\n{}", String::from_utf8_lossy(&ran.stderr)))
+    }
 }
 
-fn section(object: &[u8]) -> Vec<u8> {
-    let file = object::File::parse(object).expect("an object file");
-    let section = file.section_by_name("sockops").expect("a program");
-    section.data().expect("its instructions").to_vec()
-}
-
-fn decode(bytes: &[u8]) -> Vec<Instruction> {
-    bytes
-        .chunks_exact(8)
-        .map(|raw| Instruction {
-            code: raw[0],
-            dst: raw[1] & 15,
-            src: raw[1] >> 4,
-            offset: i16::from_le_bytes([raw[2], raw[3]]),
-        })
-        .collect()
+/// How long to go on with new seeds; None for the normal run, which is the same each time.
+pub(crate) fn minutes() -> Option<std::time::Duration> {
+    let minutes: f64 = std::env::var("SET_RTO_FUZZ_MINUTES").ok()?.parse().expect("minutes");
+    Some(std::time::Duration::from_secs_f64(minutes * 60.0))
 }

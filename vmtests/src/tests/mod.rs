@@ -9,6 +9,7 @@ mod killed;
 mod neighbours;
 mod policy;
 mod privileges;
+mod random;
 mod refusals;
 mod remove;
 mod report;
@@ -24,6 +25,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     bare::TESTS,
     conditions::TESTS,
     interfaces::TESTS,
+    random::TESTS,
     timers::TESTS,
     by_hand::TESTS,
     wire::TESTS,

@@ -39,11 +39,13 @@ fn refuses_an_ordinary_user() -> Result<()> {
 
 /// Root without one of the capabilities.
 fn refuses_and_names_a_missing_capability() -> Result<()> {
-    let cases: [(&str, Vec<Capability>, &str); 4] = [
+    let cases: [(&str, Vec<Capability>, &str); 5] = [
         ("a", vec![], "CAP_"),
         ("a", vec![CAP_NET_ADMIN, CAP_PERFMON], "CAP_BPF"),
         ("a", vec![CAP_BPF, CAP_PERFMON], "CAP_NET_ADMIN"),
         ("interfaces", vec![CAP_BPF, CAP_NET_ADMIN], "CAP_PERFMON"),
+        // So many rules that they are looked up in tables.
+        ("conditions", vec![CAP_BPF, CAP_NET_ADMIN], "CAP_PERFMON"),
     ];
     for (rules, kept, name) in cases {
         let restricted = SetRto::of(rules)?.restricted(Restriction::Only(kept))?;
@@ -58,8 +60,15 @@ fn refuses_and_names_a_missing_capability() -> Result<()> {
 
 /// Not root's whole power: what a service with few capabilities has.
 fn works_with_just_the_capabilities_it_needs() -> Result<()> {
-    let (load, device) = (vec![CAP_BPF, CAP_NET_ADMIN], vec![CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]);
-    for (rules, kept) in [("a", &load), ("conditions", &load), ("interfaces", &device)] {
+    let (code, more) = (vec![CAP_BPF, CAP_NET_ADMIN], vec![CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]);
+    let sets = [
+        ("a", &code),
+        ("order", &code),
+        ("wire", &code),
+        ("conditions", &more),
+        ("interfaces", &more),
+    ];
+    for (rules, kept) in sets {
         let root = SetRto::of(rules)?;
         let restricted = root.restricted(Restriction::Only(kept.clone()))?;
         // Fresh, again, and over another set of rules.

@@ -1,0 +1,98 @@
+//! Text → tokens.
+
+use crate::diag::{Diagnostic, Span};
+
+/// A word of the language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word<'t> {
+    /// A keyword or a field.
+    Name(&'t str),
+    /// A number, range, address or prefix, as written.
+    Value(&'t str),
+    /// Without its quotes.
+    Quoted(&'t str),
+    /// `==`, `!=`, `<`, `<=`, `>`, `>=`
+    Operator(&'t str),
+    /// `(`
+    Open,
+    /// `)`
+    Close,
+    /// `{`
+    OpenSet,
+    /// `}`
+    CloseSet,
+    /// `,`
+    Comma,
+}
+
+/// A word and where it stands in the expression.
+#[derive(Debug, Clone)]
+pub(super) struct Token<'t> {
+    pub(super) word: Word<'t>,
+    pub(super) span: Span,
+}
+
+/// Cuts the text into tokens.
+pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, Diagnostic> {
+    let mut tokens = Vec::new();
+    let mut at = 0;
+    while let Some(first) = text[at..].chars().next() {
+        if first.is_whitespace() {
+            at += first.len_utf8();
+            continue;
+        }
+        let rest = &text[at..];
+        let (word, length) = word(rest, first).map_err(|(length, message, help)| {
+            Diagnostic::new(message, at..at + length).help(help)
+        })?;
+        tokens.push(Token { word, span: at..at + length });
+        at += length;
+    }
+    Ok(tokens)
+}
+
+/// The word that starts here and its length, or the length of what is wrong, a message and a help.
+fn word(rest: &str, first: char) -> Result<(Word<'_>, usize), (usize, String, &'static str)> {
+    let two = rest.get(..2).unwrap_or_default();
+    if let "==" | "!=" | "<=" | ">=" = two {
+        return Ok((Word::Operator(two), 2));
+    }
+    match two {
+        "&&" => return Err((2, "unknown operator `&&`".into(), "write `and`")),
+        "||" => return Err((2, "unknown operator `||`".into(), "write `or`")),
+        _ => {}
+    }
+    let single = match first {
+        '<' | '>' => Word::Operator(&rest[..1]),
+        '(' => Word::Open,
+        ')' => Word::Close,
+        '{' => Word::OpenSet,
+        '}' => Word::CloseSet,
+        ',' => Word::Comma,
+        '"' | '\'' => {
+            let inner = &rest[1..];
+            return match inner.find(first) {
+                Some(end) => Ok((Word::Quoted(&inner[..end]), end + 2)),
+                None => {
+                    Err((rest.len(), "a quoted word that does not end".into(), "close the quotes"))
+                }
+            };
+        }
+        '=' => return Err((1, "`=` is no comparison".into(), "write `==`")),
+        '!' => return Err((1, "unknown operator `!`".into(), "write `not`, or `!=`")),
+        _ => {
+            let part = |c: char| c.is_ascii_alphanumeric() || "_.:/-%*?".contains(c);
+            let length = rest.find(|c| !part(c)).unwrap_or(rest.len());
+            if length == 0 {
+                let help = "see the expression language in the README";
+                return Err((first.len_utf8(), format!("unexpected character `{first}`"), help));
+            }
+            let text = &rest[..length];
+            let is_name = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                && !text.contains(':');
+            return Ok((if is_name { Word::Name(text) } else { Word::Value(text) }, length));
+        }
+    };
+    Ok((single, 1))
+}

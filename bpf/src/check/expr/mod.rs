@@ -1,0 +1,188 @@
+//! `when`: the expression language.
+//!
+//! ```text
+//! expr    = and { "or" and }          and = not { "and" not }        not = "not" not | "(" expr ")" | test
+//! test    = field op operand | field "in" "{" item { "," item } "}"
+//! field   = interface | port | local_port | remote_port | local | remote | family | direction
+//! op      = "==" | "!=" | "<" | "<=" | ">" | ">="       (order only on ports)
+//! operand = number | address | prefix | "quoted" | another field of the same type
+//! item    = number | low-high | address | prefix | "quoted"
+//! ```
+//!
+//! A test of `port` holds if it does for either end; `port != 80` is `not port == 80`: neither end is 80.
+
+mod lex;
+mod test;
+
+use super::wrong_type;
+use crate::ast::Value;
+use crate::diag::{Diagnostic, Source, Span};
+use crate::rule::{Condition, Formula};
+use lex::{Token, Word};
+pub(super) use test::either_port;
+use toml::de::DeValue;
+
+/// Parentheses and `not` nest no deeper.
+const DEEPEST: usize = 64;
+
+/// Parses and types an expression.
+pub(super) fn condition(
+    source: &Source<'_>,
+    value: &Value<'_>,
+) -> Result<Condition, Vec<Diagnostic>> {
+    let DeValue::String(text) = &value.value else {
+        let help = "for example: when = \"local_port == remote_port\"";
+        return Err(vec![wrong_type(value, "an expression is a string", help)]);
+    };
+    let place = Place::new(source, value, text);
+    let tokens = lex::tokens(text).map_err(|error| vec![place.error(error)])?;
+    let mut parser = Parser { tokens: &tokens, at: 0, end: text.len(), depth: 0 };
+    let formula = parser.whole().map_err(|error| vec![place.error(error)])?;
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    Ok(Condition { span: value.span.clone(), text, formula })
+}
+
+/// A mistake within an expression, its span counted from the expression's start.
+type Mistake = Diagnostic;
+
+/// Where the expression's text stands in the file.
+struct Place {
+    /// The offset in the file of each offset in the text; None where the two can't be told together.
+    offsets: Option<Vec<usize>>,
+    whole: Span,
+}
+
+impl Place {
+    fn new(source: &Source<'_>, value: &Value<'_>, text: &str) -> Self {
+        let raw = source.text.get(value.span.clone()).unwrap_or_default();
+        let whole = value.span.clone();
+        // The quotes are one or three, perhaps with a line break behind them.
+        let plain = raw.find(text).filter(|_| !text.is_empty());
+        let offsets = match plain {
+            Some(at) => Some((0..=text.len()).map(|offset| whole.start + at + offset).collect()),
+            None => unescaped(raw, text, whole.start),
+        };
+        Self { offsets, whole }
+    }
+
+    fn error(&self, mistake: Mistake) -> Diagnostic {
+        let at = |offset: usize| self.offsets.as_ref().and_then(|it| it.get(offset).copied());
+        let span = match (at(mistake.span.start), at(mistake.span.end)) {
+            (Some(start), Some(end)) => start..end,
+            _ => self.whole.clone(),
+        };
+        Diagnostic { span, ..mistake }
+    }
+}
+
+/// The offsets of a text within its escaped form, `"…"` on one line, that starts at `start`.
+fn unescaped(raw: &str, text: &str, start: usize) -> Option<Vec<usize>> {
+    let mut offsets = Vec::with_capacity(text.len() + 1);
+    let mut at = 1;
+    for c in text.chars() {
+        offsets.extend((0..c.len_utf8()).map(|_| start + at));
+        at += match raw.as_bytes().get(at..at + 2)? {
+            [b'\\', b'u'] => 6,
+            [b'\\', b'U'] => 10,
+            [b'\\', b'x'] => 4,
+            [b'\\', _] => 2,
+            _ => c.len_utf8(),
+        };
+    }
+    offsets.push(start + at);
+    // The closing quote follows, or the walk went astray.
+    (raw.get(at..)? == "\"").then_some(offsets)
+}
+
+/// Recursive descent.
+struct Parser<'t> {
+    tokens: &'t [Token<'t>],
+    at: usize,
+    /// Where the text ends.
+    end: usize,
+    depth: usize,
+}
+
+impl<'t> Parser<'t> {
+    fn whole(&mut self) -> Result<Formula, Mistake> {
+        let formula = self.or()?;
+        match self.peek() {
+            None => Ok(formula),
+            Some(_) => Err(self.unexpected("expected `and`, `or` or the end")),
+        }
+    }
+
+    fn or(&mut self) -> Result<Formula, Mistake> {
+        let mut parts = vec![self.and()?];
+        while self.takes(&Word::Name("or")) {
+            parts.push(self.and()?);
+        }
+        Ok(single(parts, Formula::Any))
+    }
+
+    fn and(&mut self) -> Result<Formula, Mistake> {
+        let mut parts = vec![self.not()?];
+        while self.takes(&Word::Name("and")) {
+            parts.push(self.not()?);
+        }
+        Ok(single(parts, Formula::All))
+    }
+
+    fn not(&mut self) -> Result<Formula, Mistake> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err(self.unexpected("nested too deeply").help("at most 64 levels"));
+        }
+        let formula = if self.takes(&Word::Name("not")) {
+            Formula::Not(Box::new(self.not()?))
+        } else if self.takes(&Word::Open) {
+            let inner = self.or()?;
+            self.expect(&Word::Close, "expected `)`")?;
+            inner
+        } else {
+            self.test()?
+        };
+        self.depth -= 1;
+        Ok(formula)
+    }
+
+    fn peek(&self) -> Option<&'t Token<'t>> {
+        self.tokens.get(self.at)
+    }
+
+    fn next(&mut self) -> Option<&'t Token<'t>> {
+        let token = self.peek();
+        self.at += usize::from(token.is_some());
+        token
+    }
+
+    fn takes(&mut self, word: &Word<'_>) -> bool {
+        let found = self.peek().is_some_and(|token| token.word == *word);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn expect(&mut self, word: &Word<'_>, message: &str) -> Result<(), Mistake> {
+        if self.takes(word) { Ok(()) } else { Err(self.unexpected(message)) }
+    }
+
+    /// A complaint about the next token, or the end.
+    fn unexpected(&self, message: &str) -> Mistake {
+        match self.peek() {
+            Some(token) => Diagnostic::new(message, token.span.clone()),
+            None => {
+                Diagnostic::new(format!("{message}, the expression ends here"), self.end..self.end)
+            }
+        }
+    }
+}
+
+fn single(mut parts: Vec<Formula>, join: fn(Vec<Formula>) -> Formula) -> Formula {
+    match parts.pop() {
+        Some(only) if parts.is_empty() => only,
+        last => {
+            parts.extend(last);
+            join(parts)
+        }
+    }
+}

@@ -1,0 +1,497 @@
+//! Nodes → statements.
+//!
+//! A small plan answers in place: each leaf ends with its rule's timer. Where tables or [`Node::First`] come
+//! in, functions return the number of a rule, NONE for no rule, and one place answers by number.
+
+use super::{expression, line, scan, table};
+use crate::plan::{Id, Node, Plan};
+use crate::space::{Dimension, Set};
+use std::collections::{BTreeSet, HashMap};
+
+/// Chains of comparisons up to so many, then a search tree.
+const CHAIN: usize = 6;
+
+/// From so many ranges on, a table is shorter and quicker than a tree: a tree of 32 takes 5 comparisons of two
+/// instructions each, a table of ports 5 instructions whatever its size, and clang's time grows with the code.
+const TABLE: usize = 32;
+
+/// True for a program that computes the number of the rule, or addresses in tables.
+pub(super) fn computes(plan: &Plan) -> bool {
+    plan.nodes.iter().any(|node| match node {
+        Node::First(..) | Node::Scan(_) => true,
+        Node::Choose(dimension, arms) => wants_table(*dimension, arms.len()),
+        _ => false,
+    })
+}
+
+/// All functions of the program.
+pub(super) fn functions(plan: &Plan) -> String {
+    let by_number = computes(plan);
+    let devices = plan.nodes.iter().any(|node| match node {
+        Node::Choose(dimension, _) => matches!(dimension, Dimension::Interface(_)),
+        Node::Scan(_) => !plan.lists.is_empty(),
+        _ => false,
+    });
+    let mut out = String::new();
+    let (places, rows) = scan::emit(&mut out, plan);
+    let mut writer = Writer {
+        plan,
+        by_number,
+        devices,
+        places,
+        rows,
+        tables: table::Tables::default(),
+        functions: String::new(),
+        known: HashMap::new(),
+    };
+    let root = if by_number { writer.function(plan.root) } else { String::new() };
+    let mut main = String::from("\nSEC(\"sockops\")\nint set_rto(struct bpf_sock_ops *ctx)\n{\n");
+    main.push_str("\tif (FIELD(op) != BPF_SOCK_OPS_TIMEOUT_INIT)\n\t\treturn 1;\n\n");
+    if devices {
+        // Behind the test: what no rule needs shall not pay for it.
+        main.push_str("\tstruct device found = {}, *device = &found;\n\n");
+    }
+    if by_number {
+        let device = if devices { ", device" } else { "" };
+        line(&mut main, format_args!("\treturn answer_number(ctx, {root}(ctx{device}));"));
+    } else {
+        writer.body(&mut main, plan.root);
+    }
+    main.push_str("}\n");
+    out.push_str(&writer.tables.text);
+    out.push_str(&writer.functions);
+    out.push_str(&main);
+    out
+}
+
+fn wants_table(dimension: Dimension, arms: usize) -> bool {
+    arms > TABLE
+        && matches!(dimension, Dimension::Port(_) | Dimension::Ipv4(_) | Dimension::Ipv6(_))
+}
+
+/// The values that lead to each node, what is said in the fewest words first; of two that are as short, the one
+/// without a `not`.
+fn sorted(dimension: Dimension, arms: &[(u128, Id)]) -> Vec<(Id, Set)> {
+    let mut targets = Plan::targets(dimension, arms);
+    let negative = |set: &Set| match dimension {
+        Dimension::Family => !set.contains(0),
+        Dimension::Direction | Dimension::SameAddress | Dimension::Interface(_) => !set.contains(1),
+        _ => false,
+    };
+    targets.sort_by_key(|(_, set)| (expression::terms(dimension, set), negative(set)));
+    targets
+}
+
+/// A condition in C.
+struct Test {
+    text: String,
+    kind: Kind,
+}
+
+/// What joins its parts, so that parentheses stand only where they must.
+#[derive(PartialEq, Eq)]
+enum Kind {
+    One,
+    And,
+    Or,
+}
+
+impl Test {
+    fn and(self, other: Self) -> Self {
+        let part = |test: Self| if test.kind == Kind::Or { enclose(&test.text) } else { test.text };
+        Self { text: format!("{} &&\n\t    {}", part(self), part(other)), kind: Kind::And }
+    }
+
+    fn or(self, other: Self) -> Self {
+        let part =
+            |test: Self| if test.kind == Kind::And { enclose(&test.text) } else { test.text };
+        Self { text: format!("{} ||\n\t    {}", part(self), part(other)), kind: Kind::Or }
+    }
+
+    fn not(self) -> Self {
+        let is_call = self.text.ends_with("(ctx)") && !self.text.contains(' ');
+        let text = if is_call { self.text } else { enclose(&self.text) };
+        Self { text: format!("!{text}"), kind: Kind::One }
+    }
+}
+
+fn enclose(text: &str) -> String {
+    format!("({})", text.replace("\n\t    ", "\n\t     "))
+}
+
+struct Writer<'p> {
+    plan: &'p Plan,
+    by_number: bool,
+    devices: bool,
+    /// Where lists that are looked through begin in their table, and how long that is.
+    places: scan::Places,
+    rows: usize,
+    tables: table::Tables,
+    functions: String,
+    /// Functions that are written already.
+    known: HashMap<Id, String>,
+}
+
+/// The body of one function.
+#[derive(Default)]
+struct Body {
+    text: String,
+    /// Nodes that several others lead to, to be written once, behind a label.
+    labels: BTreeSet<Id>,
+    written: BTreeSet<Id>,
+    /// How often each node is led to within this body.
+    uses: HashMap<Id, usize>,
+    /// How many of its nodes ask for the device. One asks where it stands; several are gathered behind one
+    /// place that finds it, so that the search is in the program once.
+    device_nodes: usize,
+    /// Behind that place.
+    device_known: bool,
+    /// Nodes to go on with behind it.
+    wanted: BTreeSet<Id>,
+    /// Some list is looked through: all are at one place, for the same reason.
+    scans: bool,
+}
+
+impl Body {
+    /// True where the device is still to be found, at a place of its own.
+    fn gathers_device(&self) -> bool {
+        !self.device_known && self.device_nodes > 1
+    }
+
+    /// Behind the place that finds the device, nodes are written anew.
+    fn label(&self, id: Id) -> String {
+        format!("{}{id}", if self.device_known { 'd' } else { 'n' })
+    }
+}
+
+impl Writer<'_> {
+    /// A function that returns the number of the rule; its name.
+    fn function(&mut self, id: Id) -> String {
+        if let Some(name) = self.known.get(&id) {
+            return name.clone();
+        }
+        let name = format!("rule_by_{id}");
+        self.known.insert(id, name.clone());
+        let mut text = String::new();
+        let device = if self.devices { ", struct device *device" } else { "" };
+        line(
+            &mut text,
+            format_args!(
+                "\nstatic __always_inline u64 {name}(struct bpf_sock_ops *ctx{device})\n{{"
+            ),
+        );
+        self.body(&mut text, id);
+        text.push_str("}\n");
+        self.functions.push_str(&text);
+        name
+    }
+
+    fn body(&mut self, out: &mut String, id: Id) {
+        let mut body = Body::default();
+        self.count(&mut body, id);
+        let asks =
+            |id: &&Id| matches!(self.plan.nodes[**id], Node::Choose(Dimension::Interface(_), _));
+        body.device_nodes = body.uses.keys().filter(asks).count();
+        self.node(&mut body, id, 1);
+        self.labelled(&mut body);
+        if !body.wanted.is_empty() {
+            let text = &mut body.text;
+            line(text, format_args!("\ndevice:\n\tfind_device(ctx, device);\n\tswitch (next) {{"));
+            // The last of them needs no comparison. (For `__builtin_unreachable()` clang writes an endless loop.)
+            let last = body.wanted.last().copied();
+            for id in &body.wanted {
+                let case = if Some(*id) == last { "default".into() } else { format!("case {id}") };
+                line(text, format_args!("\t{case}:\n\t\tgoto d{id};"));
+            }
+            text.push_str("\t}\n");
+            body.device_known = true;
+            body.labels = body.wanted.clone();
+            body.written.clear();
+            self.labelled(&mut body);
+        }
+        if body.scans {
+            let device = if self.devices { ", device" } else { "" };
+            line(
+                &mut body.text,
+                format_args!("\nscan:\n\treturn scan(ctx{device}, opaque(ctx, at));"),
+            );
+        }
+        // Declared at the top of the function, wherever the body begins.
+        let names: Vec<_> = [("next", !body.wanted.is_empty()), ("at", body.scans)]
+            .into_iter()
+            .filter_map(|(name, is_used)| is_used.then_some(name))
+            .collect();
+        let open = out.rfind("{\n").filter(|_| !names.is_empty());
+        if let Some(open) = open.map(|at| at + 2) {
+            let rest = out.split_off(open);
+            line(out, format_args!("\tu64 {};", names.join(", ")));
+            out.push_str(&rest);
+        }
+        out.push_str(&body.text);
+    }
+
+    /// Writes the nodes that have been named but not written; these may name others.
+    fn labelled(&mut self, body: &mut Body) {
+        while let Some(next) = body.labels.iter().find(|it| !body.written.contains(it)).copied() {
+            body.written.insert(next);
+            let label = body.label(next);
+            line(&mut body.text, format_args!("\n{label}:"));
+            self.here(body, next, 1);
+        }
+    }
+
+    /// Counts how often each node is led to, not looking into other functions.
+    fn count(&self, body: &mut Body, id: Id) {
+        let uses = body.uses.entry(id).or_default();
+        *uses += 1;
+        if *uses > 1 {
+            return;
+        }
+        if let Node::Choose(_, arms) = &self.plan.nodes[id] {
+            let targets: BTreeSet<Id> = arms.iter().map(|(_, target)| *target).collect();
+            targets.into_iter().for_each(|target| self.count(body, target));
+        }
+    }
+
+    /// A node, or the way to it.
+    fn node(&mut self, body: &mut Body, id: Id, depth: usize) {
+        let tabs = "\t".repeat(depth);
+        // A number is said as shortly as a label; an answer is several instructions.
+        let is_short = match &self.plan.nodes[id] {
+            Node::Nothing => true,
+            Node::Rule(_) => self.by_number || body.uses.get(&id).is_none_or(|uses| *uses <= 2),
+            _ => false,
+        };
+        let is_shared = body.uses.get(&id).is_some_and(|uses| *uses > 1)
+            || (body.device_known && body.wanted.contains(&id));
+        if is_shared && !is_short {
+            let label = body.label(id);
+            line(&mut body.text, format_args!("{tabs}goto {label};"));
+            body.labels.insert(id);
+        } else {
+            self.here(body, id, depth);
+        }
+    }
+
+    fn here(&mut self, body: &mut Body, id: Id, depth: usize) {
+        let tabs = "\t".repeat(depth);
+        match &self.plan.nodes[id] {
+            Node::Nothing => {
+                let nothing = if self.by_number { "NONE" } else { "1" };
+                line(&mut body.text, format_args!("{tabs}return {nothing};"));
+            }
+            Node::Rule(rule) => {
+                let label = &self.plan.labels[*rule];
+                let answer = match self.by_number {
+                    true => rule.to_string(),
+                    false => format!("answer(ctx, {rule})"),
+                };
+                line(&mut body.text, format_args!("{tabs}return {answer}; // {label}"));
+            }
+            Node::Choose(Dimension::Interface(_), _) if body.gathers_device() => {
+                line(&mut body.text, format_args!("{tabs}next = {id};\n{tabs}goto device;"));
+                body.wanted.insert(id);
+            }
+            Node::First(one, other) => {
+                let is_known = self.is_table(*one);
+                let (one, other) = (self.function(*one), self.function(*other));
+                let device = if self.devices { ", device" } else { "" };
+                let mut one = format!("{one}(ctx{device})");
+                if !is_known {
+                    one = format!("opaque(ctx, {one})");
+                }
+                // One after the other: as arguments their order would be clang's choice.
+                // In braces: a label or a case may stand before it.
+                line(&mut body.text, format_args!("{tabs}{{\n{tabs}\tu64 rule = {one};\n"));
+                let call = format!("return earlier(rule, {other}(ctx{device}));");
+                line(&mut body.text, format_args!("{tabs}\t{call}\n{tabs}}}"));
+            }
+            Node::Scan(terms) => {
+                let place = self.places.get(terms).copied().unwrap_or_default();
+                line(&mut body.text, format_args!("{tabs}at = {place};\n{tabs}goto scan;"));
+                body.scans = true;
+            }
+            Node::Choose(dimension, arms) => self.choose(body, id, *dimension, arms, depth),
+        }
+    }
+
+    /// True for a number that comes out of a table, of which the verifier knows nothing anyway.
+    fn is_table(&self, id: Id) -> bool {
+        let is_leaf =
+            |(_, id): &(u128, Id)| matches!(self.plan.nodes[*id], Node::Nothing | Node::Rule(_));
+        match &self.plan.nodes[id] {
+            Node::Choose(dimension, arms) => {
+                matches!(dimension, Dimension::Port(_))
+                    && wants_table(*dimension, arms.len())
+                    && arms.iter().all(is_leaf)
+            }
+            _ => false,
+        }
+    }
+
+    fn choose(
+        &mut self,
+        body: &mut Body,
+        id: Id,
+        dimension: Dimension,
+        arms: &[(u128, Id)],
+        depth: usize,
+    ) {
+        if wants_table(dimension, arms.len()) {
+            return self.table(body, dimension, arms, depth);
+        }
+        if let Some((test, yes, no)) = self.two_ways(body, id) {
+            self.branch(body, &test.text, yes, depth);
+            return self.node(body, no, depth);
+        }
+        let targets = sorted(dimension, arms);
+        let tested = &targets[..targets.len() - 1];
+        let terms: usize = tested.iter().map(|(_, set)| expression::terms(dimension, set)).sum();
+        if terms > CHAIN {
+            return self.search(body, dimension, arms, depth);
+        }
+        for (id, set) in tested {
+            self.branch(
+                body,
+                &expression::within(self.plan, dimension, set, body.device_known),
+                *id,
+                depth,
+            );
+        }
+        if let Some((last, _)) = targets.last() {
+            self.node(body, *last, depth);
+        }
+    }
+
+    /// A node with two ways to go on as one condition; the nodes behind it that end at one of the same two
+    /// places, and that nothing else leads to, become part of it.
+    fn two_ways(&self, body: &Body, id: Id) -> Option<(Test, Id, Id)> {
+        let Node::Choose(dimension, arms) = &self.plan.nodes[id] else { return None };
+        let asks_device = matches!(dimension, Dimension::Interface(_));
+        if wants_table(*dimension, arms.len()) || (asks_device && body.gathers_device()) {
+            return None;
+        }
+        let targets = sorted(*dimension, arms);
+        let [(yes, set), (no, _)] = &targets[..] else { return None };
+        if expression::terms(*dimension, set) > CHAIN * 4 {
+            return None;
+        }
+        let text = expression::within(self.plan, *dimension, set, body.device_known);
+        let joins_all = asks_device && !body.device_known;
+        let kind = match () {
+            () if expression::terms(*dimension, set) > 1 && !joins_all => Kind::Or,
+            () if joins_all => Kind::And,
+            () => Kind::One,
+        };
+        let (mut test, mut yes, mut no) = (Test { text, kind }, *yes, *no);
+        let single = |id: Id| body.uses.get(&id).is_none_or(|uses| *uses == 1);
+        loop {
+            if single(yes)
+                && let Some((more, inner_yes, inner_no)) = self.two_ways(body, yes)
+            {
+                if inner_no == no {
+                    (test, yes) = (test.and(more), inner_yes);
+                    continue;
+                }
+                if inner_yes == no {
+                    (test, yes) = (test.and(more.not()), inner_no);
+                    continue;
+                }
+            }
+            if single(no)
+                && let Some((more, inner_yes, inner_no)) = self.two_ways(body, no)
+            {
+                if inner_yes == yes {
+                    (test, no) = (test.or(more), inner_no);
+                    continue;
+                }
+                if inner_no == yes {
+                    (test, no) = (test.or(more.not()), inner_yes);
+                    continue;
+                }
+            }
+            return Some((test, yes, no));
+        }
+    }
+
+    fn branch(&mut self, body: &mut Body, test: &str, id: Id, depth: usize) {
+        let tabs = "\t".repeat(depth);
+        let test = test.replace("\n\t", &format!("\n{tabs}"));
+        let is_short = match &self.plan.nodes[id] {
+            Node::Nothing | Node::Rule(_) => true,
+            Node::First(..) | Node::Choose(..) | Node::Scan(_) => {
+                body.uses.get(&id).is_some_and(|uses| *uses > 1)
+            }
+        };
+        let brace = if is_short { "" } else { " {" };
+        line(&mut body.text, format_args!("{tabs}if ({test}){brace}"));
+        self.node(body, id, depth + 1);
+        if !is_short {
+            line(&mut body.text, format_args!("{tabs}}}"));
+        }
+    }
+
+    /// A balanced tree of comparisons.
+    fn search(&mut self, body: &mut Body, dimension: Dimension, arms: &[(u128, Id)], depth: usize) {
+        match arms {
+            [] => {}
+            [(_, only)] => self.node(body, *only, depth),
+            _ => {
+                let middle = arms.len() / 2;
+                let tabs = "\t".repeat(depth);
+                let test = expression::below(dimension, arms[middle].0);
+                line(&mut body.text, format_args!("{tabs}if ({test}) {{"));
+                self.search(body, dimension, &arms[..middle], depth + 1);
+                line(&mut body.text, format_args!("{tabs}}}"));
+                self.search(body, dimension, &arms[middle..], depth);
+            }
+        }
+    }
+
+    /// A table whose entries are numbers of rules, NONE, behind that places of lists that are looked through, and
+    /// behind those the cases of a switch.
+    fn table(&mut self, body: &mut Body, dimension: Dimension, arms: &[(u128, Id)], depth: usize) {
+        let none = self.plan.labels.len();
+        let first_case = none + 1 + self.rows;
+        let mut cases: Vec<Id> = Vec::new();
+        let mut known: HashMap<Id, usize> = HashMap::new();
+        let mut has_scans = false;
+        let mut entry = |id: Id| match &self.plan.nodes[id] {
+            Node::Nothing => none,
+            Node::Rule(rule) => *rule,
+            Node::Scan(terms) => {
+                has_scans = true;
+                none + 1 + self.places.get(terms).copied().unwrap_or_default()
+            }
+            Node::First(..) | Node::Choose(..) => *known.entry(id).or_insert_with(|| {
+                cases.push(id);
+                first_case + cases.len() - 1
+            }),
+        };
+        let values = arms.iter().map(|(start, id)| (*start, entry(*id) as u32)).collect();
+        let call = self.tables.look_up(dimension, values);
+        let tabs = "\t".repeat(depth);
+        if cases.is_empty() && !has_scans {
+            line(&mut body.text, format_args!("{tabs}return {call};"));
+            return;
+        }
+        let text = &mut body.text;
+        line(text, format_args!("{tabs}{{\n{tabs}\tu64 found = {call};\n"));
+        line(text, format_args!("{tabs}\tif (found <= NONE)\n{tabs}\t\treturn found;"));
+        if has_scans {
+            body.scans = true;
+            line(text, format_args!("{tabs}\tat = found - NONE - 1;"));
+            if cases.is_empty() {
+                line(text, format_args!("{tabs}\tgoto scan;\n{tabs}}}"));
+                return;
+            }
+            line(text, format_args!("{tabs}\tif (at < {})\n{tabs}\t\tgoto scan;", self.rows));
+        }
+        line(&mut body.text, format_args!("{tabs}\tswitch (found) {{"));
+        for (at, id) in cases.iter().enumerate() {
+            line(&mut body.text, format_args!("{tabs}\tcase {}:", first_case + at));
+            self.node(body, *id, depth + 2);
+        }
+        line(&mut body.text, format_args!("{tabs}\t}}\n{tabs}\treturn NONE;\n{tabs}}}"));
+    }
+}

@@ -1,0 +1,179 @@
+//! Which rule decides a connection, and why each earlier one does not: by looking at the conditions one after
+//! the other, as the README words them. Shares no code with the plan or what is emitted.
+
+use crate::rule::{Direction, End, Family, Formula, Prefix, Rule, Test};
+use crate::space::matches;
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+/// A connection as the rules see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// Who sends the SYN.
+    pub direction: Direction,
+    /// The device that it leaves or comes in by; None where none is known.
+    pub interface: Option<String>,
+    /// This host's end.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+}
+
+/// How a connection is written.
+pub const FORM: &str = "outgoing ax0 10.0.0.1:40000 -> 44.1.2.3:12345 (the interface may be left out; `incoming`: the peer stands first, as in the SYN)";
+
+impl std::str::FromStr for Connection {
+    type Err = String;
+
+    /// Reads `DIRECTION [INTERFACE] SOURCE -> DESTINATION`, the ends as they stand in the SYN.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words: Vec<_> = text.split_whitespace().collect();
+        let (direction, interface, source, destination) = match words[..] {
+            [direction, source, "->", destination] => (direction, None, source, destination),
+            [direction, interface, source, "->", destination] => {
+                (direction, Some(interface.to_string()), source, destination)
+            }
+            _ => return Err(format!("not a connection: write {FORM}")),
+        };
+        let end = |text: &str| {
+            let address: SocketAddr = text.parse().map_err(|_| {
+                format!("not an address with a port: {text} (10.0.0.1:80, [2001:db8::1]:80)")
+            })?;
+            // A mapped address is IPv4 on the wire.
+            Ok::<_, String>(SocketAddr::new(address.ip().to_canonical(), address.port()))
+        };
+        let (source, destination) = (end(source)?, end(destination)?);
+        if source.is_ipv4() != destination.is_ipv4() {
+            return Err("both ends must be of one family".into());
+        }
+        match direction {
+            "outgoing" => Ok(Self {
+                direction: Direction::Outgoing,
+                interface,
+                local: source,
+                remote: destination,
+            }),
+            "incoming" => Ok(Self {
+                direction: Direction::Incoming,
+                interface,
+                local: destination,
+                remote: source,
+            }),
+            other => Err(format!("unknown direction {other}: outgoing or incoming")),
+        }
+    }
+}
+
+impl Connection {
+    fn end(&self, end: End) -> SocketAddr {
+        match end {
+            End::Local => self.local,
+            End::Remote => self.remote,
+        }
+    }
+
+    /// True if the formula holds for it.
+    #[must_use]
+    pub fn satisfies(&self, formula: &Formula) -> bool {
+        match formula {
+            Formula::All(parts) => parts.iter().all(|part| self.satisfies(part)),
+            Formula::Any(parts) => parts.iter().any(|part| self.satisfies(part)),
+            Formula::Not(part) => !self.satisfies(part),
+            Formula::Test(test) => self.passes(test),
+        }
+    }
+
+    fn passes(&self, test: &Test) -> bool {
+        match test {
+            Test::Interface(patterns) => self.interface.as_ref().is_some_and(|name| {
+                patterns.iter().any(|pattern| matches(&pattern.0, name.as_bytes()))
+            }),
+            Test::Port(end, ranges) => {
+                let port = self.end(*end).port();
+                ranges.iter().any(|range| (range.low..=range.high).contains(&port))
+            }
+            Test::Address(end, prefixes) => {
+                prefixes.iter().any(|prefix| lies_in(self.end(*end).ip(), *prefix))
+            }
+            Test::Family(Family::Ipv4) => self.local.is_ipv4(),
+            Test::Family(Family::Ipv6) => self.local.is_ipv6(),
+            Test::Direction(direction) => self.direction == *direction,
+            Test::Ports(ordering) => self.local.port().cmp(&self.remote.port()) == *ordering,
+            Test::SameAddress => self.local.ip() == self.remote.ip(),
+        }
+    }
+}
+
+fn lies_in(address: IpAddr, prefix: Prefix) -> bool {
+    match (address, prefix) {
+        (IpAddr::V4(address), Prefix::V4(prefix, length)) => {
+            let differing = address.to_bits() ^ prefix.to_bits();
+            differing.leading_zeros() >= u32::from(length)
+        }
+        (IpAddr::V6(address), Prefix::V6(prefix, length)) => {
+            let differing = address.to_bits() ^ prefix.to_bits();
+            differing.leading_zeros() >= u32::from(length)
+        }
+        _ => false,
+    }
+}
+
+/// The first rule whose conditions all hold.
+#[must_use]
+pub fn decides(rules: &[Rule], connection: &Connection) -> Option<usize> {
+    let holds = |rule: &Rule| rule.conditions.iter().all(|it| connection.satisfies(&it.formula));
+    rules.iter().position(holds)
+}
+
+/// A line for each rule up to the one that decides.
+#[must_use]
+pub fn explain(rules: &[Rule], connection: &Connection) -> String {
+    let mut out = String::new();
+    for rule in rules {
+        let failing: Vec<_> = rule
+            .conditions
+            .iter()
+            .filter(|condition| !connection.satisfies(&condition.formula))
+            .map(|condition| condition.text.as_str())
+            .collect();
+        let name = format!("{} (line {})", rule.name, rule.line);
+        // Writing to a String can't fail.
+        let _ = if failing.is_empty() {
+            let rto = crate::check::spell_duration(rule.settings.rto_us);
+            writeln!(out, "{name} decides: rto {rto}")
+        } else {
+            writeln!(out, "{name} does not hold: not {}", failing.join(", not "))
+        };
+        if failing.is_empty() {
+            return out;
+        }
+    }
+    out.push_str("no rule holds: the kernel's own timer\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_read() {
+        let text = "incoming ax0 44.1.2.3:5000 -> [::ffff:10.0.0.1]:80";
+        let connection: Connection = text.parse().expect("a connection");
+        assert_eq!(connection.local, "10.0.0.1:80".parse().expect("an address"));
+        assert_eq!(connection.remote.port(), 5000);
+        for text in [
+            "",
+            "outgoing",
+            "sideways 10.0.0.1:1 -> 10.0.0.2:2",
+            "outgoing 10.0.0.1 -> 10.0.0.2:2",
+            "outgoing 10.0.0.1:1 -> [::1]:2",
+            "outgoing ax0 ax1 10.0.0.1:1 -> 10.0.0.2:2",
+        ] {
+            assert!(text.parse::<Connection>().is_err(), "{text:?} was accepted");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The fourth pass: [`Regions`] → [`Plan`]: a graph of decisions, each about one dimension of the connection.
+//!
+//! The terms of all rules stand in order, and the first that holds decides. A dimension is chosen, its values
+//! are cut into the ranges between which nothing changes, and for each range the terms that are left are
+//! planned in turn: no path tests a dimension twice, equal rests are one node, and what no path leads to is
+//! never emitted.
+//!
+//! Terms that the dimension does not bound would have to be repeated in every range. Where that is cheap they
+//! are; where it would multiply (a port at either end, ten thousand times) they are planned by themselves, and
+//! the earlier of both answers counts ([`Node::First`]). So the plan grows with the rules, not with the product
+//! of their conditions.
+
+mod divide;
+
+use crate::reach::Regions;
+use crate::rule::{Pattern, Rule};
+use crate::space::{Dimension, Set, Term};
+use divide::{best, divide, ranges};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A node of the plan, by its place in [`Plan::nodes`].
+pub type Id = usize;
+
+/// A decision.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Node {
+    /// No rule holds.
+    Nothing,
+    /// This rule decides.
+    Rule(usize),
+    /// By the value of a dimension: from each first value on, ascending from 0, another node. Neighbours differ.
+    Choose(Dimension, Vec<(u128, Id)>),
+    /// Whichever node's rule is the earlier.
+    First(Id, Id),
+    /// Terms to be looked through one by one.
+    Scan(Terms),
+}
+
+/// The program.
+#[derive(Debug)]
+pub struct Plan {
+    /// All nodes; one comes after those it leads to.
+    pub nodes: Vec<Node>,
+    /// Where to start.
+    pub root: Id,
+    /// For each rule what to say of it: `name (rules.toml:LINE)`.
+    pub labels: Vec<String>,
+    /// For each rule a line: its conditions and settings.
+    pub summaries: Vec<String>,
+    /// The lists of interface patterns that [`Dimension::Interface`] counts.
+    pub lists: Vec<Vec<Pattern>>,
+}
+
+/// Terms that stay are repeated in this many ranges, all in all, before they are planned by themselves.
+const MOST_REPEATED: usize = 64;
+
+/// From this many terms on, what is left after a decision or two is looked through as data: as code, a
+/// thousand rules of five conditions each took clang 10 s and were too long for the jumps.
+const MANY_TERMS: usize = 96;
+
+/// A list that is looked through is so long at most, in records of the table. A longer one is divided further; when
+/// that has made a lot of code the limit rises, and at last dividing is given up.
+const LIST_LENGTHS: [(usize, usize); 3] = [(600, 4), (3_000, 24), (usize::MAX, 1024)];
+
+/// Terms in order, with the rule that each belongs to.
+pub type Terms = Vec<(usize, Term)>;
+
+/// What tells lists of terms apart: rules, and for each bounded dimension the (shared) set's address.
+type Key = Vec<(usize, Vec<(Dimension, usize)>)>;
+
+/// Plans the program.
+#[must_use]
+pub fn plan(rules: &[Rule], regions: &Regions) -> Plan {
+    let mut sets = HashMap::new();
+    let mut terms = Vec::new();
+    for (rule, region) in regions.rules.iter().enumerate() {
+        terms.extend(region.iter().map(|term| (rule, share(term, &mut sets))));
+    }
+    let mut planner = Planner { scans: terms.len() > MANY_TERMS, ..Planner::default() };
+    let root = planner.build(terms);
+    Plan {
+        nodes: planner.nodes,
+        root,
+        labels: rules
+            .iter()
+            .map(|rule| format!("{} (rules.toml:{})", rule.name, rule.line))
+            .collect(),
+        summaries: rules.iter().map(summary).collect(),
+        lists: regions.lists.clone(),
+    }
+}
+
+fn summary(rule: &Rule) -> String {
+    let rto = crate::check::spell_duration(rule.settings.rto_us);
+    format!("{} -> rto {rto}", rule.when())
+}
+
+/// Equal sets become one, so that comparing addresses is enough.
+fn share(term: &Term, sets: &mut HashMap<Rc<Set>, Rc<Set>>) -> Term {
+    term.bounds().fold(Term::default(), |shared, (dimension, set)| {
+        let set = sets.entry(Rc::clone(set)).or_insert_with(|| Rc::clone(set));
+        shared.replacing(dimension, Rc::clone(set)).unwrap_or_default()
+    })
+}
+
+#[derive(Default)]
+struct Planner {
+    nodes: Vec<Node>,
+    /// What gets short may become data.
+    scans: bool,
+    /// Nodes that become code, leaves aside.
+    decisions: usize,
+    known: HashMap<Node, Id>,
+    planned: HashMap<Key, Id>,
+    /// Keeps the sets alive whose addresses stand in keys.
+    alive: Vec<Rc<Set>>,
+}
+
+impl Planner {
+    fn node(&mut self, node: Node) -> Id {
+        if let Some(id) = self.known.get(&node) {
+            return *id;
+        }
+        self.decisions += usize::from(matches!(node, Node::Choose(..) | Node::First(..)));
+        self.nodes.push(node.clone());
+        self.known.insert(node, self.nodes.len() - 1);
+        self.nodes.len() - 1
+    }
+
+    fn build(&mut self, mut terms: Terms) -> Id {
+        // Behind a term that always holds nothing is asked; of terms that are there twice the first counts.
+        if let Some(last) = terms.iter().position(|(_, term)| term.is_everything()) {
+            terms.truncate(last + 1);
+        }
+        match terms.first() {
+            None => return self.node(Node::Nothing),
+            Some((rule, term)) if term.is_everything() => return self.node(Node::Rule(*rule)),
+            Some(_) => {}
+        }
+        let key = key(&terms);
+        if let Some(id) = self.planned.get(&key) {
+            return *id;
+        }
+        self.alive.extend(
+            terms.iter().flat_map(|(_, term)| term.bounds().map(|(_, set)| Rc::clone(set))),
+        );
+        let limit = LIST_LENGTHS.iter().find(|(decisions, _)| self.decisions < *decisions);
+        let longest = limit.map_or(1, |(_, length)| *length);
+        // A single bound is for a table or a comparison.
+        let entangled = terms.len() > 1 || terms[0].1.len() > 1;
+        let id = if self.scans && entangled && records(&terms) <= longest {
+            self.node(Node::Scan(terms))
+        } else if longest == LIST_LENGTHS[2].1 {
+            self.in_halves(&terms)
+        } else {
+            self.split(&terms)
+        };
+        self.planned.insert(key, id);
+        id
+    }
+
+    fn split(&mut self, terms: &Terms) -> Id {
+        let dimension = best(terms);
+        let bound = |(_, term): &&(usize, Term)| term.bound(dimension).is_some();
+        let free = terms.len() - terms.iter().filter(bound).count();
+        // Two or three values double or triple at most; and the families must part before the addresses.
+        let few = matches!(dimension, Dimension::Family | Dimension::Direction);
+        if free > 0 && !few && ranges(terms, dimension) * free > MOST_REPEATED {
+            let (bound, free): (Terms, Terms) =
+                terms.iter().cloned().partition(|(_, term)| term.bound(dimension).is_some());
+            let (bound, free) = (self.build(bound), self.build(free));
+            return self.node(Node::First(bound, free));
+        }
+        let mut built: HashMap<Vec<usize>, Id> = HashMap::new();
+        let mut arms: Vec<(u128, Id)> = Vec::new();
+        let domain = dimension.domain();
+        let division = divide(terms, dimension);
+        let starts: Vec<_> = division.iter().map(|(start, _)| *start).collect();
+        for (at, (start, holding)) in division.into_iter().enumerate() {
+            let end = starts.get(at + 1).map_or(u128::MAX, |next| next - 1);
+            if domain.is_disjoint(&Set::range(start, end)) {
+                continue; // values that nothing has, such as mapped IPv6 addresses
+            }
+            let id = match built.get(&holding) {
+                Some(id) => *id,
+                None => {
+                    let rest = holding.iter().map(|at| {
+                        let (rule, term) = &terms[*at];
+                        (*rule, term.without(dimension))
+                    });
+                    let id = self.build(rest.collect());
+                    built.insert(holding, id);
+                    id
+                }
+            };
+            if arms.last().is_none_or(|(_, last)| *last != id) {
+                arms.push((start, id));
+            }
+        }
+        match arms.as_slice() {
+            [(_, only)] => *only,
+            _ => self.node(Node::Choose(dimension, arms)),
+        }
+    }
+
+    /// The plan of last resort bounds the code whatever the rules are.
+    fn in_halves(&mut self, terms: &Terms) -> Id {
+        if terms.len() == 1 {
+            return self.split(terms);
+        }
+        let (one, other) = terms.split_at(terms.len() / 2);
+        let (one, other) = (self.build(one.to_vec()), self.build(other.to_vec()));
+        self.node(Node::First(one, other))
+    }
+}
+
+/// How many records the terms make in a table: a range of each dimension is one.
+fn records(terms: &Terms) -> usize {
+    let of_term = |(_, term): &(usize, Term)| -> usize {
+        let ranges = |(dimension, set): (Dimension, &Rc<Set>)| match dimension {
+            Dimension::Port(_) | Dimension::Ipv4(_) | Dimension::Ipv6(_) => set.ranges().len(),
+            _ => 1,
+        };
+        term.bounds().map(ranges).fold(1, usize::saturating_mul)
+    };
+    terms.iter().map(of_term).fold(0, usize::saturating_add)
+}
+
+fn key(terms: &Terms) -> Key {
+    let bounds = |term: &Term| {
+        term.bounds().map(|(dimension, set)| (dimension, Rc::as_ptr(set) as usize)).collect()
+    };
+    terms.iter().map(|(rule, term)| (*rule, bounds(term))).collect()
+}
+
+impl Plan {
+    /// The first value and the node of each arm, as a set of values for each node, in order of first value.
+    #[must_use]
+    pub fn targets(dimension: Dimension, arms: &[(u128, Id)]) -> Vec<(Id, Set)> {
+        let domain = dimension.domain();
+        let mut ranges: Vec<(Id, Vec<(u128, u128)>)> = Vec::new();
+        for (at, (start, id)) in arms.iter().enumerate() {
+            let end = arms.get(at + 1).map_or(u128::MAX, |(next, _)| next - 1);
+            match ranges.iter_mut().find(|(known, _)| known == id) {
+                Some((_, list)) => list.push((*start, end)),
+                None => ranges.push((*id, vec![(*start, end)])),
+            }
+        }
+        ranges.into_iter().map(|(id, list)| (id, Set::from_ranges(list).and(&domain))).collect()
+    }
+}

@@ -1,0 +1,250 @@
+//! What earlier rules have taken: asked for each rule whether anything of it is left.
+
+use super::{Dimension, Set, Term};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// How many splits are tried before a region counts as not covered: never a false alarm.
+const MOST_SPLITS: usize = 20_000;
+
+/// A growing union of terms.
+#[derive(Debug, Default)]
+pub struct Cover {
+    /// Terms that bound one dimension only.
+    single: BTreeMap<Dimension, Ranges>,
+    /// All others.
+    several: Vec<Term>,
+    everything: bool,
+}
+
+impl Cover {
+    /// Adds a term.
+    pub fn add(&mut self, term: &Term) {
+        let mut bounds = term.bounds();
+        match (bounds.next(), bounds.next()) {
+            (None, _) => self.everything = true,
+            (Some((dimension, set)), None) => self.single.entry(dimension).or_default().add(set),
+            _ => self.several.push(term.clone()),
+        }
+    }
+
+    /// True if all of the term has been added, in one piece or in several. `domain` tells the values of a
+    /// dimension.
+    #[must_use]
+    pub fn contains(&self, term: &Term, domain: &impl Fn(Dimension) -> Set) -> bool {
+        if self.everything {
+            return true;
+        }
+        let mut region = term.clone();
+        for (dimension, taken) in &self.single {
+            let bound = region.bound(*dimension);
+            if bound.is_none() && self.several.is_empty() {
+                // Nothing but this dimension could use what is left of it.
+                if domain(*dimension).ranges().iter().all(|range| taken.contains(*range)) {
+                    return true;
+                }
+                continue;
+            }
+            let whole = bound.map_or_else(|| domain(*dimension), |it| (**it).clone());
+            let left = taken.leave(&whole);
+            if left == whole {
+                continue;
+            }
+            match region.replacing(*dimension, Rc::new(left)) {
+                Some(rest) => region = rest,
+                None => return true,
+            }
+        }
+        let mut splits = MOST_SPLITS;
+        let several: Vec<_> = self.several.iter().collect();
+        !escapes(region, several, domain, &mut splits)
+    }
+}
+
+/// True if some of the region is in none of the terms, or if that is too hard to tell.
+fn escapes(
+    mut region: Term,
+    mut terms: Vec<&Term>,
+    domain: &impl Fn(Dimension) -> Set,
+    splits: &mut usize,
+) -> bool {
+    loop {
+        let before = terms.len();
+        let mut kept = Vec::new();
+        for term in terms {
+            match part(&region, term) {
+                Part::None => {}
+                Part::All => return false,
+                Part::Along(dimension, set) => {
+                    let whole = region
+                        .bound(dimension)
+                        .map_or_else(|| domain(dimension), |it| (**it).clone());
+                    match region.replacing(dimension, Rc::new(whole.minus(set))) {
+                        Some(rest) => region = rest,
+                        None => return false,
+                    }
+                }
+                Part::Corner => kept.push(term),
+            }
+        }
+        terms = kept;
+        if terms.is_empty() {
+            return true;
+        }
+        // What was cut off may have turned corners into sides.
+        if terms.len() == before {
+            break;
+        }
+    }
+    let Some((first, rest)) = terms.split_first() else { return true };
+    // Around the first term: what lies outside of it in one dimension and inside in those before.
+    let mut inside = region;
+    for (dimension, set) in first.bounds() {
+        *splits = splits.saturating_sub(1);
+        if *splits == 0 {
+            return true;
+        }
+        let whole = inside.bound(dimension).map_or_else(|| domain(dimension), |it| (**it).clone());
+        let outside = inside.replacing(dimension, Rc::new(whole.minus(set)));
+        if outside.is_some_and(|outside| escapes(outside, rest.to_vec(), domain, splits)) {
+            return true;
+        }
+        match inside.with(dimension, set) {
+            Some(narrowed) => inside = narrowed,
+            None => return true,
+        }
+    }
+    false
+}
+
+/// How much of a region a term takes.
+enum Part<'t> {
+    None,
+    All,
+    /// All that has these values of one dimension.
+    Along(Dimension, &'t Set),
+    /// Bounded in several dimensions.
+    Corner,
+}
+
+fn part<'t>(region: &Term, term: &'t Term) -> Part<'t> {
+    let mut along = None;
+    let mut corner = false;
+    for (dimension, set) in term.bounds() {
+        match region.bound(dimension) {
+            Some(whole) if whole.is_disjoint(set) => return Part::None,
+            Some(whole) if whole.is_within(set) => {}
+            _ => corner |= along.replace((dimension, &**set)).is_some(),
+        }
+    }
+    match along {
+        _ if corner => Part::Corner,
+        None => Part::All,
+        Some((dimension, set)) => Part::Along(dimension, set),
+    }
+}
+
+/// A union of ranges that grows: first → last value.
+#[derive(Debug, Default)]
+struct Ranges(BTreeMap<u128, u128>);
+
+impl Ranges {
+    fn add(&mut self, set: &Set) {
+        for &(mut low, mut high) in set.ranges() {
+            // All that overlap or touch are taken in.
+            loop {
+                let end = high.saturating_add(1);
+                let touching = self.0.range(..=end).next_back().map(|(l, h)| (*l, *h));
+                match touching {
+                    Some((l, h)) if h.saturating_add(1) >= low => {
+                        self.0.remove(&l);
+                        (low, high) = (low.min(l), high.max(h));
+                    }
+                    _ => break,
+                }
+            }
+            self.0.insert(low, high);
+        }
+    }
+
+    /// True if the whole range is in here.
+    fn contains(&self, (low, high): (u128, u128)) -> bool {
+        self.0.range(..=low).next_back().is_some_and(|(_, end)| *end >= high)
+    }
+
+    /// The values of the set that are not in here.
+    fn leave(&self, set: &Set) -> Set {
+        let mut taken = Vec::new();
+        for &(low, high) in set.ranges() {
+            taken.extend(
+                self.0.range(..=low).next_back().map(|(l, h)| (*l, *h)).filter(|(_, h)| *h >= low),
+            );
+            if low < high {
+                taken.extend(self.0.range(low + 1..=high).map(|(l, h)| (*l, *h)));
+            }
+        }
+        set.minus(&Set::from_ranges(taken))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Side;
+    use super::*;
+
+    #[test]
+    fn ranges_grow_together() {
+        let mut ranges = Ranges::default();
+        for (low, high) in [(10, 20), (30, 40), (21, 25), (0, 0), (50, 60), (28, 55)] {
+            ranges.add(&Set::range(low, high));
+        }
+        assert_eq!(ranges.0, BTreeMap::from([(0, 0), (10, 25), (28, 60)]));
+        let left = ranges.leave(&Set::range(0, 65));
+        assert_eq!(left.ranges(), [(1, 9), (26, 27), (61, 65)]);
+        assert!(ranges.leave(&Set::range(12, 13)).is_empty());
+    }
+
+    /// Boxes in a small cube, against looking at every point of it.
+    #[test]
+    fn as_looking_at_every_point() {
+        let dimensions =
+            [Dimension::Port(Side::Local), Dimension::Port(Side::Remote), Dimension::Ports];
+        let domain = |_: Dimension| Set::range(0, 3);
+        // A small generator of its own: the test needs no good randomness, but the same each time.
+        let mut state = 1_u32;
+        let mut random = |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) % below
+        };
+        let mut seen = [0; 2];
+        for _ in 0..3000 {
+            let mut make = || {
+                dimensions.iter().fold(Term::default(), |term, dimension| {
+                    let bits = 1 + random(15);
+                    if bits == 15 || random(3) == 0 {
+                        return term;
+                    }
+                    let values = (0..4).filter(|i| bits >> i & 1 == 1).map(|i| (i, i)).collect();
+                    term.replacing(*dimension, Rc::new(Set::from_ranges(values))).unwrap_or(term)
+                })
+            };
+            let terms: Vec<_> = (0..4).map(|_| make()).collect();
+            let asked = make();
+            let mut cover = Cover::default();
+            terms.iter().for_each(|term| cover.add(term));
+            let lies = |term: &Term, point: &[u128; 3]| {
+                let mut pairs = dimensions.iter().zip(point);
+                pairs.all(|(dimension, value)| {
+                    term.bound(*dimension).is_none_or(|set| set.contains(*value))
+                })
+            };
+            let points = (0..64_u128).map(|i| [i & 3, i >> 2 & 3, i >> 4]);
+            let expected = points
+                .filter(|point| lies(&asked, point))
+                .all(|point| terms.iter().any(|term| lies(term, &point)));
+            assert_eq!(cover.contains(&asked, &domain), expected, "{asked:?} in {terms:?}");
+            seen[usize::from(expected)] += 1;
+        }
+        assert!(seen.iter().all(|count| *count > 300), "one-sided: {seen:?}");
+    }
+}

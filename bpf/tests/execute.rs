@@ -1,0 +1,81 @@
+//! Proof by execution: random rule sets, compiled, run on random connections and compared with an oracle that
+//! shares no code with the compiler.
+//!
+//! The normal run is the same each time. With `SET_RTO_FUZZ_MINUTES=N` (`cargo xtask fuzz --minutes N`) each test
+//! goes on with new rule sets until the minutes are over.
+
+mod support;
+
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use std::cell::Cell;
+use std::time::{Instant, SystemTime};
+use support::check::{Seen, check};
+use support::generate::{Flavour, rules};
+use support::minutes;
+
+/// Connections for each rule set.
+const CONNECTIONS: usize = 2_000;
+
+/// Rule sets that are tried to find a smaller one that fails: seconds.
+const SHRINKS: u32 = 150;
+
+fn runner(cases: u32, seed: u64) -> TestRunner {
+    let config =
+        Config { cases, failure_persistence: None, max_shrink_iters: SHRINKS, ..Config::default() };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+}
+
+fn prove(flavour: Flavour, sets: u32) -> Seen {
+    let end = minutes().map(|minutes| Instant::now() + minutes);
+    let now = SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_nanos() as u64;
+    let mut seed = if end.is_some() { now } else { 0 };
+    let seen = Cell::new(Seen::default());
+    loop {
+        let ran = runner(sets, seed).run(&rules(flavour), |rules| {
+            let mut sums = seen.get();
+            check(&rules, CONNECTIONS, &mut sums).map_err(TestCaseError::fail)?;
+            seen.set(sums);
+            Ok(())
+        });
+        if let Err(TestError::Fail(reason, _)) = ran {
+            panic!("{flavour:?} with seed {seed}: {}", reason.message());
+        }
+        seed += 1;
+        if end.is_none_or(|end| Instant::now() > end) {
+            break;
+        }
+    }
+    let seen = seen.get();
+    eprintln!("{flavour:?}: {seen:?}");
+    // Few sets are refused as a whole, and rbpf errs at few programs.
+    assert!(seen.sets as u32 * 10 >= sets * 9, "too few rule sets: {seen:?}");
+    assert!(seen.seconded * 2 >= seen.sets, "rbpf was asked too seldom: {seen:?}");
+    assert!(seen.runs >= seen.sets * CONNECTIONS, "too few connections: {seen:?}");
+    seen
+}
+
+#[test]
+fn mixed_rules() {
+    let seen = prove(Flavour::Mixed, 110);
+    assert!(seen.decisive * 10 >= seen.rules * 7, "too few rules decided anything: {seen:?}");
+    assert!(seen.decided * 10 >= seen.runs * 3, "too few connections were decided: {seen:?}");
+    assert!(seen.refused > 10, "too few rules were refused: {seen:?}");
+}
+
+#[test]
+fn hundreds_of_ports() {
+    let seen = prove(Flavour::Ports, 30);
+    assert!(seen.decisive * 10 >= seen.rules * 7, "too few rules decided anything: {seen:?}");
+}
+
+#[test]
+fn long_lists_of_prefixes() {
+    prove(Flavour::Prefixes, 30);
+}
+
+#[test]
+fn ports_and_prefixes() {
+    prove(Flavour::Crossed, 30);
+}

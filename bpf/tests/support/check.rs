@@ -1,0 +1,253 @@
+//! The property: whatever the rules and the connection, the compiled program answers what the oracle says.
+
+use super::connection::{Connection, TIMEOUT_INIT};
+use super::hazards::hazards;
+use super::image::Image;
+use super::model::Rules;
+use super::oracle::decide;
+use super::print::{Printed, name, print};
+use super::random::Random;
+use super::runner::Runner;
+use super::sample::Sampler;
+use super::{VERSION, clang};
+use set_rto_compiler::diag::{Diagnostic, Source, render};
+use set_rto_compiler::{Policy, compile};
+
+/// Sums of what has been seen, so that a test can tell that it saw enough.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Seen {
+    /// Rule sets that ran.
+    pub(crate) sets: usize,
+    pub(crate) runs: usize,
+    /// Rules of those sets, and how many decided some connection.
+    pub(crate) rules: usize,
+    pub(crate) decisive: usize,
+    /// Rules that were refused, rightly.
+    pub(crate) refused: usize,
+    /// Sets that rbpf ran too.
+    pub(crate) seconded: usize,
+    /// Connections that a rule decided.
+    pub(crate) decided: usize,
+    /// Most instructions of a decision.
+    pub(crate) worst: u64,
+}
+
+/// Without what the compiler refuses, if it does so rightly: the rules that are left, and how many it refused.
+pub(crate) fn settle(
+    rules: &Rules,
+    samples: &[Connection],
+) -> Result<(Rules, Policy, usize), String> {
+    let mut rules = rules.clone();
+    let mut refused = 0;
+    loop {
+        let printed = print(&rules);
+        let source = Source { name: "rules.toml", text: &printed.text };
+        let errors = match compile(&source, VERSION) {
+            Ok(policy) => return Ok((rules, policy, refused)),
+            Err(errors) => errors,
+        };
+        let fail =
+            |what: &str| Err(format!("{what}\n{}\n{}", render(&source, &errors), printed.text));
+        let Some(mut gone) = errors.iter().map(|it| idle(it, &printed)).collect::<Option<Vec<_>>>()
+        else {
+            return fail("a right file is refused:");
+        };
+        for it in &gone {
+            let decides = |connection: &&Connection| decide(&rules, connection) == Some(it.rule);
+            let holds = |connection: &&Connection| {
+                let alone = Rules { rules: vec![rules.rules[it.rule].clone()], style: 0 };
+                decide(&alone, connection).is_some()
+            };
+            let wrong = match it.why {
+                Why::NeverReached => samples.iter().find(decides),
+                Why::NeverHolds => samples.iter().find(holds),
+                Why::TooManyCases => None,
+            };
+            if let Some(connection) = wrong {
+                return fail(&format!("rule {} is not idle, it decides {connection:?}", it.rule));
+            }
+        }
+        gone.sort_by_key(|it| it.rule);
+        gone.dedup_by_key(|it| it.rule);
+        refused += gone.len();
+        for it in gone.iter().rev() {
+            rules.rules.remove(it.rule);
+        }
+        if rules.rules.is_empty() {
+            // Anything, so that there is something to run.
+            return Err(String::new());
+        }
+    }
+}
+
+/// A rule that the compiler refuses.
+pub(crate) struct Idle {
+    pub(crate) rule: usize,
+    pub(crate) why: Why,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    NeverReached,
+    NeverHolds,
+    TooManyCases,
+}
+
+/// What a diagnostic says of a rule; None if it is about something else.
+pub(crate) fn idle(diagnostic: &Diagnostic, printed: &Printed) -> Option<Idle> {
+    let rule = printed.rule_at(diagnostic.span.start);
+    let message = diagnostic.message.as_str();
+    let why = match message {
+        "this rule can never hold" => Why::NeverHolds,
+        "this rule has too many cases" => Why::TooManyCases,
+        _ if message == format!("rule `{}` can never be reached", name(rule)) => Why::NeverReached,
+        _ => return None,
+    };
+    Some(Idle { rule, why })
+}
+
+/// Compiles and runs a rule set on so many connections.
+pub(crate) fn check(rules: &Rules, count: usize, seen: &mut Seen) -> Result<(), String> {
+    let mut random = Random(rules.style ^ 0x5eed);
+    let sampler = Sampler::new(rules);
+    let samples: Vec<_> = (0..count).map(|_| sampler.connection(&mut random)).collect();
+    let (rules, policy, refused) = match settle(rules, &samples) {
+        Err(nothing) if nothing.is_empty() => return Ok(()),
+        settled => settled?,
+    };
+    let text = print(&rules).text;
+    let described = |what: String| format!("{what}\n\n{text}");
+    for (rule, compiled) in rules.rules.iter().zip(&policy.rules) {
+        if rule.rto != compiled.settings.rto_us {
+            return Err(described(format!("{} is not {} us", compiled.name, rule.rto)));
+        }
+    }
+    let mut hit = vec![false; rules.rules.len()];
+    run(&rules, &policy.c, false, &samples, &mut hit, seen).map_err(described)?;
+    // A few on a machine of the other byte order, and as the compiler describes the rules.
+    match random.below(8) {
+        0 => {
+            let few = &samples[..count / 4];
+            run(&rules, &policy.c, true, few, &mut hit, &mut Seen::default())
+                .map_err(|what| described(format!("big-endian: {what}")))?;
+        }
+        1 => {
+            let told: String = policy.rules.iter().map(told).collect();
+            if !told.contains('…') {
+                let source = Source { name: "told.toml", text: &told };
+                let policy = compile(&source, VERSION).map_err(|errors| {
+                    described(format!("as described:\n{told}\n{}", render(&source, &errors)))
+                })?;
+                let few = &samples[..count / 4];
+                run(&rules, &policy.c, false, few, &mut hit, &mut Seen::default())
+                    .map_err(|what| described(format!("as described: {what}\n{told}")))?;
+            }
+        }
+        _ => {}
+    }
+    seen.sets += 1;
+    seen.refused += refused;
+    seen.rules += hit.len();
+    seen.decisive += hit.iter().filter(|hit| **hit).count();
+    Ok(())
+}
+
+/// A rule in the words that `set-rto rules` has for it.
+fn told(rule: &set_rto_compiler::rule::Rule) -> String {
+    let when = rule.when();
+    let when = if when == "true" { String::new() } else { format!("when = '''{when} '''\n") };
+    format!("[[rule]]\nname = \"{}\"\nrto = \"1s\"\n{when}", rule.name)
+}
+
+fn run(
+    rules: &Rules,
+    c: &str,
+    big_endian: bool,
+    samples: &[Connection],
+    hit: &mut [bool],
+    seen: &mut Seen,
+) -> Result<(), String> {
+    let image = Image::read(&clang(c, big_endian)?, big_endian);
+    let found = hazards(image.program.instructions());
+    if !found.is_empty() {
+        return Err(format!("hazards: {found:?}"));
+    }
+    let asks_device = image.section(".maps").is_some();
+    let mut runner = Runner::new(image, big_endian)?;
+    seen.seconded += usize::from(runner.has_second());
+    for (number, connection) in samples.iter().enumerate() {
+        let expected = decide(rules, connection);
+        // Replies of 0 and of other programs.
+        let before = if number % 2 == 0 { 0 } else { 0x1234_5678 };
+        let mut steps = one(&mut runner, connection, before, expected, asks_device)?;
+        if number % 4 == 0 {
+            let mut again = connection.clone();
+            again.socket.retransmits = 1 + number as u32 % 3;
+            steps = steps.max(one(&mut runner, &again, before, expected, asks_device)?);
+            other(&mut runner, connection, 2 + number as u32 / 4 % 20, before, asks_device)?;
+        }
+        seen.runs += 1;
+        seen.worst = seen.worst.max(steps);
+        if let Some(rule) = expected {
+            hit[rule] = true;
+            seen.decided += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Asks for the timer and compares; the steps.
+pub(crate) fn one(
+    runner: &mut Runner,
+    connection: &Connection,
+    before: u32,
+    expected: Option<usize>,
+    asks_device: bool,
+) -> Result<u64, String> {
+    let fail = |what: String| format!("{what}, expected rule {expected:?} for {connection:?}");
+    let (outcome, steps) = runner.run(connection, TIMEOUT_INIT, before).map_err(fail)?;
+    let is_first = !connection.is_full() || connection.socket.retransmits == 0;
+    let counted: Vec<_> = expected.filter(|_| is_first).map(|rule| (rule, 1)).into_iter().collect();
+    if outcome.value != 1 {
+        return Err(fail(format!("it returned {}", outcome.value)));
+    }
+    if outcome.rule(before) != expected {
+        return Err(fail(format!("rule {:?} decided", outcome.rule(before))));
+    }
+    if outcome.hits != counted {
+        return Err(fail(format!("counted (rule, hits) {:?}", outcome.hits)));
+    }
+    if !asks_device && !outcome.calls.is_empty() {
+        return Err(fail(format!("helpers were called: {:?}", outcome.calls)));
+    }
+    // The socket is read from the context once at most: the device is looked for once.
+    let looks = outcome.calls.iter().filter(|call| call.0 == 115).count();
+    if looks > 1 {
+        return Err(fail(format!("the device was looked for {looks} times: {:?}", outcome.calls)));
+    }
+    Ok(steps)
+}
+
+/// A callback that no rule needs: it leaves all as it is, in four instructions; in five where rules ask for the device,
+/// whose search saves the context over its calls.
+pub(crate) fn other(
+    runner: &mut Runner,
+    connection: &Connection,
+    op: u32,
+    before: u32,
+    asks_device: bool,
+) -> Result<(), String> {
+    let fail = |what: String| format!("callback {op}: {what} for {connection:?}");
+    let (outcome, steps) = runner.run(connection, op, before).map_err(fail)?;
+    let nothing = outcome.value == 1
+        && outcome.reply == before
+        && outcome.hits.is_empty()
+        && outcome.calls.is_empty();
+    if !nothing {
+        return Err(fail(format!("{outcome:?}")));
+    }
+    if steps > if asks_device { 5 } else { 4 } {
+        return Err(fail(format!("{steps} instructions")));
+    }
+    Ok(())
+}

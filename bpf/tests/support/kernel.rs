@@ -1,0 +1,208 @@
+//! The kernel's structures behind a connection's socket, as far as rules about interfaces look at them, and the
+//! helpers that reach them.
+//!
+//! Nobody resolves the offsets of the compiled object here (CO-RE), so they are those of the structures as
+//! `emit/device.h` declares them.
+
+use super::connection::{Connection, Path};
+
+/// Where the structures lie; nothing a program could load from.
+const BASE: u64 = 0xffff_8881_0000_0000;
+
+/// Inodes of network namespaces: the one that rules mean, and another.
+pub(crate) const NAMESPACE: u32 = 4_026_531_840;
+const OTHER_NAMESPACE: u32 = 4_026_532_123;
+
+/// The decoy shares the device's hash chain.
+const INDEX: u32 = 7;
+const DECOY_INDEX: u32 = INDEX + 256;
+
+/// `-EFAULT`
+const FAULT: u64 = -14_i64 as u64;
+
+/// Devices in the chain before the search gives up.
+const CHAIN: u8 = 32;
+
+/// A helper call: its number, its size or the key's, and the address that it reads (not on the stack).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Call(pub(crate) u32, pub(crate) u64, pub(crate) u64);
+
+/// Memory of whoever runs the program.
+pub(crate) trait Guest {
+    fn read(&self, address: u64, size: usize) -> Option<Vec<u8>>;
+    fn write(&mut self, address: u64, bytes: &[u8]) -> Option<()>;
+}
+
+/// Addresses that the program knows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) context: u64,
+    pub(crate) map: u64,
+    /// Where the map's value is put.
+    pub(crate) value: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    big_endian: bool,
+    memory: Vec<u8>,
+    socket: u64,
+    /// The only entry of the map of local addresses: its key and value.
+    entry: Option<([u8; 16], u32)>,
+}
+
+impl Kernel {
+    pub(crate) fn new(connection: &Connection, big_endian: bool) -> Self {
+        let kernel = Self { big_endian, memory: Vec::new(), socket: 0, entry: None };
+        let path = connection.path;
+        let (Path::Bound(before) | Path::Address(before)) = path else {
+            return kernel.build(connection, path, 0);
+        };
+        assert!(before < CHAIN, "more devices than the search looks at");
+        kernel.build(connection, path, before)
+    }
+
+    fn build(mut self, connection: &Connection, path: Path, before: u8) -> Self {
+        // struct net { inum, dev_index_head }, hlist_head[256]
+        let (net, heads) = (self.allocate(16), self.allocate(256 * 8));
+        let inum = if path == Path::OtherNamespace { OTHER_NAMESPACE } else { NAMESPACE };
+        self.put32(net, inum);
+        self.put64(net + 8, heads);
+        let nobody = Vec::new();
+        let name = connection.device.as_ref().unwrap_or(&nobody);
+        let device = self.device(name, INDEX);
+        let decoy = self.device(&connection.decoy, DECOY_INDEX);
+        let mut chain = vec![decoy];
+        if path != Path::Gone {
+            for number in 0..before {
+                let passed =
+                    self.device(&connection.decoy, DECOY_INDEX + 256 + u32::from(number) * 256);
+                chain.insert(0, passed);
+            }
+            // The decoy stands behind the device then.
+            chain.insert(before.into(), device);
+        }
+        // struct net_device { name[16], ifindex, index_hlist at 24 }: the chain links the latter.
+        let mut link = heads + u64::from(INDEX) * 8;
+        for device in chain {
+            self.put64(link, device + 24);
+            link = device + 24;
+        }
+        // struct dst_entry { dev }
+        let route = self.allocate(8);
+        self.put64(
+            route,
+            match path {
+                Path::Route => device,
+                Path::Unreadable => 0x10,
+                _ => decoy,
+            },
+        );
+        let has_route = matches!(path, Path::Route | Path::OtherNamespace | Path::Unreadable);
+        // struct sock { net, bound_dev_if, sk_dst_cache at 16 }
+        let socket = self.allocate(24);
+        self.put64(socket, net);
+        self.put32(
+            socket + 8,
+            match path {
+                Path::Bound(_) | Path::Gone => INDEX,
+                Path::Route | Path::OtherNamespace | Path::Unreadable => DECOY_INDEX,
+                Path::Address(_) | Path::Nothing => 0,
+            },
+        );
+        let is_full = connection.is_full();
+        // Of a request socket, other things stand at that place.
+        self.put64(socket + 16, if has_route || !is_full { route } else { 0 });
+        self.socket = self.allocate(8);
+        self.put64(self.socket, socket);
+        let key = connection.words(connection.local);
+        self.entry = match path {
+            Path::Address(_) => Some((key, INDEX)),
+            Path::Nothing => None,
+            _ => Some((key, DECOY_INDEX)),
+        };
+        self
+    }
+
+    fn device(&mut self, name: &[u8], index: u32) -> u64 {
+        let device = self.allocate(32);
+        let at = (device - BASE) as usize;
+        self.memory[at..at + name.len()].copy_from_slice(name);
+        self.put32(device + 16, index);
+        device
+    }
+
+    fn allocate(&mut self, size: usize) -> u64 {
+        let address = BASE + self.memory.len() as u64;
+        self.memory.resize(self.memory.len() + size, 0);
+        address
+    }
+
+    fn put(&mut self, address: u64, bytes: &[u8]) {
+        let at = (address - BASE) as usize;
+        self.memory[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn put32(&mut self, address: u64, value: u32) {
+        let bytes = if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
+        self.put(address, &bytes);
+    }
+
+    fn put64(&mut self, address: u64, value: u64) {
+        let bytes = if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
+        self.put(address, &bytes);
+    }
+
+    fn read(&self, address: u64, size: usize) -> Option<&[u8]> {
+        let start = usize::try_from(address.checked_sub(BASE)?).ok()?;
+        self.memory.get(start..start.checked_add(size)?)
+    }
+
+    /// The value that the map has for the local address, as it lies in memory.
+    pub(crate) fn value(&self) -> [u8; 4] {
+        let value = self.entry.map_or(0, |(_, value)| value);
+        if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
+    }
+
+    /// Answers a helper call. None for one that no kernel would allow.
+    pub(crate) fn call(
+        &self,
+        guest: &mut dyn Guest,
+        at: &Addresses,
+        id: u32,
+        arguments: [u64; 5],
+        calls: &mut Vec<Call>,
+    ) -> Option<u64> {
+        let [first, second, third, ..] = arguments;
+        // To the kernel the context is struct bpf_sock_ops_kern, which begins with the socket.
+        let from = if third == at.context { self.socket } else { third };
+        match id {
+            // map_lookup_elem
+            1 => {
+                let key = guest.read(second, 16)?;
+                calls.push(Call(id, 16, 0));
+                let found = self.entry.is_some_and(|(known, _)| known == *key);
+                (first == at.map).then_some(if found { at.value } else { 0 })
+            }
+            // probe_read_kernel
+            113 => {
+                calls.push(Call(id, second, from));
+                let size = usize::try_from(second).ok()?;
+                let found = self.read(from, size).map(<[u8]>::to_vec);
+                guest.write(first, &found.clone().unwrap_or(vec![0; size]))?;
+                Some(if found.is_some() { 0 } else { FAULT })
+            }
+            // probe_read_kernel_str
+            115 => {
+                calls.push(Call(id, second, from));
+                let size = usize::try_from(second).ok()?;
+                let Some(found) = self.read(from, size) else { return Some(FAULT) };
+                let length = found.iter().position(|byte| *byte == 0).unwrap_or(size - 1);
+                // Nothing is written behind the NUL.
+                guest.write(first, &[&found[..length], &[0]].concat())?;
+                Some(length as u64 + 1)
+            }
+            _ => None,
+        }
+    }
+}

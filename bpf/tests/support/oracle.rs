@@ -1,0 +1,116 @@
+//! What must be answered, found in the most naive way: each rule in order, each condition as design.md says.
+
+use super::connection::Connection;
+use super::model::*;
+use std::net::IpAddr;
+
+/// The rule that decides.
+pub(crate) fn decide(rules: &Rules, connection: &Connection) -> Option<usize> {
+    rules.rules.iter().position(|rule| rule.conditions.iter().all(|it| holds(it, connection)))
+}
+
+fn holds(condition: &Condition, it: &Connection) -> bool {
+    match condition {
+        Condition::Interface(patterns) => patterns.iter().any(|pattern| device(it, pattern)),
+        Condition::Port(which, items) => items.iter().any(|item| port_in(it, *which, *item)),
+        Condition::Address(side, items) => items.iter().any(|item| address_in(it, *side, *item)),
+        Condition::Family(family) => it.family() == *family,
+        Condition::Direction(direction) => it.direction == *direction,
+        Condition::When(expression) => is_true(expression, it),
+    }
+}
+
+fn is_true(expression: &Expression, it: &Connection) -> bool {
+    match expression {
+        Expression::All(parts) => parts.iter().all(|part| is_true(part, it)),
+        Expression::Any(parts) => parts.iter().any(|part| is_true(part, it)),
+        Expression::Not(inner) => !is_true(inner, it),
+        Expression::Test(test) => passes(test, it),
+    }
+}
+
+pub(crate) fn passes(test: &Test, it: &Connection) -> bool {
+    match test {
+        // `port` is either end's; `port != 80` is neither end's.
+        Test::Port(which, Operator::NotEqual, number) => {
+            ends(it, *which).iter().all(|port| port != number)
+        }
+        Test::Port(which, operator, number) => {
+            ends(it, *which).iter().any(|port| compare(*operator, *port, *number))
+        }
+        Test::PortIn(which, items) => items.iter().any(|item| port_in(it, *which, *item)),
+        Test::PortOf(Side::Local, operator) => compare(*operator, it.local_port, it.remote_port),
+        Test::PortOf(Side::Remote, operator) => compare(*operator, it.remote_port, it.local_port),
+        Test::Address(side, equal, net) => is(*equal, address_in(it, *side, *net)),
+        Test::AddressIn(side, items) => items.iter().any(|item| address_in(it, *side, *item)),
+        Test::AddressOf(_, equal) => is(*equal, it.local == it.remote),
+        Test::Interface(equal, pattern) => is(*equal, device(it, pattern)),
+        Test::InterfaceIn(patterns) => patterns.iter().any(|pattern| device(it, pattern)),
+        Test::Family(equal, family) => is(*equal, it.family() == *family),
+        Test::FamilyIn(families) => families.contains(&it.family()),
+        Test::Direction(equal, direction) => is(*equal, it.direction == *direction),
+        Test::DirectionIn(directions) => directions.contains(&it.direction),
+    }
+}
+
+fn is(equal: Equal, value: bool) -> bool {
+    match equal {
+        Equal::Is => value,
+        Equal::IsNot => !value,
+    }
+}
+
+fn ends(it: &Connection, which: Which) -> Vec<u16> {
+    match which {
+        Which::Either => vec![it.local_port, it.remote_port],
+        Which::One(Side::Local) => vec![it.local_port],
+        Which::One(Side::Remote) => vec![it.remote_port],
+    }
+}
+
+fn port_in(it: &Connection, which: Which, Ports(low, high): Ports) -> bool {
+    ends(it, which).iter().any(|port| low <= *port && *port <= high)
+}
+
+fn compare(operator: Operator, left: u16, right: u16) -> bool {
+    match operator {
+        Operator::Equal => left == right,
+        Operator::NotEqual => left != right,
+        Operator::Less => left < right,
+        Operator::LessOrEqual => left <= right,
+        Operator::Greater => left > right,
+        Operator::GreaterOrEqual => left >= right,
+    }
+}
+
+/// Bit by bit.
+fn address_in(it: &Connection, side: Side, net: Net) -> bool {
+    let address = match side {
+        Side::Local => it.local,
+        Side::Remote => it.remote,
+    };
+    match (address, net) {
+        (IpAddr::V4(address), Net::V4(prefix, length)) => {
+            (0..u32::from(length)).all(|bit| (address.to_bits() ^ prefix) << bit >> 31 == 0)
+        }
+        (IpAddr::V6(address), Net::V6(prefix, length)) => {
+            (0..u32::from(length)).all(|bit| (address.to_bits() ^ prefix) << bit >> 127 == 0)
+        }
+        _ => false,
+    }
+}
+
+fn device(it: &Connection, pattern: &str) -> bool {
+    it.device.as_ref().is_some_and(|name| glob(pattern.as_bytes(), name))
+}
+
+/// `*` is any run of bytes, `?` any one.
+pub(crate) fn glob(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern, name) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => (0..=name.len()).any(|taken| glob(rest, &name[taken..])),
+        ([b'?', rest @ ..], [_, others @ ..]) => glob(rest, others),
+        ([byte, rest @ ..], [first, others @ ..]) => byte == first && glob(rest, others),
+        _ => false,
+    }
+}

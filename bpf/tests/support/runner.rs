@@ -1,0 +1,153 @@
+//! Runs a compiled program on a connection, in the interpreter that counts and in rbpf's, which must agree.
+
+use super::connection::{Connection, REPLY};
+use super::image::Image;
+use super::kernel::{Addresses, Call, Guest, Kernel, NAMESPACE};
+use super::second::Second;
+use set_rto_compiler::machine::{Exit, Memory};
+
+/// What stands for the timer of rule 0: `TIMER` of emit/prelude.h.
+const TIMER: u32 = 0x5e77_0000;
+
+/// Offsets in struct bpf_metadata_policy.
+const NETNS: usize = 4;
+const JIFFIES: usize = 96;
+
+const CONTEXT: u64 = 0x7e00_0000_0000;
+const VALUE: u64 = 0x7d00_0000_0000;
+
+/// No decision takes so many steps, not even one that matches a name with hundreds of globs.
+const MOST_STEPS: u64 = 1_000_000;
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// r0.
+    pub(crate) value: u64,
+    /// The context's reply afterwards.
+    pub(crate) reply: u32,
+    /// Each counter that is not zero.
+    pub(crate) hits: Vec<(usize, u64)>,
+    pub(crate) calls: Vec<Call>,
+}
+
+impl Outcome {
+    /// The rule that decided, if the reply was `before` before.
+    pub(crate) fn rule(&self, before: u32) -> Option<usize> {
+        (self.reply != before).then(|| self.reply.wrapping_sub(TIMER) as usize)
+    }
+}
+
+pub(crate) struct Runner {
+    memory: Memory,
+    program: set_rto_compiler::machine::Program,
+    big_endian: bool,
+    hits: Option<u64>,
+    map: u64,
+    second: Option<Second>,
+}
+
+impl Runner {
+    pub(crate) fn new(mut image: Image, big_endian: bool) -> Result<Self, String> {
+        for section in image.sections.iter_mut().filter(|it| it.name == ".rodata") {
+            fill(&mut section.bytes, big_endian);
+        }
+        let mut memory = Memory::default();
+        for section in image.sections.iter().filter(|it| !it.is_map()) {
+            memory.add(section.base, section.bytes.clone(), section.is_writable());
+        }
+        memory.add(CONTEXT, vec![0; super::connection::CONTEXT_SIZE], true);
+        memory.add(VALUE, vec![0; 8], false);
+        Ok(Self {
+            memory,
+            big_endian,
+            hits: image.section(".bss").map(|section| section.base),
+            map: image.section(".maps").map_or(0, |section| section.base),
+            second: if big_endian { None } else { Second::new(&image)? },
+            program: image.program,
+        })
+    }
+
+    /// True where rbpf can run the program too.
+    pub(crate) fn has_second(&self) -> bool {
+        self.second.is_some()
+    }
+
+    /// Runs a callback. The outcome and the steps, or what the program must not do.
+    pub(crate) fn run(
+        &mut self,
+        connection: &Connection,
+        op: u32,
+        reply: u32,
+    ) -> Result<(Outcome, u64), String> {
+        let kernel = Kernel::new(connection, self.big_endian);
+        let before = connection.context(self.big_endian, op, reply);
+        self.bytes(CONTEXT).copy_from_slice(&before);
+        self.bytes(VALUE)[..4].copy_from_slice(&kernel.value());
+        if let Some(hits) = self.hits {
+            self.bytes(hits).fill(0);
+        }
+        let addresses = Addresses { context: CONTEXT, map: self.map, value: VALUE };
+        let mut calls = Vec::new();
+        let mut helper = |id, arguments, memory: &mut Memory| {
+            kernel.call(memory, &addresses, id, arguments, &mut calls)
+        };
+        let ran = self.program.run(&mut self.memory, CONTEXT, MOST_STEPS, &mut helper);
+        let Exit { value, steps } = ran.map_err(|fault| fault.to_string())?;
+        let mut after = self.bytes(CONTEXT).to_vec();
+        let number: fn([u8; 4]) -> u32 =
+            if self.big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
+        let mut reply = [0; 4];
+        reply.copy_from_slice(&after[REPLY..REPLY + 4]);
+        after[REPLY..REPLY + 4].copy_from_slice(&before[REPLY..REPLY + 4]);
+        if after != before {
+            return Err("the context was written to".into());
+        }
+        let count: fn(&[u8]) -> u64 = match self.big_endian {
+            true => |raw| raw.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+            false => |raw| raw.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+        };
+        let hits = match self.hits {
+            Some(hits) => counters(self.bytes(hits).chunks(8).map(count)),
+            None => Vec::new(),
+        };
+        let outcome = Outcome { value, reply: number(reply), hits, calls };
+        if let Some(second) = &self.second {
+            let other = second.run(kernel, &before)?;
+            if other != outcome {
+                return Err(format!("rbpf says {other:?}, the machine {outcome:?}"));
+            }
+        }
+        Ok((outcome, steps))
+    }
+
+    fn bytes(&mut self, base: u64) -> &mut [u8] {
+        self.memory.region(base).expect("a region")
+    }
+}
+
+pub(super) fn counters(all: impl Iterator<Item = u64>) -> Vec<(usize, u64)> {
+    all.enumerate().filter(|(_, count)| *count != 0).collect()
+}
+
+/// Does the loader's work: whichever way a rule answers, the reply tells its number.
+fn fill(rodata: &mut [u8], big_endian: bool) {
+    let bytes = |value: u32| match big_endian {
+        true => value.to_be_bytes(),
+        false => value.to_le_bytes(),
+    };
+    rodata[NETNS..NETNS + 4].copy_from_slice(&bytes(NAMESPACE));
+    for (rule, place) in rodata[JIFFIES..].chunks_exact_mut(4).enumerate() {
+        place.copy_from_slice(&bytes(TIMER + rule as u32));
+    }
+}
+
+impl Guest for Memory {
+    fn read(&self, address: u64, size: usize) -> Option<Vec<u8>> {
+        Memory::read(self, address, size).map(<[u8]>::to_vec)
+    }
+
+    fn write(&mut self, address: u64, bytes: &[u8]) -> Option<()> {
+        Memory::write(self, address, bytes.len()).map(|place| place.copy_from_slice(bytes))
+    }
+}

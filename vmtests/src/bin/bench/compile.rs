@@ -1,0 +1,192 @@
+//! What needs no kernel: rules to C, C to an object, instructions executed per decision.
+
+use crate::count;
+use crate::elf;
+use crate::limited;
+use crate::rivals;
+use crate::row::Measure;
+use crate::row::Program;
+use crate::row::Row;
+use crate::rule;
+use crate::sample;
+use crate::sets::RuleSet;
+use crate::sets::Shape;
+use anyhow::Context as _;
+use anyhow::Result;
+use set_rto_compiler::Policy;
+use set_rto_compiler::diag;
+use set_rto_compiler::diag::Source;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Clang and the verifier may take so long over one program.
+pub(crate) fn patience(quick: bool) -> Duration {
+    Duration::from_secs(if quick { 4 } else { 20 })
+}
+
+/// What is repeated is repeated while it takes less than this.
+const QUICK: Duration = Duration::from_millis(500);
+const REPEATS: usize = 3;
+
+/// Connections that each program decides in the interpreter.
+const CONNECTIONS: usize = 2_000;
+/// Instructions of all these together, so that a long chain takes no minutes.
+const CHAIN_BUDGET: usize = 40_000_000;
+
+/// Where the object of a program for a set is.
+pub(crate) fn object(work: &Path, set: &RuleSet, program: Program) -> PathBuf {
+    work.join(format!("{}.{}.o", set.slug(), program.name()))
+}
+
+/// Which programs there are for a set.
+pub(crate) fn programs(set: &RuleSet) -> Vec<Program> {
+    let is_port = set.shape == Shape::Ports && set.size == 1;
+    let fits = |program: &Program| match program {
+        Program::Hand => is_port,
+        Program::Map => set.shape != Shape::Mixed,
+        _ => true,
+    };
+    Program::ALL.into_iter().filter(fits).collect()
+}
+
+/// Compiles and counts one program; the object is left in `work` if there is one.
+pub(crate) fn measure(
+    work: &Path,
+    set: &RuleSet,
+    program: Program,
+    patience: Duration,
+) -> Result<Row> {
+    let mut row = Row::new(&set.name(), program);
+    let output = object(work, set, program);
+    let input = output.with_extension("c");
+    if output.exists() {
+        fs::remove_file(&output)?;
+    }
+    let mut entries = None;
+    let c = match program {
+        Program::Nothing => return Ok(row),
+        Program::Empty => rivals::EMPTY.to_string(),
+        Program::Hand => rivals::HAND_WRITTEN.to_string(),
+        Program::Chain => rivals::chain(set),
+        Program::Map => match rivals::map(set) {
+            Some((c, filling)) => {
+                entries = Some(filling);
+                c
+            }
+            None => return Ok(row),
+        },
+        Program::Ours => match generate(set, &input.with_extension("toml"), &mut row)? {
+            Some(c) => c,
+            None => return Ok(row),
+        },
+    };
+    fs::write(&input, c).with_context(|| format!("cannot write {}", input.display()))?;
+    // The compiler's C is free of warnings; the rivals' has variables that not every set needs.
+    let extra = if program == Program::Ours { &[][..] } else { &["-Wno-unused"] };
+    if let Err(why) = clang(&input, &output, extra, patience, &mut row) {
+        row.note = Some(why);
+        return Ok(row);
+    }
+    let jiffies: Vec<u32> = (0..set.rules.len()).map(rivals::jiffies).collect();
+    let mut bytes = fs::read(&output)?;
+    row.put(Measure::Bytes, bytes.len() as f64);
+    if program == Program::Ours {
+        elf::complete(&mut bytes, &jiffies)?;
+        fs::write(&output, &bytes)?;
+    }
+    let function = (program == Program::Hand).then_some(rivals::HAND_FUNCTION);
+    let mut image = elf::image(&bytes, function)?;
+    let budget = match program {
+        Program::Chain => CHAIN_BUDGET / image.program.instructions().len().max(1),
+        _ => CONNECTIONS,
+    };
+    let connections = sample::connections(set, CONNECTIONS.min(budget.max(100)));
+    let lookup = entries.as_ref().map(|entries| (count::Lookup::new(entries), entries));
+    let lookup = lookup.as_ref().map(|(lookup, entries)| (lookup, *entries));
+    let rules = count::expected(&set.rules, &connections);
+    // The hand-written program has its own HZ typed in, the empty one decides nothing.
+    let checked = !matches!(program, Program::Empty | Program::Hand) || {
+        program == Program::Hand && rivals::hz() == rivals::HAND_HZ
+    };
+    let expected = checked.then_some((&rules[..], &jiffies[..]));
+    match count::count(&mut image, lookup, &connections, expected) {
+        Ok(counts) => {
+            row.put(Measure::StepsMedian, counts.median as f64);
+            row.put(Measure::StepsWorst, counts.worst as f64);
+            row.put(Measure::Calls, counts.calls as f64);
+            row.put(Measure::Idle, counts.idle as f64);
+        }
+        Err(error) => row.note = Some(format!("WRONG: {error:#}")),
+    }
+    Ok(row)
+}
+
+/// The compiler's C; None with a note where it refuses the rules.
+fn generate(set: &RuleSet, file: &Path, row: &mut Row) -> Result<Option<String>> {
+    let text = rule::toml(&set.rules);
+    fs::write(file, &text)?;
+    let source = Source { name: "rules.toml", text: &text };
+    let mut times = Vec::new();
+    let mut c = None;
+    let begin = Instant::now();
+    while times.is_empty() || (times.len() < REPEATS && begin.elapsed() < QUICK) {
+        let start = Instant::now();
+        match set_rto_compiler::compile(&source, env!("CARGO_PKG_VERSION")) {
+            Ok(policy) => c = Some(policy.c),
+            Err(diagnostics) => {
+                let all = diag::render(&source, &diagnostics);
+                let few: Vec<_> = all.lines().take(8).collect();
+                row.note = Some(format!("refused: {}", few.join(" | ")));
+                return Ok(None);
+            }
+        }
+        times.push(milliseconds(start.elapsed()));
+    }
+    row.put_median(Measure::Generator, times);
+    Ok(c)
+}
+
+/// Compiles as build.rs does; the error is why there is no object.
+fn clang(
+    input: &Path,
+    output: &Path,
+    extra: &[&str],
+    patience: Duration,
+    row: &mut Row,
+) -> Result<(), String> {
+    let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
+    let mut times = Vec::new();
+    let begin = Instant::now();
+    while times.is_empty() || (times.len() < REPEATS && begin.elapsed() < QUICK) {
+        let mut command = Command::new(&clang);
+        command.args(Policy::clang_flags(cfg!(target_endian = "big")));
+        command
+            .args(["-g", "-O2", "-target", "bpf", "-c"])
+            .args(extra)
+            .arg(input)
+            .arg("-o")
+            .arg(output);
+        let start = Instant::now();
+        let ran = limited::run(command, patience).map_err(|error| format!("{clang}: {error:#}"))?;
+        match ran {
+            None => return Err(format!("clang: over {} s", patience.as_secs())),
+            Some(ran) if !ran.success => {
+                // Without the place: the file is the bench's own.
+                let first = ran.output.lines().find_map(|line| line.split_once("error: "));
+                return Err(format!("clang: {}", first.map_or("failed", |it| it.1)));
+            }
+            Some(_) => times.push(milliseconds(start.elapsed())),
+        }
+    }
+    row.put_median(Measure::Clang, times);
+    Ok(())
+}
+
+/// For a row.
+pub(crate) fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
+}

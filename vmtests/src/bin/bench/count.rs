@@ -1,0 +1,195 @@
+//! Instructions executed per decision, counted by the compiler's interpreter; and whether the decision is right.
+
+use crate::elf::Image;
+use crate::elf::MAP;
+use crate::rivals::Entries;
+use crate::rule::Connection;
+use crate::rule::Rule;
+use crate::rule::number;
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+use set_rto_compiler::machine::Memory;
+use std::collections::HashMap;
+
+/// Where the context is; its size is that of struct bpf_sock_ops.
+const CONTEXT: u64 = 0x1000;
+const CONTEXT_SIZE: usize = 192;
+/// Where the values of the map are.
+const VALUES: u64 = 1 << 44;
+const VALUE_SIZE: usize = 8;
+
+/// No program is that long.
+const MOST: u64 = 4_000_000;
+
+/// In `ctx->reply` before the program runs.
+const UNTOUCHED: u32 = 0x1234_5678;
+
+const TIMEOUT_INIT: u32 = 1;
+/// Callbacks of Linux 6.18 and some more.
+const CALLBACKS: u32 = 24;
+
+/// What was counted.
+pub(crate) struct Counts {
+    pub(crate) median: u64,
+    pub(crate) worst: u64,
+    /// Calls of helpers, at most; each runs instructions of the kernel that are not counted.
+    pub(crate) calls: u64,
+    /// Instructions executed by a callback that no rule needs, at most.
+    pub(crate) idle: u64,
+}
+
+/// The map of a rival, as the kernel would look it up.
+pub(crate) struct Lookup<'e> {
+    entries: HashMap<&'e [u8], u64>,
+    /// Bytes of a key.
+    key: usize,
+    is_trie: bool,
+}
+
+impl<'e> Lookup<'e> {
+    pub(crate) fn new(entries: &'e Entries) -> Self {
+        let key = entries.keys.len() / entries.count.max(1);
+        let keys = entries.keys.chunks_exact(key.max(1));
+        let place = |at: usize| VALUES + (at * VALUE_SIZE) as u64;
+        Lookup {
+            entries: keys.enumerate().map(|(at, key)| (key, place(at))).collect(),
+            key,
+            is_trie: key > 4,
+        }
+    }
+
+    /// The value's address, 0 for none.
+    fn find(&self, key: &[u8]) -> u64 {
+        if !self.is_trie {
+            return self.entries.get(key).copied().unwrap_or(0);
+        }
+        let (length, address) = key.split_at(4);
+        let most = u32::from_ne_bytes([length[0], length[1], length[2], length[3]]);
+        for bits in (0..=most).rev() {
+            let mut masked = bits.to_ne_bytes().to_vec();
+            masked.extend(address.iter().enumerate().map(|(at, byte)| {
+                let kept = bits.saturating_sub(8 * at as u32).min(8);
+                byte & !(0xff_u8.checked_shr(kept).unwrap_or(0))
+            }));
+            if let Some(place) = self.entries.get(&masked[..]) {
+                return *place;
+            }
+        }
+        0
+    }
+}
+
+/// Runs a program on all connections. `expected` has for each the rule that decides; None: do not check.
+pub(crate) fn count(
+    image: &mut Image,
+    lookup: Option<(&Lookup<'_>, &Entries)>,
+    connections: &[Connection],
+    expected: Option<(&[Option<usize>], &[u32])>,
+) -> Result<Counts> {
+    image.memory.add(CONTEXT, vec![0; CONTEXT_SIZE], true);
+    if let Some((_, entries)) = lookup {
+        image.memory.add(VALUES, entries.values.clone(), false);
+    }
+    let mut steps = Vec::with_capacity(connections.len());
+    let mut most_calls = 0;
+    for (at, connection) in connections.iter().enumerate() {
+        let (taken, calls) = run(image, lookup, TIMEOUT_INIT, connection)?;
+        steps.push(taken);
+        most_calls = most_calls.max(calls);
+        let decided = decided(image)?;
+        if let Some((rules, jiffies)) = expected {
+            let reply = word(&mut image.memory, 4)?;
+            let wanted = rules[at].and_then(|rule| jiffies.get(rule)).copied();
+            if decided != rules[at] || reply != wanted.unwrap_or(UNTOUCHED) {
+                bail!("{connection:?}: rule {decided:?} and {reply}, not {:?}", rules[at]);
+            }
+        }
+    }
+    let mut idle = 0;
+    let samples = [connections.first(), connections.last()];
+    for connection in samples.into_iter().flatten() {
+        for op in (0..CALLBACKS).filter(|op| *op != TIMEOUT_INIT) {
+            idle = idle.max(run(image, lookup, op, connection)?.0);
+            ensure!(decided(image)?.is_none(), "callback {op} counts a hit");
+            ensure!(word(&mut image.memory, 4)? == UNTOUCHED, "callback {op} is answered");
+        }
+    }
+    steps.sort_unstable();
+    let median = steps.get(steps.len() / 2).copied().unwrap_or(0);
+    let worst = steps.last().copied().unwrap_or(0);
+    Ok(Counts { median, worst, calls: most_calls, idle })
+}
+
+/// For each connection the first rule that holds.
+pub(crate) fn expected(rules: &[Rule], connections: &[Connection]) -> Vec<Option<usize>> {
+    let first = |it: &Connection| rules.iter().position(|rule| rule.holds(it));
+    connections.iter().map(first).collect()
+}
+
+/// One callback: instructions, and calls of helpers.
+fn run(
+    image: &mut Image,
+    lookup: Option<(&Lookup<'_>, &Entries)>,
+    op: u32,
+    connection: &Connection,
+) -> Result<(u64, u64)> {
+    let context = image.memory.region(CONTEXT).context("no context")?;
+    fill(context, op, connection);
+    let mut calls = 0;
+    let mut helper = |id: u32, arguments: [u64; 5], memory: &mut Memory| {
+        let (lookup, _) = lookup.filter(|_| id == 1 && arguments[0] == MAP)?;
+        calls += 1;
+        Some(lookup.find(memory.read(arguments[1], lookup.key)?))
+    };
+    let exit = image.program.run(&mut image.memory, CONTEXT, MOST, &mut helper)?;
+    ensure!(exit.value == 1, "it returns {}", exit.value);
+    Ok((exit.steps, calls))
+}
+
+/// The rule whose hits have grown; they are set back.
+fn decided(image: &mut Image) -> Result<Option<usize>> {
+    if image.hits == 0 {
+        return Ok(None);
+    }
+    let hits = image.memory.region(image.hits).context("no hits")?;
+    // Most are zero: look at many at once.
+    let Some(at) = hits.iter().position(|byte| *byte != 0) else { return Ok(None) };
+    let sum: u32 = hits[at..].iter().map(|byte| u32::from(*byte)).sum();
+    ensure!(sum == 1 && hits[at] == 1, "more than one hit");
+    hits[at] = 0;
+    Ok(Some(at / 8))
+}
+
+fn word(memory: &mut Memory, offset: usize) -> Result<u32> {
+    let bytes = memory.region(CONTEXT).context("no context")?;
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[offset..offset + 4]);
+    Ok(u32::from_ne_bytes(word))
+}
+
+/// struct bpf_sock_ops as the kernel fills it (include/uapi/linux/bpf.h).
+fn fill(context: &mut [u8], op: u32, it: &Connection) {
+    const SYN_SENT: u32 = 2;
+    const NEW_SYN_RECV: u32 = 12;
+    context.fill(0);
+    let mut put = |offset: usize, bytes: &[u8]| {
+        context[offset..offset + bytes.len()].copy_from_slice(bytes);
+    };
+    put(0, &op.to_ne_bytes());
+    put(4, &UNTOUCHED.to_ne_bytes());
+    put(20, &(if it.local.is_ipv4() { 2_u32 } else { 10 }).to_ne_bytes());
+    for (address, four, six) in [(it.remote, 24, 32), (it.local, 28, 48)] {
+        let (is_v4, bits) = number(address);
+        if is_v4 {
+            put(four, &(bits as u32).to_be_bytes());
+        }
+        let mapped = if is_v4 { 0xffff_0000_0000 | bits } else { bits };
+        put(six, &mapped.to_be_bytes());
+    }
+    put(64, &u32::from(it.remote_port).to_be_bytes());
+    put(68, &u32::from(it.local_port).to_ne_bytes());
+    put(72, &u32::from(!it.incoming).to_ne_bytes());
+    put(88, &(if it.incoming { NEW_SYN_RECV } else { SYN_SENT }).to_ne_bytes());
+}

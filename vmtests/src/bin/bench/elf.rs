@@ -1,0 +1,107 @@
+//! BPF objects: the timers put in, as the loader does; and read for the interpreter.
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::ensure;
+use object::Object as _;
+use object::ObjectSection as _;
+use object::ObjectSymbol as _;
+use object::RelocationTarget;
+use set_rto_compiler::machine::Memory;
+use set_rto_compiler::machine::Program;
+
+/// What stands in the program for the jiffies of rule 0 (`TIMER` in the compiler's prelude).
+const TIMER: u32 = 0x5e77_0000;
+/// Where `jiffies[]` stands in `.rodata`.
+const JIFFIES: usize = 96;
+
+const SECTION: &str = "sockops";
+/// Regions are this far apart: farther than any section is long.
+const SPACING: u64 = 1 << 36;
+/// The address of the map, if there is one.
+pub(crate) const MAP: u64 = 1 << 45;
+
+/// A program that the interpreter can run.
+pub(crate) struct Image {
+    pub(crate) program: Program,
+    /// Its data.
+    pub(crate) memory: Memory,
+    /// Where `.bss` is, which begins with the hits; 0 for none.
+    pub(crate) hits: u64,
+}
+
+/// Puts the timers, in jiffies, into a program of the compiler's, as `set-rto install` does.
+pub(crate) fn complete(object: &mut [u8], jiffies: &[u32]) -> Result<()> {
+    let range = |name: &str| -> Result<(usize, usize)> {
+        let file = object::File::parse(&*object).context("not an object file")?;
+        let range = file.section_by_name(name).and_then(|section| section.file_range());
+        let (start, size) = range.with_context(|| format!("no section {name}"))?;
+        Ok((usize::try_from(start)?, usize::try_from(size)?))
+    };
+    let (code, data) = (range(SECTION)?, range(".rodata")?);
+    ensure!(data.1 >= JIFFIES + 4 * jiffies.len(), "too little room for the timers");
+    for (rule, ticks) in jiffies.iter().enumerate() {
+        let place = data.0 + JIFFIES + 4 * rule;
+        object[place..place + 4].copy_from_slice(&ticks.to_ne_bytes());
+    }
+    // A move of TIMER + rule that is followed by a store to ctx->reply.
+    for at in (code.0..(code.0 + code.1).saturating_sub(8)).step_by(8) {
+        let store = object[at + 8] == 0x63 && object[at + 10..at + 12] == 4_i16.to_ne_bytes();
+        if object[at] != 0xb7 || !store {
+            continue;
+        }
+        let mut immediate = [0; 4];
+        immediate.copy_from_slice(&object[at + 4..at + 8]);
+        let rule = u32::from_ne_bytes(immediate).wrapping_sub(TIMER) as usize;
+        if let Some(ticks) = jiffies.get(rule) {
+            object[at + 4..at + 8].copy_from_slice(&ticks.to_ne_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// Reads the function of that name, or all of the section.
+pub(crate) fn image(object: &[u8], function: Option<&str>) -> Result<Image> {
+    let file = object::File::parse(object).context("not an object file")?;
+    let section = file.section_by_name(SECTION).context("no program in the object")?;
+    let code = section.data()?;
+    let (start, size) = match function {
+        None => (0, code.len()),
+        Some(name) => {
+            let symbol = file.symbol_by_name(name).with_context(|| format!("no {name}"))?;
+            (usize::try_from(symbol.address())?, usize::try_from(symbol.size())?)
+        }
+    };
+    let code = code.get(start..start + size).context("the function is cut off")?;
+    let mut program = Program::decode(code, !file.is_little_endian()).context("no instructions")?;
+    let mut memory = Memory::default();
+    let mut hits = 0;
+    let mut bases = std::collections::HashMap::new();
+    for (at, data) in file.sections().enumerate() {
+        let name = data.name()?;
+        let base = SPACING * (at as u64 + 1);
+        match name {
+            ".bss" => memory.add(base, vec![0; usize::try_from(data.size())?], true),
+            _ if name.starts_with(".rodata") => memory.add(base, data.data()?.to_vec(), false),
+            ".maps" => {}
+            _ => continue,
+        }
+        if name == ".bss" {
+            hits = base;
+        }
+        bases.insert(data.index(), if name == ".maps" { MAP } else { base });
+    }
+    for (offset, relocation) in section.relocations() {
+        let Some(at) = usize::try_from(offset)?.checked_sub(start).filter(|at| *at < size) else {
+            continue;
+        };
+        let RelocationTarget::Symbol(symbol) = relocation.target() else { continue };
+        let symbol = file.symbol_by_index(symbol)?;
+        let base = symbol.section_index().and_then(|index| bases.get(&index));
+        let base = base.with_context(|| format!("{:?} is in no section", symbol.name()))?;
+        // The addend stands in the instruction.
+        let addend = program.loaded(at / 8).context("a relocation of something else")?;
+        program.relocate(at / 8, base + symbol.address() + (addend & 0xffff_ffff));
+    }
+    Ok(Image { program, memory, hits })
+}

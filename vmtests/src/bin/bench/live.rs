@@ -1,0 +1,238 @@
+//! What needs a kernel: loading, and connections with the programs attached. Runs in the sandbox.
+
+use crate::compile;
+use crate::compile::milliseconds;
+use crate::kernel;
+use crate::limited;
+use crate::net::Wire;
+use crate::rivals;
+use crate::row::Measure;
+use crate::row::Program;
+use crate::row::Row;
+use crate::row::median;
+use crate::sample;
+use crate::sandbox;
+use crate::sets::RuleSet;
+use anyhow::Context as _;
+use anyhow::Result;
+use libbpf_rs::Link;
+use libbpf_rs::Object;
+use std::fs;
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Programs are loaded this often, or for so long.
+const LOADS: usize = 9;
+const LOAD_TIME: Duration = Duration::from_millis(800);
+
+/// Different connections.
+const TARGETS: usize = 48;
+/// Rounds of the statistics, and connections of a program in each.
+const ROUNDS: usize = 9;
+const PER_ROUND: usize = 240;
+/// Connections with one program before the other has its turn.
+const BLOCK: usize = TARGETS;
+
+/// How thorough to be.
+#[derive(Clone, Copy)]
+pub(crate) struct Effort {
+    /// Pairs of blocks, for each program.
+    pub(crate) pairs: usize,
+    /// With the verifier.
+    pub(crate) patience: Duration,
+    pub(crate) end: Instant,
+}
+
+/// A program in the kernel; none for [`Program::Nothing`].
+struct Candidate {
+    row: Row,
+    object: Option<Object>,
+}
+
+/// Loads a program in a process of its own that is killed when the verifier takes too long.
+fn trial(object: &Path, program: Program, patience: Duration) -> Result<Result<(), String>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("trial").arg(object).args(function(program));
+    let start = Instant::now();
+    let took = |start: Instant| format!("{:.1} s", start.elapsed().as_secs_f64());
+    Ok(match limited::run(command, patience)? {
+        None => Err(format!("verifier: over {} s", patience.as_secs())),
+        Some(ended) if ended.success => Ok(()),
+        Some(ended) => Err(format!("refused after {}: {}", took(start), ended.output.trim())),
+    })
+}
+
+fn function(program: Program) -> Option<&'static str> {
+    (program == Program::Hand).then_some(rivals::HAND_FUNCTION)
+}
+
+/// Loads a program several times.
+fn load(
+    work: &Path,
+    set: &RuleSet,
+    program: Program,
+    patience: Duration,
+) -> Result<Option<Candidate>> {
+    let mut row = Row::new(&set.name(), program);
+    if program == Program::Nothing {
+        return Ok(Some(Candidate { row, object: None }));
+    }
+    let path = compile::object(work, set, program);
+    if !path.exists() {
+        return Ok(None);
+    }
+    if let Err(why) = trial(&path, program, patience)? {
+        row.note = Some(why);
+        println!("{}", row.to_json());
+        return Ok(None);
+    }
+    let bytes = fs::read(&path)?;
+    let filling = (program == Program::Map).then(|| rivals::map(set)).flatten();
+    let entries = filling.as_ref().map(|(_, entries)| entries);
+    let mut times = Vec::new();
+    let begin = Instant::now();
+    let mut last = None;
+    while times.len() < LOADS && (times.is_empty() || begin.elapsed() < LOAD_TIME) {
+        drop(last.take());
+        let start = Instant::now();
+        let object = kernel::load(&bytes, function(program), entries)?;
+        times.push(milliseconds(start.elapsed()));
+        last = Some(object);
+    }
+    row.put_median(Measure::Load, times);
+    let object = last.context("nothing was loaded")?;
+    {
+        let program = kernel::program(&object, function(program))?;
+        let info = kernel::info(program.as_fd())?;
+        row.put(Measure::Verified, info.verified.into());
+        row.put(Measure::Translated, info.translated.into());
+        row.put(Measure::Memory, kernel::memory(&object, program.as_fd()) as f64);
+    }
+    Ok(Some(Candidate { row, object: Some(object) }))
+}
+
+/// Measures all programs for a set side by side; prints a row for each.
+pub(crate) fn measure(work: &Path, set: &RuleSet, effort: Effort) -> Result<()> {
+    let mut all = Vec::new();
+    for program in compile::programs(set) {
+        all.extend(load(work, set, program, effort.patience)?);
+    }
+    let wire = Wire::new(&sample::connections(set, TARGETS))?;
+    let mut hook = Hook::open()?;
+    if Instant::now() < effort.end {
+        callbacks(&mut all, &wire, &mut hook)?;
+    }
+    ratios(&mut all, &wire, &mut hook, effort)?;
+    for candidate in &all {
+        println!("{}", candidate.row.to_json());
+    }
+    Ok(())
+}
+
+/// ns per callback from the kernel's statistics; the programs take turns.
+fn callbacks(all: &mut [Candidate], wire: &Wire, hook: &mut Hook) -> Result<()> {
+    let _on = kernel::statistics()?;
+    let mut times = vec![Vec::new(); all.len()];
+    let mut counts = vec![Vec::new(); all.len()];
+    for round in 0..ROUNDS {
+        for (at, candidate) in all.iter().enumerate() {
+            let Some(object) = &candidate.object else { continue };
+            let function = function(candidate.row.program);
+            hook.set(Some((object, function)))?;
+            let program = kernel::program(object, function)?;
+            let before = kernel::info(program.as_fd())?;
+            for connection in 0..PER_ROUND {
+                wire.open(round * PER_ROUND + connection)?;
+            }
+            let after = kernel::info(program.as_fd())?;
+            let runs = (after.runs - before.runs).max(1) as f64;
+            times[at].push((after.run_ns - before.run_ns) as f64 / runs);
+            counts[at].push(runs / PER_ROUND as f64);
+        }
+    }
+    for (candidate, (times, counts)) in all.iter_mut().zip(times.into_iter().zip(counts)) {
+        candidate.row.put_median(Measure::Callback, times);
+        candidate.row.put_median(Measure::Callbacks, counts);
+    }
+    Ok(())
+}
+
+/// connect() with each program against connect() with the empty one, block by block in turns.
+fn ratios(all: &mut [Candidate], wire: &Wire, hook: &mut Hook, effort: Effort) -> Result<()> {
+    let empty = all.iter().position(|it| it.row.program == Program::Empty);
+    let empty = empty.context("no empty program")?;
+    let block = |hook: &mut Hook, candidate: &Candidate| -> Result<f64> {
+        let function = function(candidate.row.program);
+        hook.set(candidate.object.as_ref().map(|object| (object, function)))?;
+        wire.open(0)?;
+        let mut times = Vec::with_capacity(BLOCK);
+        for connection in 0..BLOCK {
+            times.push(wire.open(connection)?.as_secs_f64() * 1e6);
+        }
+        median(times).context("no connections")
+    };
+    for at in 0..all.len() {
+        let (mut ratios, mut times) = (Vec::new(), Vec::new());
+        for pair in 0..effort.pairs {
+            if Instant::now() > effort.end {
+                break;
+            }
+            // Whoever goes first may find the caches colder.
+            let first = if pair % 2 == 0 { empty } else { at };
+            let one = block(hook, &all[first])?;
+            let other = block(hook, &all[empty + at - first])?;
+            let (base, own) = if pair % 2 == 0 { (one, other) } else { (other, one) };
+            ratios.push(own / base);
+            times.push(own);
+        }
+        all[at].row.put_median(Measure::Connect, times);
+        if let Some((middle, error)) = spread(&ratios) {
+            all[at].row.put(Measure::Ratio, middle);
+            all[at].row.put(Measure::RatioError, error);
+        }
+    }
+    hook.set(None)
+}
+
+/// The median and its standard error, by the median absolute deviation, so that what else the machine does
+/// now and then counts little.
+fn spread(values: &[f64]) -> Option<(f64, f64)> {
+    let middle = median(values.to_vec())?;
+    let deviation = median(values.iter().map(|value| (value - middle).abs()).collect())?;
+    // Of a normal distribution: deviation to sigma, and sigma of the median to that of the mean.
+    Some((middle, 1.4826 * 1.2533 * deviation / (values.len() as f64).sqrt()))
+}
+
+/// The sock_ops hook of the sandbox's cgroup.
+struct Hook {
+    cgroup: File,
+    link: Option<Link>,
+}
+
+impl Hook {
+    fn open() -> Result<Self> {
+        Ok(Hook { cgroup: File::open(sandbox::cgroup_root()?)?, link: None })
+    }
+
+    /// Attaches that program in place of the one before.
+    fn set(&mut self, to: Option<(&Object, Option<&str>)>) -> Result<()> {
+        let Some((object, function)) = to else {
+            self.link = None;
+            return Ok(());
+        };
+        let program = kernel::program(object, function)?;
+        match &mut self.link {
+            Some(link) => link.update_prog(&program).context("cannot swap the program")?,
+            None => {
+                let link = program.attach_cgroup(self.cgroup.as_raw_fd());
+                self.link = Some(link.context("cannot attach")?);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! A child cgroup, and a process in it that has a network, mounts and a bpffs of its own: what is attached and
+//! pinned there goes away with it.
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use nix::mount::MntFlags;
+use nix::mount::MsFlags;
+use nix::mount::mount;
+use nix::mount::umount2;
+use nix::sched::CloneFlags;
+use nix::sched::unshare;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// Where bpffs belongs.
+pub(crate) const BPFFS: &str = "/sys/fs/bpf";
+
+const PREFIX: &str = "set-rto-bench-";
+
+/// A cgroup; dropped, it is removed.
+pub(crate) struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// Makes one under the root of cgroup2, and removes what killed runs have left.
+    pub(crate) fn create() -> Result<Self> {
+        let root = cgroup_root()?;
+        for entry in fs::read_dir(&root)?.flatten() {
+            let name = entry.file_name();
+            let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+            if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) {
+                // One that still has processes stays.
+                let _ = fs::remove_dir(entry.path());
+            }
+        }
+        let path = root.join(format!("{PREFIX}{}", std::process::id()));
+        fs::create_dir(&path)
+            .with_context(|| format!("cannot make the cgroup {}", path.display()))?;
+        Ok(Cgroup(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // A process that has just ended may still be counted.
+        for _ in 0..100 {
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            sleep(Duration::from_millis(20));
+        }
+        eprintln!("bench: the cgroup {} cannot be removed", self.0.display());
+    }
+}
+
+/// The root of cgroup2; in the sandbox, its own cgroup.
+pub(crate) fn cgroup_root() -> Result<PathBuf> {
+    mounts("cgroup2")?.into_iter().next().context("no cgroup2 file system is mounted")
+}
+
+/// Moves this process into the cgroup, and into namespaces of its own.
+pub(crate) fn enter(cgroup: &Path) -> Result<()> {
+    // SAFETY: sets one number of this process: the signal it gets when the one that started it ends.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) };
+    fs::write(cgroup.join("cgroup.procs"), "0")
+        .with_context(|| format!("cannot move into the cgroup {}", cgroup.display()))?;
+    unshare(CloneFlags::CLONE_NEWCGROUP | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+        .context("cannot make namespaces")?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .context("cannot make the mounts private")?;
+    let root = cgroup_root()?;
+    for (kind, place) in [("cgroup2", root.as_path()), ("bpf", Path::new(BPFFS))] {
+        unmount_all(kind)?;
+        mount(Some(kind), place, Some(kind), MsFlags::empty(), None::<&str>)
+            .with_context(|| format!("cannot mount {kind} at {}", place.display()))?;
+    }
+    let own = fs::read_to_string("/proc/self/cgroup")?;
+    if !own.lines().any(|line| line == "0::/") {
+        bail!("this process is not in the root of its own cgroup namespace");
+    }
+    Ok(())
+}
+
+fn unmount_all(kind: &str) -> Result<()> {
+    // Far above any machine's mounts.
+    for _ in 0..64 {
+        let Some(place) = mounts(kind)?.pop() else { return Ok(()) };
+        umount2(&place, MntFlags::MNT_DETACH)
+            .with_context(|| format!("cannot unmount {}", place.display()))?;
+    }
+    bail!("mounts of type {kind} keep appearing")
+}
+
+/// The mount points of a file system type.
+fn mounts(kind: &str) -> Result<Vec<PathBuf>> {
+    let text = fs::read_to_string("/proc/self/mountinfo").context("cannot read mountinfo")?;
+    let place = |line: &str| {
+        let (place, source) = line.split_once(" - ")?;
+        let is_kind = source.split_ascii_whitespace().next()? == kind;
+        is_kind.then(|| place.split_ascii_whitespace().nth(4).map(PathBuf::from))?
+    };
+    Ok(text.lines().filter_map(place).collect())
+}

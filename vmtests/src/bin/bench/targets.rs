@@ -1,0 +1,170 @@
+//! The figures to reach, and whether they were.
+
+use crate::cargo::Builds;
+use crate::row::Measure;
+use crate::row::Program;
+use crate::row::Row;
+use crate::sets::Shape;
+use crate::sets::named;
+use serde_json::Value;
+
+/// A figure to reach.
+pub(crate) struct Target {
+    pub(crate) what: String,
+    pub(crate) target: String,
+    pub(crate) measured: String,
+    /// None where it was not measured.
+    pub(crate) reached: Option<bool>,
+}
+
+/// All figures of the design, against what was measured.
+pub(crate) fn all(rows: &[Row], installs: &[Value], builds: &Builds) -> Vec<Target> {
+    let mut list = vec![instructions(rows), idle(rows)];
+    list.extend(decisions(rows));
+    list.extend(growth(rows));
+    list.push(connections(rows));
+    list.extend(installs.iter().flat_map(install));
+    list.push(build(builds));
+    list.push(refused(rows));
+    list.push(correct(rows));
+    list
+}
+
+fn target(what: &str, target: &str, measured: Option<(String, bool)>) -> Target {
+    let reached = measured.as_ref().map(|it| it.1);
+    let measured = measured.map_or_else(|| "not measured".into(), |it| it.0);
+    Target { what: what.into(), target: target.into(), measured, reached }
+}
+
+fn find(rows: &[Row], shape: Shape, size: usize, program: Program) -> Option<&Row> {
+    rows.iter().find(|row| row.program == program && named(&row.set) == Some((shape, size)))
+}
+
+fn instructions(rows: &[Row]) -> Target {
+    let translated = |program| find(rows, Shape::Ports, 1, program)?.get(Measure::Translated);
+    let measured = translated(Program::Ours).zip(translated(Program::Hand));
+    target(
+        "translated instructions, one port rule",
+        "no more than hand-written",
+        measured.map(|(ours, hand)| (format!("{ours} / {hand}"), ours <= hand)),
+    )
+}
+
+fn idle(rows: &[Row]) -> Target {
+    let ours = rows.iter().filter(|row| row.program == Program::Ours);
+    let worst = ours.filter_map(|row| row.get(Measure::Idle)).max_by(f64::total_cmp);
+    target(
+        "instructions executed by a callback that no rule needs, worst of all sets",
+        "at most 4",
+        worst.map(|worst| (format!("{worst}"), worst <= 4.0)),
+    )
+}
+
+fn decisions(rows: &[Row]) -> Vec<Target> {
+    let list = |is_v4| Shape::List { is_v4 };
+    let limits =
+        [(Shape::Ports, 10_000, 40.0), (list(true), 100_000, 80.0), (list(false), 100_000, 80.0)];
+    let one = |(shape, size, limit): (Shape, usize, f64)| {
+        let worst = find(rows, shape, size, Program::Ours)
+            .and_then(|row| row.get(Measure::StepsWorst).zip(row.get(Measure::StepsMedian)));
+        target(
+            &format!("instructions executed per decision, {} ({size})", shape.family()),
+            &format!("at most {limit}"),
+            worst.map(|(worst, median)| (format!("{worst} (median {median})"), worst <= limit)),
+        )
+    };
+    limits.into_iter().map(one).collect()
+}
+
+/// From the smallest set of a family with more than one item to its largest: no faster than the logarithm.
+fn growth(rows: &[Row]) -> Vec<Target> {
+    let mut families: Vec<(&str, Vec<(f64, f64)>)> = Vec::new();
+    for row in rows.iter().filter(|row| row.program == Program::Ours) {
+        let Some((shape, size)) = named(&row.set).filter(|it| it.1 > 1) else { continue };
+        let Some(worst) = row.get(Measure::StepsWorst) else { continue };
+        let family = shape.family();
+        match families.iter_mut().find(|it| it.0 == family) {
+            Some((_, points)) => points.push((size as f64, worst)),
+            None => families.push((family, vec![(size as f64, worst)])),
+        }
+    }
+    let one = |(family, points): &(&str, Vec<(f64, f64)>)| {
+        let (first, last) = (points.first()?, points.last()?);
+        let allowed = last.0.ln() / first.0.ln();
+        let grown = last.1 / first.1;
+        let steps: Vec<_> = points.iter().map(|(size, worst)| format!("{size}: {worst}")).collect();
+        (points.len() > 1).then(|| {
+            target(
+                &format!("growth of the worst decision, {family}"),
+                &format!("at most × {allowed:.2} (logarithmic)"),
+                Some((format!("× {grown:.2} ({})", steps.join(", ")), grown <= allowed)),
+            )
+        })
+    };
+    families.iter().filter_map(one).collect()
+}
+
+fn connections(rows: &[Row]) -> Target {
+    let ours = rows.iter().filter(|row| row.program == Program::Ours);
+    let measured = ours.filter_map(|row| Some((row.get(Measure::Ratio)?, &row.set)));
+    let worst = measured.max_by(|one, other| one.0.total_cmp(&other.0));
+    target(
+        "connection set-up on loopback, against the empty program, worst of all sets",
+        "within 2 %",
+        worst.map(|(ratio, set)| {
+            (format!("{:+.1} % ({set})", (ratio - 1.0) * 100.0), ratio <= 1.02)
+        }),
+    )
+}
+
+fn install(value: &Value) -> Vec<Target> {
+    let name = value["install"].as_str().unwrap_or_default();
+    let (ours, theirs) = (value["set_rto_ms"].as_f64(), value["bpftool_ms"].as_f64());
+    let mut list = vec![target(
+        &format!("install, {name}, against bpftool"),
+        "no slower",
+        ours.zip(theirs).zip(value["ratio"].as_f64()).map(|((ours, theirs), ratio)| {
+            (format!("{ours:.1} / {theirs:.1} ms, × {ratio:.2}"), ratio <= 1.0)
+        }),
+    )];
+    if name == "10,000 rules" {
+        let measured = ours.map(|ours| (format!("{ours:.1} ms"), ours < 20.0));
+        list.push(target("install, 10,000 rules", "under 20 ms", measured));
+    }
+    let none = ours.map(|_| ("none".to_owned(), true));
+    list.push(target(&format!("processes left after install, {name}"), "none", none));
+    list
+}
+
+fn build(builds: &Builds) -> Target {
+    let found = builds.built.iter().find(|it| it.0 == "10,000 rules");
+    target(
+        "build of 10,000 rules after the first build",
+        "under 3 s",
+        found.map(|(_, seconds, _)| (format!("{seconds:.1} s"), *seconds < 3.0)),
+    )
+}
+
+/// Not a figure of the design: what cannot be loaded has no figures.
+fn refused(rows: &[Row]) -> Target {
+    let ours = rows.iter().filter(|row| row.program == Program::Ours && row.note.is_some());
+    let list: Vec<_> = ours.map(|row| row.set.as_str()).collect();
+    let text = if list.is_empty() { "none".into() } else { list.join(", ") };
+    target("sets whose program is refused or not right", "none", Some((text, list.is_empty())))
+}
+
+/// Not a figure of the design, but nothing is worth measuring without.
+fn correct(rows: &[Row]) -> Target {
+    let is_wrong = |row: &&Row| row.note.as_ref().is_some_and(|note| note.starts_with("WRONG"));
+    let wrong: Vec<_> = rows
+        .iter()
+        .filter(is_wrong)
+        .map(|row| format!("{} of {}", row.program.name(), row.set))
+        .collect();
+    let text = if wrong.is_empty() { "all of them".into() } else { wrong.join(", ") };
+    target(
+        "decisions are the rules', all programs, on the sampled connections",
+        "all",
+        Some((text, wrong.is_empty())),
+    )
+}
