@@ -34,7 +34,8 @@ impl Rule {
 
 /// An `or` binds less than the `and` that joins the conditions.
 fn parenthesize(text: &str) -> String {
-    if text.split_whitespace().any(|word| word == "or") { format!("({text})") } else { text.into() }
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    if words.any(|word| word == "or") { format!("({text})") } else { text.into() }
 }
 
 /// One condition of a rule.
