@@ -56,7 +56,7 @@ pub struct Plan {
 const MOST_REPEATED: usize = 64;
 
 /// From this many terms on, what is left after a decision or two is looked through as data: as code, a
-/// thousand rules of five conditions each took clang 10 s and were too long for the jumps.
+/// thousand rules of five conditions each became 32,000 instructions and took clang 10 s.
 const MANY_TERMS: usize = 96;
 
 /// A list that is looked through is so long at most, in records of the table. A longer one is divided further; when
