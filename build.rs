@@ -35,7 +35,10 @@ fn run() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("error: no OUT_DIR: run by cargo only")?);
     let c = out.join("set_rto.bpf.c");
     write(&c, &policy.c)?;
-    write(&out.join("rules.tsv"), &policy.table())?;
+    let table = policy.table();
+    write(&out.join("settings.bin"), &table.settings)?;
+    write(&out.join("rules.bin"), &table.rules)?;
+    write(&out.join("rules.tsv"), table.text)?;
     println!("cargo::rustc-env=SET_RTO_DIGEST={}", policy.digest);
     println!("cargo::rustc-env=SET_RTO_INTERFACE={}", u8::from(policy.asks_for_interface));
     println!("cargo::rustc-env=SET_RTO_PERFMON={}", u8::from(policy.needs_perfmon));
@@ -67,7 +70,7 @@ fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    fs::write(path, text)
+fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), String> {
+    fs::write(path, content)
         .map_err(|error| format!("error: cannot write {}: {error}", path.display()))
 }

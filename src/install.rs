@@ -210,16 +210,11 @@ fn create_pin_directory(pin: &Path, undo: &mut Undo) -> Result<()> {
 }
 
 fn report(done: &str, cgroup: &Path) {
-    let mut count = 0;
-    let hz = timer::hz();
-    for rule in rules::all() {
-        count += 1;
-        if let Some(hz) = hz {
-            note_rounding(&rule, hz);
-        }
+    if let Some(hz) = timer::hz() {
+        note_rounding(hz);
     }
-    let noun = if count == 1 { "rule" } else { "rules" };
-    let line = format!("{done}: {count} {noun} on {}", cgroup.display());
+    let noun = if rules::COUNT == 1 { "rule" } else { "rules" };
+    let line = format!("{done}: {} {noun} on {}", rules::COUNT, cgroup.display());
     match done {
         // Nothing was done: a remark, not a result.
         "already installed" => eprintln!("set-rto: {line}"),
@@ -228,15 +223,20 @@ fn report(done: &str, cgroup: &Path) {
 }
 
 /// Says where the kernel's tick makes a timer over 10 % longer than the rule has it.
-fn note_rounding(rule: &rules::Rule, hz: u32) {
-    let real = timer::microseconds(timer::jiffies(rule.rto_us, hz), hz);
-    if real.abs_diff(rule.rto_us) * 10 > rule.rto_us {
-        eprintln!(
-            "set-rto: rule `{}`: rto {} becomes {}, the kernel's tick is 1/{hz} s",
-            rule.name,
-            timer::spell(rule.rto_us),
-            timer::spell(real)
-        );
+fn note_rounding(hz: u32) {
+    let real = |us| timer::microseconds(timer::jiffies(us, hz), hz);
+    let is_coarse = |us: u64| real(us).abs_diff(us) * 10 > us;
+    if !rules::settings().any(|it| is_coarse(it.rto_us)) {
+        return;
+    }
+    for rules::Rule { name, settings, .. } in rules::all() {
+        let us = settings.rto_us;
+        if is_coarse(us) {
+            let (asked, given) = (timer::spell(us), timer::spell(real(us)));
+            eprintln!(
+                "set-rto: rule `{name}`: rto {asked} becomes {given}, the kernel's tick is 1/{hz} s"
+            );
+        }
     }
 }
 

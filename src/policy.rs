@@ -91,7 +91,8 @@ pub(crate) fn load() -> Result<SetRtoSkel<'static>> {
 /// Fills in HZ, the timers and the network namespace.
 fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32) -> Result<()> {
     let damaged = |what: &str| Error::new(what, "the binary is damaged");
-    let jiffies: Vec<u32> = rules::all().map(|rule| timer::jiffies(rule.rto_us, hz)).collect();
+    let ticks: Vec<u32> = rules::settings().map(|it| timer::jiffies(it.rto_us, hz)).collect();
+    let jiffies: Vec<u32> = rules::numbers().filter_map(|it| ticks.get(it).copied()).collect();
     let object = open.open_object_mut();
     let mut rodata = object
         .maps_mut()
@@ -105,8 +106,12 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32) -> Result<()> {
     };
     put(layout::HZ, hz)?;
     put(layout::NETNS, host::netns())?;
-    for (rule, ticks) in jiffies.iter().enumerate() {
-        put(layout::JIFFIES + 4 * rule, *ticks)?;
+    let places = data.get_mut(layout::JIFFIES..).unwrap_or_default().chunks_exact_mut(4);
+    if places.len() < jiffies.len() {
+        return Err(damaged("too few constants"));
+    }
+    for (place, ticks) in places.zip(&jiffies) {
+        place.copy_from_slice(&ticks.to_ne_bytes());
     }
     let program = object.progs_mut().next().ok_or_else(|| damaged("no program in the binary"))?;
     let mut code = program.insns().to_vec();

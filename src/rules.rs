@@ -6,19 +6,52 @@ use std::process::ExitCode;
 /// SHA-256 of the rules file that this binary was built from.
 pub(crate) const DIGEST: &str = env!("SET_RTO_DIGEST");
 
-/// Written by the rule compiler: a line for each rule, parted by tabs.
-const TABLE: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.tsv"));
+/// Written by the rule compiler (`bpf/src/table.rs`): the distinct settings, the number of its settings for each
+/// rule, and what only people want to know.
+static SETTINGS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/settings.bin"));
+static NUMBERS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rules.bin"));
+static TEXT: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.tsv"));
 
-/// One rule, as far as the loader has to know it.
+/// How many rules there are.
+pub(crate) const COUNT: usize = NUMBERS.len() / 4;
+
+/// What a rule sets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    /// First retransmit timer in microseconds, 1 ms to 120 s.
+    pub(crate) rto_us: u64,
+}
+
+/// Words of one set of settings.
+const COLUMNS: usize = 1;
+
+fn words(bytes: &'static [u8]) -> impl ExactSizeIterator<Item = u32> {
+    bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+}
+
+/// The distinct settings.
+pub(crate) fn settings() -> impl ExactSizeIterator<Item = Settings> {
+    SETTINGS.chunks_exact(4 * COLUMNS).map(|row| {
+        let mut columns = words(row);
+        let mut column = || columns.next().unwrap_or_default();
+        Settings { rto_us: column().into() }
+    })
+}
+
+/// For each rule, which of the [`settings`] are its own.
+pub(crate) fn numbers() -> impl ExactSizeIterator<Item = usize> {
+    words(NUMBERS).map(|number| number as usize)
+}
+
+/// One rule, for people. The loader itself needs [`settings`] and [`numbers`] only: there may be many rules.
 #[derive(Debug)]
 pub(crate) struct Rule {
     pub(crate) name: &'static str,
     /// Its line in the rules file, from 1.
     pub(crate) line: &'static str,
-    /// First retransmit timer in microseconds, 1 ms to 120 s.
-    pub(crate) rto_us: u64,
     /// The conditions in the expression language.
     pub(crate) when: &'static str,
+    pub(crate) settings: Settings,
 }
 
 impl Rule {
@@ -30,11 +63,11 @@ impl Rule {
 
 /// The rules in the order of the file.
 pub(crate) fn all() -> impl Iterator<Item = Rule> {
-    TABLE.lines().map(|row| {
-        let mut cells = row.splitn(4, '\t');
+    let distinct: Vec<_> = settings().collect();
+    TEXT.lines().zip(numbers()).filter_map(move |(row, number)| {
+        let mut cells = row.splitn(3, '\t');
         let mut cell = || cells.next().unwrap_or_default();
-        let (name, line, rto) = (cell(), cell(), cell());
-        Rule { name, line, rto_us: rto.parse().unwrap_or_default(), when: cell() }
+        Some(Rule { name: cell(), line: cell(), when: cell(), settings: *distinct.get(number)? })
     })
 }
 
@@ -46,7 +79,7 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
                 ("name", json::string(rule.name)),
                 ("line", json::plain(rule.line)),
                 ("when", json::string(rule.when)),
-                ("rto_ms", json::milliseconds(rule.rto_us)),
+                ("rto_ms", json::milliseconds(rule.settings.rto_us)),
             ])
         });
         let object = json::object(&[
@@ -61,7 +94,7 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
                 "{}: when {}, rto {}",
                 rule.name,
                 rule.when,
-                crate::timer::spell(rule.rto_us)
+                crate::timer::spell(rule.settings.rto_us)
             ));
         }
     }

@@ -81,7 +81,7 @@ impl<'a> View<'a> {
         let rules = self.rules().into_iter().map(|(rule, ticks, hits)| {
             json::object(&[
                 ("name", json::string(rule.name)),
-                ("rto_ms", json::milliseconds(rule.rto_us)),
+                ("rto_ms", json::milliseconds(rule.settings.rto_us)),
                 ("rto_jiffies", json::plain(ticks)),
                 ("hits", json::plain(hits)),
             ])
@@ -138,7 +138,7 @@ impl<'a> View<'a> {
             crate::print(&format_args!(
                 "  {}: rto {} ({ticks} {jiffies}), {hits} {connections}",
                 rule.name,
-                timer::spell(rule.rto_us)
+                timer::spell(rule.settings.rto_us)
             ));
         }
         for (id, name) in &self.neighbours {

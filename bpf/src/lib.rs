@@ -21,10 +21,12 @@ pub mod plan;
 pub mod reach;
 pub mod rule;
 pub mod space;
+pub mod table;
 
 use diag::{Diagnostic, Source};
 use rule::Rule;
 use sha2::{Digest, Sha256};
+use table::Table;
 
 /// A rules file, compiled.
 #[derive(Debug)]
@@ -42,14 +44,10 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The rules for the loader: a line each, parted by tabs: name, line, `rto` in microseconds, conditions.
+    /// The rules for the loader.
     #[must_use]
-    pub fn table(&self) -> String {
-        let row = |rule: &Rule| {
-            let Rule { name, line, settings, .. } = rule;
-            format!("{name}\t{line}\t{}\t{}\n", settings.rto_us, rule.when())
-        };
-        self.rules.iter().map(row).collect()
+    pub fn table(&self) -> Table {
+        table::table(&self.rules)
     }
 
     /// What clang is to be told: the instruction set that every kernel from 5.10 on knows, and the byte
