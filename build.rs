@@ -39,6 +39,12 @@ fn run() -> Result<(), String> {
     write(&out.join("settings.bin"), &table.settings)?;
     write(&out.join("rules.bin"), &table.rules)?;
     write(&out.join("rules.tsv"), table.text)?;
+    write(&out.join("settings.tsv"), table.settings_text)?;
+    write(&out.join("columns.tsv"), table.columns)?;
+    for note in diag::render_notes(&source, &policy.notes) {
+        // A line each: cargo shows what is behind the colon.
+        note.lines().for_each(|line| println!("cargo::warning={line}"));
+    }
     println!("cargo::rustc-env=SET_RTO_DIGEST={}", policy.digest);
     println!("cargo::rustc-env=SET_RTO_INTERFACE={}", u8::from(policy.asks_for_interface));
     println!("cargo::rustc-env=SET_RTO_PERFMON={}", u8::from(policy.needs_perfmon));
@@ -48,8 +54,9 @@ fn run() -> Result<(), String> {
 fn skeleton(c: &Path, out: &Path) -> Result<(), String> {
     let clang = variable("CLANG").unwrap_or_else(|| "clang".into());
     let extra = variable("BPF_EXTRA_CFLAGS").unwrap_or_default();
-    let mut flags =
-        Policy::clang_flags(env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() == Ok("big"));
+    let is_big = env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() == Ok("big");
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    let mut flags = Policy::clang_flags(is_big, &arch);
     // The object must not tell where it was built.
     flags.push(format!("-fdebug-prefix-map={}=.", out.display()));
     flags.extend(extra.split_whitespace().map(String::from));

@@ -2,6 +2,8 @@
 
 use crate::host::{self, cgroup, mounts};
 use crate::json;
+use crate::probe::{self, Answer};
+use crate::rules::{self, Column, Rule};
 use crate::{bpf, policy, timer};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -17,7 +19,9 @@ struct Check {
 /// `set-rto check`.
 pub(crate) fn run(as_json: bool) -> ExitCode {
     let checks = all();
-    let ok = checks.iter().all(|check| check.found.is_ok());
+    let settings = settings();
+    let ok = checks.iter().all(|check| check.found.is_ok())
+        && settings.iter().all(|(_, _, answer)| !matches!(answer, Answer::No(_)));
     if as_json {
         let items = checks.iter().map(|Check { name, found }| {
             let (Ok(detail) | Err(detail)) = found;
@@ -27,7 +31,30 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
                 ("detail", json::string(detail)),
             ])
         });
-        crate::print(&json::object(&[("ok", json::plain(ok)), ("checks", json::list(items))]));
+        let settings = settings.iter().map(|(rule, column, answer)| {
+            json::object(&[
+                ("rule", json::string(rule)),
+                ("setting", json::string(column.key)),
+                (
+                    "algorithm",
+                    json::option(Some(column.algorithm).filter(|it| !it.is_empty()), json::string),
+                ),
+                (
+                    "ok",
+                    match answer {
+                        Answer::Unknown => json::null(),
+                        known => json::plain(*known == Answer::Yes),
+                    },
+                ),
+                ("since", json::string(column.since)),
+                ("detail", json::string(probe::why(column, *answer))),
+            ])
+        });
+        crate::print(&json::object(&[
+            ("ok", json::plain(ok)),
+            ("checks", json::list(items)),
+            ("settings", json::list(settings)),
+        ]));
     } else {
         for Check { name, found } in &checks {
             match found {
@@ -35,12 +62,39 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
                 Err(detail) => crate::print(&format_args!("MISSING {name}: {detail}")),
             }
         }
+        for (rule, column, answer) in &settings {
+            let mark = match answer {
+                Answer::Yes => "ok     ",
+                Answer::No(_) => "MISSING",
+                Answer::Unknown => "UNKNOWN",
+            };
+            crate::print(&format_args!(
+                "{mark} rule `{rule}`: {column}: {}",
+                probe::why(column, *answer)
+            ));
+        }
         crate::print(&match ok {
             true => "this kernel can run these rules",
             false => "this kernel can't run these rules as it is",
         });
     }
     if ok { ExitCode::SUCCESS } else { ExitCode::from(crate::REFUSED) }
+}
+
+/// Each rule's settings besides `rto`, and whether this kernel takes them.
+fn settings() -> Vec<(&'static str, Column, Answer)> {
+    if !rules::has_columns() {
+        return Vec::new();
+    }
+    // Why nothing can be tried at all is said by the checks of the program.
+    let answers = cgroup::root().ok().and_then(|root| probe::ask(&root).ok()).unwrap_or_default();
+    let answer = |at: usize| answers.get(at).map_or(Answer::Unknown, |(_, answer)| *answer);
+    let of_rule = |rule: Rule| {
+        let name = rule.name;
+        let columns: Vec<_> = rule.columns().collect();
+        columns.into_iter().map(move |(at, column)| (at, name, column))
+    };
+    rules::all().flat_map(of_rule).map(|(at, name, column)| (name, column, answer(at))).collect()
 }
 
 fn all() -> Vec<Check> {
@@ -73,7 +127,7 @@ fn all() -> Vec<Check> {
         checks.push(Check { name: "interface", found });
     }
     // The proof: the verifier takes the program. Nothing is attached.
-    let found = match policy::load() {
+    let found = match policy::load(0) {
         Ok(_) => Ok("the verifier accepts it".into()),
         Err(error) => Err(error.to_string().trim_start_matches("set-rto: ").replace('\n', "; ")),
     };

@@ -5,7 +5,7 @@ use crate::bpf;
 use crate::error::{Error, Result};
 use crate::host::{self, cgroup, mounts};
 use crate::installed::{self, Installed, Program, State};
-use crate::{policy, rules, timer};
+use crate::{policy, probe, rules, timer};
 use libbpf_rs::Link;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -18,7 +18,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 /// `set-rto install`.
-pub(crate) fn run(asked_cgroup: Option<&Path>, pin: &Path) -> Result<ExitCode> {
+///
+/// # Errors
+/// What the kernel refuses; also a setting that it lacks, unless `partial`: then that is left out and said.
+pub(crate) fn run(asked_cgroup: Option<&Path>, pin: &Path, partial: bool) -> Result<ExitCode> {
     host::refuse_old_kernel()?;
     let cgroup = cgroup::chosen(asked_cgroup)?;
     let missing = policy::missing_capabilities();
@@ -29,13 +32,14 @@ pub(crate) fn run(asked_cgroup: Option<&Path>, pin: &Path) -> Result<ExitCode> {
         Error::io(format_args!("open {}", cgroup.display()), &error, "run it as root")
     })?;
     can_attach(&directory, &cgroup)?;
+    let without = probe::lacking(&cgroup, partial)?;
     let mut undo = Undo::default();
     let bpffs = match mounts::bpffs_of(pin) {
         Some(root) => root,
         None => {
             refuse_outside_bpffs(pin)?;
             // Where these rules can't be loaded, not even a mount shall be left behind.
-            drop(policy::load()?);
+            drop(policy::load(without)?);
             mount_bpffs(&mut undo)?
         }
     };
@@ -47,15 +51,15 @@ pub(crate) fn run(asked_cgroup: Option<&Path>, pin: &Path) -> Result<ExitCode> {
                 format!("remove it, or choose another directory: --pin {}2", pin.display()),
             ));
         }
-        State::Ours(old) if old.cgroup_id != 0 => replace(&old, &cgroup, pin)?,
+        State::Ours(old) if old.cgroup_id != 0 => replace(&old, &cgroup, pin, without)?,
         State::Ours(_) => {
             // Its cgroup is gone, and the policy with it: only the name is left.
             remove_pin(&installed::link_path(pin))?;
-            attach(&directory, pin, &mut undo)?;
+            attach(&directory, pin, without, &mut undo)?;
             "installed"
         }
         State::Absent => {
-            attach(&directory, pin, &mut undo)?;
+            attach(&directory, pin, without, &mut undo)?;
             "installed"
         }
     };
@@ -126,7 +130,7 @@ pub(crate) fn lock(bpffs: &Path) -> Result<Flock<File>> {
 }
 
 /// Swaps the program in the live link.
-fn replace(old: &Installed, cgroup: &Path, pin: &Path) -> Result<&'static str> {
+fn replace(old: &Installed, cgroup: &Path, pin: &Path, without: u64) -> Result<&'static str> {
     if cgroup::id(cgroup) != Some(old.cgroup_id) {
         // Two links can't change places in one step: for a moment there would be two policies, or none.
         let place = cgroup::path(old.cgroup_id).unwrap_or_else(|| "another cgroup".into());
@@ -137,12 +141,12 @@ fn replace(old: &Installed, cgroup: &Path, pin: &Path) -> Result<&'static str> {
     }
     if let Some(program) = old.program.as_ref().filter(|_| old.is_current()) {
         let same_host = Some(program.hz) == timer::hz() && program.netns == host::netns();
-        if same_host {
+        if same_host && program.without == without {
             refresh(program)?;
             return Ok("already installed");
         }
     }
-    let skeleton = policy::load()?;
+    let skeleton = policy::load(without)?;
     let path = installed::link_path(pin);
     let failed = |error: &libbpf_rs::Error| {
         Error::bpf(
@@ -163,8 +167,8 @@ fn refresh(program: &Program) -> Result<()> {
 }
 
 /// Attaches and pins. Killed in between, the link goes with the process.
-fn attach(directory: &File, pin: &Path, undo: &mut Undo) -> Result<()> {
-    let skeleton = policy::load()?;
+fn attach(directory: &File, pin: &Path, without: u64, undo: &mut Undo) -> Result<()> {
+    let skeleton = policy::load(without)?;
     create_pin_directory(pin, undo)?;
     let path = installed::link_path(pin);
     let mut link = skeleton
@@ -225,7 +229,7 @@ fn report(done: &str, cgroup: &Path) {
 /// Says where the kernel's tick makes a timer over 10 % longer than the rule has it.
 fn note_rounding(hz: u32) {
     let real = |us| timer::microseconds(timer::jiffies(us, hz), hz);
-    let is_coarse = |us: u64| real(us).abs_diff(us) * 10 > us;
+    let is_coarse = |us: u64| us > 0 && real(us).abs_diff(us) * 10 > us;
     if !rules::settings().any(|it| is_coarse(it.rto_us)) {
         return;
     }

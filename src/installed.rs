@@ -54,10 +54,14 @@ pub(crate) struct Program {
     pub(crate) digest: String,
     pub(crate) hz: u32,
     pub(crate) netns: u32,
+    /// The columns of settings that were left out.
+    pub(crate) without: u64,
     /// For each rule.
     pub(crate) jiffies: Vec<u32>,
     /// Connections answered, for each rule.
     pub(crate) hits: Vec<u64>,
+    /// How often the kernel refused a setting: for each rule, of each column.
+    pub(crate) failures: Vec<Vec<u64>>,
     /// The map of local addresses, where a rule asks for a device.
     pub(crate) devices: Option<OwnedFd>,
 }
@@ -159,18 +163,23 @@ fn read(program: &OwnedFd) -> Option<std::result::Result<Program, String>> {
         Some(String::from_utf8_lossy(text).into_owned())
     };
     let rules = word(layout::RULES)? as usize;
-    let counters = counters.unwrap_or_default();
+    let columns = word(layout::COLUMNS)? as usize;
+    let counters: Vec<u64> = counters
+        .unwrap_or_default()
+        .chunks_exact(8)
+        .map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap_or_default()))
+        .collect();
+    let failures = counters.get(rules..).unwrap_or_default();
+    let without = constants.get(layout::WITHOUT..layout::WITHOUT + 8)?;
     Some(Ok(Program {
         version: text(layout::VERSION)?,
         digest: text(layout::DIGEST)?,
         hz: word(layout::HZ)?,
         netns: word(layout::NETNS)?,
         jiffies: (0..rules).map_while(|rule| word(layout::JIFFIES + 4 * rule)).collect(),
-        hits: counters
-            .chunks_exact(8)
-            .take(rules)
-            .map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap_or_default()))
-            .collect(),
+        without: u64::from_ne_bytes(without.try_into().ok()?),
+        failures: failures.chunks_exact(columns.max(1)).map(<[u64]>::to_vec).collect(),
+        hits: counters.into_iter().take(rules).collect(),
         devices,
     }))
 }

@@ -9,6 +9,7 @@ mod install;
 mod installed;
 mod json;
 mod policy;
+mod probe;
 mod remove;
 mod rules;
 mod status;
@@ -61,6 +62,10 @@ struct Install {
     /// where on the bpffs to pin it (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "installed::PIN.into()")]
     pin: PathBuf,
+
+    /// leave out the settings that this kernel lacks, and say which
+    #[argh(switch)]
+    partial: bool,
 }
 
 /// detach and unpin
@@ -142,7 +147,9 @@ fn main() -> ExitCode {
     }
     let Some(verb) = arguments.verb else { return usage("what shall be done?") };
     let done = match verb {
-        Verb::Install(Install { cgroup, pin }) => install::run(cgroup.as_deref(), &pin),
+        Verb::Install(Install { cgroup, pin, partial }) => {
+            install::run(cgroup.as_deref(), &pin, partial)
+        }
         Verb::Remove(Remove { pin }) => remove::run(&pin),
         Verb::Status(Status { pin, json }) => status::run(&pin, json),
         Verb::Try(Try { target }) => try_connect::run(&target),

@@ -34,7 +34,11 @@ pub(crate) mod layout {
     pub(crate) const RULES: usize = 8;
     pub(crate) const VERSION: std::ops::Range<usize> = 12..28;
     pub(crate) const DIGEST: std::ops::Range<usize> = 28..92;
-    pub(crate) const JIFFIES: usize = 96;
+    /// 64 bits: the columns that `install --partial` left out.
+    pub(crate) const WITHOUT: usize = 96;
+    pub(crate) const TWO_JIFFIES_US: usize = 104;
+    pub(crate) const COLUMNS: usize = 108;
+    pub(crate) const JIFFIES: usize = 112;
 }
 
 /// In the program's instructions, `TIMER` in the generated C stands for the jiffies of rule 0.
@@ -51,11 +55,30 @@ pub(crate) fn missing_capabilities() -> Vec<&'static str> {
     host::missing_capabilities(env!("SET_RTO_PERFMON") == "1")
 }
 
-/// Loads the program; nothing is attached yet.
+/// The program that tries which settings the kernel takes; where rules set more than `rto`.
+pub(crate) const PROBE: &str = "probe";
+
+/// Loads the program; nothing is attached yet. `without`: a bit for each column of settings to leave out.
 ///
 /// # Errors
 /// A kernel that can't run these rules, or does not allow it.
-pub(crate) fn load() -> Result<SetRtoSkel<'static>> {
+pub(crate) fn load(without: u64) -> Result<SetRtoSkel<'static>> {
+    let skeleton = load_program(PROGRAM, without)?;
+    if asks_for_interface() {
+        fill_devices(&skeleton)?;
+    }
+    Ok(skeleton)
+}
+
+/// Loads the program that tries settings; None where there is none to try.
+///
+/// # Errors
+/// As for [`load`].
+pub(crate) fn load_probe() -> Result<Option<SetRtoSkel<'static>>> {
+    rules::has_columns().then(|| load_program(PROBE, 0)).transpose()
+}
+
+fn load_program(name: &str, without: u64) -> Result<SetRtoSkel<'static>> {
     let hz = timer::hz().ok_or_else(|| {
         Error::new(
             "the clock CLOCK_MONOTONIC_COARSE does not tell this kernel's HZ",
@@ -80,18 +103,21 @@ pub(crate) fn load() -> Result<SetRtoSkel<'static>> {
     let mut open = SetRtoSkelBuilder::default()
         .open(storage)
         .map_err(|error| Error::bpf("open the program", &error, "the binary is damaged"))?;
-    complete(&mut open, hz)?;
-    let skeleton = open.load().map_err(|error| refused(&error))?;
-    if asks_for_interface() {
-        fill_devices(&skeleton)?;
+    complete(&mut open, hz, without)?;
+    for mut program in open.open_object_mut().progs_mut() {
+        let is_wanted = program.name() == name;
+        program.set_autoload(is_wanted);
     }
-    Ok(skeleton)
+    open.load().map_err(|error| refused(&error))
 }
 
 /// Fills in HZ, the timers and the network namespace.
-fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32) -> Result<()> {
+fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, without: u64) -> Result<()> {
     let damaged = |what: &str| Error::new(what, "the binary is damaged");
-    let ticks: Vec<u32> = rules::settings().map(|it| timer::jiffies(it.rto_us, hz)).collect();
+    // Jiffies are 1 at least: 0 says that the rule leaves the timer to the kernel.
+    let ticks =
+        |it: rules::Settings| if it.rto_us == 0 { 0 } else { timer::jiffies(it.rto_us, hz) };
+    let ticks: Vec<u32> = rules::settings().map(ticks).collect();
     let jiffies: Vec<u32> = rules::numbers().filter_map(|it| ticks.get(it).copied()).collect();
     let object = open.open_object_mut();
     let mut rodata = object
@@ -106,6 +132,10 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32) -> Result<()> {
     };
     put(layout::HZ, hz)?;
     put(layout::NETNS, host::netns())?;
+    put(layout::TWO_JIFFIES_US, timer::two_jiffies_us(hz))?;
+    data.get_mut(layout::WITHOUT..layout::WITHOUT + 8)
+        .ok_or_else(|| damaged("too few constants"))?
+        .copy_from_slice(&without.to_ne_bytes());
     let places = data.get_mut(layout::JIFFIES..).unwrap_or_default().chunks_exact_mut(4);
     if places.len() < jiffies.len() {
         return Err(damaged("too few constants"));
@@ -113,7 +143,10 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32) -> Result<()> {
     for (place, ticks) in places.zip(&jiffies) {
         place.copy_from_slice(&ticks.to_ne_bytes());
     }
-    let program = object.progs_mut().next().ok_or_else(|| damaged("no program in the binary"))?;
+    let mut programs = object.progs_mut();
+    let program = programs
+        .find(|program| program.name() == PROGRAM)
+        .ok_or_else(|| damaged("no program in the binary"))?;
     let mut code = program.insns().to_vec();
     set_timers(&mut code, &jiffies);
     // SAFETY: the program is open and not loaded, the slice is as long as said, and libbpf copies it. The

@@ -1,6 +1,6 @@
 //! The rules inside this binary, and `set-rto rules` that prints them.
 
-use crate::json;
+use crate::json::{self, Json};
 use std::process::ExitCode;
 
 /// SHA-256 of the rules file that this binary was built from.
@@ -11,6 +11,8 @@ pub(crate) const DIGEST: &str = env!("SET_RTO_DIGEST");
 static SETTINGS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/settings.bin"));
 static NUMBERS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rules.bin"));
 static TEXT: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.tsv"));
+static SETTINGS_TEXT: &str = include_str!(concat!(env!("OUT_DIR"), "/settings.tsv"));
+static COLUMNS: &str = include_str!(concat!(env!("OUT_DIR"), "/columns.tsv"));
 
 /// How many rules there are.
 pub(crate) const COUNT: usize = NUMBERS.len() / 4;
@@ -18,12 +20,49 @@ pub(crate) const COUNT: usize = NUMBERS.len() / 4;
 /// What a rule sets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
-    /// First retransmit timer in microseconds, 1 ms to 120 s.
+    /// First retransmit timer in microseconds, 1 ms to 120 s; 0 where it is left to the kernel.
     pub(crate) rto_us: u64,
+    /// A bit for each of the [`columns`].
+    pub(crate) columns: u64,
 }
 
 /// Words of one set of settings.
-const COLUMNS: usize = 1;
+const WORDS: usize = 3;
+
+/// Something that rules set besides `rto`: a kernel may lack it, or refuse it.
+#[derive(Debug)]
+pub(crate) struct Column {
+    pub(crate) key: &'static str,
+    /// Of `congestion`, else empty.
+    pub(crate) algorithm: &'static str,
+    /// The first kernel that has it.
+    pub(crate) since: &'static str,
+    /// In the kernel's words.
+    pub(crate) option: &'static str,
+}
+
+impl std::fmt::Display for Column {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.algorithm {
+            "" => f.write_str(self.key),
+            algorithm => write!(f, "{} \"{algorithm}\"", self.key),
+        }
+    }
+}
+
+/// All columns, by their numbers.
+pub(crate) fn columns() -> impl Iterator<Item = Column> {
+    COLUMNS.lines().map(|row| {
+        let mut cells = row.split('\t');
+        let mut cell = || cells.next().unwrap_or_default();
+        Column { key: cell(), algorithm: cell(), since: cell(), option: cell() }
+    })
+}
+
+/// True where some rule sets more than `rto`.
+pub(crate) fn has_columns() -> bool {
+    !COLUMNS.is_empty()
+}
 
 fn words(bytes: &'static [u8]) -> impl ExactSizeIterator<Item = u32> {
     bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
@@ -31,10 +70,10 @@ fn words(bytes: &'static [u8]) -> impl ExactSizeIterator<Item = u32> {
 
 /// The distinct settings.
 pub(crate) fn settings() -> impl ExactSizeIterator<Item = Settings> {
-    SETTINGS.chunks_exact(4 * COLUMNS).map(|row| {
-        let mut columns = words(row);
-        let mut column = || columns.next().unwrap_or_default();
-        Settings { rto_us: column().into() }
+    SETTINGS.chunks_exact(4 * WORDS).map(|row| {
+        let mut words = words(row).map(u64::from);
+        let mut word = || words.next().unwrap_or_default();
+        Settings { rto_us: word(), columns: word() | word() << 32 }
     })
 }
 
@@ -52,6 +91,8 @@ pub(crate) struct Rule {
     /// The conditions in the expression language.
     pub(crate) when: &'static str,
     pub(crate) settings: Settings,
+    /// The settings as one would write them.
+    pub(crate) text: &'static str,
 }
 
 impl Rule {
@@ -59,15 +100,28 @@ impl Rule {
     pub(crate) fn asks_for_interface(&self) -> bool {
         self.when.contains("interface")
     }
+
+    /// `rto` in milliseconds, null where it is left to the kernel.
+    pub(crate) fn rto_json(&self) -> Json {
+        let us = Some(self.settings.rto_us).filter(|&us| us > 0);
+        json::option(us, json::milliseconds)
+    }
+
+    /// The columns that the rule sets.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = (usize, Column)> {
+        let bits = self.settings.columns;
+        columns().enumerate().filter(move |(at, _)| bits >> at & 1 == 1)
+    }
 }
 
 /// The rules in the order of the file.
 pub(crate) fn all() -> impl Iterator<Item = Rule> {
-    let distinct: Vec<_> = settings().collect();
+    let distinct: Vec<_> = settings().zip(SETTINGS_TEXT.lines()).collect();
     TEXT.lines().zip(numbers()).filter_map(move |(row, number)| {
         let mut cells = row.splitn(3, '\t');
         let mut cell = || cells.next().unwrap_or_default();
-        Some(Rule { name: cell(), line: cell(), when: cell(), settings: *distinct.get(number)? })
+        let (settings, text) = *distinct.get(number)?;
+        Some(Rule { name: cell(), line: cell(), when: cell(), settings, text })
     })
 }
 
@@ -79,7 +133,8 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
                 ("name", json::string(rule.name)),
                 ("line", json::plain(rule.line)),
                 ("when", json::string(rule.when)),
-                ("rto_ms", json::milliseconds(rule.settings.rto_us)),
+                ("rto_ms", rule.rto_json()),
+                ("settings", json::string(rule.text)),
             ])
         });
         let object = json::object(&[
@@ -90,12 +145,7 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
         crate::print(&object);
     } else {
         for rule in all() {
-            crate::print(&format_args!(
-                "{}: when {}, rto {}",
-                rule.name,
-                rule.when,
-                crate::timer::spell(rule.settings.rto_us)
-            ));
+            crate::print(&format_args!("{}: when {}, {}", rule.name, rule.when, rule.text));
         }
     }
     ExitCode::SUCCESS

@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::host::cgroup;
 use crate::installed::{self, Installed, Program, State};
 use crate::json::{self, Json};
-use crate::{policy, rules, timer};
+use crate::rules::Column;
+use crate::{policy, rules};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,17 @@ pub(crate) fn run(pin: &Path, as_json: bool) -> Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
+/// A rule of this binary, with what the kernel tells of it.
+struct Counted {
+    rule: rules::Rule,
+    /// 0 where the timer is left to the kernel.
+    jiffies: u32,
+    hits: u64,
+    /// Settings that the kernel refused, and how often.
+    refused: Vec<(Column, u64)>,
+    left_out: Vec<Column>,
+}
+
 /// What there is to show.
 struct View<'a> {
     pin: &'a Path,
@@ -64,11 +76,25 @@ impl<'a> View<'a> {
     }
 
     /// The rules of this binary with what the kernel counts for them; none if it runs others.
-    fn rules(&self) -> Vec<(rules::Rule, u32, u64)> {
+    fn rules(&self) -> Vec<Counted> {
         let current = self.installed.is_some_and(Installed::is_current);
         let Some(program) = self.program().filter(|_| current) else { return Vec::new() };
-        let counted = program.jiffies.iter().zip(&program.hits);
-        rules::all().zip(counted).map(|(rule, (ticks, hits))| (rule, *ticks, *hits)).collect()
+        let counted = program.jiffies.iter().zip(&program.hits).enumerate();
+        rules::all()
+            .zip(counted)
+            .map(|(rule, (at, (&jiffies, &hits)))| {
+                let of_rule = program.failures.get(at);
+                let failed = |(at, column): (usize, Column)| {
+                    let times = of_rule.and_then(|row| row.get(at)).copied().filter(|&n| n > 0)?;
+                    Some((column, times))
+                };
+                let refused = rule.columns().filter_map(failed).collect();
+                let is_out = |at: usize| program.without >> at & 1 == 1;
+                let left_out =
+                    rule.columns().filter(|(at, _)| is_out(*at)).map(|(_, it)| it).collect();
+                Counted { rule, jiffies, hits, refused, left_out }
+            })
+            .collect()
     }
 
     fn json(&self) -> Json {
@@ -78,12 +104,18 @@ impl<'a> View<'a> {
         let method = installed
             .filter(|installed| installed.is_current() && policy::asks_for_interface())
             .map(|_| "route");
-        let rules = self.rules().into_iter().map(|(rule, ticks, hits)| {
+        let rules = self.rules().into_iter().map(|it| {
+            let refused = it.refused.iter().map(|(column, times)| {
+                json::object(&[("setting", json::string(column)), ("times", json::plain(times))])
+            });
             json::object(&[
-                ("name", json::string(rule.name)),
-                ("rto_ms", json::milliseconds(rule.settings.rto_us)),
-                ("rto_jiffies", json::plain(ticks)),
-                ("hits", json::plain(hits)),
+                ("name", json::string(it.rule.name)),
+                ("rto_ms", it.rule.rto_json()),
+                ("rto_jiffies", json::option(Some(it.jiffies).filter(|&n| n > 0), json::plain)),
+                ("settings", json::string(it.rule.text)),
+                ("hits", json::plain(it.hits)),
+                ("refused", json::list(refused)),
+                ("left_out", json::list(it.left_out.iter().map(json::string))),
             ])
         });
         let neighbours = self.neighbours.iter().map(|(id, name)| {
@@ -132,14 +164,22 @@ impl<'a> View<'a> {
                 }
             }
         }
-        for (rule, ticks, hits) in self.rules() {
+        for Counted { rule, jiffies, hits, refused, left_out } in self.rules() {
             let connections = if hits == 1 { "connection" } else { "connections" };
-            let jiffies = if ticks == 1 { "jiffy" } else { "jiffies" };
-            crate::print(&format_args!(
-                "  {}: rto {} ({ticks} {jiffies}), {hits} {connections}",
-                rule.name,
-                timer::spell(rule.settings.rto_us)
-            ));
+            let ticks = match jiffies {
+                0 => String::new(),
+                1 => " (1 jiffy)".into(),
+                _ => format!(" ({jiffies} jiffies)"),
+            };
+            let (name, text) = (rule.name, rule.text);
+            crate::print(&format_args!("  {name}: {text}{ticks}, {hits} {connections}"));
+            for column in left_out {
+                crate::print(&format_args!("    {column}: left out, this kernel lacks it"));
+            }
+            for (column, times) in refused {
+                let noun = if times == 1 { "time" } else { "times" };
+                crate::print(&format_args!("    {column}: refused by the kernel {times} {noun}"));
+            }
         }
         for (id, name) in &self.neighbours {
             crate::print(&format_args!("also on the hook: program {id} {name}"));

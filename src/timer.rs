@@ -21,6 +21,11 @@ pub(crate) fn jiffies(us: u64, hz: u32) -> u32 {
     u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
+/// Two jiffies in microseconds: the least of `rto_min` and `delack_max` (`TCP_TIMEOUT_MIN`, include/net/tcp.h).
+pub(crate) fn two_jiffies_us(hz: u32) -> u32 {
+    2_000_000_u32.div_ceil(hz)
+}
+
 /// What the jiffies last, in microseconds.
 pub(crate) fn microseconds(jiffies: u32, hz: u32) -> u64 {
     u64::from(jiffies) * 1_000_000 / u64::from(hz)

@@ -77,7 +77,7 @@ pub fn render(source: &Source<'_>, diagnostics: &[Diagnostic]) -> String {
     sorted.sort_by_key(|diagnostic| diagnostic.span.start);
     let mut out = String::new();
     for diagnostic in sorted.iter().take(MOST) {
-        out.push_str(&draw(source, diagnostic));
+        out.push_str(&draw(source, diagnostic, Level::ERROR));
         out.push_str("\n\n");
     }
     let count = sorted.len();
@@ -90,7 +90,18 @@ pub fn render(source: &Source<'_>, diagnostics: &[Diagnostic]) -> String {
     out
 }
 
-fn draw(source: &Source<'_>, diagnostic: &Diagnostic) -> String {
+/// Draws notes, each as plain text of several lines; at most [`MOST`] of them.
+#[must_use]
+pub fn render_notes(source: &Source<'_>, notes: &[Diagnostic]) -> Vec<String> {
+    let mut drawn: Vec<_> =
+        notes.iter().take(MOST).map(|note| draw(source, note, Level::NOTE)).collect();
+    if notes.len() > MOST {
+        drawn.push(format!("note: and {} more like these", notes.len() - MOST));
+    }
+    drawn
+}
+
+fn draw(source: &Source<'_>, diagnostic: &Diagnostic, level: Level<'_>) -> String {
     let spans = std::iter::once(&diagnostic.span).chain(diagnostic.other.iter().map(|(s, _)| s));
     let (first, last) = window(source.text, spans);
     let within = |span: &Span| clamp(source.text, span, first, last);
@@ -104,7 +115,7 @@ fn draw(source: &Source<'_>, diagnostic: &Diagnostic) -> String {
     if let Some((span, label)) = &diagnostic.other {
         snippet = snippet.annotation(AnnotationKind::Context.span(within(span)).label(label));
     }
-    let mut group = Group::with_title(Level::ERROR.primary_title(&diagnostic.message));
+    let mut group = Group::with_title(level.primary_title(&diagnostic.message));
     group = group.element(snippet);
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(help));

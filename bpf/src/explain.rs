@@ -142,8 +142,7 @@ pub fn explain(rules: &[Rule], connection: &Connection) -> String {
         let name = format!("{} (line {})", rule.name, rule.line);
         // Writing to a String can't fail.
         let _ = if failing.is_empty() {
-            let rto = crate::check::spell_duration(rule.settings.rto_us);
-            writeln!(out, "{name} decides: rto {rto}")
+            writeln!(out, "{name} decides: {}", rule.settings)
         } else {
             writeln!(out, "{name} does not hold: not {}", failing.join(", not "))
         };

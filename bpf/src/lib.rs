@@ -6,6 +6,7 @@
 //! | [`parse`](mod@parse) | text → [`ast`]: TOML with a span on every key and value |
 //! | [`check`](mod@check) | [`ast`] → [`rule`]: typed rules, every mistake of the file reported at once |
 //! | [`reach`](mod@reach) | [`rule`] → [`reach::Regions`]: which connections each rule decides; none may be idle |
+//! | [`sense`](mod@sense) | [`reach::Regions`] → settings without sense, and notes |
 //! | [`plan`](mod@plan) | [`reach::Regions`] → [`plan::Plan`]: what is tested, in which order |
 //! | [`emit`](mod@emit) | [`plan::Plan`] → C |
 
@@ -20,10 +21,13 @@ pub mod parse;
 pub mod plan;
 pub mod reach;
 pub mod rule;
+pub mod sense;
+pub mod setting;
 pub mod space;
 pub mod table;
 
 use diag::{Diagnostic, Source};
+use emit::settings::Column;
 use rule::Rule;
 use sha2::{Digest, Sha256};
 use table::Table;
@@ -33,6 +37,10 @@ use table::Table;
 pub struct Policy {
     /// The rules, in the order of the file.
     pub rules: Vec<Rule>,
+    /// What they set besides `rto`: the program's failures and `without` are by this order.
+    pub columns: Vec<Column>,
+    /// What is likely not meant, though it is allowed; for [`diag::render_notes`].
+    pub notes: Vec<Diagnostic>,
     /// SHA-256 of the file's text, 64 lower-case hex digits: what `sha256sum rules.toml` prints.
     pub digest: String,
     /// The BPF program: one self-contained C file for `clang -target bpf`.
@@ -47,18 +55,21 @@ impl Policy {
     /// The rules for the loader.
     #[must_use]
     pub fn table(&self) -> Table {
-        table::table(&self.rules)
+        table::table(&self.rules, &self.columns)
     }
 
-    /// What clang is to be told: the instruction set that every kernel from 5.10 on knows, and the byte
-    /// order of the machine that the program is for.
+    /// What clang is to be told: the instruction set that every kernel from 5.10 on knows, and what differs by the
+    /// machine that the program is for: `arch` as in `CARGO_CFG_TARGET_ARCH`.
     #[must_use]
-    pub fn clang_flags(big_endian: bool) -> Vec<String> {
+    pub fn clang_flags(big_endian: bool, arch: &str) -> Vec<String> {
         // Without jump tables: clang would put some into .rodata, among the program's metadata.
         let mut flags = vec!["-mcpu=v2", "-fno-jump-tables", "-Wall", "-Werror", "-Wno-trigraphs"];
         if big_endian {
             // `-target bpf`, which libbpf-cargo appends, means the byte order of the building machine.
             flags.extend(["-Xclang", "-triple", "-Xclang", "bpfeb"]);
+        }
+        if arch.starts_with("mips") {
+            flags.push("-DMIPS_SOCKET_OPTIONS");
         }
         flags.into_iter().map(String::from).collect()
     }
@@ -72,12 +83,14 @@ pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnos
     let document = parse::parse(source)?;
     let rules = check::check(source, &document)?;
     let regions = reach::reach(&rules)?;
+    let notes = sense::sense(&rules, &regions)?;
     let plan = plan::plan(&rules, &regions);
     let digest = digest(source.text);
     let c = emit::emit(&plan, &emit::Banner { version, digest: &digest });
     let needs_perfmon = emit::needs_perfmon(&plan);
     let asks_for_interface = !plan.lists.is_empty();
-    Ok(Policy { rules, digest, c, asks_for_interface, needs_perfmon })
+    let columns = emit::settings::columns(rules.iter().map(|rule| &rule.settings));
+    Ok(Policy { rules, columns, notes, digest, c, asks_for_interface, needs_perfmon })
 }
 
 /// SHA-256 of the text, 64 lower-case hex digits.

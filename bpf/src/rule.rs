@@ -1,6 +1,7 @@
 //! Rules with their types, as the checks leave them: every value in its range, every address in its family.
 
 use crate::diag::Span;
+use crate::setting::Settings;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -60,14 +61,6 @@ pub enum Formula {
     Not(Box<Formula>),
     /// A test of the connection.
     Test(Test),
-}
-
-/// What a rule sets.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings {
-    /// First retransmit timer of SYN and SYN-ACK (RFC 6298, 2.1; `tcp_timeout_init()` in the kernel's
-    /// include/net/tcp.h), in microseconds, 1 ms to 120 s.
-    pub rto_us: u64,
 }
 
 /// One test; the items of its list are alternatives.

@@ -1,53 +1,71 @@
 //! The rules as the loader has them inside: what it needs at every install in binary, the rest as text.
 
-use crate::rule::{Rule, Settings};
+use crate::emit::settings::{Column, bits};
+use crate::rule::Rule;
+use crate::setting::{Mechanism, Settings};
 use std::collections::HashMap;
 
-/// The three parts. Numbers are little-endian 32-bit words, whatever machine the loader is for.
+/// The parts. Numbers are little-endian 32-bit words, whatever machine the loader is for.
 ///
 /// Few sets of rules have as many different settings as rules: each distinct set of settings is stored once, and each
 /// rule has the number of its own.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Table {
-    /// The distinct settings in the order of their first rules, [`COLUMNS`] words each.
+    /// The distinct settings in the order of their first rules, [`WORDS`] words each.
     pub settings: Vec<u8>,
+    /// For people: a line for each distinct set of settings, as one would write them.
+    pub settings_text: String,
     /// For each rule the number of its settings, one word.
     pub rules: Vec<u8>,
     /// For people: a line for each rule, parted by tabs: name, line in the file, conditions.
     pub text: String,
+    /// A line for each column, parted by tabs: key, algorithm, the first kernel, the option in the kernel's words.
+    pub columns: String,
 }
 
-/// Words of one set of settings: `rto` in microseconds.
-pub const COLUMNS: usize = 1;
+/// Words of one set of settings: `rto` in microseconds, 0 for none; the bits of its columns, the lower half first.
+pub const WORDS: usize = 3;
 
-fn columns(settings: &Settings) -> [u32; COLUMNS] {
-    let Settings { rto_us } = settings;
-    // At most 120 s.
-    [u32::try_from(*rto_us).unwrap_or(u32::MAX)]
+fn words(settings: &Settings, columns: &[Column]) -> [u32; WORDS] {
+    let bits = bits(settings, columns);
+    // Halves of 64 bits.
+    [settings.rto_us().unwrap_or_default(), bits as u32, (bits >> 32) as u32]
 }
 
 /// The table of these rules.
 #[must_use]
-pub fn table(rules: &[Rule]) -> Table {
-    let mut table = Table { settings: Vec::new(), rules: Vec::new(), text: String::new() };
+pub fn table(rules: &[Rule], columns: &[Column]) -> Table {
+    let mut table = Table::default();
     let mut numbers = HashMap::new();
     for rule in rules {
-        let words = columns(&rule.settings);
+        let text = rule.settings.to_string();
         let next = numbers.len() as u32;
-        let number = *numbers.entry(words).or_insert_with(|| {
+        let number = *numbers.entry(text).or_insert_with_key(|text| {
+            let words = words(&rule.settings, columns);
             table.settings.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+            table.settings_text.push_str(text);
+            table.settings_text.push('\n');
             next
         });
         table.rules.extend(number.to_le_bytes());
         let Rule { name, line, .. } = rule;
         table.text.push_str(&format!("{name}\t{line}\t{}\n", rule.when()));
     }
+    for column in columns {
+        let spec = column.setting.spec();
+        let option = match spec.mechanism {
+            Mechanism::Option(_, option) => option,
+            Mechanism::Reply(callback) => callback,
+        };
+        let Column { algorithm, .. } = column;
+        let line = format!("{}\t{algorithm}\t{}\t{option}\n", spec.key, spec.since);
+        table.columns.push_str(&line);
+    }
     table
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
 
     #[test]
     fn same_settings_are_stored_once() {
@@ -62,7 +80,8 @@ mod tests {
             numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
         };
         let table = policy.table();
-        assert_eq!(table.settings, words(&[1_000_000, 20_000_000]));
+        assert_eq!(table.settings, words(&[1_000_000, 0, 0, 20_000_000, 0, 0]));
+        assert_eq!(table.settings_text, "rto 1s\nrto 20s\n");
         assert_eq!(table.rules, words(&[0, 1, 0]));
         assert_eq!(table.text, "a\t1\tport == 1\nb\t5\tport == 2\nc\t9\tport == 3\n");
     }

@@ -5,19 +5,19 @@ mod duration;
 mod expr;
 mod interface;
 mod port;
+mod setting;
 
 pub use duration::spell as spell_duration;
 
 use crate::ast::{Document, Entry, Table, Value};
 use crate::diag::{Diagnostic, Source, Span};
-use crate::rule::{
-    Condition, Direction, End, Family, Formula, PortRange, Rule, Settings, Test, set,
-};
+use crate::rule::{Condition, Direction, End, Family, Formula, PortRange, Rule, Test, set};
+use crate::setting::{SPECS, Setting, Settings, Value as Set};
 use std::collections::HashMap;
 use toml::de::DeValue;
 
-/// Every key that a rule may have.
-pub const KEYS: [&str; 11] = [
+/// Every key that a rule may have besides its settings.
+pub const KEYS: [&str; 10] = [
     "name",
     "interface",
     "port",
@@ -28,14 +28,10 @@ pub const KEYS: [&str; 11] = [
     "family",
     "direction",
     "when",
-    "rto",
 ];
 
 /// The longest rule name, in bytes.
 const NAME_MAX: usize = 63;
-
-/// Limits of `rto`, microseconds. The kernel caps at 120 s (`TCP_RTO_MAX`, include/net/tcp.h).
-const RTO_US: std::ops::RangeInclusive<u64> = 1_000..=120_000_000;
 
 type Diagnostics = Vec<Diagnostic>;
 
@@ -100,7 +96,7 @@ fn check_rule(
     let mut diagnostics = Vec::new();
     let mut name = None;
     let mut conditions: Vec<Condition> = Vec::new();
-    let mut rto_us = None;
+    let mut settings = Settings::default();
     for entry in &table.entries {
         let value = &entry.value;
         let mut condition = |checked: Result<Condition, Diagnostics>| match checked {
@@ -136,14 +132,15 @@ fn check_rule(
                 .map(|it| plain(value, Test::Direction(it))),
             ),
             "when" => condition(expr::condition(source, value)),
-            "rto" => match duration::microseconds(value, "rto", &RTO_US) {
-                Ok(us) => rto_us = Some(us),
-                Err(error) => {
+            key => match Setting::named(key).map(|it| (it, setting::value(it, value))) {
+                Some((setting, Ok(value))) => settings.set(setting, value),
+                Some((setting, Err(error))) => {
                     diagnostics.push(error);
-                    rto_us = Some(0);
+                    // Known to be there: no second complaint that nothing is set.
+                    settings.set(setting, Set::Number(0));
                 }
+                None => diagnostics.push(unknown_key(entry)),
             },
-            _ => diagnostics.push(unknown_key(entry)),
         }
     }
     let header = table.span.clone();
@@ -153,15 +150,14 @@ fn check_rule(
                 .help("add a line such as `name = \"lora\"`"),
         );
     }
-    if rto_us.is_none() {
+    if settings.is_empty() {
         diagnostics.push(
             Diagnostic::new("this rule sets nothing", header.clone())
                 .help("add a line such as `rto = \"20s\"`"),
         );
     }
-    match (name, rto_us) {
-        (Some((name, name_span)), Some(rto_us)) if diagnostics.is_empty() => {
-            let settings = Settings { rto_us };
+    match name {
+        Some((name, name_span)) if diagnostics.is_empty() => {
             Ok((Rule { name, line, span: header, conditions, settings }, name_span))
         }
         _ => Err(diagnostics),
@@ -171,7 +167,8 @@ fn check_rule(
 fn unknown_key(entry: &Entry<'_>) -> Diagnostic {
     let key = &entry.key;
     let error = Diagnostic::new(format!("unknown key `{key}`"), entry.key_span.clone());
-    let nearest = KEYS
+    let known: Vec<_> = KEYS.iter().copied().chain(SPECS.iter().map(|spec| spec.key)).collect();
+    let nearest = known
         .iter()
         .map(|known| (strsim::damerau_levenshtein(&key.to_lowercase(), known), known))
         .min_by_key(|(distance, _)| *distance);
@@ -179,7 +176,7 @@ fn unknown_key(entry: &Entry<'_>) -> Diagnostic {
         Some((distance, known)) if distance <= known.len().div_ceil(3) => {
             error.help(format!("did you mean `{known}`?"))
         }
-        _ => error.help(format!("a rule may have: {}", KEYS.join(", "))),
+        _ => error.help(format!("a rule may have: {}", known.join(", "))),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A small plan answers in place: each leaf ends with its rule's timer. Where tables or [`Node::First`] come
 //! in, functions return the number of a rule, NONE for no rule, and one place answers by number.
 
+use super::settings::Needs;
 use super::{expression, line, scan, table};
 use crate::plan::{Id, Node, Plan};
 use crate::space::{Dimension, Set};
@@ -25,7 +26,7 @@ pub(super) fn computes(plan: &Plan) -> bool {
 }
 
 /// All functions of the program.
-pub(super) fn functions(plan: &Plan) -> String {
+pub(super) fn functions(plan: &Plan, needs: &Needs) -> String {
     let by_number = computes(plan);
     let devices = plan.nodes.iter().any(|node| match node {
         Node::Choose(dimension, _) => matches!(dimension, Dimension::Interface(_)),
@@ -37,6 +38,7 @@ pub(super) fn functions(plan: &Plan) -> String {
     let mut writer = Writer {
         plan,
         by_number,
+        only_rto: needs.only_rto(),
         devices,
         places,
         rows,
@@ -46,21 +48,30 @@ pub(super) fn functions(plan: &Plan) -> String {
     };
     let root = if by_number { writer.function(plan.root) } else { String::new() };
     let mut main = String::from("\nSEC(\"sockops\")\nint set_rto(struct bpf_sock_ops *ctx)\n{\n");
-    main.push_str("\tif (FIELD(op) != BPF_SOCK_OPS_TIMEOUT_INIT)\n\t\treturn 1;\n\n");
+    main.push_str(&needs.gate());
     if devices {
         // Behind the test: what no rule needs shall not pay for it.
         main.push_str("\tstruct device found = {}, *device = &found;\n\n");
     }
     if by_number {
         let device = if devices { ", device" } else { "" };
-        line(&mut main, format_args!("\treturn answer_number(ctx, {root}(ctx{device}));"));
+        let answer = if needs.only_rto() { "answer_number" } else { "set_number" };
+        line(&mut main, format_args!("\treturn {answer}(ctx, {root}(ctx{device}));"));
     } else {
         writer.body(&mut main, plan.root);
     }
     main.push_str("}\n");
     out.push_str(&writer.tables.text);
     out.push_str(&writer.functions);
+    out.push_str(&match (needs.only_rto(), by_number) {
+        (true, _) => String::new(),
+        (false, true) => needs.table(plan),
+        (false, false) => needs.functions(plan),
+    });
     out.push_str(&main);
+    if !needs.only_rto() {
+        out.push_str(&needs.probe(plan));
+    }
     out
 }
 
@@ -122,6 +133,7 @@ fn enclose(text: &str) -> String {
 struct Writer<'p> {
     plan: &'p Plan,
     by_number: bool,
+    only_rto: bool,
     devices: bool,
     /// Where lists that are looked through begin in their table, and how long that is.
     places: scan::Places,
@@ -259,7 +271,10 @@ impl Writer<'_> {
         // A number is said as shortly as a label; an answer is several instructions.
         let is_short = match &self.plan.nodes[id] {
             Node::Nothing => true,
-            Node::Rule(_) => self.by_number || body.uses.get(&id).is_none_or(|uses| *uses <= 2),
+            Node::Rule(_) => {
+                let most = if self.only_rto { 2 } else { 1 };
+                self.by_number || body.uses.get(&id).is_none_or(|uses| *uses <= most)
+            }
             _ => false,
         };
         let is_shared = body.uses.get(&id).is_some_and(|uses| *uses > 1)
@@ -284,7 +299,8 @@ impl Writer<'_> {
                 let label = &self.plan.labels[*rule];
                 let answer = match self.by_number {
                     true => rule.to_string(),
-                    false => format!("answer(ctx, {rule})"),
+                    false if self.only_rto => format!("answer(ctx, {rule})"),
+                    false => format!("set_{rule}(ctx)"),
                 };
                 line(&mut body.text, format_args!("{tabs}return {answer}; // {label}"));
             }

@@ -4,6 +4,7 @@
 mod code;
 mod expression;
 mod scan;
+pub mod settings;
 mod table;
 
 use crate::plan::{Node, Plan};
@@ -14,6 +15,8 @@ use std::fmt::Write as _;
 const PRELUDE: &str = include_str!("prelude.h");
 /// Only where IPv6 addresses are compared as numbers.
 const IPV6: &str = include_str!("ipv6.h");
+/// Only where a rule sets more than `rto`.
+const SETTINGS: &str = include_str!("settings.h");
 /// Only where a rule asks for an interface.
 const DEVICE: &str = include_str!("device.h");
 
@@ -54,9 +57,15 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
         line(&mut out, format_args!("// and {} more", rules - LISTED));
     }
     line(&mut out, format_args!("\n#define RULES {rules}"));
+    let needs = settings::Needs::new(plan);
+    line(&mut out, format_args!("#define COLUMNS {}", needs.columns.len()));
     line(&mut out, format_args!("#define VERSION \"{version}\""));
     line(&mut out, format_args!("#define DIGEST \"{digest}\"\n"));
     out.push_str(PRELUDE);
+    if !needs.only_rto() {
+        out.push('\n');
+        out.push_str(SETTINGS);
+    }
     let scans = plan.nodes.iter().any(|node| matches!(node, Node::Scan(_)));
     let asks = |wanted: fn(&Dimension) -> bool| {
         let mut nodes = plan.nodes.iter();
@@ -70,7 +79,7 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
         out.push('\n');
         out.push_str(DEVICE);
     }
-    out.push_str(&code::functions(plan));
+    out.push_str(&code::functions(plan, &needs));
     out.push_str("\nchar LICENSE[] SEC(\"license\") = \"Dual MIT/GPL\";\n");
     out
 }

@@ -66,15 +66,26 @@ const volatile struct {
 	u32 rules;
 	char version[16];
 	char digest[65];
+	u64 without; // columns of settings that `install --partial` leaves out
+	u32 two_jiffies_us;
+	u32 columns;
 	u32 jiffies[RULES];
 } bpf_metadata_policy SEC(".rodata") = {
 	.rules = RULES,
 	.version = VERSION,
 	.digest = DIGEST,
+	.columns = COLUMNS,
 };
 
-// Connections answered, for each rule.
-u64 hits[RULES] SEC(".bss");
+// Connections answered, for each rule; and how often the kernel refused a setting.
+struct {
+	u64 hits[RULES];
+#if COLUMNS
+	u64 failures[RULES][COLUMNS];
+#endif
+} counters SEC(".bss");
+#define hits counters.hits
+#define failures counters.failures
 
 // The timer is an immediate operand. This value stands for it until the loader, which knows HZ, puts
 // in the jiffies: it looks for a move of TIMER + rule that is followed by a store to ctx->reply.

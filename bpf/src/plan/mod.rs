@@ -14,6 +14,7 @@ mod divide;
 
 use crate::reach::Regions;
 use crate::rule::{Pattern, Rule};
+use crate::setting::Settings;
 use crate::space::{Dimension, Set, Term};
 use divide::{best, divide, ranges};
 use std::collections::HashMap;
@@ -48,6 +49,8 @@ pub struct Plan {
     pub labels: Vec<String>,
     /// For each rule a line: its conditions and settings.
     pub summaries: Vec<String>,
+    /// For each rule what it sets.
+    pub settings: Vec<Settings>,
     /// The lists of interface patterns that [`Dimension::Interface`] counts.
     pub lists: Vec<Vec<Pattern>>,
 }
@@ -87,13 +90,13 @@ pub fn plan(rules: &[Rule], regions: &Regions) -> Plan {
             .map(|rule| format!("{} (rules.toml:{})", rule.name, rule.line))
             .collect(),
         summaries: rules.iter().map(summary).collect(),
+        settings: rules.iter().map(|rule| rule.settings.clone()).collect(),
         lists: regions.lists.clone(),
     }
 }
 
 fn summary(rule: &Rule) -> String {
-    let rto = crate::check::spell_duration(rule.settings.rto_us);
-    format!("{} -> rto {rto}", rule.when())
+    format!("{} -> {}", rule.when(), rule.settings)
 }
 
 /// Equal sets become one, so that comparing addresses is enough.

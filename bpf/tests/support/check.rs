@@ -118,7 +118,7 @@ pub(crate) fn check(rules: &Rules, count: usize, seen: &mut Seen) -> Result<(), 
     let text = print(&rules).text;
     let described = |what: String| format!("{what}\n\n{text}");
     for (rule, compiled) in rules.rules.iter().zip(&policy.rules) {
-        if rule.rto != compiled.settings.rto_us {
+        if Some(rule.rto) != compiled.settings.rto_us().map(u64::from) {
             return Err(described(format!("{} is not {} us", compiled.name, rule.rto)));
         }
     }

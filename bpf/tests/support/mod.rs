@@ -53,7 +53,7 @@ pub(crate) fn clang(c: &str, big_endian: bool) -> Result<Vec<u8>, String> {
     let clang = std::env::var("CLANG").unwrap_or_else(|_| "clang".into());
     let ran = Command::new(&clang)
         .args(["-g", "-O2", "-target", "bpf", "-c"])
-        .args(Policy::clang_flags(big_endian))
+        .args(Policy::clang_flags(big_endian, ""))
         .arg(&input)
         .arg("-o")
         .arg(&output)

@@ -11,7 +11,7 @@ const TIMER: u32 = 0x5e77_0000;
 
 /// Offsets in struct bpf_metadata_policy.
 const NETNS: usize = 4;
-const JIFFIES: usize = 96;
+const JIFFIES: usize = 112;
 
 const CONTEXT: u64 = 0x7e00_0000_0000;
 const VALUE: u64 = 0x7d00_0000_0000;

@@ -163,7 +163,7 @@ fn clang(
     let begin = Instant::now();
     while times.is_empty() || (times.len() < REPEATS && begin.elapsed() < QUICK) {
         let mut command = Command::new(&clang);
-        command.args(Policy::clang_flags(cfg!(target_endian = "big")));
+        command.args(Policy::clang_flags(cfg!(target_endian = "big"), std::env::consts::ARCH));
         command
             .args(["-g", "-O2", "-target", "bpf", "-c"])
             .args(extra)

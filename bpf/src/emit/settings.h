@@ -1,0 +1,116 @@
+// ---- What rules set besides the timer ----
+
+enum {
+	BPF_SOCK_OPS_RWND_INIT = 2,
+	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
+	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
+	BPF_SOCK_OPS_NEEDS_ECN = 6,
+};
+enum { SOL_IP = 0, IP_TOS = 1, SOL_IPV6 = 41, IPV6_TCLASS = 67 };
+enum {
+	SOL_TCP = 6,
+	TCP_KEEPIDLE = 4,
+	TCP_KEEPINTVL = 5,
+	TCP_KEEPCNT = 6,
+	TCP_SYNCNT = 7,
+	TCP_CONGESTION = 13,
+	TCP_THIN_LINEAR_TIMEOUTS = 16,
+	TCP_USER_TIMEOUT = 18,
+	TCP_NOTSENT_LOWAT = 25,
+	TCP_RTO_MAX_MS = 44,
+	TCP_BPF_IW = 1001,
+	TCP_BPF_SNDCWND_CLAMP = 1002,
+	TCP_BPF_DELACK_MAX = 1003,
+	TCP_BPF_RTO_MIN = 1004,
+};
+// arch/mips/include/uapi/asm/socket.h has numbers of its own.
+#ifdef MIPS_SOCKET_OPTIONS
+enum { SOL_SOCKET = 0xffff, SO_SNDBUF = 0x1001, SO_RCVBUF = 0x1002, SO_KEEPALIVE = 0x0008 };
+#else
+enum { SOL_SOCKET = 1, SO_SNDBUF = 7, SO_RCVBUF = 8, SO_KEEPALIVE = 9 };
+#endif
+enum { SO_PRIORITY = 12, SO_MARK = 36, SO_MAX_PACING_RATE = 47 };
+
+static long (*setsockopt)(void *ctx, int level, int option, const void *value, int size) = (void *)49;
+
+// A comparison that clang does not merge with others: a mask of bits takes more instructions.
+#define one_by_one(op)                         \
+	({                                     \
+		asm volatile("" : "+r"(op));   \
+		op;                            \
+	})
+
+// False for a setting that this kernel lacks and `install --partial` leaves out.
+static __always_inline int has(u32 column)
+{
+	return !(bpf_metadata_policy.without >> column & 1);
+}
+
+static __always_inline void count(u64 rule)
+{
+	__sync_fetch_and_add(&hits[rule], 1);
+}
+
+static __always_inline void reply(struct bpf_sock_ops *ctx, u32 column, u64 value)
+{
+	if (has(column))
+		asm volatile("*(u32 *)(%1 + 4) = %0" ::"r"(value), "r"(ctx) : "memory");
+}
+
+static __always_inline void tell(u64 rule, u32 column, long error)
+{
+	if (error)
+		__sync_fetch_and_add(&failures[rule][column], 1);
+}
+
+static __always_inline void set(struct bpf_sock_ops *ctx, u64 rule, u32 column, int level, int option,
+				u32 value)
+{
+	if (has(column))
+		tell(rule, column, setsockopt(ctx, level, option, &value, sizeof(value)));
+}
+
+// Two jiffies are the least that the kernel takes (TCP_TIMEOUT_MIN, include/net/tcp.h).
+static __always_inline u32 least(u32 us)
+{
+	u32 two = bpf_metadata_policy.two_jiffies_us;
+
+	return us < two ? two : us;
+}
+
+// Probes are sent only from sockets that have keepalive switched on.
+static __always_inline void set_keepalive(struct bpf_sock_ops *ctx, u64 rule, u32 column, int level,
+					  int option, u32 value)
+{
+	set(ctx, rule, column, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set(ctx, rule, column, level, option, value);
+}
+
+#define set_algorithm(ctx, rule, column, name)                                                       \
+	({                                                                                           \
+		char algorithm[16] = name;                                                           \
+		if (has(column))                                                                     \
+			tell(rule, column,                                                           \
+			     setsockopt(ctx, SOL_TCP, TCP_CONGESTION, algorithm, sizeof(algorithm))); \
+	})
+
+// An IPv6 socket with mapped addresses sends IPv4 headers.
+static __always_inline void set_tos(struct bpf_sock_ops *ctx, u64 rule, u32 column, u32 value)
+{
+	if (is_ipv4(ctx))
+		set(ctx, rule, column, SOL_IP, IP_TOS, value);
+	else
+		set(ctx, rule, column, SOL_IPV6, IPV6_TCLASS, value);
+}
+
+static __always_inline void try(struct bpf_sock_ops *ctx, u32 column, int level, int option, u32 value)
+{
+	failures[0][column] = 1 - setsockopt(ctx, level, option, &value, sizeof(value));
+}
+
+#define try_algorithm(ctx, column, name)                                                         \
+	({                                                                                       \
+		char algorithm[16] = name;                                                       \
+		failures[0][column] = 1 - setsockopt(ctx, SOL_TCP, TCP_CONGESTION, algorithm,    \
+						     sizeof(algorithm));                         \
+	})

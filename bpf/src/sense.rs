@@ -1,0 +1,152 @@
+//! Between the third pass and the fourth: settings that make no sense for the connections that a rule decides are
+//! mistakes; timers that are likely not what was meant get a note.
+
+use crate::check::spell_duration as spell;
+use crate::diag::Diagnostic;
+use crate::emit::settings::{MOST_COLUMNS, columns};
+use crate::reach::Regions;
+use crate::rule::Rule;
+use crate::setting::{Setting, Value};
+use crate::space::{Dimension, Terms};
+
+/// Default of `net.ipv4.tcp_syn_retries`.
+const SYN_RETRIES: u32 = 6;
+
+/// Default of `net.ipv4.tcp_syn_linear_timeouts`: since 6.5 the SYN is first repeated so often at one interval.
+const LINEAR: u32 = 4;
+
+/// `TCP_RTO_MAX` (include/net/tcp.h), microseconds.
+const RTO_MAX_US: u64 = 120_000_000;
+
+/// Two jiffies at HZ 100, microseconds.
+const TWO_JIFFIES_US: u32 = 20_000;
+
+/// `connect()` that takes less or more, microseconds, is noted. The kernel's own defaults make 131 s.
+const USUAL_US: std::ops::RangeInclusive<u64> = 30_000_000..=300_000_000;
+
+/// Finds settings without sense; returns the notes.
+///
+/// # Errors
+/// A setting of the end that sends the SYN in a rule that only decides for the other; too many different settings.
+pub fn sense(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+    let mut errors = Vec::new();
+    let mut notes = Vec::new();
+    for (rule, region) in rules.iter().zip(&regions.rules) {
+        let is_outgoing = sends(region);
+        for (setting, _) in rule.settings.iter() {
+            let spec = setting.spec();
+            if spec.outgoing_only && !is_outgoing {
+                errors.push(
+                    Diagnostic::new(
+                        format!("`{}` in a rule for incoming connections", spec.key),
+                        rule.span.clone(),
+                    )
+                    .label("this host sends no SYN here")
+                    .help("leave the setting out, or let the rule hold for outgoing ones too"),
+                );
+            }
+        }
+        notes.extend(timers(rule, is_outgoing));
+    }
+    let columns = columns(rules.iter().map(|rule| &rule.settings));
+    if columns.len() > MOST_COLUMNS {
+        let span = rules.last().map_or(0..0, |rule| rule.span.clone());
+        errors.push(
+            Diagnostic::new("too many different congestion control algorithms", span)
+                .help("no kernel has so many"),
+        );
+    }
+    if errors.is_empty() { Ok(notes) } else { Err(errors) }
+}
+
+/// True where this host sends the SYN of some of these connections.
+fn sends(region: &Terms) -> bool {
+    let outgoing = 0;
+    let direction = |term: &crate::space::Term| term.bound(Dimension::Direction).cloned();
+    region.iter().any(|term| direction(term).is_none_or(|values| values.contains(outgoing)))
+}
+
+fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
+    let mut notes = Vec::new();
+    let number = |setting| rule.settings.get(setting).map(Value::number);
+    let mut note = |message: String, help: &str| {
+        notes.push(Diagnostic::new(message, rule.span.clone()).help(help));
+    };
+    let name = &rule.name;
+    let rto_max = number(Setting::RtoMax).map_or(RTO_MAX_US, |ms| u64::from(ms) * 1_000);
+    if let Some(rto) = number(Setting::Rto).map(u64::from) {
+        if rto > rto_max {
+            note(
+                format!(
+                    "rule `{name}`: `rto` {} is cut down to `rto_max` {}",
+                    spell(rto),
+                    spell(rto_max)
+                ),
+                "the kernel arms no timer above `rto_max`",
+            );
+        }
+        let ends = number(Setting::UserTimeout).is_some_and(|ms| ms > 0);
+        let retries = number(Setting::SynRetries).unwrap_or(SYN_RETRIES);
+        let (before, since) =
+            (give_up(rto, rto_max, retries, 0), give_up(rto, rto_max, retries, LINEAR));
+        let is_usual = USUAL_US.contains(&before) && USUAL_US.contains(&since);
+        if is_outgoing && !ends && !is_usual {
+            note(
+                format!(
+                    "rule `{name}`: connect() gives up after {} ({} from Linux 6.5 on) if nobody answers",
+                    seconds(before),
+                    seconds(since)
+                ),
+                "`syn_retries` says how often the SYN is repeated (6 by default), `user_timeout` how long it may take",
+            );
+        }
+    }
+    for setting in [Setting::RtoMin, Setting::DelackMax] {
+        if let Some(us) = number(setting).filter(|us| *us < TWO_JIFFIES_US) {
+            let key = setting.spec().key;
+            note(
+                format!(
+                    "rule `{name}`: `{key}` {} is below two jiffies of a kernel with HZ 100",
+                    spell(us.into())
+                ),
+                "there it becomes 20ms, at HZ 250 8ms is the least, at HZ 1000 2ms",
+            );
+        }
+    }
+    notes
+}
+
+/// The sum of all timers until the kernel gives up (`tcp_write_timeout()`, net/ipv4/tcp_timer.c), microseconds.
+fn give_up(rto: u64, rto_max: u64, retries: u32, linear: u32) -> u64 {
+    let linear = rto.min(rto_max) * u64::from(linear);
+    let doubling = (0..=retries).map(|n| (rto << n.min(32)).min(rto_max));
+    // At most 127 timers of at most 120 s.
+    linear + doubling.sum::<u64>()
+}
+
+/// Rounded to what matters.
+fn seconds(us: u64) -> String {
+    match us {
+        0..1_000_000 => format!("{} ms", us / 1_000),
+        1_000_000..10_000_000 => format!("{:.1} s", us as f64 / 1e6),
+        _ => format!("{} s", us / 1_000_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn giving_up_takes_what_the_kernel_takes() {
+        let s = 1_000_000;
+        // The kernel's defaults: 127 s, since 6.5 131 s.
+        assert_eq!(give_up(s, RTO_MAX_US, 6, 0), 127 * s);
+        assert_eq!(give_up(s, RTO_MAX_US, 6, 4), 131 * s);
+        assert_eq!(give_up(20 * s, RTO_MAX_US, 6, 0), 620 * s);
+        assert_eq!(give_up(20 * s, RTO_MAX_US, 6, 4), 700 * s);
+        // No overflow at 127 repetitions.
+        assert_eq!(give_up(120 * s, RTO_MAX_US, 127, 0), 128 * 120 * s);
+        assert_eq!(give_up(20 * s, 5 * s, 2, 4), 7 * 5 * s);
+    }
+}

@@ -1,0 +1,203 @@
+//! Which settings this kernel takes: tried on a connection of our own, in a cgroup of our own, not guessed from
+//! version numbers (distributions carry back patches).
+
+use crate::error::{Error, Result};
+use crate::policy;
+use crate::rules::{self, Column};
+use libbpf_rs::MapCore;
+use libbpf_rs::skel::Skel;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, socket};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, fork};
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+
+/// What the kernel said to one column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// It takes it; also for replies to callbacks, which no kernel from 5.10 on lacks.
+    Yes,
+    No(Errno),
+    /// It could not be tried.
+    Unknown,
+}
+
+/// Asks the kernel about all columns, below this cgroup.
+///
+/// # Errors
+/// The program can't be loaded or attached.
+pub(crate) fn ask(cgroup: &Path) -> Result<Vec<(Column, Answer)>> {
+    let Some(skeleton) = policy::load_probe()? else { return Ok(Vec::new()) };
+    let place = Place::create(cgroup)?;
+    let directory = File::open(&place.path).map_err(|error| place.failed(&error))?;
+    let object = skeleton.object();
+    let mut programs = object.progs_mut();
+    let program = programs.find(|program| program.name() == policy::PROBE);
+    let _link = program
+        .map(|program| program.attach_cgroup(directory.as_raw_fd()))
+        .transpose()
+        .map_err(|error| {
+            Error::bpf("attach to the cgroup", &error, "`set-rto check` says what is missing")
+        })?;
+    connect_within(&place);
+    let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
+    let data =
+        map.and_then(|map| crate::bpf::read_data(map.as_fd(), map.value_size() as usize).ok());
+    let data = data.unwrap_or_default();
+    let answers = data.chunks_exact(8).skip(rules::COUNT);
+    let answers = answers.map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap_or_default()));
+    Ok(rules::columns()
+        .zip(answers)
+        .map(|(column, answer)| {
+            let is_reply = column.option.starts_with("BPF_SOCK_OPS");
+            let answer = match answer {
+                _ if is_reply => Answer::Yes,
+                0 => Answer::Unknown,
+                1 => Answer::Yes,
+                more => Answer::No(Errno::from_raw((more - 1) as i32)),
+            };
+            (column, answer)
+        })
+        .collect())
+}
+
+/// The columns that this kernel lacks, a bit each.
+///
+/// # Errors
+/// There are some, and they may not be left out.
+pub(crate) fn lacking(cgroup: &Path, partial: bool) -> Result<u64> {
+    if !rules::has_columns() {
+        return Ok(0);
+    }
+    let answers = ask(cgroup)?;
+    let bits = answers
+        .iter()
+        .enumerate()
+        .fold(0, |bits, (at, (_, answer))| bits | u64::from(matches!(answer, Answer::No(_))) << at);
+    if bits == 0 {
+        return Ok(0);
+    }
+    let mut lines = Vec::new();
+    for rule in rules::all().filter(|rule| rule.settings.columns & bits != 0) {
+        for (at, column) in rule.columns().filter(|(at, _)| bits >> at & 1 == 1) {
+            if let Some((_, answer)) = answers.get(at) {
+                lines.push(format!("rule `{}`: {column}: {}", rule.name, why(&column, *answer)));
+            }
+        }
+    }
+    if partial {
+        lines.iter().for_each(|line| eprintln!("set-rto: left out: {line}"));
+        return Ok(bits);
+    }
+    Err(Error::new(
+        format!("this kernel refuses what rules set:\n  {}", lines.join("\n  ")),
+        "`set-rto install --partial` leaves just these out",
+    ))
+}
+
+/// In words.
+pub(crate) fn why(column: &Column, answer: Answer) -> String {
+    match answer {
+        Answer::Yes => "yes".into(),
+        Answer::Unknown => "could not be tried: no connection to 127.0.0.1".into(),
+        Answer::No(Errno::ENOENT) if !column.algorithm.is_empty() => {
+            format!("this kernel has no such algorithm: `modprobe tcp_{}`?", column.algorithm)
+        }
+        Answer::No(errno) => {
+            format!(
+                "no ({}: {}), Linux {} or newer has it",
+                column.option,
+                errno.desc(),
+                column.since
+            )
+        }
+    }
+}
+
+/// A cgroup for one connection; gone when this is.
+struct Place {
+    path: PathBuf,
+}
+
+impl Place {
+    fn create(parent: &Path) -> Result<Self> {
+        let path = parent.join(format!("set-rto-probe-{}", std::process::id()));
+        let place = Self { path };
+        match fs::create_dir(&place.path) {
+            Ok(()) => Ok(place),
+            Err(error) => Err(place.failed(&error)),
+        }
+    }
+
+    fn failed(&self, error: &std::io::Error) -> Error {
+        Error::io(
+            format_args!("create the cgroup {}", self.path.display()),
+            error,
+            "settings are tried there, on one connection: is cgroup2 writable?",
+        )
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Nobody is in it any more; the kernel may take a moment to see that.
+        for _ in 0..20 {
+            if fs::remove_dir(&self.path).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+}
+
+/// One connection from a child that lives in the cgroup. That nothing listens at its end does not matter.
+fn connect_within(place: &Place) {
+    // SAFETY: this process has one thread; the child calls nothing that another thread could have locked.
+    match unsafe { fork() } {
+        Ok(ForkResult::Child) => {
+            if fs::write(place.path.join("cgroup.procs"), "0").is_ok() && !try_connect() {
+                // No loopback device is up here: then in a network of the child's own.
+                // SAFETY: a plain system call.
+                if unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0 && loopback_up().is_ok() {
+                    try_connect();
+                }
+            }
+            // SAFETY: ends the child without the parent's destructors.
+            unsafe { libc::_exit(0) }
+        }
+        Ok(ForkResult::Parent { child }) => drop(waitpid(child, None)),
+        // Then nothing was tried, which is told.
+        Err(_) => {}
+    }
+}
+
+/// True where a SYN was sent.
+fn try_connect() -> bool {
+    const DISCARD: u16 = 9;
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let Ok(socket) = socket(AddressFamily::Inet, SockType::Stream, flags, None) else {
+        return false;
+    };
+    matches!(
+        connect(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, DISCARD)),
+        Ok(()) | Err(Errno::EINPROGRESS | Errno::ECONNREFUSED)
+    )
+}
+
+/// `ip link set lo up`.
+fn loopback_up() -> nix::Result<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: a plain structure of numbers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request is what SIOCSIFFLAGS takes.
+    let ret =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    Errno::result(ret).map(drop)
+}
