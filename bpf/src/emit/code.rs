@@ -25,6 +25,16 @@ pub(super) fn computes(plan: &Plan) -> bool {
     })
 }
 
+/// True for a program with tables of addresses.
+pub(super) fn has_address_table(plan: &Plan) -> bool {
+    plan.nodes.iter().any(|node| match node {
+        Node::Choose(dimension, arms) => {
+            wants_table(*dimension, arms.len()) && !matches!(dimension, Dimension::Port(_))
+        }
+        _ => false,
+    })
+}
+
 /// All functions of the program.
 pub(super) fn functions(plan: &Plan, needs: &Needs) -> String {
     let by_number = computes(plan);

@@ -6,6 +6,7 @@ mod expression;
 mod scan;
 pub mod settings;
 mod table;
+mod tree;
 
 use crate::plan::{Node, Plan};
 use crate::space::{Dimension, Side};
@@ -17,6 +18,8 @@ const PRELUDE: &str = include_str!("prelude.h");
 const IPV6: &str = include_str!("ipv6.h");
 /// Only where a rule sets more than `rto`.
 const SETTINGS: &str = include_str!("settings.h");
+/// Only where addresses are looked up in tables.
+const TABLE: &str = include_str!("table.h");
 /// Only where a rule asks for an interface.
 const DEVICE: &str = include_str!("device.h");
 
@@ -74,6 +77,10 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
     if scans || asks(|it| matches!(it, Dimension::Ipv6(_))) {
         out.push('\n');
         out.push_str(IPV6);
+    }
+    if code::has_address_table(plan) {
+        out.push('\n');
+        out.push_str(TABLE);
     }
     if !plan.lists.is_empty() && (scans || asks(|it| matches!(it, Dimension::Interface(_)))) {
         out.push('\n');

@@ -4,26 +4,13 @@
 //! call for each end and an entry to be written for each key at install. An array over all 65,536 ports is one load.
 //! (`cargo xtask bench` measures chain and map beside this.)
 //!
-//! Addresses have no such array. Theirs is a trie of few levels: the first level is indexed by the (up to 16) bits
-//! behind those that all boundaries share, further ones by 8 bits each where more than [`FEW`] boundaries fall into one
-//! entry; what is left is a search among few neighbours.
+//! Addresses have no such array. Theirs is a tree that adapts to where the boundaries lie, see table.h and tree.rs. It
+//! is over words: IPv6 addresses are looked up by their upper half, and where that does not decide by the lower one.
 
+use super::tree::{JOINED, LOW_SEARCH, List, Stage, Tree};
 use super::{expression, line, side};
 use crate::space::Dimension;
 use std::collections::HashMap;
-
-/// So many boundaries in one entry are searched, in 4 rounds.
-const FEW: usize = 15;
-
-/// Levels below the first.
-const LEVELS: usize = 4;
-
-/// Bits that index each of these: a wider level is sparser, and tables of megabytes take their time to load.
-const LEVEL_BITS: u32 = 8;
-
-/// In an entry of the trie: the rest is a place in the next level, or among the boundaries; else it is a value.
-const IS_LEVEL: u32 = 1 << 31;
-const IS_SEARCH: u32 = 1 << 30;
 
 /// All tables of the program.
 #[derive(Default)]
@@ -52,17 +39,15 @@ impl Tables {
         let name = self.known.entry((width, values)).or_insert_with_key(|(_, values)| {
             match width {
                 16 => ports(out, &next, values),
-                _ => trie(out, &next, width, values),
+                128 => halves(out, &next, values),
+                _ => words(out, &next, width, values),
             }
             next
         });
         match dimension {
             Dimension::Ipv4(end) => format!("{name}(HOST({}_ip4))", side(end)),
-            Dimension::Ipv6(end) if width == 64 => {
-                let side = side(end);
-                format!("{name}(HOST({side}_ip6[0]) << 32 | HOST({side}_ip6[1]))")
-            }
-            Dimension::Ipv6(end) => format!("{name}({}_ip6(ctx))", side(end)),
+            Dimension::Ipv6(end) if width == 64 => format!("{name}(HALF({}_ip6, 0))", side(end)),
+            Dimension::Ipv6(end) => format!("IN_HALVES({name}, {}_ip6)", side(end)),
             _ => format!("{name}[{} & 0xffff]", expression::value(dimension)),
         }
     }
@@ -88,183 +73,161 @@ fn array(out: &mut String, kind: &str, name: &str, values: &[u32]) {
     out.push_str("};\n");
 }
 
-/// A trie, still to be written.
-struct Trie<'v> {
-    width: u32,
-    values: &'v [(u128, u32)],
-    /// First bit and number of bits of each level.
-    levels: Vec<(u32, u32)>,
-    /// Entries of all levels, the first level first.
-    entries: Vec<u32>,
-    /// The rounds of the longest search.
-    rounds: u32,
+/// A table over numbers of one word.
+fn words(out: &mut String, name: &str, width: u32, values: &[(u128, u32)]) {
+    let list = values.iter().map(|(start, value)| (*start as u64, *value)).collect();
+    let size = if width == 32 { 8 } else { 16 };
+    let tree = Tree::new(list, &[], size);
+    arrays(out, name, width, &tree);
+    upper(out, name, name, width, &tree);
 }
 
-impl<'v> Trie<'v> {
-    fn new(width: u32, values: &'v [(u128, u32)]) -> Self {
-        // Outside of the first and the last boundary there is one value each: two comparisons.
-        let (first, last) = (values[1].0, values[values.len() - 1].0);
-        let shared = (first ^ last).leading_zeros() - (128 - width);
-        let wanted = (values.len() * 2).next_power_of_two().ilog2().clamp(4, 16);
-        let bits = wanted.min(width - shared);
-        let mut levels = vec![(shared, bits)];
-        let mut at = shared + bits;
-        while levels.len() <= LEVELS && at < width {
-            let bits = LEVEL_BITS.min(width - at);
-            levels.push((at, bits));
-            at += bits;
-        }
-        let mut trie = Self { width, values, levels, entries: vec![0; 1 << bits], rounds: 0 };
-        let base = if shared == 0 { 0 } else { first >> (width - shared) << (width - shared) };
-        trie.fill(0, 0, base);
-        trie
-    }
-
-    /// Fills the entries of a level from `place` on, for the addresses from `base` on.
-    fn fill(&mut self, level: usize, place: usize, base: u128) {
-        let (first_bit, bits) = self.levels[level];
-        let size_bits = self.width - first_bit - bits;
-        for at in 0..1_usize << bits {
-            let low = base + ((at as u128) << size_bits);
-            let high = low + ((1_u128 << size_bits) - 1);
-            // The boundary that holds at the lowest address, and how many more there are up to the highest.
-            let from = self.values.partition_point(|(start, _)| *start <= low) - 1;
-            let inside = self.values[from + 1..].partition_point(|(start, _)| *start <= high);
-            self.entries[place + at] = match inside {
-                0 => self.values[from].1,
-                _ if inside > FEW && level + 1 < self.levels.len() => {
-                    let next = self.entries.len();
-                    self.entries.resize(next + (1 << self.levels[level + 1].1), 0);
-                    self.fill(level + 1, next, low);
-                    IS_LEVEL | next as u32
-                }
-                _ => {
-                    self.rounds = self.rounds.max((inside + 1).next_power_of_two().ilog2());
-                    IS_SEARCH | from as u32
-                }
-            };
-        }
-    }
-
-    /// An expression for the entry's index within a level.
-    fn index(&self, level: usize) -> String {
-        let (first_bit, bits) = self.levels[level];
-        let mask = (1_u32 << bits) - 1;
-        let shift = self.width - first_bit - bits;
-        if self.width <= 64 {
-            return format!("(address >> {shift} & {mask})");
-        }
-        match shift {
-            64.. => format!("(address.high >> {} & {mask})", shift - 64),
-            _ if shift + bits <= 64 => format!("(address.low >> {shift} & {mask})"),
-            _ => {
-                let up = 64 - shift;
-                format!("((address.high << {up} | address.low >> {shift}) & {mask})")
-            }
-        }
-    }
+/// A table over IPv6 addresses: two functions.
+fn halves(out: &mut String, name: &str, values: &[(u128, u32)]) {
+    let (list, lows) = split(values);
+    let tree = Tree::new(list, &lows, 16);
+    arrays(out, name, 64, &tree);
+    upper(out, name, &format!("{name}_upper"), 64, &tree);
+    line(
+        out,
+        format_args!("\nstatic __always_inline u64 {name}_lower(u64 entry, u64 word)\n{{"),
+    );
+    descend(out, name, 64, &tree, &tree.low, "LOW_");
 }
 
-fn trie(out: &mut String, name: &str, width: u32, values: &[(u128, u32)]) {
-    let trie = Trie::new(width, values);
-    // A number of one word.
-    let is_word = width <= 64;
-    // Masked, an index stays within the table whatever it is: so the verifier needs no comparison.
-    let entry_mask = trie.entries.len().next_power_of_two() - 1;
-    let mut entries = trie.entries.clone();
-    let widest = 1 << trie.levels[1..].iter().map(|level| level.1).max().unwrap_or_default();
-    let uses_levels = trie.entries.iter().any(|entry| entry & IS_LEVEL != 0);
-    if uses_levels {
-        entries.resize(entry_mask + widest, values[0].1);
-    }
-    array(out, "u32", &format!("{name}_entries"), &entries);
-    let start_mask = values.len().next_power_of_two() - 1;
-    if trie.rounds > 0 {
-        starts(out, name, width, values, start_mask + (1 << trie.rounds));
-    }
-    let parameter = if is_word { "u64 address" } else { "struct ip6 address" };
-    let constant = |value: u128| match is_word {
-        true => format!("0x{value:08x}ull"),
-        false => expression::words(value),
+/// Boundaries of the upper halves, and for those that do not decide what lies below, counted from [`LOW_SEARCH`].
+fn split(values: &[(u128, u32)]) -> (List, Vec<List>) {
+    let mut list = List::new();
+    let mut lows: Vec<List> = Vec::new();
+    let mut known: HashMap<List, u32> = HashMap::new();
+    let mut before = 0;
+    let mut push = |start: u64, value: u32| {
+        // What was thought to hold from here on.
+        list.pop_if(|(last, _)| *last == start);
+        if list.last().is_none_or(|(_, last)| *last != value) {
+            list.push((start, value));
+        }
     };
-    let below = |value: u128| match is_word {
-        true => format!("address < {}", constant(value)),
-        false => format!("below(address, {})", constant(value)),
-    };
-    let (first, last) = (values[1], values[values.len() - 1]);
-    line(out, format_args!("\nstatic __always_inline u64 {name}({parameter})\n{{\n\tu64 entry;\n"));
-    line(out, format_args!("\tif ({})\n\t\treturn {};", below(first.0), values[0].1));
-    line(out, format_args!("\tif (!({}))\n\t\treturn {};", below(last.0), last.1));
-    line(out, format_args!("\tentry = {name}_entries[{}];", trie.index(0)));
-    let depth = if uses_levels { trie.levels.len() } else { 1 };
-    for level in 1..depth {
-        let tabs = "\t".repeat(level);
-        line(out, format_args!("{tabs}if (entry & 0x{IS_LEVEL:x}) {{"));
+    for same in values.chunk_by(|one, other| one.0 >> 64 == other.0 >> 64) {
+        let upper = (same[0].0 >> 64) as u64;
+        let mut low: List = same.iter().map(|(start, value)| (*start as u64, *value)).collect();
+        if low[0].0 != 0 {
+            low.insert(0, (0, before));
+        }
+        before = low[low.len() - 1].1;
+        if low.len() == 1 {
+            push(upper, before);
+            continue;
+        }
+        let next = LOW_SEARCH + lows.len() as u32;
+        let number = *known.entry(low).or_insert_with_key(|low| {
+            lows.push(low.clone());
+            next
+        });
+        push(upper, number);
+        if let Some(after) = upper.checked_add(1) {
+            push(after, before);
+        }
+    }
+    (list, lows)
+}
+
+fn arrays(out: &mut String, name: &str, width: u32, tree: &Tree) {
+    if !tree.entries.is_empty() {
+        let mut entries = tree.entries.clone();
+        entries.resize(mask(entries.len()) + 1, 0);
+        array(out, "u32", &format!("{name}_entries"), &entries);
+    }
+    if !tree.nodes.is_empty() {
+        let size = mask(tree.nodes.len()) + 1;
+        line(
+            out,
+            format_args!("\nconst struct node {name}_nodes[{size}] SEC(\".rodata.tables\") = {{"),
+        );
+        for it in &tree.nodes {
+            line(out, format_args!("{{{}ull,{},{},{}}},", it.first, it.shift, it.last, it.place));
+        }
+        out.push_str("};\n");
+    }
+    if !tree.starts.is_empty() {
+        let size = mask(tree.starts.len()) + (1 << tree.high.rounds.max(tree.low.rounds));
+        let (kind, suffix) = if width == 32 { ("start32", "u") } else { ("start64", "ull") };
         line(
             out,
             format_args!(
-                "{tabs}\tentry = {name}_entries[(entry & {entry_mask}) + {}];",
-                trie.index(level)
+                "\nconst struct {kind} {name}_starts[{size}] SEC(\".rodata.tables\") = {{"
             ),
         );
+        for (start, value) in &tree.starts {
+            let start = if width == 32 { u64::from(*start as u32) } else { *start };
+            line(out, format_args!("{{{start}{suffix},{value}}},"));
+        }
+        out.push_str("};\n");
     }
-    for level in (1..depth).rev() {
-        line(out, format_args!("{}}}", "\t".repeat(level)));
-    }
-    if trie.rounds > 0 {
-        line(out, format_args!("\tif (entry & 0x{IS_SEARCH:x})"));
-        line(out, format_args!("\t\treturn {name}_search(entry & {start_mask}, address);"));
-    }
-    line(out, format_args!("\treturn entry;\n}}"));
 }
 
-/// The boundaries and the search among them: of the 2^rounds from `at` on, the last that is not above.
-fn starts(out: &mut String, name: &str, width: u32, values: &[(u128, u32)], size: usize) {
-    let rounds = (size - (values.len().next_power_of_two() - 1)).ilog2();
-    let (kind, fields) = match width {
-        32 => ("struct start32", "u32 first, value;"),
-        64 => ("struct start64", "u64 first, value;"),
-        _ => ("struct start128", "u64 high, low, value;"),
-    };
-    if !out.contains(&format!("{kind} {{")) {
-        line(out, format_args!("\n{kind} {{\n\t{fields}\n}};"));
+/// Masked, an index stays within an array whatever it is: so the verifier needs no comparison.
+fn mask(count: usize) -> usize {
+    count.next_power_of_two() - 1
+}
+
+/// The function from the root on.
+fn upper(out: &mut String, table: &str, name: &str, width: u32, tree: &Tree) {
+    line(out, format_args!("\nstatic __always_inline u64 {name}(u64 word)\n{{"));
+    let list = &tree.list;
+    // One boundary at least, else there was no choice.
+    let (first, last) = (list[1.min(list.len() - 1)], list[list.len() - 1]);
+    line(out, format_args!("\tu64 entry;\n\n\tif (word < 0x{:x}ull)", first.0));
+    line(out, format_args!("\t\treturn {};", list[0].1));
+    line(out, format_args!("\tif (word >= 0x{:x}ull)\n\t\treturn {};", last.0, last.1));
+    match tree.root {
+        Some(root) => line(
+            out,
+            format_args!(
+                "\tentry = {table}_entries[({}((word - 0x{:x}ull) >> {})) & {}];",
+                // The lower halves' stand before.
+                if root.place == 0 { String::new() } else { format!("{} + ", root.place) },
+                root.first,
+                root.shift,
+                mask(tree.entries.len())
+            ),
+        ),
+        None => line(out, format_args!("\tentry = {};", tree.only)),
     }
-    line(out, format_args!("\nconst {kind} {name}_starts[{size}] SEC(\".rodata.tables\") = {{"));
-    for (start, value) in values {
-        let start = match width {
-            32 => start.to_string(),
-            64 => format!("{start}ull"),
-            _ => expression::words(*start),
-        };
-        line(out, format_args!("{{{start},{value}}},"));
+    descend(out, table, width, tree, &tree.high, "");
+}
+
+/// From an entry on: nodes, a search, the answer.
+fn descend(out: &mut String, name: &str, width: u32, tree: &Tree, stage: &Stage, kind: &str) {
+    let (nodes, entries) = (mask(tree.nodes.len()), mask(tree.entries.len()));
+    for level in 1..=stage.depth {
+        let tabs = "\t".repeat(level);
+        line(out, format_args!("{tabs}if (entry >= {kind}NODE) {{"));
+        let place = format!("place_of(&{name}_nodes[entry & {nodes}], word)");
+        line(out, format_args!("{tabs}\tentry = {name}_entries[{place} & {entries}];"));
     }
-    // Behind the last: above every address that gets here.
-    for _ in values.len()..size {
-        out.push_str(match width {
-            32 => "{-1u,0},\n",
-            64 => "{-1ull,0},\n",
-            _ => "{-1ull,-1ull,0},\n",
-        });
+    for level in (1..=stage.depth).rev() {
+        line(out, format_args!("{}}}", "\t".repeat(level)));
     }
-    let (parameter, not_above) = match width {
-        32 | 64 => ("u64 address", "starts[probe].first <= address"),
-        _ => ("struct ip6 address", "!below(address, starts[probe].high, starts[probe].low)"),
-    };
-    line(
-        out,
-        format_args!("}};\n\nstatic __always_inline u64 {name}_search(u64 at, {parameter})\n{{"),
-    );
-    line(out, format_args!("\tconst {kind} *starts = {name}_starts;\n\tu64 probe;\n"));
-    let mask = size.next_power_of_two() - 1;
-    for round in (0..rounds).rev() {
-        let step = 1_u64 << round;
-        if rounds <= 5 {
-            line(out, format_args!("\tprobe = at + {step};"));
-        } else {
-            // Many rounds: a mask keeps the ways that the verifier follows alike, so that it joins them.
-            line(out, format_args!("\tprobe = (at + {step}) & {mask};"));
+    if stage.rounds > 0 {
+        let starts = mask(tree.starts.len());
+        let size = if width == 32 { 8 } else { 16 };
+        line(out, format_args!("\tif (entry >= {kind}SEARCH) {{"));
+        line(
+            out,
+            format_args!("\t\tconst struct start{width} *at = &{name}_starts[entry & {starts}];"),
+        );
+        out.push_str("\t\tu64 probe;\n\n");
+        for round in (0..stage.rounds).rev() {
+            let bytes = size << round;
+            let far = if bytes > 0x7fff { "LONG_" } else { "" };
+            line(out, format_args!("\t\t{far}STEP({width}, {bytes});"));
+            let done = (stage.rounds - round) as usize;
+            if done.is_multiple_of(JOINED) && round > 0 {
+                line(out, format_args!("\t\tJOIN({name}_starts, {});", starts * size));
+            }
         }
-        line(out, format_args!("\tif ({not_above})\n\t\tat = probe;"));
+        out.push_str("\t\tentry = at->value;\n\t}\n");
     }
-    line(out, format_args!("\treturn starts[at].value;\n}}"));
+    out.push_str("\treturn entry;\n}\n");
 }
