@@ -15,10 +15,12 @@ struct node {
 	u64 first; // boundary
 	u32 shift, last; // how far apart and how many the entries are
 	u32 place; // of entry 0, which holds below the first boundary too, as the last does above the last
+	u32 unused[3]; // 32 bytes
 };
 
-static __always_inline u64 place_of(const struct node *node, u64 word)
+static __always_inline u64 place_of(const void *nodes, u64 offset, u64 word)
 {
+	const struct node *node = nodes + offset;
 	u64 at = 0;
 
 	if (word > node->first) {

@@ -7,7 +7,7 @@
 //! Addresses have no such array. Theirs is a tree that adapts to where the boundaries lie, see table.h and tree.rs. It
 //! is over words: IPv6 addresses are looked up by their upper half, and where that does not decide by the lower one.
 
-use super::tree::{JOINED, LOW_SEARCH, List, Stage, Tree};
+use super::tree::{JOINED, LOW_SEARCH, List, NODE_BYTES, Stage, Tree};
 use super::{expression, line, side};
 use crate::space::Dimension;
 use std::collections::HashMap;
@@ -177,21 +177,25 @@ fn upper(out: &mut String, table: &str, name: &str, width: u32, tree: &Tree) {
     let list = &tree.list;
     // One boundary at least, else there was no choice.
     let (first, last) = (list[1.min(list.len() - 1)], list[list.len() - 1]);
-    line(out, format_args!("\tu64 entry;\n\n\tif (word < 0x{:x}ull)", first.0));
-    line(out, format_args!("\t\treturn {};", list[0].1));
-    line(out, format_args!("\tif (word >= 0x{:x}ull)\n\t\treturn {};", last.0, last.1));
-    match tree.root {
-        Some(root) => line(
+    // One subtraction serves both ends: what is below the first boundary wraps around.
+    line(out, format_args!("\tu64 entry, at = word - 0x{:x}ull;\n", first.0));
+    line(out, format_args!("\tif (at >= 0x{:x}ull)", last.0 - first.0));
+    if list[0].1 == last.1 {
+        line(out, format_args!("\t\treturn {};", last.1));
+    } else {
+        let (below, above) = (list[0].1, last.1);
+        line(
             out,
-            format_args!(
-                "\tentry = {table}_entries[({}((word - 0x{:x}ull) >> {})) & {}];",
-                // The lower halves' stand before.
-                if root.place == 0 { String::new() } else { format!("{} + ", root.place) },
-                root.first,
-                root.shift,
-                mask(tree.entries.len())
-            ),
-        ),
+            format_args!("\t\treturn word < 0x{:x}ull ? {below} : {above};", first.0),
+        );
+    }
+    match tree.root {
+        Some(root) => {
+            // The lower halves' stand before.
+            let place = if root.place == 0 { String::new() } else { format!("{} + ", root.place) };
+            let (shift, mask) = (root.shift, mask(tree.entries.len()));
+            line(out, format_args!("\tentry = {table}_entries[({place}(at >> {shift})) & {mask}];"));
+        }
         None => line(out, format_args!("\tentry = {};", tree.only)),
     }
     descend(out, table, width, tree, &tree.high, "");
@@ -203,7 +207,7 @@ fn descend(out: &mut String, name: &str, width: u32, tree: &Tree, stage: &Stage,
     for level in 1..=stage.depth {
         let tabs = "\t".repeat(level);
         line(out, format_args!("{tabs}if (entry >= {kind}NODE) {{"));
-        let place = format!("place_of(&{name}_nodes[entry & {nodes}], word)");
+        let place = format!("place_of({name}_nodes, entry & {}, word)", nodes * NODE_BYTES);
         line(out, format_args!("{tabs}\tentry = {name}_entries[{place} & {entries}];"));
     }
     for level in (1..=stage.depth).rev() {

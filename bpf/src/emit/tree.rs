@@ -13,6 +13,9 @@ const LOW_NODE: u32 = 0x2000_0000;
 const SEARCH: u32 = 0x3000_0000;
 const NODE: u32 = 0x4000_0000;
 
+/// Of struct node: places of nodes are in bytes, which saves an instruction.
+pub(super) const NODE_BYTES: usize = 32;
+
 /// Nodes on one path, at most; where that is not enough, longer searches are.
 const DEEPEST: usize = 4;
 
@@ -106,7 +109,7 @@ impl Tree {
     }
 
     fn bytes(&self, start_bytes: usize) -> usize {
-        self.entries.len() * 4 + self.nodes.len() * 24 + self.starts.len() * start_bytes
+        self.entries.len() * 4 + self.nodes.len() * NODE_BYTES + self.starts.len() * start_bytes
     }
 }
 
@@ -207,15 +210,16 @@ impl Filler<'_> {
             let at = from.min(listed.list.len().saturating_sub(width));
             return Some(self.kinds.0 | (place + at) as u32);
         }
-        if depth == DEEPEST {
+        let place = self.tree.nodes.len();
+        let mark = place * NODE_BYTES;
+        if depth == DEEPEST || mark >= LOW_SEARCH as usize {
             return None;
         }
         self.depth = self.depth.max(depth + 1);
-        let place = self.tree.nodes.len();
         self.tree.nodes.push(Spread { first: 0, shift: 0, last: 0, place: 0 });
         let ends = (listed.list[from + 1].0, listed.list[from + inside].0);
         self.tree.nodes[place] = self.spread(listed, from, inside, ends, depth + 1)?;
-        Some(self.kinds.1 | place as u32)
+        Some(self.kinds.1 | mark as u32)
     }
 
     /// Entries for the words between the ends, evenly. At or below the first of them holds the boundary `from`,
