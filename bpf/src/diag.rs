@@ -1,10 +1,16 @@
 //! Diagnostics: what is wrong in a rules file, where, and what to do about it, drawn as rustc would.
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use std::ops::Range;
 
 /// At most this many diagnostics are drawn; the rest is counted.
 const MOST: usize = 50;
+
+/// Bytes of the file that a drawing is made from, at most.
+const MOST_DRAWN: usize = 50_000;
+
+/// Bytes of a longer line that are drawn before and behind a place in it.
+const AROUND: usize = 60;
 
 /// A rules file: its text, and the name to show for it.
 #[derive(Debug, Clone, Copy)]
@@ -102,50 +108,79 @@ pub fn render_notes(source: &Source<'_>, notes: &[Diagnostic]) -> Vec<String> {
 }
 
 fn draw(source: &Source<'_>, diagnostic: &Diagnostic, level: Level<'_>) -> String {
-    let spans = std::iter::once(&diagnostic.span).chain(diagnostic.other.iter().map(|(s, _)| s));
-    let (first, last) = window(source.text, spans);
-    let within = |span: &Span| clamp(source.text, span, first, last);
-    let mut snippet =
-        Snippet::source(&source.text[first..last]).line_start(source.line(first)).path(source.name);
-    let primary = AnnotationKind::Primary.span(within(&diagnostic.span));
-    snippet = snippet.annotation(match diagnostic.label.as_str() {
-        "" => primary,
-        label => primary.label(label),
-    });
-    if let Some((span, label)) = &diagnostic.other {
-        snippet = snippet.annotation(AnnotationKind::Context.span(within(span)).label(label));
-    }
     let mut group = Group::with_title(level.primary_title(&diagnostic.message));
-    group = group.element(snippet);
+    let mark = |kind: AnnotationKind, span: Span, label: &str| match label {
+        "" => kind.span(span),
+        label => kind.span(span).label(label.to_owned()),
+    };
+    let primary = |within| mark(AnnotationKind::Primary, within, &diagnostic.label);
+    let text = source.text;
+    let window = window(text, &diagnostic.span, diagnostic.other.as_ref().map(|(span, _)| span));
+    let snippet = Snippet::source(&text[window.clone()]).line_start(source.line(window.start));
+    let annotation = primary(clamp(text, &diagnostic.span, &window));
+    if window.start > 0 && text.as_bytes()[window.start - 1] != b'\n' {
+        // A piece of a line: columns are counted from where that begins.
+        let span = clamp(text, &diagnostic.span, &(0..text.len()));
+        let line = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+        let column = text[line..span.start].chars().count() + 1;
+        let origin = Origin::path(source.name).line(source.line(span.start)).char_column(column);
+        group = group.element(origin).element(snippet.annotation(annotation));
+    } else {
+        let mut snippet = snippet.path(source.name).annotation(annotation);
+        if let Some((span, label)) =
+            diagnostic.other.as_ref().filter(|(span, _)| window.contains(&span.start))
+        {
+            let span = clamp(text, span, &window);
+            snippet = snippet.annotation(mark(AnnotationKind::Context, span, label));
+        }
+        group = group.element(snippet);
+    }
+    if let Some((span, label)) =
+        diagnostic.other.as_ref().filter(|(span, _)| !window.contains(&span.start))
+    {
+        let window = self::window(text, span, None);
+        let annotation = mark(AnnotationKind::Context, clamp(text, span, &window), label);
+        let snippet = Snippet::source(&text[window.clone()]).line_start(source.line(window.start));
+        group = group.element(snippet.path(source.name).annotation(annotation));
+    }
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(help));
     }
     Renderer::plain().render(&[group])
 }
 
-/// The whole lines around the spans: the drawing needs no more of a large file.
-fn window<'a>(text: &str, spans: impl Iterator<Item = &'a Span>) -> (usize, usize) {
-    let (mut first, mut last) = (text.len(), 0);
-    for span in spans {
-        first = first.min(span.start.min(text.len()));
-        last = last.max(span.end.min(text.len()));
-    }
-    let bytes = text.as_bytes();
-    let start = bytes[..first].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    let end =
-        bytes[last..].iter().position(|&byte| byte == b'\n').map_or(text.len(), |at| last + at);
-    (start, end.max(start))
+/// The whole lines around the span, those of the other place too where these are near, or a piece of a line that
+/// is very long: the drawing looks at every byte.
+fn window(text: &str, span: &Span, other: Option<&Span>) -> Span {
+    let lines = |from: usize, to: usize| {
+        let (from, to) = (from.min(text.len()), to.min(text.len()));
+        let start = text.as_bytes()[..from].iter().rposition(|&byte| byte == b'\n');
+        let end = text.as_bytes()[to..].iter().position(|&byte| byte == b'\n');
+        start.map_or(0, |at| at + 1)..end.map_or(text.len(), |at| to + at)
+    };
+    let first = other.map_or(span.start, |other| span.start.min(other.start));
+    let last = other.map_or(span.end, |other| span.end.max(other.end));
+    let own = lines(span.start, span.end.max(span.start));
+    [lines(first, last.max(first)), own]
+        .into_iter()
+        .find(|window| window.len() <= MOST_DRAWN)
+        .unwrap_or_else(|| {
+            let all = 0..text.len();
+            let from = span.start.saturating_sub(AROUND);
+            let to = span.end.min(span.start.saturating_add(AROUND)).saturating_add(AROUND);
+            clamp(text, &(from..to), &all)
+        })
 }
 
-/// The span within the window, on character boundaries, one character wide at least where there is one.
-fn clamp(text: &str, span: &Span, first: usize, last: usize) -> Span {
-    let boundary = |mut at: usize| {
-        at = at.clamp(first, last);
+/// The span within the window, on character boundaries, counted from where the window begins.
+fn clamp(text: &str, span: &Span, window: &Span) -> Span {
+    let boundary = |at: usize| {
+        let mut at = at.clamp(window.start, window.end);
         while !text.is_char_boundary(at) {
             at -= 1;
         }
         at
     };
     let start = boundary(span.start);
-    start - first..boundary(span.end).max(start) - first
+    start - window.start..boundary(span.end).max(start) - window.start
 }

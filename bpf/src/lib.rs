@@ -23,6 +23,7 @@ pub mod reach;
 pub mod rule;
 pub mod sense;
 pub mod setting;
+pub mod size;
 pub mod space;
 pub mod table;
 

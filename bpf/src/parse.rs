@@ -2,14 +2,19 @@
 
 use crate::ast::{Document, Entry, Table, Value};
 use crate::diag::{Diagnostic, Source, Span};
+use crate::size::{Broken, measure};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Parses the text.
 ///
 /// # Errors
-/// Every mistake of TOML's grammar, everything at the top that is not a `[[rule]]`, and no rules at all.
+/// Every mistake of TOML's grammar (of very many the first), everything at the top that is not a `[[rule]]`, no
+/// rules at all, and a file that is too large.
 pub fn parse<'i>(source: &Source<'i>) -> Result<Document<'i>, Vec<Diagnostic>> {
+    if let Some(broken) = measure(source).map_err(|error| vec![error])? {
+        return Err(mistakes(source, broken));
+    }
     let (root, errors) = DeTable::parse_recoverable(source.text);
     if !errors.is_empty() {
         return Err(errors.iter().map(|error| syntax(source, error)).collect());
@@ -30,6 +35,18 @@ pub fn parse<'i>(source: &Source<'i>) -> Result<Document<'i>, Vec<Diagnostic>> {
         );
     }
     if diagnostics.is_empty() { Ok(document) } else { Err(diagnostics) }
+}
+
+/// The first mistakes: of the text up to where they end.
+fn mistakes(source: &Source<'_>, broken: Broken) -> Vec<Diagnostic> {
+    let Broken { end, told, rest } = broken;
+    let text = source.text.get(..end).unwrap_or(source.text);
+    let errors = DeTable::parse_recoverable(text).1;
+    let mut diagnostics: Vec<_> = errors.iter().map(|error| syntax(source, error)).collect();
+    diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
+    diagnostics.truncate(told);
+    diagnostics.push(rest);
+    diagnostics
 }
 
 fn unknown(key: &str, span: Span) -> Diagnostic {

@@ -63,6 +63,21 @@ pub enum Formula {
     Test(Test),
 }
 
+impl Formula {
+    /// How many items the lists of all its tests have.
+    #[must_use]
+    pub fn items(&self) -> usize {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::items).sum(),
+            Self::Not(inner) => inner.items(),
+            Self::Test(Test::Interface(items)) => items.len(),
+            Self::Test(Test::Port(_, items)) => items.len(),
+            Self::Test(Test::Address(_, items)) => items.len(),
+            Self::Test(_) => 1,
+        }
+    }
+}
+
 /// One test; the items of its list are alternatives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Test {

@@ -4,7 +4,7 @@ mod support;
 
 use set_rto_compiler::compile;
 use set_rto_compiler::diag::{Source, render};
-use std::fmt::Write as _;
+use set_rto_compiler::size::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 use support::VERSION;
@@ -55,41 +55,113 @@ fn deep_nesting() {
 }
 
 #[test]
-#[ignore = "minutes without optimisation"]
 fn fifty_megabytes() {
-    assert!(accepts("a comment", &(rule("port = 80") + "# " + &"x".repeat(HUGE))));
-    for what in ["[", "a", "\"", "a = 1\n", "\u{1f4fb}", "\0", "[[rule]]\n"] {
-        assert!(!accepts(what, &what.repeat(HUGE / what.len())));
+    assert!(!accepts("a comment", &(rule("port = 80") + "# " + &"x".repeat(HUGE))));
+    for size in [HUGE, MOST_BYTES] {
+        for what in [
+            "[",
+            "a",
+            "\"",
+            "a = 1\n",
+            "\u{1f4fb}",
+            "\0",
+            "[[rule]]\n",
+            "a.",
+            "[a]\n",
+            "#\n",
+            "[a.b]\n",
+            "(",
+            "1,",
+            "a = [1]\n",
+            "a = {b=1}\n",
+            "[[a",
+            "a\n",
+            "'''\n",
+        ] {
+            assert!(!accepts(what, &what.repeat(size / what.len())));
+            if size == MOST_BYTES {
+                let most = what.repeat(size / what.len() - 9);
+                assert!(!accepts(&format!("{what} in a list"), &rule(&format!("port = [{most}]"))));
+                let when = rule(&format!("when = '''{most}'''"));
+                assert!(!accepts(&format!("{what} in an expression"), &when));
+            }
+        }
     }
+}
+
+#[test]
+fn long_expressions() {
+    for test in
+        ["port == 1", "port in {1,2}", "local == ::1", "remote_port == 2 and local_port == 3"]
+    {
+        for join in [" or ", " and "] {
+            let expression = [test, join].concat().repeat(MOST_BYTES / (test.len() + 5) - 9);
+            accepts(test, &rule(&format!("when = '{expression}{test}'")));
+        }
+    }
+    let odd = (0..32_768).map(|at| format!("local_port == {}", at * 2)).collect::<Vec<_>>();
+    assert!(accepts("ports one by one", &rule(&format!("when = '{}'", odd.join(" or ")))));
+    let both = (0..60_000).map(|at| format!("local_port == {at} and remote_port == {}", at / 2));
+    let both = both.collect::<Vec<_>>();
+    accepts("pairs of ports", &rule(&format!("when = '{}'", both.join(" or "))));
+}
+
+#[test]
+fn many_items() {
+    let most = MOST_ITEMS - 1;
+    // Every port: the rule holds for all, which is fine.
+    let ports = |count: usize| list((0..count).map(|at| (at * 7 % 65_536).to_string()));
+    assert!(accepts("ports", &rule(&format!("local_port = [{}]", ports(most)))));
+    assert!(accepts(
+        "ports in a set",
+        &rule(&format!("when = 'local_port in {{{}}}'", ports(most)))
+    ));
+    assert!(!accepts("a million ports", &rule(&format!("port = [{}]", ports(1_000_000)))));
+    let addresses = |count: usize| {
+        list((0..count).map(|at| {
+            format!("\"{}\"", Ipv4Addr::from_bits((at as u32).wrapping_mul(2_654_435_761)))
+        }))
+    };
+    assert!(accepts("addresses", &rule(&format!("remote = [{}]", addresses(most)))));
     assert!(!accepts(
-        "an expression",
-        &rule(&format!("when = '{}port == 2'", "port == 1 or ".repeat(HUGE / 13)))
+        "a million addresses",
+        &rule(&format!("remote = [{}]", addresses(1_000_000)))
     ));
 }
 
-#[test]
-fn a_million_items() {
-    let million = 1_000_000_usize;
-    let ports = list((0..million).map(|at| (at * 7 % 65_536).to_string()));
-    // Every port: the rule holds for all, which is fine.
-    assert!(accepts("a million ports", &rule(&format!("port = [{ports}]"))));
-    assert!(accepts("a million ports in a set", &rule(&format!("when = 'port in {{{ports}}}'"))));
-    let addresses =
-        list((0..million).map(|at| {
-            format!("\"{}\"", Ipv4Addr::from_bits((at as u32).wrapping_mul(2_654_435_761)))
-        }));
-    assert!(accepts("a million addresses", &rule(&format!("remote = [{addresses}]"))));
+fn rules(count: usize, more: impl Fn(usize) -> String) -> String {
+    (0..count)
+        .map(|at| format!("[[rule]]\nname = \"r{at}\"\nrto = \"1s\"\n{}\n", more(at)))
+        .collect()
 }
 
 #[test]
-#[ignore = "minutes without optimisation"]
-fn a_million_rules() {
-    let mut text = String::new();
-    for at in 0..1_000_000_u32 {
-        let address = Ipv4Addr::from_bits(at * 2_654);
-        let _ = write!(text, "[[rule]]\nname = \"r{at}\"\nrto = \"1s\"\nremote = \"{address}\"\n");
+fn many_rules() {
+    let remote = |at: usize| format!("remote = \"{}\"", Ipv4Addr::from_bits(at as u32 * 2_654));
+    assert!(accepts("rules", &rules(MOST_RULES, remote)));
+    assert!(!accepts("a rule too many", &rules(MOST_RULES + 1, remote)));
+    assert!(!accepts("a million rules", &rules(1_000_000, remote)));
+    assert!(!accepts("a mistake each", &rules(MOST_RULES, remote).replace("rto", "rtt")));
+    assert!(!accepts("a million mistakes", &rules(1_000_000, remote).replace("rto", "rtt")));
+    assert!(!accepts("idle rules", &rules(MOST_RULES, |_| "port = 80".into())));
+    assert!(!accepts("never", &rules(MOST_RULES, |_| "port = 80\nwhen = 'port < 80'".into())));
+}
+
+#[test]
+fn many_entangled_rules() {
+    let two =
+        |at: usize| format!("local_port = {}\nremote_port = {}", at % 60_000, at * 7 % 60_000);
+    let wide = |at: usize| {
+        let (low, high) = (at * 7 % 30_000, 30_000 + at * 11 % 30_000);
+        format!("local_port = \"{low}-{high}\"\nremote_port = \"{}-{high}\"", high - 20_000)
+    };
+    let three = |at: usize| {
+        let address = Ipv4Addr::from_bits((at as u32).wrapping_mul(2_654_435_761));
+        format!("{}\nremote = \"{address}\"\ndirection = \"outgoing\"", wide(at))
+    };
+    for count in [1_000, 10_000, MOST_RULES] {
+        accepts(&format!("{count} rules about two ports"), &rules(count, two));
+        accepts(&format!("{count} rules about two ranges"), &rules(count, wide));
+        accepts(&format!("{count} rules about ranges and an address"), &rules(count, three));
     }
-    accepts("a million rules", &text);
-    let wrong = text.replace("rto", "rtt");
-    assert!(!accepts("a million mistakes", &wrong));
 }

@@ -13,6 +13,7 @@ use crate::ast::{Document, Entry, Table, Value};
 use crate::diag::{Diagnostic, Source, Span};
 use crate::rule::{Condition, Direction, End, Family, Formula, PortRange, Rule, Test, set};
 use crate::setting::{SPECS, Setting, Settings, Value as Set};
+use crate::size::MOST_ITEMS;
 use std::collections::HashMap;
 use toml::de::DeValue;
 
@@ -44,10 +45,24 @@ pub fn check(source: &Source<'_>, document: &Document<'_>) -> Result<Vec<Rule>, 
     let mut rules = Vec::new();
     let mut names: HashMap<String, Span> = HashMap::new();
     let mut lines = Lines::new(source);
+    let mut items = 0;
     for table in &document.rules {
         let line = lines.at(table.span.start);
         match check_rule(source, table, line) {
             Ok((rule, name_span)) => {
+                items += rule.conditions.iter().map(|it| it.formula.items()).sum::<usize>();
+                if items > MOST_ITEMS {
+                    // One is enough: all that follow would say the same.
+                    diagnostics.push(
+                        Diagnostic::new(
+                            format!("more than {MOST_ITEMS} items of lists"),
+                            rule.span,
+                        )
+                        .label("up to this rule")
+                        .help("use prefixes, ranges and globs"),
+                    );
+                    break;
+                }
                 if let Some(first) = names.get(&rule.name) {
                     diagnostics.push(
                         Diagnostic::new(format!("two rules named `{}`", rule.name), name_span)

@@ -1,6 +1,7 @@
 //! Text → tokens.
 
 use crate::diag::{Diagnostic, Span};
+use crate::size::MOST_WORDS;
 
 /// A word of the language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,10 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, Diagnostic> {
         let (word, length) = word(rest, first).map_err(|(length, message, help)| {
             Diagnostic::new(message, at..at + length).help(help)
         })?;
+        if tokens.len() == MOST_WORDS {
+            let message = format!("more than {MOST_WORDS} words and marks");
+            return Err(Diagnostic::new(message, at..at + length).help("make several rules of it"));
+        }
         tokens.push(Token { word, span: at..at + length });
         at += length;
     }

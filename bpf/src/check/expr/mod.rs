@@ -34,10 +34,10 @@ pub(super) fn condition(
         let help = "for example: when = \"local_port == remote_port\"";
         return Err(vec![wrong_type(value, "an expression is a string", help)]);
     };
-    let place = Place::new(source, value, text);
-    let tokens = lex::tokens(text).map_err(|error| vec![place.error(error)])?;
+    let place = |error| vec![Place::new(source, value, text).error(error)];
+    let tokens = lex::tokens(text).map_err(place)?;
     let mut parser = Parser { tokens: &tokens, at: 0, end: text.len(), depth: 0 };
-    let formula = parser.whole().map_err(|error| vec![place.error(error)])?;
+    let formula = parser.whole().map_err(place)?;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     Ok(Condition { span: value.span.clone(), text, formula })
 }

@@ -1,0 +1,160 @@
+//! How large a rules file may be: counted before anything is built of it, so that whatever file is given costs
+//! seconds and some hundred megabytes at most. What these limits allow, clang and the kernel take as well.
+
+use crate::diag::{Diagnostic, Source, Span};
+use toml_parser::ErrorSink;
+use toml_parser::ParseError;
+use toml_parser::decoder::Encoding;
+use toml_parser::lexer::TokenKind;
+use toml_parser::parser::{EventReceiver, RecursionGuard, parse_document};
+
+/// Bytes of a file.
+pub const MOST_BYTES: usize = 16 << 20;
+
+/// Rules of a file: the kernel gives a program's counters 4 MiB before Linux 5.19, 8 bytes each.
+pub const MOST_RULES: usize = 1 << 16;
+
+/// Items of lists and sets, all rules together. Seen here: clang takes 8 to 12 s for 250,000 random addresses, 60 s and
+/// 2.6 GB for a million.
+pub const MOST_ITEMS: usize = 300_000;
+
+/// Words, marks, blanks and comments of a file, or of an expression.
+pub(crate) const MOST_WORDS: usize = 3_000_000;
+
+/// Keys of a rule; there are not as many to choose from.
+const MOST_KEYS: usize = 64;
+
+/// Parts of a key, parted by dots: each would be a table in a table.
+const MOST_PARTS: usize = 32;
+
+/// Lists in lists, as deep as the TOML parser goes.
+const DEEPEST: u32 = 80;
+
+/// So many mistakes of grammar are told, before the rest is counted.
+const MOST_MISTAKES: usize = 40;
+
+/// From here on the text is not worth parsing.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    /// Where the mistakes that are told end.
+    pub(crate) end: usize,
+    /// At most so many mistakes are told.
+    pub(crate) told: usize,
+    /// What is said of the rest.
+    pub(crate) rest: Diagnostic,
+}
+
+/// Counts; the file is fit to be parsed as a whole, or it is [`Broken`].
+///
+/// # Errors
+/// The first limit that is passed.
+pub(crate) fn measure(source: &Source<'_>) -> Result<Option<Broken>, Diagnostic> {
+    let size = source.text.len();
+    if size > MOST_BYTES {
+        let message = format!("a file of {size} bytes: a rules file has at most {MOST_BYTES}");
+        return Err(Diagnostic::new(message, 0..0).help("use prefixes, ranges and globs"));
+    }
+    let text = toml_parser::Source::new(source.text);
+    let mut tokens = Vec::new();
+    let mut parts = 0;
+    for token in text.lex() {
+        match token.kind() {
+            TokenKind::Dot => parts += 1,
+            TokenKind::Newline | TokenKind::Equals | TokenKind::Comma => parts = 0,
+            _ => {}
+        }
+        let here = || token.span().start()..token.span().end();
+        if parts > MOST_PARTS {
+            let message = format!("a key of more than {MOST_PARTS} parts");
+            return Err(Diagnostic::new(message, here()).help("a rule's keys have no dots"));
+        }
+        if tokens.len() == MOST_WORDS {
+            let message = format!("more than {MOST_WORDS} words and marks");
+            return Err(Diagnostic::new(message, here()).help("use prefixes, ranges and globs"));
+        }
+        tokens.push(token);
+    }
+    let mut outline = Outline::default();
+    let mut mistakes = Mistakes::default();
+    let mut guard = RecursionGuard::new(&mut outline, DEEPEST);
+    parse_document(&tokens, &mut guard, &mut mistakes);
+    if let Some(passed) = outline.passed {
+        return Err(passed);
+    }
+    Ok(mistakes.broken())
+}
+
+/// Counts what makes tables.
+#[derive(Default)]
+struct Outline {
+    tables: usize,
+    keys: usize,
+    passed: Option<Diagnostic>,
+}
+
+impl Outline {
+    fn table(&mut self, span: toml_parser::Span) {
+        self.tables += 1;
+        self.keys = 0;
+        if self.tables > MOST_RULES {
+            self.pass(span, format!("more than {MOST_RULES} rules"), "one rule may have lists");
+        }
+    }
+
+    fn pass(&mut self, span: toml_parser::Span, message: String, help: &str) {
+        let new = || Diagnostic::new(message, span.start()..span.end()).help(help);
+        self.passed.get_or_insert_with(new);
+    }
+}
+
+impl EventReceiver for Outline {
+    fn std_table_open(&mut self, span: toml_parser::Span, _: &mut dyn ErrorSink) {
+        self.table(span);
+    }
+
+    fn array_table_open(&mut self, span: toml_parser::Span, _: &mut dyn ErrorSink) {
+        self.table(span);
+    }
+
+    fn simple_key(&mut self, span: toml_parser::Span, _: Option<Encoding>, _: &mut dyn ErrorSink) {
+        self.keys += 1;
+        if self.keys > MOST_KEYS {
+            self.pass(
+                span,
+                format!("more than {MOST_KEYS} keys in one rule"),
+                "a rule starts with `[[rule]]`",
+            );
+        }
+    }
+}
+
+/// Counts the mistakes of grammar.
+#[derive(Default)]
+struct Mistakes {
+    /// Where the first ones are.
+    first: Vec<Span>,
+    more: usize,
+}
+
+impl ErrorSink for Mistakes {
+    fn report_error(&mut self, error: ParseError) {
+        if self.first.len() > MOST_MISTAKES {
+            self.more += 1;
+        } else if let Some(span) = error.unexpected().or(error.context()) {
+            self.first.push(span.start()..span.end());
+        }
+    }
+}
+
+impl Mistakes {
+    /// Something only where there are more than are told.
+    fn broken(mut self) -> Option<Broken> {
+        let next = self.first.get(MOST_MISTAKES).cloned()?;
+        self.first.truncate(MOST_MISTAKES);
+        let end = self.first.iter().map(|span| span.end).max()?;
+        let message = format!("not TOML: {} more mistakes from here on", self.more + 1);
+        let start = next.start.max(end);
+        let rest = Diagnostic::new(message, start..next.end.max(start));
+        Some(Broken { end, told: MOST_MISTAKES, rest })
+    }
+}
