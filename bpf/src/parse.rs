@@ -50,7 +50,7 @@ fn mistakes(source: &Source<'_>, broken: Broken) -> Vec<Diagnostic> {
 }
 
 fn unknown(key: &str, span: Span) -> Diagnostic {
-    let close = strsim::damerau_levenshtein(&key.to_lowercase(), "rule") <= 2;
+    let close = key.len() <= 6 && strsim::damerau_levenshtein(&key.to_lowercase(), "rule") <= 2;
     Diagnostic::new(format!("unknown key `{key}`"), span).help(match close {
         true => "did you mean `[[rule]]`?",
         false => "a rules file holds nothing but `[[rule]]` tables",

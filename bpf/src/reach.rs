@@ -86,6 +86,7 @@ pub fn reach(rules: &[Rule]) -> Result<Regions, Vec<Diagnostic>> {
                 _ => Vec::new(),
             };
             diagnostics.push(never_reached(rules, at, &winners));
+            continue;
         }
         for (cover, terms) in covers.iter_mut().zip(&parts) {
             terms.iter().for_each(|term| cover.add(term));

@@ -185,6 +185,8 @@ fn unknown_key(entry: &Entry<'_>) -> Diagnostic {
     let known: Vec<_> = KEYS.iter().copied().chain(SPECS.iter().map(|spec| spec.key)).collect();
     let nearest = known
         .iter()
+        // Of long keys, and of a thousand wrong ones, the distance takes its time.
+        .filter(|known| known.len().abs_diff(key.len()) <= known.len().div_ceil(3))
         .map(|known| (strsim::damerau_levenshtein(&key.to_lowercase(), known), known))
         .min_by_key(|(distance, _)| *distance);
     match nearest {

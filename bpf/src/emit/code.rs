@@ -14,7 +14,7 @@ const CHAIN: usize = 6;
 
 /// From so many ranges on, a table is shorter and quicker than a tree: a tree of 32 takes 5 comparisons of two
 /// instructions each, a table of ports 5 instructions whatever its size, and clang's time grows with the code.
-const TABLE: usize = 32;
+pub(crate) const TABLE: usize = 32;
 
 /// True for a program that computes the number of the rule, or addresses in tables.
 pub(super) fn computes(plan: &Plan) -> bool {

@@ -8,6 +8,8 @@ pub mod settings;
 mod table;
 mod tree;
 
+pub(crate) use code::TABLE;
+
 use crate::plan::{Node, Plan};
 use crate::space::{Dimension, Side};
 use std::fmt::Write as _;

@@ -66,6 +66,10 @@ const MANY_TERMS: usize = 96;
 /// that has made a lot of code the limit rises, and at last dividing is given up.
 const LIST_LENGTHS: [(usize, usize); 3] = [(600, 4), (3_000, 24), (usize::MAX, 1024)];
 
+/// The same by tables of ports, 128 KiB each, of which there would else be one for each decision: 250 rules about ranges
+/// of both ports made 440. Together they stay below the 4 MiB that a map's value may have before Linux 5.19.
+const PORT_TABLES: [usize; 3] = [16, 28, usize::MAX];
+
 /// Terms in order, with the rule that each belongs to.
 pub type Terms = Vec<(usize, Term)>;
 
@@ -114,6 +118,8 @@ struct Planner {
     scans: bool,
     /// Nodes that become code, leaves aside.
     decisions: usize,
+    /// Those of them that become tables of ports.
+    port_tables: usize,
     known: HashMap<Node, Id>,
     planned: HashMap<Key, Id>,
     /// Keeps the sets alive whose addresses stand in keys.
@@ -126,6 +132,9 @@ impl Planner {
             return *id;
         }
         self.decisions += usize::from(matches!(node, Node::Choose(..) | Node::First(..)));
+        if let Node::Choose(Dimension::Port(_), arms) = &node {
+            self.port_tables += usize::from(arms.len() > crate::emit::TABLE);
+        }
         self.nodes.push(node.clone());
         self.known.insert(node, self.nodes.len() - 1);
         self.nodes.len() - 1
@@ -148,8 +157,11 @@ impl Planner {
         self.alive.extend(
             terms.iter().flat_map(|(_, term)| term.bounds().map(|(_, set)| Rc::clone(set))),
         );
-        let limit = LIST_LENGTHS.iter().find(|(decisions, _)| self.decisions < *decisions);
-        let longest = limit.map_or(1, |(_, length)| *length);
+        let fits = |((decisions, _), tables): &(&(usize, usize), &usize)| {
+            self.decisions < *decisions && self.port_tables < **tables
+        };
+        let limit = LIST_LENGTHS.iter().zip(&PORT_TABLES).find(fits);
+        let longest = limit.map_or(1, |((_, length), _)| *length);
         // A single bound is for a table or a comparison.
         let entangled = terms.len() > 1 || terms[0].1.len() > 1;
         let id = if self.scans && entangled && records(&terms) <= longest {

@@ -3,7 +3,7 @@
 use super::{Dimension, Set, family_value};
 use crate::rule::{Direction, End, Family, Formula, Pattern, Prefix, Test};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 /// A region of the space: the values that the dimensions must have; a dimension that is not there may have any.
@@ -88,6 +88,9 @@ impl Term {
 /// More terms than this make a rule too entangled to be reasoned about.
 pub const MOST_TERMS: usize = 4096;
 
+/// So many are merged pair by pair.
+const FEW_TERMS: usize = 64;
+
 /// The terms of a formula, one of which must hold.
 pub type Terms = Vec<Term>;
 
@@ -126,7 +129,10 @@ fn expand(formula: &Formula, negate: bool, lists: &mut Vec<Vec<Pattern>>) -> Opt
 }
 
 /// Terms that differ in the values of one dimension only become one; doubles go.
-fn merge(terms: Terms) -> Option<Terms> {
+fn merge(mut terms: Terms) -> Option<Terms> {
+    if terms.len() > FEW_TERMS {
+        terms = gather(terms);
+    }
     let mut merged: Terms = Vec::with_capacity(terms.len());
     'next: for term in terms {
         for other in &mut merged {
@@ -141,6 +147,27 @@ fn merge(terms: Terms) -> Option<Terms> {
         merged.push(term);
     }
     Some(merged)
+}
+
+/// Terms that differ in their last dimension only become one, in time that does not grow with their square.
+fn gather(terms: Terms) -> Terms {
+    let mut places: HashMap<Term, usize> = HashMap::new();
+    let mut groups: Vec<(Term, Dimension, Vec<(u128, u128)>)> = Vec::new();
+    for term in terms {
+        let Some((&dimension, set)) = term.0.last_key_value() else { return vec![term] };
+        // The last dimension stands in the key without its values.
+        let place = term.replacing(dimension, Rc::new(dimension.domain())).unwrap_or_default();
+        let at = *places.entry(place).or_insert(groups.len());
+        match groups.get_mut(at) {
+            Some((_, _, ranges)) => ranges.extend(set.ranges()),
+            None => groups.push((term.without(dimension), dimension, set.ranges().to_vec())),
+        }
+    }
+    let whole = |(rest, dimension, ranges): (Term, Dimension, Vec<_>)| {
+        let set = Set::from_ranges(ranges);
+        if set == dimension.domain() { Some(rest) } else { rest.replacing(dimension, Rc::new(set)) }
+    };
+    groups.into_iter().filter_map(whole).collect()
 }
 
 /// The union, if it is a term.
