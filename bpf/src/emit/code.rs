@@ -62,6 +62,7 @@ pub(super) fn functions(plan: &Plan, needs: &Needs) -> String {
     if devices {
         // Behind the test: what no rule needs shall not pay for it.
         main.push_str("\tstruct device found = {}, *device = &found;\n\n");
+        main.push_str("\tctx = over_calls(ctx);\n\n");
     }
     if by_number {
         let device = if devices { ", device" } else { "" };

@@ -21,7 +21,7 @@ const IPV6: &str = include_str!("ipv6.h");
 /// Only where a rule sets more than `rto`.
 const SETTINGS: &str = include_str!("settings.h");
 /// Only where addresses are looked up in tables.
-const TABLE: &str = include_str!("table.h");
+const TREES: &str = include_str!("table.h");
 /// Only where a rule asks for an interface.
 const DEVICE: &str = include_str!("device.h");
 
@@ -82,7 +82,7 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
     }
     if code::has_address_table(plan) {
         out.push('\n');
-        out.push_str(TABLE);
+        out.push_str(TREES);
     }
     if !plan.lists.is_empty() && (scans || asks(|it| matches!(it, Dimension::Interface(_)))) {
         out.push('\n');

@@ -88,10 +88,7 @@ fn halves(out: &mut String, name: &str, values: &[(u128, u32)]) {
     let tree = Tree::new(list, &lows, 16);
     arrays(out, name, 64, &tree);
     upper(out, name, &format!("{name}_upper"), 64, &tree);
-    line(
-        out,
-        format_args!("\nstatic __always_inline u64 {name}_lower(u64 entry, u64 word)\n{{"),
-    );
+    line(out, format_args!("\nstatic __always_inline u64 {name}_lower(u64 entry, u64 word)\n{{"));
     descend(out, name, 64, &tree, &tree.low, "LOW_");
 }
 
@@ -184,17 +181,17 @@ fn upper(out: &mut String, table: &str, name: &str, width: u32, tree: &Tree) {
         line(out, format_args!("\t\treturn {};", last.1));
     } else {
         let (below, above) = (list[0].1, last.1);
-        line(
-            out,
-            format_args!("\t\treturn word < 0x{:x}ull ? {below} : {above};", first.0),
-        );
+        line(out, format_args!("\t\treturn word < 0x{:x}ull ? {below} : {above};", first.0));
     }
     match tree.root {
         Some(root) => {
             // The lower halves' stand before.
             let place = if root.place == 0 { String::new() } else { format!("{} + ", root.place) };
             let (shift, mask) = (root.shift, mask(tree.entries.len()));
-            line(out, format_args!("\tentry = {table}_entries[({place}(at >> {shift})) & {mask}];"));
+            line(
+                out,
+                format_args!("\tentry = {table}_entries[({place}(at >> {shift})) & {mask}];"),
+            );
         }
         None => line(out, format_args!("\tentry = {};", tree.only)),
     }

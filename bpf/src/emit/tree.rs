@@ -3,7 +3,6 @@
 //! Measured in executed instructions: an entry of the root costs 9, a node 17, a step of a search 3. So a search among
 //! as many as 2,000 is no worse than two nodes; which is the best for a table is found by trying.
 
-
 /// Ascending first values, the first of all is 0, and what holds from there on: a number below [`LOW_SEARCH`].
 pub(super) type List = Vec<(u64, u32)>;
 
@@ -190,7 +189,13 @@ impl Filler<'_> {
     }
 
     /// The entry for words from that boundary on, with so many more boundaries inside.
-    fn entry(&mut self, listed: &mut Listed<'_>, from: usize, inside: usize, depth: usize) -> Option<u32> {
+    fn entry(
+        &mut self,
+        listed: &mut Listed<'_>,
+        from: usize,
+        inside: usize,
+        depth: usize,
+    ) -> Option<u32> {
         if inside == 0 {
             return Some(listed.list[from].1);
         }

@@ -184,7 +184,7 @@ fn run(
             let mut again = connection.clone();
             again.socket.retransmits = 1 + number as u32 % 3;
             steps = steps.max(one(&mut runner, &again, before, expected, asks_device)?);
-            other(&mut runner, connection, 2 + number as u32 / 4 % 20, before, asks_device)?;
+            other(&mut runner, connection, 2 + number as u32 / 4 % 20, before)?;
         }
         seen.runs += 1;
         seen.worst = seen.worst.max(steps);
@@ -228,14 +228,12 @@ pub(crate) fn one(
     Ok(steps)
 }
 
-/// A callback that no rule needs: it leaves all as it is, in four instructions; in five where rules ask for the device,
-/// whose search saves the context over its calls.
+/// A callback that no rule needs: it leaves all as it is, in four instructions.
 pub(crate) fn other(
     runner: &mut Runner,
     connection: &Connection,
     op: u32,
     before: u32,
-    asks_device: bool,
 ) -> Result<(), String> {
     let fail = |what: String| format!("callback {op}: {what} for {connection:?}");
     let (outcome, steps) = runner.run(connection, op, before).map_err(fail)?;
@@ -246,7 +244,7 @@ pub(crate) fn other(
     if !nothing {
         return Err(fail(format!("{outcome:?}")));
     }
-    if steps > if asks_device { 5 } else { 4 } {
+    if steps > 4 {
         return Err(fail(format!("{steps} instructions")));
     }
     Ok(())
