@@ -1,9 +1,10 @@
 //! Golden files: `bad/NAME.toml` must be refused with exactly the text of `bad/NAME.stderr`, `good/NAME.toml`
-//! must compile to exactly the C of `good/NAME.c`. `UPDATE_EXPECT=1 cargo test -p set-rto-compiler` writes them.
+//! must compile to exactly the C of `good/NAME.c`, with the notes of `good/NAME.notes`.
+//! `UPDATE_EXPECT=1 cargo test -p set-rto-compiler` writes them.
 
 use expect_test::expect_file;
 use set_rto_compiler::compile;
-use set_rto_compiler::diag::{Source, render};
+use set_rto_compiler::diag::{Source, render, render_notes};
 use std::path::PathBuf;
 
 /// The version that the golden banners have: a release must not rewrite them all.
@@ -46,9 +47,17 @@ fn rules_become_c() {
         let policy = compile(&source, VERSION)
             .unwrap_or_else(|errors| panic!("{}:\n{}", path.display(), render(&source, &errors)));
         // The prelude is the same for all and stands in a file of its own.
-        let program = policy.c.find("SEC(\"sockops\")\nint").expect("a program");
+        let find = |what: &str| policy.c.find(what);
+        let settings = find("static __always_inline int set_0(");
+        let settings = settings.and_then(|at| policy.c[..at].rfind("\n// ")).map(|at| at + 1);
+        let program = settings.or_else(|| find("SEC(\"sockops\")\nint")).expect("a program");
         expect_file![path.with_extension("c")].assert_eq(&policy.c[program..]);
         let again = compile(&source, VERSION).expect("compiled before");
         assert_eq!(policy.c, again.c, "{}: the same rules, other bytes", path.display());
+        let notes = path.with_extension("notes");
+        let drawn = render_notes(&source, &policy.notes).join("\n\n");
+        if notes.exists() || !drawn.is_empty() {
+            expect_file![notes].assert_eq(&format!("{drawn}\n"));
+        }
     }
 }

@@ -1,0 +1,171 @@
+// hangs (rules.toml:3): rto 20s
+static __always_inline int set_0(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TIMEOUT_INIT:
+		return answer(ctx, 0);
+	}
+	return 1;
+}
+
+// hurries (rules.toml:8): rto 10ms
+static __always_inline int set_1(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TIMEOUT_INIT:
+		return answer(ctx, 1);
+	}
+	return 1;
+}
+
+// short (rules.toml:13): rto 5s, syn_retries 1
+static __always_inline int set_2(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TIMEOUT_INIT:
+		return answer(ctx, 2);
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		set(ctx, 2, 0, SOL_TCP, TCP_SYNCNT, 1);
+		break;
+	}
+	return 1;
+}
+
+// cut (rules.toml:19): rto 20s, rto_max 10s, user_timeout 30s
+static __always_inline int set_3(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TIMEOUT_INIT:
+		return answer(ctx, 3);
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		set(ctx, 3, 3, SOL_TCP, TCP_RTO_MAX_MS, 10000);
+		set(ctx, 3, 4, SOL_TCP, TCP_USER_TIMEOUT, 30000);
+		break;
+	}
+	return 1;
+}
+
+// least (rules.toml:26): rto_min 5ms, delack_max 19.999ms
+static __always_inline int set_4(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		count(4);
+		set(ctx, 4, 1, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
+		set(ctx, 4, 2, SOL_TCP, TCP_BPF_DELACK_MAX, least(19999));
+		break;
+	}
+	return 1;
+}
+
+// answers (rules.toml:34): rto 20s
+static __always_inline int set_5(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TIMEOUT_INIT:
+		return answer(ctx, 5);
+	}
+	return 1;
+}
+
+// ends (rules.toml:40): rto 20s, user_timeout 60s
+static __always_inline int set_6(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TIMEOUT_INIT:
+		return answer(ctx, 6);
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		set(ctx, 6, 4, SOL_TCP, TCP_USER_TIMEOUT, 60000);
+		break;
+	}
+	return 1;
+}
+
+// usual (rules.toml:46): rto 20s, syn_retries 2
+static __always_inline int set_7(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TIMEOUT_INIT:
+		return answer(ctx, 7);
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		set(ctx, 7, 0, SOL_TCP, TCP_SYNCNT, 2);
+		break;
+	}
+	return 1;
+}
+
+// coarse (rules.toml:52): rto_min 20ms
+static __always_inline int set_8(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		count(8);
+		set(ctx, 8, 1, SOL_TCP, TCP_BPF_RTO_MIN, least(20000));
+		break;
+	}
+	return 1;
+}
+
+SEC("sockops")
+int set_rto(struct bpf_sock_ops *ctx)
+{
+	u64 op = FIELD(op);
+
+	if (op > BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB || one_by_one(op) == 4 || one_by_one(op) == 2)
+		return 1;
+
+	if (HOST(remote_port) < 5) {
+		if (HOST(remote_port) < 2) {
+			if (HOST(remote_port) < 1) {
+				return 1;
+			}
+			return set_0(ctx); // hangs (rules.toml:3)
+		}
+		if (HOST(remote_port) < 3) {
+			return set_1(ctx); // hurries (rules.toml:8)
+		}
+		if (HOST(remote_port) < 4) {
+			return set_2(ctx); // short (rules.toml:13)
+		}
+		return set_3(ctx); // cut (rules.toml:19)
+	}
+	if (HOST(remote_port) < 8) {
+		if (HOST(remote_port) < 6) {
+			return set_4(ctx); // least (rules.toml:26)
+		}
+		if (HOST(remote_port) < 7) {
+			if (is_incoming(ctx))
+				return set_5(ctx); // answers (rules.toml:34)
+			return 1;
+		}
+		return set_6(ctx); // ends (rules.toml:40)
+	}
+	if (HOST(remote_port) < 9) {
+		return set_7(ctx); // usual (rules.toml:46)
+	}
+	if (HOST(remote_port) < 10) {
+		return set_8(ctx); // coarse (rules.toml:52)
+	}
+	return 1;
+}
+
+// Run once, in a cgroup of its own, to learn which settings this kernel takes; its answers are
+// in the failures of the first rule: 0 for what was not tried, 1 for yes, 1 + errno for no.
+SEC("sockops")
+int probe(struct bpf_sock_ops *ctx)
+{
+	if (FIELD(op) != BPF_SOCK_OPS_TCP_CONNECT_CB)
+		return 1;
+	try(ctx, 0, SOL_TCP, TCP_SYNCNT, 1);
+	try(ctx, 1, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
+	try(ctx, 2, SOL_TCP, TCP_BPF_DELACK_MAX, least(19999));
+	try(ctx, 3, SOL_TCP, TCP_RTO_MAX_MS, 10000);
+	try(ctx, 4, SOL_TCP, TCP_USER_TIMEOUT, 30000);
+	return 1;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,260 @@
+// lora (rules.toml:3): rto 20s, syn_retries 2, rto_max 60s, congestion "reno", ecn, user_timeout 120s
+static __always_inline int set_0(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TIMEOUT_INIT:
+		return answer(ctx, 0);
+	case BPF_SOCK_OPS_NEEDS_ECN:
+		reply(ctx, 9, 1);
+		break;
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		set(ctx, 0, 0, SOL_TCP, TCP_SYNCNT, 2);
+		// and what both ends have
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		set(ctx, 0, 6, SOL_TCP, TCP_RTO_MAX_MS, 60000);
+		set_algorithm(ctx, 0, 8, "reno");
+		set(ctx, 0, 10, SOL_TCP, TCP_USER_TIMEOUT, 120000);
+		break;
+	}
+	return 1;
+}
+
+// datacentre (rules.toml:14): initial_cwnd 40, initial_rwnd 40, rto_min 5ms, delack_max 2ms, congestion "dctcp", tos 40
+static __always_inline int set_1(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_RWND_INIT:
+		reply(ctx, 2, 40);
+		break;
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		count(1);
+		set(ctx, 1, 1, SOL_TCP, TCP_BPF_IW, 40);
+		set(ctx, 1, 4, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
+		set(ctx, 1, 5, SOL_TCP, TCP_BPF_DELACK_MAX, least(2000));
+		set_algorithm(ctx, 1, 7, "dctcp");
+		set_tos(ctx, 1, 21, 40);
+		break;
+	}
+	return 1;
+}
+
+// bulk (rules.toml:25): cwnd_clamp 100, notsent_lowat 16384, sndbuf 1500000, rcvbuf 1500000, max_pacing_rate 12500000, mark 7, priority 1
+static __always_inline int set_2(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		count(2);
+		set(ctx, 2, 3, SOL_TCP, TCP_BPF_SNDCWND_CLAMP, 100);
+		set(ctx, 2, 15, SOL_TCP, TCP_NOTSENT_LOWAT, 16384);
+		set(ctx, 2, 16, SOL_SOCKET, SO_SNDBUF, 1500000);
+		set(ctx, 2, 17, SOL_SOCKET, SO_RCVBUF, 1500000);
+		set(ctx, 2, 18, SOL_SOCKET, SO_MAX_PACING_RATE, 12500000);
+		set(ctx, 2, 19, SOL_SOCKET, SO_MARK, 7);
+		set(ctx, 2, 20, SOL_SOCKET, SO_PRIORITY, 1);
+		break;
+	}
+	return 1;
+}
+
+// idle (rules.toml:36): keepalive_idle 60s, keepalive_interval 10s, keepalive_count 6, thin_linear_timeouts
+static __always_inline int set_3(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		count(3);
+		set_keepalive(ctx, 3, 11, SOL_TCP, TCP_KEEPIDLE, 60);
+		set_keepalive(ctx, 3, 12, SOL_TCP, TCP_KEEPINTVL, 10);
+		set_keepalive(ctx, 3, 13, SOL_TCP, TCP_KEEPCNT, 6);
+		set(ctx, 3, 14, SOL_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1);
+		break;
+	}
+	return 1;
+}
+
+// window (rules.toml:44): syn_retries 3, initial_rwnd 20
+static __always_inline int set_4(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_RWND_INIT:
+		reply(ctx, 2, 20);
+		break;
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		count(4);
+		set(ctx, 4, 0, SOL_TCP, TCP_SYNCNT, 3);
+		break;
+	}
+	return 1;
+}
+
+// asked (rules.toml:50): ecn
+static __always_inline int set_5(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_NEEDS_ECN:
+		count(5);
+		reply(ctx, 9, 1);
+		break;
+	}
+	return 1;
+}
+
+SEC("sockops")
+int set_rto(struct bpf_sock_ops *ctx)
+{
+	u64 op = FIELD(op);
+
+	if (op > BPF_SOCK_OPS_NEEDS_ECN || one_by_one(op) == 4)
+		return 1;
+
+	if (is_ipv4(ctx)) {
+		if (FIELD(local_port) == 22)
+			goto n6;
+		if (FIELD(local_port) == 80) {
+			if (remote_port_is(22))
+				goto n6;
+			goto n9;
+		}
+		if (FIELD(local_port) == 443) {
+			if (remote_port_is(22))
+				goto n6;
+			if (remote_port_is(80))
+				goto n9;
+			goto n12;
+		}
+		if (within(FIELD(local_port), 5000, 5009)) {
+			if (is_incoming(ctx) ||
+			    !((FIELD(remote_ip4) & PREFIX(8)) == IPV4(44, 0, 0, 0)))
+				goto n16;
+			goto n1;
+		}
+		if (remote_port_is(22))
+			goto n6;
+		if (remote_port_is(80))
+			goto n9;
+		if (remote_port_is(443))
+			goto n12;
+		if (is_incoming(ctx) ||
+		    !((FIELD(remote_ip4) & PREFIX(8)) == IPV4(44, 0, 0, 0)))
+			return 1;
+		goto n1;
+	}
+	if (FIELD(local_port) == 22)
+		goto n24;
+	if (FIELD(local_port) == 80) {
+		if (remote_port_is(22))
+			goto n24;
+		goto n26;
+	}
+	if (FIELD(local_port) == 443) {
+		if (remote_port_is(22))
+			goto n24;
+		if (remote_port_is(80))
+			goto n26;
+		goto n28;
+	}
+	if (within(FIELD(local_port), 5000, 5009)) {
+		if (((FIELD(local_ip6[0]) == NET32(0x20010db8) && (FIELD(local_ip6[1]) & PREFIX(12)) == NET32(0x00400000))) &&
+		    ((FIELD(remote_ip6[0]) == NET32(0x20010db8) && (FIELD(remote_ip6[1]) & PREFIX(12)) == NET32(0x00400000))))
+			goto n20;
+		goto n16;
+	}
+	if (remote_port_is(22))
+		goto n24;
+	if (remote_port_is(80))
+		goto n26;
+	if (remote_port_is(443))
+		goto n28;
+	if (((FIELD(local_ip6[0]) == NET32(0x20010db8) && (FIELD(local_ip6[1]) & PREFIX(12)) == NET32(0x00400000))) &&
+	    ((FIELD(remote_ip6[0]) == NET32(0x20010db8) && (FIELD(remote_ip6[1]) & PREFIX(12)) == NET32(0x00400000))))
+		goto n20;
+	return 1;
+
+n1:
+	return set_0(ctx); // lora (rules.toml:3)
+
+n6:
+	if (is_incoming(ctx) ||
+	    !((FIELD(remote_ip4) & PREFIX(8)) == IPV4(44, 0, 0, 0)))
+		goto n4;
+	goto n1;
+
+n4:
+	return set_3(ctx); // idle (rules.toml:36)
+
+n9:
+	if (is_incoming(ctx) ||
+	    !((FIELD(remote_ip4) & PREFIX(8)) == IPV4(44, 0, 0, 0)))
+		goto n7;
+	goto n1;
+
+n7:
+	return set_4(ctx); // window (rules.toml:44)
+
+n12:
+	if (is_incoming(ctx) ||
+	    !((FIELD(remote_ip4) & PREFIX(8)) == IPV4(44, 0, 0, 0)))
+		goto n10;
+	goto n1;
+
+n10:
+	return set_5(ctx); // asked (rules.toml:50)
+
+n16:
+	return set_2(ctx); // bulk (rules.toml:25)
+
+n20:
+	return set_1(ctx); // datacentre (rules.toml:14)
+
+n24:
+	if (((FIELD(local_ip6[0]) == NET32(0x20010db8) && (FIELD(local_ip6[1]) & PREFIX(12)) == NET32(0x00400000))) &&
+	    ((FIELD(remote_ip6[0]) == NET32(0x20010db8) && (FIELD(remote_ip6[1]) & PREFIX(12)) == NET32(0x00400000))))
+		goto n20;
+	goto n4;
+
+n26:
+	if (((FIELD(local_ip6[0]) == NET32(0x20010db8) && (FIELD(local_ip6[1]) & PREFIX(12)) == NET32(0x00400000))) &&
+	    ((FIELD(remote_ip6[0]) == NET32(0x20010db8) && (FIELD(remote_ip6[1]) & PREFIX(12)) == NET32(0x00400000))))
+		goto n20;
+	goto n7;
+
+n28:
+	if (((FIELD(local_ip6[0]) == NET32(0x20010db8) && (FIELD(local_ip6[1]) & PREFIX(12)) == NET32(0x00400000))) &&
+	    ((FIELD(remote_ip6[0]) == NET32(0x20010db8) && (FIELD(remote_ip6[1]) & PREFIX(12)) == NET32(0x00400000))))
+		goto n20;
+	goto n10;
+}
+
+// Run once, in a cgroup of its own, to learn which settings this kernel takes; its answers are
+// in the failures of the first rule: 0 for what was not tried, 1 for yes, 1 + errno for no.
+SEC("sockops")
+int probe(struct bpf_sock_ops *ctx)
+{
+	if (FIELD(op) != BPF_SOCK_OPS_TCP_CONNECT_CB)
+		return 1;
+	try(ctx, 0, SOL_TCP, TCP_SYNCNT, 2);
+	try(ctx, 1, SOL_TCP, TCP_BPF_IW, 40);
+	try(ctx, 3, SOL_TCP, TCP_BPF_SNDCWND_CLAMP, 100);
+	try(ctx, 4, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
+	try(ctx, 5, SOL_TCP, TCP_BPF_DELACK_MAX, least(2000));
+	try(ctx, 6, SOL_TCP, TCP_RTO_MAX_MS, 60000);
+	try_algorithm(ctx, 7, "dctcp");
+	try_algorithm(ctx, 8, "reno");
+	try(ctx, 10, SOL_TCP, TCP_USER_TIMEOUT, 120000);
+	try(ctx, 11, SOL_TCP, TCP_KEEPIDLE, 60);
+	try(ctx, 12, SOL_TCP, TCP_KEEPINTVL, 10);
+	try(ctx, 13, SOL_TCP, TCP_KEEPCNT, 6);
+	try(ctx, 14, SOL_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1);
+	try(ctx, 15, SOL_TCP, TCP_NOTSENT_LOWAT, 16384);
+	try(ctx, 16, SOL_SOCKET, SO_SNDBUF, 1500000);
+	try(ctx, 17, SOL_SOCKET, SO_RCVBUF, 1500000);
+	try(ctx, 18, SOL_SOCKET, SO_MAX_PACING_RATE, 12500000);
+	try(ctx, 19, SOL_SOCKET, SO_MARK, 7);
+	try(ctx, 20, SOL_SOCKET, SO_PRIORITY, 1);
+	try(ctx, 21, SOL_IP, IP_TOS, 40);
+	return 1;
+}
+
+char LICENSE[] SEC("license") = "Dual MIT/GPL";
