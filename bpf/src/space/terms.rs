@@ -149,10 +149,13 @@ fn merge(mut terms: Terms) -> Option<Terms> {
     Some(merged)
 }
 
+/// What a term asks of all dimensions but one, that dimension, and the ranges of it that have come together.
+type Group = (Term, Dimension, Vec<(u128, u128)>);
+
 /// Terms that differ in their last dimension only become one, in time that does not grow with their square.
 fn gather(terms: Terms) -> Terms {
     let mut places: HashMap<Term, usize> = HashMap::new();
-    let mut groups: Vec<(Term, Dimension, Vec<(u128, u128)>)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     for term in terms {
         let Some((&dimension, set)) = term.0.last_key_value() else { return vec![term] };
         // The last dimension stands in the key without its values.
