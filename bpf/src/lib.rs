@@ -85,7 +85,7 @@ pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnos
     let rules = check::check(source, &document)?;
     let regions = reach::reach(&rules)?;
     let notes = sense::sense(&rules, &regions)?;
-    let plan = plan::plan(&rules, &regions);
+    let plan = plan::plan(&rules, &regions).map_err(|error| vec![error])?;
     let digest = digest(source.text);
     let c = emit::emit(&plan, &emit::Banner { version, digest: &digest });
     let needs_perfmon = emit::needs_perfmon(&plan);

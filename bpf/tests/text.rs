@@ -1,5 +1,5 @@
 //! The text of the rules, mutated, made of garbage, huge or deep: an answer or mistakes, never a panic, in bounded
-//! time; and every small file that is accepted yields C that clang accepts.
+//! time; and every small file that is accepted yields C that clang accepts and, where it can be asked, the kernel.
 //!
 //! The normal run is the same each time; `SET_RTO_FUZZ_MINUTES=N` goes on with new seeds until they are over.
 
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use support::generate::{Flavour, rules};
 use support::print::print;
 use support::random::Random;
+use support::verifier::verify;
 use support::{VERSION, clang, minutes};
 
 /// A small file takes no longer, not even on a busy machine.
@@ -188,7 +189,8 @@ fn fuzz(tries: usize, fewest: usize, mut make: impl FnMut(&mut Random) -> String
         assert!(accepted.len() >= fewest, "only {} of {tries} were accepted", accepted.len());
         let step = if end.is_some() { 1 } else { accepted.len().div_ceil(COMPILED).max(1) };
         for (text, c) in accepted.iter().step_by(step) {
-            clang(c, false).unwrap_or_else(|error| panic!("{error}\nfor:\n{text}"));
+            let loaded = clang(c, false).and_then(|object| verify(&object));
+            loaded.unwrap_or_else(|error| panic!("{error}\nfor:\n{text}"));
         }
         if end.is_none_or(|end| Instant::now() > end) {
             return;

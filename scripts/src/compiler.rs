@@ -8,6 +8,7 @@ use xshell::{Cmd, Shell, cmd};
 use crate::needs::{BUILD, Need, cargo};
 use crate::setup;
 use crate::step::step;
+use crate::test::verifier;
 
 /// Prints the C that the rules become.
 pub(crate) fn show(sh: &Shell, rules: Option<&Path>) -> Result<()> {
@@ -20,13 +21,18 @@ pub(crate) fn explain(sh: &Shell, rules: &Path, connection: &str) -> Result<()> 
     quietly(example(sh, "explain").arg("--").arg(rules).arg(connection))
 }
 
-/// Runs random rule sets against random connections for some minutes.
+/// Runs random rule sets against random connections for some minutes; as root the kernel's verifier judges the programs
+/// of all of them.
 pub(crate) fn fuzz(sh: &Shell, minutes: u32) -> Result<()> {
     setup::ensure(sh, &BUILD.iter().collect::<Vec<&Need>>())?;
     step(&format!("random rule sets for {minutes} min"), || {
         let cargo = cargo();
         let tests = cmd!(sh, "{cargo} test --package set-rto-compiler --test execute --test text");
-        let tests = tests.args(["--", "--nocapture"]);
+        let mut tests = tests.args(["--", "--nocapture"]);
+        match verifier(sh)? {
+            Some(verifier) => tests = tests.env("SET_RTO_VERIFY", verifier),
+            None => println!("The kernel's verifier is not asked: that needs root."),
+        }
         tests.env("SET_RTO_FUZZ_MINUTES", minutes.to_string()).run().context("a case failed")
     })
 }

@@ -89,12 +89,24 @@ fn check(sh: &Shell, arguments: &[&str]) -> Result<()> {
 /// The tests that need no kernel of their own.
 fn unit(sh: &Shell, filters: &[String], section: &mut Section) -> Result<()> {
     let arguments = ["test", "--workspace", "--no-fail-fast", "--"];
-    let (status, output) = tee(cargo_command(sh).args(arguments).args(filters))?;
+    let mut command = cargo_command(sh);
+    if let Some(verifier) = verifier(sh)? {
+        command.env("SET_RTO_VERIFY", verifier);
+    }
+    let (status, output) = tee(command.args(arguments).args(filters))?;
     let ran = section.add_output(&output);
     if !status.success() || !ran {
         bail!("cargo test: {status}{}", no_result(ran));
     }
     Ok(())
+}
+
+/// What has the kernel judge the programs that tests of the compiler make; None where root is not to be had.
+pub(crate) fn verifier(sh: &Shell) -> Result<Option<String>> {
+    let Some(before) = way_to_root() else { return Ok(None) };
+    let program = build::dev(sh, "verify", None)?;
+    let words = before.iter().map(|word| (*word).to_owned()).chain([program.display().to_string()]);
+    Ok(Some(words.collect::<Vec<_>>().join(" ")))
 }
 
 /// The tests that attach to the kernel running here. They need root.

@@ -70,14 +70,17 @@ pub(super) fn ranges(terms: &[(usize, Term)], dimension: Dimension) -> usize {
 }
 
 /// Cuts a dimension: from each first value on, which terms hold as far as it goes, in order. Terms that don't
-/// bound it hold everywhere.
-pub(super) fn divide(terms: &[(usize, Term)], dimension: Dimension) -> Vec<(u128, Vec<usize>)> {
+/// bound it hold everywhere. None where more than `most` would stand in all ranges together.
+pub(super) fn divide(
+    terms: &[(usize, Term)],
+    dimension: Dimension,
+    most: usize,
+) -> Option<Vec<(u128, Vec<usize>)>> {
     let free = |at: &usize| terms[*at].1.bound(dimension).is_none();
     let mut holding: BTreeSet<usize> = (0..terms.len()).filter(free).collect();
     let events = events(terms, dimension);
     let mut arms: Vec<(u128, Vec<usize>)> = Vec::new();
-    let mut at = 0;
-    let mut start = 0;
+    let (mut at, mut start, mut stand) = (0, 0, 0);
     loop {
         while let Some(&(value, begins, term)) = events.get(at).filter(|event| event.0 == start) {
             debug_assert_eq!(value, start);
@@ -88,13 +91,18 @@ pub(super) fn divide(terms: &[(usize, Term)], dimension: Dimension) -> Vec<(u128
             }
             at += 1;
         }
-        arms.push((start, decisive(terms, dimension, &holding)));
+        let list = decisive(terms, dimension, &holding);
+        stand += list.len();
+        if stand > most {
+            return None;
+        }
+        arms.push((start, list));
         match events.get(at) {
             Some((next, _, _)) => start = *next,
             None => break,
         }
     }
-    arms
+    Some(arms)
 }
 
 /// Those that hold, up to one that leaves nothing to ask.

@@ -12,6 +12,7 @@
 
 mod divide;
 
+use crate::diag::Diagnostic;
 use crate::reach::Regions;
 use crate::rule::{Pattern, Rule};
 use crate::setting::Settings;
@@ -70,6 +71,16 @@ const LIST_LENGTHS: [(usize, usize); 3] = [(600, 4), (3_000, 24), (usize::MAX, 1
 /// of both ports made 440. Together they stay below the 4 MiB that a map's value may have before Linux 5.19.
 const PORT_TABLES: [usize; 3] = [16, 28, usize::MAX];
 
+/// Records of all lists together: they stay below the same 4 MiB.
+const MOST_RECORDS: usize = 40_000;
+
+/// Terms that stand in all ranges of all divisions together, about 2 s of work.
+const MOST_HOLDING: usize = 4_000_000;
+
+/// Where that is not enough, as for a thousand rules about ranges of both ports, all rules are looked through one by one.
+/// The kernel's verifier follows so many at most.
+const MOST_IN_A_ROW: usize = 4_096;
+
 /// Terms in order, with the rule that each belongs to.
 pub type Terms = Vec<(usize, Term)>;
 
@@ -77,16 +88,26 @@ pub type Terms = Vec<(usize, Term)>;
 type Key = Vec<(usize, Vec<(Dimension, usize)>)>;
 
 /// Plans the program.
-#[must_use]
-pub fn plan(rules: &[Rule], regions: &Regions) -> Plan {
+///
+/// # Errors
+/// More rules about ranges of several fields than can be told apart.
+pub fn plan(rules: &[Rule], regions: &Regions) -> Result<Plan, Diagnostic> {
     let mut sets = HashMap::new();
     let mut terms = Vec::new();
     for (rule, region) in regions.rules.iter().enumerate() {
         terms.extend(region.iter().map(|term| (rule, share(term, &mut sets))));
     }
-    let mut planner = Planner { scans: terms.len() > MANY_TERMS, ..Planner::default() };
-    let root = planner.build(terms);
-    Plan {
+    let scans = terms.len() > MANY_TERMS;
+    let mut planner = Planner { scans, ..Planner::default() };
+    let mut root = planner.build(&terms);
+    if planner.is_exhausted() {
+        if records(&terms) > MOST_IN_A_ROW {
+            return Err(entangled(rules));
+        }
+        planner = Planner { scans: true, in_a_row: true, ..Planner::default() };
+        root = planner.build(&terms);
+    }
+    Ok(Plan {
         nodes: planner.nodes,
         root,
         labels: rules
@@ -96,7 +117,14 @@ pub fn plan(rules: &[Rule], regions: &Regions) -> Plan {
         summaries: rules.iter().map(summary).collect(),
         settings: rules.iter().map(|rule| rule.settings.clone()).collect(),
         lists: regions.lists.clone(),
-    }
+    })
+}
+
+fn entangled(rules: &[Rule]) -> Diagnostic {
+    let span = rules.first().map_or(0..0, |rule| rule.span.clone());
+    Diagnostic::new("the rules from here on are too entangled", span)
+        .label("thousands of them test ranges of several fields at once, and overlap")
+        .help("use fewer of them, or single ports and prefixes")
 }
 
 fn summary(rule: &Rule) -> String {
@@ -120,6 +148,12 @@ struct Planner {
     decisions: usize,
     /// Those of them that become tables of ports.
     port_tables: usize,
+    /// Records of all lists.
+    records: usize,
+    /// Terms in all ranges of all divisions.
+    holding: usize,
+    /// Nothing is divided any more.
+    in_a_row: bool,
     known: HashMap<Node, Id>,
     planned: HashMap<Key, Id>,
     /// Keeps the sets alive whose addresses stand in keys.
@@ -127,6 +161,11 @@ struct Planner {
 }
 
 impl Planner {
+    /// True where the plan gets too large to be carried on.
+    fn is_exhausted(&self) -> bool {
+        !self.in_a_row && (self.records > MOST_RECORDS || self.holding > MOST_HOLDING)
+    }
+
     fn node(&mut self, node: Node) -> Id {
         if let Some(id) = self.known.get(&node) {
             return *id;
@@ -135,22 +174,27 @@ impl Planner {
         if let Node::Choose(Dimension::Port(_), arms) = &node {
             self.port_tables += usize::from(arms.len() > crate::emit::TABLE);
         }
+        if let Node::Scan(terms) = &node {
+            self.records += records(terms);
+        }
         self.nodes.push(node.clone());
         self.known.insert(node, self.nodes.len() - 1);
         self.nodes.len() - 1
     }
 
-    fn build(&mut self, mut terms: Terms) -> Id {
+    fn build(&mut self, terms: &[(usize, Term)]) -> Id {
         // Behind a term that always holds nothing is asked; of terms that are there twice the first counts.
-        if let Some(last) = terms.iter().position(|(_, term)| term.is_everything()) {
-            terms.truncate(last + 1);
+        let last = terms.iter().position(|(_, term)| term.is_everything());
+        let terms = &terms[..last.map_or(terms.len(), |last| last + 1)];
+        if self.is_exhausted() {
+            return self.node(Node::Nothing);
         }
         match terms.first() {
             None => return self.node(Node::Nothing),
             Some((rule, term)) if term.is_everything() => return self.node(Node::Rule(*rule)),
             Some(_) => {}
         }
-        let key = key(&terms);
+        let key = key(terms);
         if let Some(id) = self.planned.get(&key) {
             return *id;
         }
@@ -161,21 +205,24 @@ impl Planner {
             self.decisions < *decisions && self.port_tables < **tables
         };
         let limit = LIST_LENGTHS.iter().zip(&PORT_TABLES).find(fits);
-        let longest = limit.map_or(1, |((_, length), _)| *length);
+        let longest = match self.in_a_row {
+            true => LIST_LENGTHS[2].1,
+            false => limit.map_or(1, |((_, length), _)| *length),
+        };
         // A single bound is for a table or a comparison.
         let entangled = terms.len() > 1 || terms[0].1.len() > 1;
-        let id = if self.scans && entangled && records(&terms) <= longest {
-            self.node(Node::Scan(terms))
+        let id = if self.scans && entangled && records(terms) <= longest {
+            self.node(Node::Scan(terms.to_vec()))
         } else if longest == LIST_LENGTHS[2].1 {
-            self.in_halves(&terms)
+            self.in_halves(terms)
         } else {
-            self.split(&terms)
+            self.split(terms)
         };
         self.planned.insert(key, id);
         id
     }
 
-    fn split(&mut self, terms: &Terms) -> Id {
+    fn split(&mut self, terms: &[(usize, Term)]) -> Id {
         let dimension = best(terms);
         let bound = |(_, term): &&(usize, Term)| term.bound(dimension).is_some();
         let free = terms.len() - terms.iter().filter(bound).count();
@@ -184,13 +231,19 @@ impl Planner {
         if free > 0 && !few && ranges(terms, dimension) * free > MOST_REPEATED {
             let (bound, free): (Terms, Terms) =
                 terms.iter().cloned().partition(|(_, term)| term.bound(dimension).is_some());
-            let (bound, free) = (self.build(bound), self.build(free));
+            let (bound, free) = (self.build(&bound), self.build(&free));
             return self.node(Node::First(bound, free));
         }
         let mut built: HashMap<Vec<usize>, Id> = HashMap::new();
         let mut arms: Vec<(u128, Id)> = Vec::new();
         let domain = dimension.domain();
-        let division = divide(terms, dimension);
+        let left = MOST_HOLDING.saturating_sub(self.holding);
+        let most = if self.in_a_row { usize::MAX } else { left };
+        let Some(division) = divide(terms, dimension, most) else {
+            self.holding = usize::MAX;
+            return self.node(Node::Nothing);
+        };
+        self.holding += division.iter().map(|(_, holding)| holding.len()).sum::<usize>();
         let starts: Vec<_> = division.iter().map(|(start, _)| *start).collect();
         for (at, (start, holding)) in division.into_iter().enumerate() {
             let end = starts.get(at + 1).map_or(u128::MAX, |next| next - 1);
@@ -204,7 +257,7 @@ impl Planner {
                         let (rule, term) = &terms[*at];
                         (*rule, term.without(dimension))
                     });
-                    let id = self.build(rest.collect());
+                    let id = self.build(&rest.collect::<Terms>());
                     built.insert(holding, id);
                     id
                 }
@@ -220,18 +273,18 @@ impl Planner {
     }
 
     /// The plan of last resort bounds the code whatever the rules are.
-    fn in_halves(&mut self, terms: &Terms) -> Id {
+    fn in_halves(&mut self, terms: &[(usize, Term)]) -> Id {
         if terms.len() == 1 {
             return self.split(terms);
         }
         let (one, other) = terms.split_at(terms.len() / 2);
-        let (one, other) = (self.build(one.to_vec()), self.build(other.to_vec()));
+        let (one, other) = (self.build(one), self.build(other));
         self.node(Node::First(one, other))
     }
 }
 
 /// How many records the terms make in a table: a range of each dimension is one.
-fn records(terms: &Terms) -> usize {
+fn records(terms: &[(usize, Term)]) -> usize {
     let of_term = |(_, term): &(usize, Term)| -> usize {
         let ranges = |(dimension, set): (Dimension, &Rc<Set>)| match dimension {
             Dimension::Port(_) | Dimension::Ipv4(_) | Dimension::Ipv6(_) => set.ranges().len(),
@@ -242,7 +295,7 @@ fn records(terms: &Terms) -> usize {
     terms.iter().map(of_term).fold(0, usize::saturating_add)
 }
 
-fn key(terms: &Terms) -> Key {
+fn key(terms: &[(usize, Term)]) -> Key {
     let bounds = |term: &Term| {
         term.bounds().map(|(dimension, set)| (dimension, Rc::as_ptr(set) as usize)).collect()
     };

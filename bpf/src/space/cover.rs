@@ -1,19 +1,28 @@
 //! What earlier rules have taken: asked for each rule whether anything of it is left.
 
-use super::{Dimension, Set, Term};
+use super::{Dimension, Set, Side, Term};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// How many splits are tried before a region counts as not covered: never a false alarm.
 const MOST_SPLITS: usize = 20_000;
 
+/// How many pairs of regions are compared in a cover's life, some seconds of work; then only what needs no comparison is
+/// found: 65,000 rules that each bound two dimensions would be two thousand million pairs.
+const MOST_PAIRS: usize = 8_000_000;
+
+/// So many hulls are compared in the time of a pair of regions.
+const QUICKER: usize = 16;
+
 /// A growing union of terms.
 #[derive(Debug, Default)]
 pub struct Cover {
     /// Terms that bound one dimension only.
     single: BTreeMap<Dimension, Ranges>,
-    /// All others.
-    several: Vec<Term>,
+    /// All others, with what of them is quick to compare.
+    several: Vec<(Hull, Term)>,
+    pairs: Cell<usize>,
     everything: bool,
 }
 
@@ -24,7 +33,7 @@ impl Cover {
         match (bounds.next(), bounds.next()) {
             (None, _) => self.everything = true,
             (Some((dimension, set)), None) => self.single.entry(dimension).or_default().add(set),
-            _ => self.several.push(term.clone()),
+            _ => self.several.push((Hull::of(term), term.clone())),
         }
     }
 
@@ -55,10 +64,56 @@ impl Cover {
                 None => return true,
             }
         }
-        let mut splits = MOST_SPLITS;
-        let several: Vec<_> = self.several.iter().collect();
-        !escapes(region, several, domain, &mut splits)
+        // To look for neighbours is to compare, too, only quicker.
+        let spent = self.pairs.get() + self.several.len() / QUICKER;
+        if spent >= MOST_PAIRS {
+            self.pairs.set(MOST_PAIRS);
+            return false;
+        }
+        let hull = Hull::of(&region);
+        let near = self.several.iter().filter(|(other, _)| other.meets(&hull));
+        let several: Vec<_> = near.map(|(_, term)| term).collect();
+        let mut left = Left { splits: MOST_SPLITS, pairs: MOST_PAIRS - spent };
+        let is_within = !escapes(region, several, domain, &mut left);
+        self.pairs.set(MOST_PAIRS - left.pairs);
+        is_within
     }
+}
+
+/// The first and last value of some dimensions: ports, and the upper half of an address.
+#[derive(Debug)]
+struct Hull([(u64, u64); 4]);
+
+impl Hull {
+    fn of(term: &Term) -> Self {
+        let mut hull = [(0, u64::MAX); 4];
+        for (dimension, set) in term.bounds() {
+            let (place, shift) = match dimension {
+                Dimension::Port(Side::Local) => (0, 0),
+                Dimension::Port(Side::Remote) => (1, 0),
+                Dimension::Ipv4(Side::Local) => (2, 0),
+                Dimension::Ipv4(Side::Remote) => (3, 0),
+                Dimension::Ipv6(Side::Local) => (2, 64),
+                Dimension::Ipv6(Side::Remote) => (3, 64),
+                _ => continue,
+            };
+            if let (Some((low, _)), Some((_, high))) = (set.ranges().first(), set.ranges().last()) {
+                hull[place] = ((low >> shift) as u64, (high >> shift) as u64);
+            }
+        }
+        Self(hull)
+    }
+
+    /// False for two of one family that have nothing in common.
+    fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(one, other)| one.0 <= other.1 && other.0 <= one.1)
+    }
+}
+
+/// What may still be spent.
+struct Left {
+    splits: usize,
+    pairs: usize,
 }
 
 /// True if some of the region is in none of the terms, or if that is too hard to tell.
@@ -66,10 +121,14 @@ fn escapes(
     mut region: Term,
     mut terms: Vec<&Term>,
     domain: &impl Fn(Dimension) -> Set,
-    splits: &mut usize,
+    left: &mut Left,
 ) -> bool {
     loop {
         let before = terms.len();
+        left.pairs = left.pairs.saturating_sub(before);
+        if left.pairs == 0 {
+            return true;
+        }
         let mut kept = Vec::new();
         for term in terms {
             match part(&region, term) {
@@ -100,13 +159,13 @@ fn escapes(
     // Around the first term: what lies outside of it in one dimension and inside in those before.
     let mut inside = region;
     for (dimension, set) in first.bounds() {
-        *splits = splits.saturating_sub(1);
-        if *splits == 0 {
+        left.splits = left.splits.saturating_sub(1);
+        if left.splits == 0 {
             return true;
         }
         let whole = inside.bound(dimension).map_or_else(|| domain(dimension), |it| (**it).clone());
         let outside = inside.replacing(dimension, Rc::new(whole.minus(set)));
-        if outside.is_some_and(|outside| escapes(outside, rest.to_vec(), domain, splits)) {
+        if outside.is_some_and(|outside| escapes(outside, rest.to_vec(), domain, left)) {
             return true;
         }
         match inside.with(dimension, set) {
@@ -189,7 +248,6 @@ impl Ranges {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Side;
     use super::*;
 
     #[test]

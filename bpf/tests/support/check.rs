@@ -9,6 +9,7 @@ use super::print::{Printed, name, print};
 use super::random::Random;
 use super::runner::Runner;
 use super::sample::Sampler;
+use super::verifier::verify;
 use super::{VERSION, clang};
 use set_rto_compiler::diag::{Diagnostic, Source, render};
 use set_rto_compiler::{Policy, compile};
@@ -167,7 +168,11 @@ fn run(
     hit: &mut [bool],
     seen: &mut Seen,
 ) -> Result<(), String> {
-    let image = Image::read(&clang(c, big_endian)?, big_endian);
+    let object = clang(c, big_endian)?;
+    if big_endian == cfg!(target_endian = "big") {
+        verify(&object)?;
+    }
+    let image = Image::read(&object, big_endian);
     let found = hazards(image.program.instructions());
     if !found.is_empty() {
         return Err(format!("hazards: {found:?}"));

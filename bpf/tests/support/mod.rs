@@ -19,6 +19,7 @@ pub(crate) mod random;
 pub(crate) mod runner;
 pub(crate) mod sample;
 mod second;
+pub(crate) mod verifier;
 
 use set_rto_compiler::diag::{Source, render};
 use set_rto_compiler::machine::Instruction;

@@ -1,0 +1,72 @@
+//! Has the kernel's verifier judge objects of the rule compiler: each is loaded by libbpf, as set-rto does, and
+//! attached to nothing. The compiler's tests run it where they are told to (`SET_RTO_VERIFY`).
+//!
+//!     verify OBJECT...
+//!
+//! Prints for each object milliseconds, verified and translated instructions; the kernel's reason and exit code 1
+//! where it refuses one.
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use libbpf_rs::ObjectBuilder;
+use libbpf_rs::PrintLevel;
+use libbpf_rs::libbpf_sys as sys;
+use std::fs;
+use std::os::fd::AsFd as _;
+use std::os::fd::AsRawFd as _;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::Instant;
+
+/// What libbpf said, the verifier's log included.
+static LOG: Mutex<String> = Mutex::new(String::new());
+
+/// Bytes of the log's end that are printed.
+const SHOWN: usize = 2_000;
+
+fn main() -> ExitCode {
+    libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
+    for path in std::env::args().skip(1) {
+        if let Err(error) = verify(&path) {
+            eprintln!("verify: {path}: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn keep(_: PrintLevel, text: String) {
+    if let Ok(mut log) = LOG.lock() {
+        log.push_str(&text);
+    }
+}
+
+fn verify(path: &str) -> Result<()> {
+    let bytes = fs::read(path)?;
+    let open = ObjectBuilder::default().name("verify")?.open_memory(&bytes)?;
+    let start = Instant::now();
+    let object = match open.load() {
+        Ok(object) => object,
+        Err(error) => {
+            let log = LOG.lock().map(|log| log.clone()).unwrap_or_default();
+            let mut from = log.len().saturating_sub(SHOWN);
+            while !log.is_char_boundary(from) {
+                from += 1;
+            }
+            bail!("{error}\n{}", &log[from..]);
+        }
+    };
+    let milliseconds = start.elapsed().as_millis();
+    let program = object.progs().next().context("no program in the object")?;
+    let mut info = sys::bpf_prog_info::default();
+    let mut size = size_of_val(&info) as u32;
+    let fd = program.as_fd().as_raw_fd();
+    // SAFETY: `info` is as large as said, and asks for nothing to be written elsewhere.
+    let ret = unsafe { sys::bpf_prog_get_info_by_fd(fd, &raw mut info, &raw mut size) };
+    if ret != 0 {
+        return Err(std::io::Error::last_os_error()).context("cannot ask about the program");
+    }
+    println!("{milliseconds} {} {}", info.verified_insns, info.xlated_prog_len / 8);
+    Ok(())
+}
