@@ -1,7 +1,7 @@
 //! The data behind a table of addresses: what [`super::table`] writes, see table.h.
 //!
-//! Measured in executed instructions: an entry of the root costs 9, a node 17, a step of a search 3. So a search among
-//! as many as 2,000 is no worse than two nodes; which is the best for a table is found by trying.
+//! Measured in executed instructions: a node costs 20, a step of a search 3. So a search among a hundred is
+//! no worse than a node; what is the best for a table is found by trying.
 
 /// Ascending first values, the first of all is 0, and what holds from there on: a number below [`LOW_SEARCH`].
 pub(super) type List = Vec<(u64, u32)>;
@@ -11,6 +11,9 @@ pub(super) const LOW_SEARCH: u32 = 0x1000_0000;
 const LOW_NODE: u32 = 0x2000_0000;
 const SEARCH: u32 = 0x3000_0000;
 const NODE: u32 = 0x4000_0000;
+
+/// Instructions of a node.
+const NODE_COST: usize = 20;
 
 /// Of struct node: places of nodes are in bytes, which saves an instruction.
 pub(super) const NODE_BYTES: usize = 32;
@@ -24,8 +27,7 @@ const MOST_BITS: u32 = 18;
 /// Searches are tried up to so many steps: what 2^28 boundaries need.
 const MOST_ROUNDS: u32 = 28;
 
-/// Bytes for each boundary, all in all, that are not too much; and bytes that never are.
-const BYTES_EACH: usize = 64;
+/// Bytes that are never too much. More than this, a table is at most twice as large as it could be.
 const FEW_BYTES: usize = 1 << 18;
 
 /// See table.h.
@@ -68,13 +70,14 @@ impl Tree {
     /// A table over words, or the upper halves of addresses; `lows` are lists for lower halves, which values of
     /// [`LOW_SEARCH`] and above count.
     pub(super) fn new(list: List, lows: &[List], start_bytes: usize) -> Self {
-        let count = list.len() + lows.iter().map(Vec::len).sum::<usize>();
-        let limit = FEW_BYTES.max(count * BYTES_EACH);
         let mut tree = Self::default();
         let mut entries = Vec::new();
+        let count = list.len() + lows.iter().map(Vec::len).sum::<usize>();
+        let most_starts = (count * 4).max(FEW_BYTES / 16);
         if !lows.is_empty() {
-            (tree, entries) = best(limit, start_bytes, &tree, |tree, rounds| {
-                let mut filler = Filler { tree, rounds, kinds: (LOW_SEARCH, LOW_NODE), depth: 0 };
+            (tree, entries) = best(start_bytes, &tree, |tree, rounds| {
+                let mut filler =
+                    Filler { tree, rounds, kinds: (LOW_SEARCH, LOW_NODE), depth: 0, most_starts };
                 let entries: Option<Vec<u32>> = lows.iter().map(|list| filler.list(list)).collect();
                 let depth = filler.depth;
                 tree.low = Stage { depth, rounds };
@@ -86,8 +89,8 @@ impl Tree {
             None => value,
         };
         let list: List = list.into_iter().map(|(start, value)| (start, number(value))).collect();
-        let (mut tree, ()) = best(limit, start_bytes, &tree, |tree, rounds| {
-            let mut filler = Filler { tree, rounds, kinds: (SEARCH, NODE), depth: 0 };
+        let (mut tree, ()) = best(start_bytes, &tree, |tree, rounds| {
+            let mut filler = Filler { tree, rounds, kinds: (SEARCH, NODE), depth: 0, most_starts };
             filler.root(&list)?;
             let depth = filler.depth;
             tree.high = Stage { depth, rounds };
@@ -112,31 +115,28 @@ impl Tree {
     }
 }
 
-/// The cheapest way to fill, by executed instructions, among those that take no more than `limit` bytes.
+/// The cheapest way to fill, by executed instructions, among those that do not take too many bytes.
 fn best<T: Default>(
-    limit: usize,
     start_bytes: usize,
     before: &Tree,
     mut fill: impl FnMut(&mut Tree, u32) -> Option<(usize, T)>,
 ) -> (Tree, T) {
-    let mut found: Option<((bool, usize, usize), Tree, T)> = None;
+    let mut tried = Vec::new();
     for rounds in 0..=MOST_ROUNDS {
-        let is_dear = |it: &((bool, usize, usize), Tree, T)| !it.0.0 && it.0.1 <= cost(rounds);
-        if found.as_ref().is_some_and(is_dear) {
+        let mut tree = before.copy();
+        let Some((depth, _)) = fill(&mut tree, rounds) else { continue };
+        tried.push((depth * NODE_COST + cost(rounds), tree.bytes(start_bytes), rounds));
+        // With more steps than are needed it gets no better.
+        if depth == 0 {
             break;
         }
-        let mut tree = before.copy();
-        let Some((depth, more)) = fill(&mut tree, rounds) else { continue };
-        let bytes = tree.bytes(start_bytes);
-        let score = (bytes > limit, depth * 17 + cost(rounds), bytes);
-        if found.as_ref().is_none_or(|it| score < it.0) {
-            found = Some((score, tree, more));
-        }
-        if depth == 0 {
-            break; // more steps than enough
-        }
     }
-    found.map(|(_, tree, more)| (tree, more)).unwrap_or_default()
+    let least = tried.iter().map(|it| it.1).min().unwrap_or_default();
+    let limit = FEW_BYTES.max(2 * least);
+    let chosen = tried.iter().filter(|it| it.1 <= limit).min();
+    let mut tree = before.copy();
+    let filled = chosen.and_then(|it| fill(&mut tree, it.2));
+    (tree, filled.unwrap_or_default().1)
 }
 
 /// Instructions of a search.
@@ -157,6 +157,8 @@ struct Filler<'t> {
     kinds: (u32, u32),
     /// Nodes on a path so far.
     depth: usize,
+    /// So many starts are too many: short lists are padded to the length of a search.
+    most_starts: usize,
 }
 
 /// A list that is being put into the tree.
@@ -201,18 +203,21 @@ impl Filler<'_> {
         }
         let width = 1_usize << self.rounds;
         if inside < width {
-            let tree = &mut *self.tree;
-            let place = *listed.place.get_or_insert_with(|| {
-                let place = tree.starts.len();
-                tree.starts.extend(listed.list);
+            let count = listed.list.len();
+            if listed.place.is_none() {
+                let starts = &mut self.tree.starts;
+                if starts.len() + count.max(width) > self.most_starts {
+                    return None;
+                }
+                listed.place = Some(starts.len());
+                starts.extend(listed.list);
                 // Behind the last boundary: the greatest word too finds the right value there.
                 let last = listed.list.last().map_or(0, |it| it.1);
-                let missing = width.saturating_sub(listed.list.len());
-                tree.starts.extend(std::iter::repeat_n((u64::MAX, last), missing));
-                place
-            });
+                starts.extend(std::iter::repeat_n((u64::MAX, last), width.saturating_sub(count)));
+            }
+            let place = listed.place.unwrap_or_default();
             // No step may lead behind the list, where other lists are.
-            let at = from.min(listed.list.len().saturating_sub(width));
+            let at = from.min(count.saturating_sub(width));
             return Some(self.kinds.0 | (place + at) as u32);
         }
         let place = self.tree.nodes.len();
@@ -257,5 +262,105 @@ impl Filler<'_> {
             at = until;
         }
         Some(Spread { first, shift, last, place })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the program does from an entry on, see table.h.
+    fn descend(tree: &Tree, mut entry: u32, kinds: (u32, u32), stage: Stage, word: u64) -> u32 {
+        for _ in 0..stage.depth {
+            if entry >= kinds.1 {
+                let node = tree.nodes[(entry - kinds.1) as usize / NODE_BYTES];
+                let at = word.saturating_sub(node.first) >> node.shift;
+                entry = tree.entries[node.place + at.min(node.last) as usize];
+            }
+        }
+        if entry < kinds.0 {
+            return entry;
+        }
+        let mut at = (entry - kinds.0) as usize;
+        for round in (0..stage.rounds).rev() {
+            let probe = at + (1 << round);
+            if tree.starts.get(probe).is_some_and(|it| it.0 <= word) {
+                at = probe;
+            }
+        }
+        tree.starts[at].1
+    }
+
+    fn find(tree: &Tree, upper: u64, lower: u64) -> u32 {
+        let (first, last) = (tree.list[1], tree.list[tree.list.len() - 1]);
+        let entry = match tree.root {
+            _ if upper < first.0 => tree.list[0].1,
+            _ if upper >= last.0 => last.1,
+            None => tree.only,
+            Some(root) => tree.entries[root.place + ((upper - root.first) >> root.shift) as usize],
+        };
+        match descend(tree, entry, (SEARCH, NODE), tree.high, upper) {
+            entry if entry < LOW_SEARCH => entry,
+            entry => descend(tree, entry, (LOW_SEARCH, LOW_NODE), tree.low, lower),
+        }
+    }
+
+    /// Boundaries in heaps of all sizes, up to the greatest word. (Numbers of a linear congruential generator.)
+    fn list(seed: u64, count: usize, value: impl Fn(u32) -> u32) -> List {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            state >> 3 ^ state >> 33
+        };
+        let mut starts = vec![0, u64::MAX];
+        let mut heap = 0;
+        for at in 0..count {
+            if at % 50 == 0 {
+                heap = next() << (next() % 40);
+            }
+            starts.push(heap ^ next() >> (next() % 64));
+        }
+        starts.sort_unstable();
+        starts.dedup();
+        (0..).zip(starts).map(|(at, start)| (start, value(at))).collect()
+    }
+
+    fn holding(list: &List, word: u64) -> u32 {
+        list[list.partition_point(|it| it.0 <= word) - 1].1
+    }
+
+    fn words(list: &List) -> impl Iterator<Item = u64> {
+        let near = |start: u64| [start.wrapping_sub(1), start, start.wrapping_add(1)];
+        list.iter().flat_map(move |it| near(it.0))
+    }
+
+    #[test]
+    fn every_word_finds_what_holds_there() {
+        for (seed, count) in [(1, 1), (2, 2), (3, 10), (4, 500), (5, 20_000)] {
+            let list = list(seed, count, |at| at);
+            let tree = Tree::new(list.clone(), &[], 16);
+            for word in words(&list) {
+                assert_eq!(find(&tree, word, 0), holding(&list, word), "{word:x} of {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn and_so_in_lower_halves() {
+        let lows: Vec<_> =
+            (0..40).map(|at| list(at, [0, 1, 3, 900][at as usize % 4], |it| it * 64)).collect();
+        let upper = list(99, 2_000, |at| if at % 3 == 0 { LOW_SEARCH + at % 40 } else { at });
+        let tree = Tree::new(upper.clone(), &lows, 16);
+        for word in words(&upper) {
+            let value = holding(&upper, word);
+            let Some(low) = value.checked_sub(LOW_SEARCH) else {
+                assert_eq!(find(&tree, word, 0), value);
+                continue;
+            };
+            let low = &lows[low as usize];
+            for lower in words(low).step_by(1 + low.len() / 20) {
+                assert_eq!(find(&tree, word, lower), holding(low, lower), "{word:x} {lower:x}");
+            }
+        }
     }
 }
