@@ -130,10 +130,10 @@ fn cargo(rules: &Path) -> Result<(PathBuf, PathBuf)> {
 fn copy(binary: &Path, out: &Path, to: &Path) -> Result<()> {
     fs::copy(binary, to.join("set-rto"))?;
     let is_object = |path: &PathBuf| path.extension().is_some_and(|it| it == "o");
-    let mut objects: Vec<_> =
-        fs::read_dir(out)?.flatten().map(|entry| entry.path()).filter(is_object).collect();
-    objects.sort();
-    let object = objects.first().context("build.rs left no object")?;
+    let objects = fs::read_dir(out)?.flatten().map(|entry| entry.path()).filter(is_object);
+    // Earlier builds may have left theirs.
+    let made = |path: &PathBuf| fs::metadata(path).and_then(|it| it.modified()).ok();
+    let object = objects.max_by_key(made).context("build.rs left no object")?;
     fs::copy(object, to.join("set_rto.o"))?;
     Ok(())
 }

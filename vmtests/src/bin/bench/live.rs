@@ -1,5 +1,6 @@
 //! What needs a kernel: loading, and connections with the programs attached. Runs in the sandbox.
 
+use crate::compare;
 use crate::compile;
 use crate::compile::milliseconds;
 use crate::kernel;
@@ -35,14 +36,17 @@ const TARGETS: usize = 48;
 /// Rounds of the statistics, and connections of a program in each.
 const ROUNDS: usize = 9;
 const PER_ROUND: usize = 240;
-/// Connections with one program before the other has its turn.
-const BLOCK: usize = TARGETS;
+/// Connections with one program before the other has its turn, and how many before these are not looked at.
+const BLOCK: usize = TARGETS / 2;
+const WARM_UP: usize = 3;
+/// Bounds so close that no more turns are needed.
+const PRECISE: f64 = 0.004;
 
 /// How thorough to be.
 #[derive(Clone, Copy)]
 pub(crate) struct Effort {
-    /// Pairs of blocks, for each program.
-    pub(crate) pairs: usize,
+    /// For comparing one program with the empty one.
+    pub(crate) compare: Duration,
     /// With the verifier.
     pub(crate) patience: Duration,
     pub(crate) end: Instant,
@@ -162,50 +166,48 @@ fn callbacks(all: &mut [Candidate], wire: &Wire, hook: &mut Hook) -> Result<()> 
     Ok(())
 }
 
-/// connect() with each program against connect() with the empty one, block by block in turns.
+/// connect() with each program against connect() with the empty one, in turns: see [`compare`].
 fn ratios(all: &mut [Candidate], wire: &Wire, hook: &mut Hook, effort: Effort) -> Result<()> {
     let empty = all.iter().position(|it| it.row.program == Program::Empty);
     let empty = empty.context("no empty program")?;
-    let block = |hook: &mut Hook, candidate: &Candidate| -> Result<f64> {
+    let block = |hook: &mut Hook, candidate: &Candidate, first: usize| -> Result<Vec<f64>> {
         let function = function(candidate.row.program);
         hook.set(candidate.object.as_ref().map(|object| (object, function)))?;
-        wire.open(0)?;
-        let mut times = Vec::with_capacity(BLOCK);
-        for connection in 0..BLOCK {
-            times.push(wire.open(connection)?.as_secs_f64() * 1e6);
+        for connection in 0..WARM_UP {
+            wire.open(first + connection)?;
         }
-        median(times).context("no connections")
+        let time = |connection| Ok(wire.open(first + connection)?.as_secs_f64() * 1e6);
+        (0..BLOCK).map(time).collect()
     };
     for at in 0..all.len() {
-        let (mut ratios, mut times) = (Vec::new(), Vec::new());
-        for pair in 0..effort.pairs {
-            if Instant::now() > effort.end {
+        // The empty program against itself shows what the method is worth.
+        let is_wanted = matches!(all[at].row.program, Program::Ours | Program::Empty);
+        let patience = if is_wanted { effort.compare } else { effort.compare / 6 };
+        let (mut turns, mut times) = (Vec::new(), Vec::new());
+        let begin = Instant::now();
+        while begin.elapsed() < patience && Instant::now() < effort.end {
+            let first = turns.len() * BLOCK;
+            let is_even = turns.len() % 2 == 0;
+            let (outer, inner) = if is_even { (empty, at) } else { (at, empty) };
+            let mut run = |who: usize| block(hook, &all[who], first);
+            let (a, b, c, d) = (run(outer)?, run(inner)?, run(inner)?, run(outer)?);
+            let (ends, middle) = ([a.as_slice(), &d], [b.as_slice(), &c]);
+            let (base, own) = if is_even { (ends, middle) } else { (middle, ends) };
+            turns.extend(compare::turn(base, own));
+            times.extend(median(own.concat()));
+            let is_done = |it: compare::Estimate| it.high - it.low < PRECISE;
+            if turns.len() % 64 == 0 && compare::estimate(&turns).is_some_and(is_done) {
                 break;
             }
-            // Whoever goes first may find the caches colder.
-            let first = if pair % 2 == 0 { empty } else { at };
-            let one = block(hook, &all[first])?;
-            let other = block(hook, &all[empty + at - first])?;
-            let (base, own) = if pair % 2 == 0 { (one, other) } else { (other, one) };
-            ratios.push(own / base);
-            times.push(own);
         }
         all[at].row.put_median(Measure::Connect, times);
-        if let Some((middle, error)) = spread(&ratios) {
+        if let Some(compare::Estimate { middle, low, high }) = compare::estimate(&turns) {
             all[at].row.put(Measure::Ratio, middle);
-            all[at].row.put(Measure::RatioError, error);
+            all[at].row.put(Measure::RatioLow, low);
+            all[at].row.put(Measure::RatioHigh, high);
         }
     }
     hook.set(None)
-}
-
-/// The median and its standard error, by the median absolute deviation, so that what else the machine does
-/// now and then counts little.
-fn spread(values: &[f64]) -> Option<(f64, f64)> {
-    let middle = median(values.to_vec())?;
-    let deviation = median(values.iter().map(|value| (value - middle).abs()).collect())?;
-    // Of a normal distribution: deviation to sigma, and sigma of the median to that of the mean.
-    Some((middle, 1.4826 * 1.2533 * deviation / (values.len() as f64).sqrt()))
 }
 
 /// The sock_ops hook of the sandbox's cgroup.

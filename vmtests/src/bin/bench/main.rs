@@ -8,6 +8,7 @@
 //! own: nothing outside is touched.
 
 mod cargo;
+mod compare;
 mod compile;
 mod count;
 mod elf;
@@ -212,8 +213,9 @@ fn sandboxed(cgroup: &str, work: &Path, quick: bool, begun: &str, left: &str) ->
             install::measure(name, &directory, if quick { 6 } else { 20 }, end)?;
         }
     }
-    let (pairs, patience) = (if quick { 60 } else { 300 }, compile::patience(quick));
-    let effort = live::Effort { pairs, patience, end };
+    sandbox::hold_one_processor()?;
+    let compare = Duration::from_millis(if quick { 1_500 } else { 9_000 });
+    let effort = live::Effort { compare, patience: compile::patience(quick), end };
     for (shape, size) in sets::chosen(quick) {
         let set = RuleSet::new(shape, size);
         say(begun, &format!("run {}", set.name()));

@@ -83,8 +83,8 @@ pub(crate) fn markdown(results: &Results) -> String {
 const NOTES: &str = "\n\
     Executed: instructions of the object, counted in an interpreter over connections at the edges of the rules; +n: \
     calls of helpers, whose own instructions are not counted. ns: the kernel's statistics (their own cost of tens of \
-    ns included), per callback of any kind. connect(): median on loopback; against empty: median of the ratios of \
-    interleaved blocks, with its standard error; that of the empty program against itself shows the noise. Load: open and load by libbpf, filling of the map included.\n";
+    ns included), per callback of any kind. connect(): median on loopback; against empty: median of the ratios \
+    of the same connections in interleaved blocks, with bounds of 99 % confidence; that of the empty program against itself shows what is noise. Load: open and load by libbpf, filling of the map included.\n";
 
 fn verdict(reached: Option<bool>) -> &'static str {
     match reached {
@@ -107,8 +107,8 @@ fn cell(row: &Row, measure: Measure) -> String {
             10.0.. => format!("{value:.1}"),
             _ => format!("{value:.2}"),
         },
-        Measure::Ratio => match row.get(Measure::RatioError) {
-            Some(error) => format!("{value:.3} ± {error:.3}"),
+        Measure::Ratio => match row.get(Measure::RatioLow).zip(row.get(Measure::RatioHigh)) {
+            Some((low, high)) => format!("{value:.3} ({low:.3}–{high:.3})"),
             None => format!("{value:.3}"),
         },
         Measure::Memory => format!("{:.0}", value / 1_024.0),
