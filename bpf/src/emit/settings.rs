@@ -51,6 +51,7 @@ type Callback = (&'static str, u32);
 const TIMEOUT: Callback = ("TIMEOUT_INIT", 1);
 const RWND: Callback = ("RWND_INIT", 2);
 const CONNECT: Callback = ("TCP_CONNECT_CB", 3);
+const ACTIVE: Callback = ("ACTIVE_ESTABLISHED_CB", 4);
 const PASSIVE: Callback = ("PASSIVE_ESTABLISHED_CB", 5);
 const ECN: Callback = ("NEEDS_ECN", 6);
 
@@ -83,6 +84,7 @@ impl Needs {
             (TIMEOUT, self.has_rto),
             (RWND, any(|it| it.setting == Setting::InitialRwnd)),
             (CONNECT, any(|it| it.setting.is_option())),
+            (ACTIVE, any(is_late)),
             (PASSIVE, any(|it| it.setting.is_option() && !it.setting.spec().outgoing_only)),
             (ECN, any(|it| it.setting == Setting::Ecn)),
         ]
@@ -144,8 +146,7 @@ impl Needs {
                     column.setting.is_option() && matches_column(column, value)
                 })
             });
-            let (outgoing, both): (Vec<_>, Vec<_>) =
-                options.partition(|(_, column)| column.setting.spec().outgoing_only);
+            let options = When::sort(options);
             let rule_text = rule.to_string();
             let statements = |columns: Vec<(usize, &Column)>| -> Vec<String> {
                 let one = |(at, column): (usize, &Column)| {
@@ -153,7 +154,7 @@ impl Needs {
                 };
                 columns.into_iter().map(one).collect()
             };
-            cases.options(&counts(Counts::Options), &statements(outgoing), &statements(both));
+            cases.options(&counts(Counts::Options), options.map(statements));
             out.push_str("\t}\n\treturn 1;\n}\n");
         }
         out
@@ -250,15 +251,14 @@ impl Needs {
             }
         }
         let options = self.columns.iter().enumerate().filter(|(_, it)| it.setting.is_option());
-        let (outgoing, both): (Vec<_>, Vec<_>) =
-            options.partition(|(_, column)| column.setting.spec().outgoing_only);
+        let options = When::sort(options);
         let statements = |columns: Vec<(usize, &Column)>| -> Vec<String> {
             let one = |(at, column): (usize, &Column)| {
                 guarded(at, statement("rule", at, column, &format!("its->values[{at}]")))
             };
             columns.into_iter().map(one).collect()
         };
-        cases.options("", &statements(outgoing), &statements(both));
+        cases.options("", options.map(statements));
         out.push_str("\t}\n\treturn 1;\n}\n");
         out
     }
@@ -312,20 +312,65 @@ impl Cases<'_> {
         }
     }
 
-    /// What only the end that sends the SYN has, and what both have.
-    fn options(&mut self, counts: &str, outgoing: &[String], both: &[String]) {
-        match (outgoing, both) {
-            ([], []) => {}
-            (_, []) => self.case(CONNECT, counts, outgoing),
+    /// Options, each where the kernel first takes it for good.
+    fn options(&mut self, counts: &str, options: When<Vec<String>>) {
+        let When { outgoing, both, late } = &options;
+        match (outgoing.as_slice(), both.as_slice(), late.as_slice()) {
+            ([], [], []) => {}
+            (_, [], []) => self.case(CONNECT, counts, outgoing),
             _ => {
                 line(self.out, format_args!("\tcase {}:", constant(CONNECT)));
                 self.statements(outgoing);
                 if !outgoing.is_empty() {
                     self.out.push_str("\t\t// and what both ends have\n");
                 }
-                self.case(PASSIVE, counts, both);
+                if late.is_empty() {
+                    return self.case(PASSIVE, counts, both);
+                }
+                line(self.out, format_args!("\tcase {}:", constant(PASSIVE)));
+                self.out.push_str(counts);
+                self.statements(both);
+                line(
+                    self.out,
+                    format_args!(
+                        "\t\tif (FIELD(op) == {})\n\t\t\tbreak;\n\t\t// and what the end of the handshake sets anew",
+                        constant(CONNECT)
+                    ),
+                );
+                self.case(ACTIVE, "", late);
             }
         }
+    }
+}
+
+/// `tcp_init_transfer()` (net/ipv4/tcp_input.c, 4.13 to 7.3) sets the congestion window just before it calls
+/// the callbacks of established connections.
+fn is_late(column: &Column) -> bool {
+    column.setting == Setting::InitialCwnd
+}
+
+/// Options by the callback at which they are set.
+struct When<T> {
+    /// At `TCP_CONNECT_CB`, and at no other.
+    outgoing: T,
+    /// There, and where an incoming connection is established.
+    both: T,
+    /// Where either is established.
+    late: T,
+}
+
+impl<'c> When<Vec<(usize, &'c Column)>> {
+    fn sort(columns: impl Iterator<Item = (usize, &'c Column)>) -> Self {
+        let (late, early): (Vec<_>, Vec<_>) = columns.partition(|(_, column)| is_late(column));
+        let is_outgoing = |(_, column): &(usize, &Column)| column.setting.spec().outgoing_only;
+        let (outgoing, both) = early.into_iter().partition(is_outgoing);
+        Self { outgoing, both, late }
+    }
+}
+
+impl<T> When<T> {
+    fn map<U>(self, make: impl Fn(T) -> U) -> When<U> {
+        When { outgoing: make(self.outgoing), both: make(self.both), late: make(self.late) }
     }
 }
 
