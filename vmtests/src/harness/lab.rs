@@ -2,7 +2,7 @@
 //!
 //! Cable number n has 10.20.n.1 and fd20:n::1 here. What is sent to 10.30.n.0/24 or fd30:n::/64 (and,
 //! over the first cable, to anywhere else) goes to a gateway that does not exist: it leaves the
-//! device, and there is silence.
+//! device, and there is silence. Where a test asks for it, 10.20.n.2 and fd20:n::2 answer.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -69,6 +69,34 @@ impl Lab {
         Ok(cable)
     }
 
+    /// Gives the far end of a cable addresses, [`Cable::there4`] and [`Cable::there6`]: there, someone answers.
+    pub(crate) fn settle(&self, cable: &Cable) -> Result<()> {
+        let name = cable.far_name();
+        self.far.run(|| {
+            rtnetlink::add_address(&name, Prefix { address: cable.there4(), length: 24 })?;
+            if has_ipv6() {
+                rtnetlink::add_address(&name, Prefix { address: cable.there6(), length: 64 })?;
+            }
+            Ok(())
+        })?;
+        self.mend(cable)
+    }
+
+    /// From now on, nothing that is sent to the far end of a cable arrives.
+    pub(crate) fn cut(&self, cable: &Cable) -> Result<()> {
+        cable.neighbour_there(cable.nobody())
+    }
+
+    /// Undoes [`Lab::cut`].
+    pub(crate) fn mend(&self, cable: &Cable) -> Result<()> {
+        cable.neighbour_there(cable.far_mac())
+    }
+
+    /// Runs `work` on the far side.
+    pub(crate) fn far<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        self.far.run(work)
+    }
+
     /// Sends SYNs from the far side over a cable, each from an end that is not there to an end here.
     pub(crate) fn syns(&self, cable: &Cable, ends: &[(SocketAddr, SocketAddr)]) -> Result<()> {
         let frames: Vec<Vec<u8>> = ends
@@ -88,6 +116,24 @@ impl Cable {
     /// This side's IPv6 address.
     pub(crate) fn here6(&self) -> IpAddr {
         Cable::ipv6(0xfd20, self.number, 1)
+    }
+
+    /// The far end's IPv4 address, once it has one.
+    pub(crate) fn there4(&self) -> IpAddr {
+        Ipv4Addr::new(10, 20, self.number, 2).into()
+    }
+
+    /// The far end's IPv6 address, once it has one.
+    pub(crate) fn there6(&self) -> IpAddr {
+        Cable::ipv6(0xfd20, self.number, 2)
+    }
+
+    fn neighbour_there(&self, mac: Mac) -> Result<()> {
+        rtnetlink::replace_neighbour(self.there4(), mac, &self.name)?;
+        match has_ipv6() {
+            true => rtnetlink::replace_neighbour(self.there6(), mac, &self.name),
+            false => Ok(()),
+        }
     }
 
     /// This side's link-local address with its scope.

@@ -12,6 +12,8 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 const TCP: u8 = 6;
 const FLAG_SYN: u8 = 0x02;
 const FLAG_ACK: u8 = 0x10;
+const FLAG_ECE: u8 = 0x40;
+const FLAG_CWR: u8 = 0x80;
 
 /// What a test wants to know of a TCP segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,45 +22,88 @@ pub(crate) struct Segment {
     pub(crate) destination: SocketAddr,
     pub(crate) syn: bool,
     pub(crate) ack: bool,
+    /// The flags of ECN (RFC 3168): echo, and window reduced.
+    pub(crate) ece: bool,
+    pub(crate) cwr: bool,
+    /// The window as it stands in the header, not scaled.
+    pub(crate) window: u16,
+    /// The number of the first byte of data.
+    pub(crate) sequence: u32,
+    /// Bytes of data. A device that cuts packets itself is handed several segments in one.
+    pub(crate) data: usize,
+    /// The largest segment that the sender takes, where it says so.
+    pub(crate) mss: Option<u16>,
+    /// IPv4 type of service or IPv6 traffic class.
+    pub(crate) tos: u8,
 }
 
 impl Segment {
     /// Reads an Ethernet frame; `None` where it carries no TCP or is cut short.
     pub(crate) fn parse(frame: &[u8]) -> Option<Self> {
         let packet = frame.get(14..)?;
-        let (source, destination, tcp): (IpAddr, IpAddr, &[u8]) = match number(frame, 12)? {
-            ETHERTYPE_IPV4 => {
-                let header = usize::from(packet.first()? & 15) * 4;
-                if *packet.get(9)? != TCP {
-                    return None;
+        // What follows the header of IP, as long as that says: the frame may be cut short.
+        let (source, destination, tos, length, tcp): (IpAddr, IpAddr, u8, usize, &[u8]) =
+            match number(frame, 12)? {
+                ETHERTYPE_IPV4 => {
+                    let header = usize::from(packet.first()? & 15) * 4;
+                    if *packet.get(9)? != TCP {
+                        return None;
+                    }
+                    let (source, destination) = (array::<4>(packet, 12)?, array::<4>(packet, 16)?);
+                    (
+                        Ipv4Addr::from(source).into(),
+                        Ipv4Addr::from(destination).into(),
+                        *packet.get(1)?,
+                        usize::from(number(packet, 2)?).saturating_sub(header),
+                        packet.get(header..)?,
+                    )
                 }
-                let (source, destination) = (array::<4>(packet, 12)?, array::<4>(packet, 16)?);
-                (
-                    Ipv4Addr::from(source).into(),
-                    Ipv4Addr::from(destination).into(),
-                    packet.get(header..)?,
-                )
-            }
-            ETHERTYPE_IPV6 => {
-                if *packet.get(6)? != TCP {
-                    return None;
+                ETHERTYPE_IPV6 => {
+                    if *packet.get(6)? != TCP {
+                        return None;
+                    }
+                    let (source, destination) = (array::<16>(packet, 8)?, array::<16>(packet, 24)?);
+                    (
+                        Ipv6Addr::from(source).into(),
+                        Ipv6Addr::from(destination).into(),
+                        (number(packet, 0)? >> 4) as u8,
+                        number(packet, 4)?.into(),
+                        packet.get(40..)?,
+                    )
                 }
-                let (source, destination) = (array::<16>(packet, 8)?, array::<16>(packet, 24)?);
-                (
-                    Ipv6Addr::from(source).into(),
-                    Ipv6Addr::from(destination).into(),
-                    packet.get(40..)?,
-                )
-            }
-            _ => return None,
-        };
+                _ => return None,
+            };
         let flags = *tcp.get(13)?;
+        let header = usize::from(*tcp.get(12)? >> 4) * 4;
         Some(Segment {
             source: SocketAddr::new(source, number(tcp, 0)?),
             destination: SocketAddr::new(destination, number(tcp, 2)?),
             syn: flags & FLAG_SYN != 0,
             ack: flags & FLAG_ACK != 0,
+            ece: flags & FLAG_ECE != 0,
+            cwr: flags & FLAG_CWR != 0,
+            window: number(tcp, 14)?,
+            sequence: array(tcp, 4).map(u32::from_be_bytes)?,
+            data: length.saturating_sub(header),
+            mss: tcp.get(20..header).and_then(mss),
+            tos,
         })
+    }
+}
+
+/// The option of that name, of those in a header of TCP.
+fn mss(mut options: &[u8]) -> Option<u16> {
+    const NO_OPERATION: u8 = 1;
+    const MSS: u8 = 2;
+    loop {
+        match options {
+            [NO_OPERATION, rest @ ..] => options = rest,
+            [MSS, 4, ..] => return number(options, 2),
+            [kind, length, ..] if *kind > NO_OPERATION && *length >= 2 => {
+                options = options.get(usize::from(*length)..)?;
+            }
+            _ => return None,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a program under test is not allowed to do: missing capabilities, a kernel without BPF.
+//! What a program under test is not allowed to do: missing capabilities, a kernel without BPF, no connections.
 
 use std::io;
 
@@ -32,6 +32,8 @@ pub(crate) enum Restriction {
     NoBpf,
     /// bpf(2) fails with EINVAL for cgroups, as without CONFIG_CGROUP_BPF.
     NoCgroupBpf,
+    /// connect(2) fails with EPERM, as under a strict service manager.
+    NoConnect,
 }
 
 impl Restriction {
@@ -43,17 +45,18 @@ impl Restriction {
         match self {
             Restriction::Unprivileged => become_nobody(),
             Restriction::Only(kept) => keep_only(kept),
-            Restriction::NoBpf => filter(&no_bpf()),
+            Restriction::NoBpf => filter(&no_call(libc::SYS_bpf, libc::ENOSYS)),
             Restriction::NoCgroupBpf => filter(&no_cgroup_bpf()),
+            Restriction::NoConnect => filter(&no_call(libc::SYS_connect, libc::EPERM)),
         }
     }
 
     /// Skips the test where this kernel cannot restrict a process so.
     pub(crate) fn require(&self) -> Result<()> {
-        if matches!(self, Restriction::NoBpf | Restriction::NoCgroupBpf) {
+        if !matches!(self, Restriction::Unprivileged | Restriction::Only(_)) {
             // SAFETY: reads one number of this process.
             if unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) } < 0 {
-                bail!(Skip::new("this kernel has no seccomp, so one without BPF cannot be played"));
+                bail!(Skip::new("this kernel has no seccomp, which plays what others refuse"));
             }
         }
         Ok(())
@@ -112,13 +115,8 @@ const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
-fn no_bpf() -> [libc::sock_filter; 4] {
-    [
-        step(LOAD, 0, 0, NUMBER),
-        step(JUMP_IF_EQUAL, 0, 1, libc::SYS_bpf as u32),
-        fail(libc::ENOSYS),
-        ALLOW,
-    ]
+fn no_call(number: libc::c_long, errno: i32) -> [libc::sock_filter; 4] {
+    [step(LOAD, 0, 0, NUMBER), step(JUMP_IF_EQUAL, 0, 1, number as u32), fail(errno), ALLOW]
 }
 
 fn no_cgroup_bpf() -> [libc::sock_filter; 8] {

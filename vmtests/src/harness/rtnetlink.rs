@@ -72,10 +72,18 @@ pub(crate) fn add_veth(
 
 /// Brings a device up.
 pub(crate) fn set_up(name: &str) -> Result<()> {
-    let up = libc::IFF_UP.cast_unsigned();
+    set_flags(name, libc::IFF_UP.cast_unsigned())
+}
+
+/// Takes a device down.
+pub(crate) fn set_down(name: &str) -> Result<()> {
+    set_flags(name, 0)
+}
+
+fn set_flags(name: &str, flags: u32) -> Result<()> {
     let mut request = Request::new(libc::RTM_NEWLINK, 0);
-    request.bytes(&ifinfo(index(name)?, up, up));
-    request.send().with_context(|| format!("cannot bring {name} up"))
+    request.bytes(&ifinfo(index(name)?, flags, libc::IFF_UP.cast_unsigned()));
+    request.send().with_context(|| format!("cannot bring {name} up or down"))
 }
 
 /// Removes a device (and with a veth device its peer).
@@ -99,10 +107,14 @@ pub(crate) fn add_address(name: &str, prefix: Prefix) -> Result<()> {
 
 /// Routes a prefix over a gateway that is a neighbour on `name`.
 pub(crate) fn add_route(to: Prefix, gateway: IpAddr, name: &str) -> Result<()> {
+    add_route_in(libc::RT_TABLE_MAIN, to, gateway, name)
+}
+
+/// The same in a routing table, by its number.
+pub(crate) fn add_route_in(table: u8, to: Prefix, gateway: IpAddr, name: &str) -> Result<()> {
     let (family, destination) = octets(to.address);
     let mut request = Request::new(libc::RTM_NEWROUTE, CREATE);
-    let (table, protocol, scope, kind) =
-        (libc::RT_TABLE_MAIN, libc::RTPROT_STATIC, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST);
+    let (protocol, scope, kind) = (libc::RTPROT_STATIC, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST);
     request.bytes(&[family, to.length, 0, 0, table, protocol, scope, kind]);
     request.bytes(&0_u32.to_ne_bytes());
     request.attribute(libc::RTA_DST, &destination);
@@ -111,10 +123,35 @@ pub(crate) fn add_route(to: Prefix, gateway: IpAddr, name: &str) -> Result<()> {
     request.send().with_context(|| format!("cannot route {to:?} over {gateway} on {name}"))
 }
 
+/// Looks IPv4 packets with that mark up in a routing table: `ip rule add fwmark MARK lookup TABLE`.
+///
+/// # Errors
+/// The kernel's errno; [`Skip`] where it has one table only (CONFIG_IP_MULTIPLE_TABLES).
+pub(crate) fn route_by_mark(mark: u32, table: u8) -> Result<()> {
+    const TO_TABLE: u8 = 1;
+    const FRA_FWMARK: u16 = 10;
+    let mut request = Request::new(libc::RTM_NEWRULE, CREATE);
+    request.bytes(&[libc::AF_INET as u8, 0, 0, 0, table, 0, 0, TO_TABLE, 0, 0, 0, 0]);
+    request.attribute(FRA_FWMARK, &mark.to_ne_bytes());
+    match request.send() {
+        Err(Errno::EOPNOTSUPP) => bail!(Skip::new("this kernel has no routing by marks")),
+        other => other.context("cannot route by a mark"),
+    }
+}
+
 /// Enters a permanent neighbour, so that packets to it leave with no one being asked.
 pub(crate) fn add_neighbour(address: IpAddr, mac: Mac, name: &str) -> Result<()> {
+    neighbour(CREATE, address, mac, name)
+}
+
+/// The same in place of one that is there.
+pub(crate) fn replace_neighbour(address: IpAddr, mac: Mac, name: &str) -> Result<()> {
+    neighbour((libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16, address, mac, name)
+}
+
+fn neighbour(flags: u16, address: IpAddr, mac: Mac, name: &str) -> Result<()> {
     let (family, bytes) = octets(address);
-    let mut request = Request::new(libc::RTM_NEWNEIGH, CREATE);
+    let mut request = Request::new(libc::RTM_NEWNEIGH, flags);
     request.bytes(&[family, 0, 0, 0]);
     request.bytes(&index(name)?.to_ne_bytes());
     let [low, high] = libc::NUD_PERMANENT.to_ne_bytes();

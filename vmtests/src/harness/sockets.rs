@@ -8,6 +8,7 @@ use std::net::SocketAddrV4;
 use std::net::SocketAddrV6;
 use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -100,6 +101,12 @@ impl Connection {
         let mut field = [0; 4];
         field.copy_from_slice(&info[offset..offset + 4]);
         Ok(u32::from_ne_bytes(field))
+    }
+}
+
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 }
 

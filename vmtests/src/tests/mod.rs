@@ -13,6 +13,7 @@ mod random;
 mod refusals;
 mod remove;
 mod report;
+mod samples;
 mod state;
 mod support;
 mod timers;
@@ -29,6 +30,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     timers::TESTS,
     by_hand::TESTS,
     wire::TESTS,
+    samples::TESTS,
     install::TESTS,
     remove::TESTS,
     killed::TESTS,
