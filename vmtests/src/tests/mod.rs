@@ -14,6 +14,7 @@ mod refusals;
 mod remove;
 mod report;
 mod samples;
+mod settings;
 mod state;
 mod support;
 mod timers;
@@ -31,6 +32,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     by_hand::TESTS,
     wire::TESTS,
     samples::TESTS,
+    settings::TESTS,
     install::TESTS,
     remove::TESTS,
     killed::TESTS,

@@ -1,0 +1,379 @@
+//! Every setting that is not in `samples.rs`: read from the sockets of both ends, or from the wire.
+
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::thread::sleep;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+
+use super::samples::AT_ONCE;
+use super::samples::OTHER;
+use super::samples::first_window;
+use super::samples::install;
+use super::samples::lab;
+use super::samples::refusals;
+use super::samples::sent;
+use crate::harness::capture::Capture;
+use crate::harness::clock::Hz;
+use crate::harness::lab::Lab;
+use crate::harness::netns::sysctl;
+use crate::harness::netns::write_sysctl;
+use crate::harness::note;
+use crate::harness::pair;
+use crate::harness::pair::BOTH;
+use crate::harness::pair::Direction;
+use crate::harness::pair::Opt;
+use crate::harness::pair::Pair;
+use crate::harness::rtnetlink;
+use crate::harness::rtnetlink::Prefix;
+use crate::harness::sockets::Connection;
+use crate::harness::sockets::listen;
+use crate::harness::tests;
+use crate::harness::wire::Kind;
+use crate::harness::wire::transmissions;
+
+tests! {
+    setting_syn_retries: 60,
+    setting_rto_min: 60,
+    setting_delack_max: 60,
+    setting_rto_max: 60,
+    setting_user_timeout: 60,
+    setting_keepalive: 60,
+    setting_thin_linear_timeouts: 60,
+    setting_notsent_lowat: 60,
+    setting_max_pacing_rate: 60,
+    setting_mark: 60,
+    setting_mark_routes_the_syn: 60,
+    setting_priority: 60,
+    setting_ecn: 60,
+    setting_initial_rwnd: 60,
+    settings_of_one_client_only: 60,
+    settings_count_connections_once: 60,
+}
+
+const fn tcp(option: libc::c_int) -> Opt {
+    Opt(libc::IPPROTO_TCP, option)
+}
+
+const fn socket(option: libc::c_int) -> Opt {
+    Opt(libc::SOL_SOCKET, option)
+}
+
+/// linux/tcp.h, 6.15 and newer.
+const TCP_RTO_MAX_MS: libc::c_int = 44;
+
+/// Demands options of both ends of connections both ways; without a rule they must have other values.
+fn options(rule: &str, port: u16, expected: &[(Opt, u32)]) -> Result<()> {
+    let set_rto = install("settings", rule)?;
+    let (lab, cable) = lab()?;
+    for way in BOTH {
+        let pair = Pair::open(&lab, &cable, way, port)?;
+        let other = Pair::open(&lab, &cable, way, OTHER)?;
+        for &(option, expected) in expected {
+            for end in [&pair.here, &pair.there] {
+                let value = pair::number(end, option)?;
+                ensure!(value == expected, "{way:?}, {option:?}: {value}, not {expected}");
+            }
+            let value = pair::number(&other.here, option)?;
+            ensure!(value != expected, "{way:?}, {option:?}: {value} without a rule, too");
+        }
+    }
+    let hits = set_rto.status()?.hits(rule)?;
+    ensure!(hits == 4, "two connections with both ends here are 4, not {hits} hits");
+    Ok(())
+}
+
+/// The option, and the SYNs that it leads to.
+fn setting_syn_retries() -> Result<()> {
+    install("settings", "syn-retries")?;
+    // Since 6.5, so many more of them come first.
+    if sysctl("ipv4/tcp_syn_linear_timeouts").is_some() {
+        write_sysctl("ipv4/tcp_syn_linear_timeouts", "0")?;
+    }
+    let (_lab, cable) = Lab::with_cable()?;
+    let remote = cable.remote4(5000);
+    let mut capture = Capture::start(&cable.name)?;
+    let connection = Connection::open(remote)?;
+    let count = pair::number(&connection, tcp(libc::TCP_SYNCNT))?;
+    ensure!(count == 2, "TCP_SYNCNT is {count}");
+    let ends = (connection.local()?, remote);
+    // Sent at 0, 50 and 150 ms; a fourth would follow at 350 ms.
+    let limit = Duration::from_secs(1);
+    let sent = transmissions(&mut capture, Kind::Syn, ends, 4, limit)?;
+    ensure!(sent.len() == 3, "{} SYNs, not the first and two more: {sent:?}", sent.len());
+    Ok(())
+}
+
+/// What the timer of an established connection is, once round trips are known.
+fn setting_rto_min() -> Result<()> {
+    install("settings", "rto-min")?;
+    let (lab, cable) = lab()?;
+    for (port, is_meant) in [(5001, true), (OTHER, false)] {
+        for way in BOTH {
+            let mut pair = Pair::open(&lab, &cable, way, port)?;
+            if way == Direction::Incoming {
+                // Its first measure was taken before the callback; later ones replace that.
+                pair.here.set_nodelay(true)?;
+                pair.there.set_nodelay(true)?;
+                for _ in 0..100 {
+                    pair.here.write_all(b"a")?;
+                    pair.there.read_exact(&mut [0])?;
+                    pair.there.write_all(b"b")?;
+                    pair.here.read_exact(&mut [0])?;
+                }
+            }
+            let rto = Duration::from_micros(pair::tcp_info(&pair.here, pair::RTO)?.into());
+            let range = if is_meant { 40..=110 } else { 195..=1000 };
+            ensure!(range.contains(&rto.as_millis()), "{way:?}, port {port}: {rto:?}");
+        }
+    }
+    Ok(())
+}
+
+/// How long an ACK waits for data to travel with.
+fn setting_delack_max() -> Result<()> {
+    install("settings", "delack-max")?;
+    let hz = Hz::of_this_kernel()?;
+    let (lab, cable) = lab()?;
+    // 10 ms or two jiffies; without a rule TCP_ATO_MIN, which is 40 ms.
+    let expected = Duration::from_millis(10).max(hz.duration(2)) + hz.jiffy();
+    for way in BOTH {
+        let waits = delayed_ack(&lab, &cable, way, OTHER)?;
+        let least = Duration::from_millis(40).saturating_sub(hz.jiffy());
+        ensure!(waits >= least, "{way:?}: an ACK waits {waits:?} without a rule");
+        let mut waited = Vec::new();
+        // Late now and then, on a busy machine.
+        for _ in 0..5 {
+            waited.push(delayed_ack(&lab, &cable, way, 5002)?);
+        }
+        let shortest = waited.iter().min().copied().unwrap_or_default();
+        let is_right = shortest <= expected && shortest > Duration::from_millis(4);
+        ensure!(is_right, "{way:?}: ACKs wait {waited:?}, not {expected:?}");
+    }
+    Ok(())
+}
+
+fn delayed_ack(
+    lab: &Lab,
+    cable: &crate::harness::lab::Cable,
+    way: Direction,
+    port: u16,
+) -> Result<Duration> {
+    let mut pair = Pair::open(lab, cable, way, port)?;
+    // As if data went both ways, where an ACK is not sent at once.
+    pair::set(&pair.here, tcp(libc::TCP_QUICKACK), 0)?;
+    sleep(Duration::from_millis(5));
+    let mut capture = Capture::start(&cable.name)?;
+    pair.there.write_all(b"data")?;
+    let seen = capture.until(Duration::from_millis(300), |seen| seen.len() >= 2)?;
+    match seen {
+        [data, ack, ..] if !data.outgoing && data.segment.data == 4 && ack.outgoing => {
+            Ok(ack.at.saturating_sub(data.at))
+        }
+        other => bail!("no data and ACK: {other:?}"),
+    }
+}
+
+fn setting_rto_max() -> Result<()> {
+    options("rto-max", 5003, &[(tcp(TCP_RTO_MAX_MS), 2500)])
+}
+
+fn setting_user_timeout() -> Result<()> {
+    options("user-timeout", 5004, &[(tcp(libc::TCP_USER_TIMEOUT), 12_345)])
+}
+
+/// The options, keepalive itself switched on, and the first probe.
+fn setting_keepalive() -> Result<()> {
+    let expected = [
+        (socket(libc::SO_KEEPALIVE), 1),
+        (tcp(libc::TCP_KEEPIDLE), 1),
+        (tcp(libc::TCP_KEEPINTVL), 60),
+        (tcp(libc::TCP_KEEPCNT), 77),
+    ];
+    options("keepalive", 5005, &expected)?;
+    let (lab, cable) = {
+        let mut lab = Lab::new()?;
+        let cable = lab.lay_again("vb", 2)?;
+        lab.settle(&cable)?;
+        (lab, cable)
+    };
+    for way in BOTH {
+        let pair = Pair::open(&lab, &cable, way, 5005)?;
+        let ends = (pair.here.local_addr()?.port(), pair.here.peer_addr()?.port());
+        let seen = sent(&cable, Duration::from_millis(1800), || Ok(()))?;
+        let probes = seen
+            .iter()
+            .filter(|one| (one.segment.source.port(), one.segment.destination.port()) == ends);
+        // The far end probes, too, and is answered: at most that.
+        let probes = probes.count();
+        ensure!((1..=2).contains(&probes), "{way:?}: {probes} segments in silence");
+    }
+    Ok(())
+}
+
+fn setting_thin_linear_timeouts() -> Result<()> {
+    options("thin", 5006, &[(tcp(libc::TCP_THIN_LINEAR_TIMEOUTS), 1)])
+}
+
+fn setting_notsent_lowat() -> Result<()> {
+    options("lowat", 5007, &[(tcp(libc::TCP_NOTSENT_LOWAT), 123_456)])
+}
+
+fn setting_max_pacing_rate() -> Result<()> {
+    // In the first four bytes of the option, or the last, where the kernel gives 64 bits.
+    if cfg!(all(target_endian = "big", target_pointer_width = "64")) {
+        note("left out: the option's upper half on this machine");
+        return Ok(());
+    }
+    options("pacing", 5008, &[(socket(libc::SO_MAX_PACING_RATE), 3_000_000_000)])
+}
+
+fn setting_mark() -> Result<()> {
+    options("mark", 5009, &[(socket(libc::SO_MARK), 0x8000_0123)])
+}
+
+/// `ip rule` with a mark sends even the SYN over another device.
+fn setting_mark_routes_the_syn() -> Result<()> {
+    const TABLE: u8 = 100;
+    install("settings", "mark")?;
+    let (mut lab, cable) = Lab::with_cable()?;
+    let second = lab.lay("vb")?;
+    let anywhere = Prefix { address: Ipv4Addr::UNSPECIFIED.into(), length: 0 };
+    rtnetlink::add_route_in(TABLE, anywhere, Ipv4Addr::new(10, 20, 2, 254).into(), "vb")?;
+    rtnetlink::route_by_mark(0x8000_0123, TABLE)?;
+    for (port, device) in [(5009, &second), (OTHER, &cable)] {
+        for one in [&cable, &second] {
+            let remote = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), port));
+            let seen = sent(one, AT_ONCE, || Connection::open(remote).map(drop))?;
+            let syns = seen.iter().filter(|it| it.segment.destination == remote).count();
+            let expected = usize::from(one.name == device.name);
+            ensure!(syns == expected, "port {port}: {syns} SYNs by {}", one.name);
+        }
+    }
+    Ok(())
+}
+
+fn setting_priority() -> Result<()> {
+    options("priority", 5010, &[(socket(libc::SO_PRIORITY), 5)])
+}
+
+/// The SYN asks for it and the SYN-ACK agrees, where the sysctl has it switched off.
+fn setting_ecn() -> Result<()> {
+    install("settings", "ecn")?;
+    let (lab, cable) = lab()?;
+    write_sysctl("ipv4/tcp_ecn", "0")?;
+    lab.far(|| write_sysctl("ipv4/tcp_ecn", "0"))?;
+    for way in BOTH {
+        for (port, is_meant) in [(5011, true), (OTHER, false)] {
+            let mut capture = Capture::start(&cable.name)?;
+            drop(Pair::open(&lab, &cable, way, port)?);
+            let mut asks = None;
+            let mut agrees = None;
+            capture.until(Duration::from_secs(1), |seen| {
+                for segment in seen.iter().map(|one| one.segment).filter(|it| it.syn) {
+                    let flags = (segment.ece, segment.cwr);
+                    *(if segment.ack { &mut agrees } else { &mut asks }) = Some(flags);
+                }
+                agrees.is_some()
+            })?;
+            let expected = (Some((is_meant, is_meant)), Some((is_meant, false)));
+            let found = (asks, agrees);
+            ensure!(found == expected, "{way:?}, port {port}: {found:?}, not {expected:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Far less than the default, by itself in a rule.
+fn setting_initial_rwnd() -> Result<()> {
+    let set_rto = install("settings", "small-window")?;
+    let lab = lab()?;
+    for way in BOTH {
+        let (window, mss) = first_window(&lab, way, 5013)?;
+        ensure!(window == 10 * mss, "{way:?}: window {window}, segments of {mss}");
+        let (window, mss) = first_window(&lab, way, OTHER)?;
+        ensure!(window > 20 * mss, "{way:?}: window {window} without a rule");
+    }
+    let hits = set_rto.status()?.hits("small-window")?;
+    ensure!(hits == 4, "two connections with both ends here are 4, not {hits} hits");
+    Ok(())
+}
+
+/// A rule for one client sets nothing on the listener, so that the next client's connection has none of it.
+fn settings_of_one_client_only() -> Result<()> {
+    let set_rto = install("settings", "one-client")?;
+    let (lab, cable) = lab()?;
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, OTHER))?;
+    let end: SocketAddr = (cable.here4(), OTHER).into();
+    let count = tcp(libc::TCP_KEEPCNT);
+    let priority = socket(libc::SO_PRIORITY);
+    let default = pair::number(&listener, count)?;
+    for (port, is_meant) in [(5999, false), (5012, true), (5998, false)] {
+        // On the far side no rule sees this port as remote; here it is the client's.
+        let _client = lab.far(|| bound_client(cable.there4(), port, end))?;
+        let (accepted, from) = listener.accept()?;
+        ensure!(from.port() == port, "another client: {from}");
+        let expected = if is_meant { (99, 3) } else { (default, 0) };
+        let found = (pair::number(&accepted, count)?, pair::number(&accepted, priority)?);
+        ensure!(found == expected, "client {from}: {found:?}, not {expected:?}");
+    }
+    let own = (pair::number(&listener, count)?, pair::number(&listener, priority)?);
+    ensure!(own == (default, 0), "the listener has {own:?}");
+    let hits = set_rto.status()?.hits("one-client")?;
+    ensure!(hits == 1, "one connection: {hits} hits");
+    Ok(())
+}
+
+/// A connection from a given port.
+fn bound_client(local: IpAddr, port: u16, remote: SocketAddr) -> Result<Connection> {
+    let local = Some(SocketAddr::new(local, port));
+    let from = crate::harness::sockets::From { local, device: None };
+    let connection = Connection::open_from(from, remote)?;
+    // Its handshake takes no longer than the first look at it from the other end.
+    Ok(connection)
+}
+
+/// Without `rto`, too: each once, however often its SYN or SYN-ACK is sent.
+fn settings_count_connections_once() -> Result<()> {
+    let set_rto = install("settings", "priority")?;
+    let (lab, cable) = lab()?;
+    let hits = |rule| set_rto.status()?.hits(rule);
+    // One SYN that is sent again.
+    let connection = Connection::open(cable.remote4(5010))?;
+    let window = Connection::open(cable.remote4(5013))?;
+    let end = Instant::now() + Duration::from_secs(10);
+    while connection.retransmits()?.min(window.retransmits()?) < 2 {
+        ensure!(Instant::now() < end, "the SYNs are not sent again");
+        sleep(Duration::from_millis(10));
+    }
+    for rule in ["priority", "small-window"] {
+        let count = hits(rule)?;
+        ensure!(count == 1, "{rule}: one outgoing connection: {count} hits");
+    }
+    // A half-open connection has no socket yet, and is not counted for options; an accepted one is, once.
+    let _listener = listen((Ipv4Addr::UNSPECIFIED, 5010).into(), None)?;
+    lab.syns(&cable, &[(cable.remote4(3000), (cable.here4(), 5010).into())])?;
+    sleep(AT_ONCE);
+    let before = hits("priority")?;
+    ensure!(before == 1, "a half-open connection: {before} hits");
+    drop(_listener);
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 5010))?;
+    let end: SocketAddr = (cable.here4(), 5010).into();
+    let there = lab.far(|| TcpStream::connect(end).context("cannot connect"))?;
+    let here = listener.accept()?.0;
+    drop((there, here));
+    let count = hits("priority")?;
+    ensure!(count == 3, "and both ends of another: {count} hits");
+    ensure!(refusals(&set_rto, "priority", "priority")? == 0, "refusals of what was set");
+    Ok(())
+}
