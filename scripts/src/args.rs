@@ -12,6 +12,7 @@ Usage: cargo xtask TASK
   explain FILE CONNECTION                                say which rule decides, and why no earlier one does
   fuzz [--minutes N]                                     random rule sets against random connections
   bench [--quick]                                        sizes, times, instructions, beside other ways
+  matrix [--list] [--core] [--test PART] [NAME...]       the live suite on other kernels, in virtual machines
 
 FILE defaults to SET_RTO_RULES or rules.toml, DIR to /usr/local, TRIPLE to this machine's.
 ";
@@ -39,6 +40,8 @@ pub(crate) enum Task {
     Fuzz { minutes: u32 },
     /// Measure the compiled programs.
     Bench { quick: bool },
+    /// Run the live suite on other kernels; the words are for the program that does.
+    Matrix { options: Vec<String> },
 }
 
 /// Reads the words after `cargo xtask`. The error is a message for the user.
@@ -95,6 +98,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
             rest.end()?;
             Ok(Task::Bench { quick })
         }
+        "matrix" => Ok(Task::Matrix { options: rest.left }),
         other => Err(format!("there is no task `{other}`; `cargo xtask --help` lists them")),
     }
 }

@@ -16,6 +16,7 @@ mod compiler;
 mod elf;
 mod install;
 mod managers;
+mod matrix;
 mod needs;
 mod privilege;
 mod remove;
@@ -68,6 +69,7 @@ fn run() -> Result<()> {
         }
         Task::Fuzz { minutes } => compiler::fuzz(&sh, minutes)?,
         Task::Bench { quick } => bench::run(&sh, quick)?,
+        Task::Matrix { options } => matrix::run(&sh, &options)?,
     }
     Ok(())
 }

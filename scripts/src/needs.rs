@@ -75,6 +75,43 @@ pub(crate) const LINT: &[Need] = &[
     },
 ];
 
+/// What the kernel matrix needs on top of [`LIVE`]: to boot kernels of Debian, and to build some from its sources.
+pub(crate) const MATRIX: &[Need] = &[
+    program(
+        "qemu-system-x86_64",
+        [
+            &["qemu-system-x86"],
+            &["qemu-system-x86-core"],
+            &["qemu-system-x86"],
+            &["qemu-system-x86_64"],
+        ],
+    ),
+    program(
+        "qemu-ga",
+        [
+            &["qemu-guest-agent"],
+            &["qemu-guest-agent"],
+            &["qemu-guest-agent"],
+            &["qemu-guest-agent"],
+        ],
+    ),
+    program("busybox", [&["busybox-static"], &["busybox"], &["busybox"], &["busybox-static"]]),
+    program("cpio", [&["cpio"]; 4]),
+    program("depmod", [&["kmod"]; 4]),
+    program("xz", [&["xz-utils"], &["xz"], &["xz"], &["xz"]]),
+    program("zstd", [&["zstd"]; 4]),
+    program("bc", [&["bc"]; 4]),
+    program("dpkg-deb", [&["dpkg"], &["dpkg"], &["dpkg"], &["dpkg"]]),
+    Need {
+        probe: Probe::Header("openssl/opensslv.h"),
+        packages: [&["libssl-dev"], &["openssl-devel"], &["openssl"], &["openssl-dev"]],
+    },
+    Need {
+        probe: Probe::Header("gelf.h"),
+        packages: [&["libelf-dev"], &["elfutils-libelf-devel"], &["libelf"], &["elfutils-dev"]],
+    },
+];
+
 /// What the live suite needs on top of [`BUILD`].
 pub(crate) const LIVE: &[Need] = &[
     program("ip", [&["iproute2"], &["iproute"], &["iproute2"], &["iproute2"]]),

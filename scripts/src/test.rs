@@ -172,7 +172,7 @@ fn count_listed(list: &str, filters: &[String]) -> u64 {
 /// Builds set-rto once for each rules file of the suite and once for the default rules, which
 /// are the ones that get the static release binary. Each lands in `bin_dir` under the name of its
 /// rules file.
-fn build_loaders(sh: &Shell, bin_dir: &Path) -> Result<()> {
+pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path) -> Result<()> {
     if bin_dir.exists() {
         // A binary of rules that are gone must not be tested.
         fs::remove_dir_all(bin_dir)

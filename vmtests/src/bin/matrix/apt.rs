@@ -1,0 +1,129 @@
+//! Packages of other suites of Debian, through an apt of our own: own lists, own cache, the mirror that the host's
+//! apt is configured with, and nothing of the host's changed.
+
+use crate::cache;
+use anyhow::{Context as _, Result, anyhow, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// One suite's package lists.
+pub(crate) struct Suite {
+    name: String,
+    dir: PathBuf,
+}
+
+impl Suite {
+    /// Fetches the lists, once a run.
+    ///
+    /// # Errors
+    /// No apt here, no such suite, a mirror that does not answer.
+    pub(crate) fn fetch(name: &str) -> Result<Self> {
+        let dir = cache::dir()?.join("apt").join(name);
+        for part in ["lists/partial", "archives/partial"] {
+            fs::create_dir_all(dir.join(part))?;
+        }
+        fs::write(dir.join("status"), "")?;
+        let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
+        let line = format!("deb [arch=amd64 signed-by={keys}] {} {name} main\n", mirror()?);
+        fs::write(dir.join("sources.list"), line)?;
+        let suite = Self { name: name.to_owned(), dir };
+        suite
+            .run("apt-get", &["update", "-qq", "-o", "APT::Update::Error-Mode=any"])
+            .with_context(|| format!("the lists of Debian's suite {name} cannot be fetched"))?;
+        Ok(suite)
+    }
+
+    /// The package that a meta-package stands for now.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn newest(&self, meta: &str, prefix: &str) -> Result<String> {
+        let text = self.run("apt-cache", &["depends", meta])?;
+        let depends = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        let found = depends.map(str::trim).find(|name| name.starts_with(prefix));
+        found
+            .map(str::to_owned)
+            .ok_or_else(|| anyhow!("Debian's suite {} has no package {meta}", self.name))
+    }
+
+    /// Version of a package.
+    ///
+    /// # Errors
+    /// There is no such package.
+    pub(crate) fn version(&self, package: &str) -> Result<String> {
+        let text = self.run("apt-cache", &["show", "--no-all-versions", package])?;
+        let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
+        version.map(str::to_owned).ok_or_else(|| anyhow!("{package} has no version"))
+    }
+
+    /// Downloads a package; apt checks what arrives against the signed lists.
+    ///
+    /// # Errors
+    /// The mirror does not answer, the disk is full.
+    pub(crate) fn download(&self, package: &str, into: &Path) -> Result<PathBuf> {
+        fs::create_dir_all(into)?;
+        let mut command = self.command("apt-get");
+        let output = command.args(["download", "-qq", package]).current_dir(into).output()?;
+        if !output.status.success() {
+            bail!("download of {package}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        let files = fs::read_dir(into)?.filter_map(Result::ok).map(|entry| entry.path());
+        let deb = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deb");
+        files.into_iter().find(deb).ok_or_else(|| anyhow!("download of {package} left no file"))
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let path = |part: &str| self.dir.join(part).display().to_string();
+        for (option, value) in [
+            ("Dir::State", path("")),
+            ("Dir::State::lists", path("lists")),
+            ("Dir::State::status", path("status")),
+            ("Dir::Cache", path("")),
+            ("Dir::Cache::archives", path("archives")),
+            ("Dir::Etc::sourcelist", path("sources.list")),
+            ("Dir::Etc::sourceparts", "/dev/null".into()),
+            ("APT::Architecture", "amd64".into()),
+            ("APT::Architectures", "amd64".into()),
+            ("Acquire::Languages", "none".into()),
+            ("Acquire::Retries", "3".into()),
+            // Else apt drops root, and that user may not write here.
+            ("APT::Sandbox::User", "root".into()),
+            // Suites that are no longer updated stay usable.
+            ("Acquire::Check-Valid-Until", "false".into()),
+        ] {
+            command.arg("-o").arg(format!("{option}={value}"));
+        }
+        command
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        let output = self.command(program).args(arguments).output();
+        let output = output.with_context(|| format!("cannot run {program}: is this Debian?"))?;
+        if !output.status.success() {
+            // What it says names the mirror; that is for the terminal, not for reports.
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            bail!("{program} {}: {}", arguments.join(" "), output.status);
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// Where the host's own packages come from.
+fn mirror() -> Result<String> {
+    let format = "$(REPO_URI) $(COMPONENT) $(CODENAME)";
+    let output = Command::new("apt-get").args(["indextargets", "--format", format]).output();
+    let output = output.context("cannot run apt-get: the kernels come from Debian's packages")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // The suite itself, not its updates, which may come from another place.
+    let is_suite = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase());
+    let found = text.lines().find_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            [uri, "main", name] if is_suite(name) => Some(uri.to_owned()),
+            _ => None,
+        }
+    });
+    found.ok_or_else(|| anyhow!("apt on this host has no suite of Debian to tell a mirror from"))
+}

@@ -1,0 +1,41 @@
+//! What is kept between runs: downloads and built kernels, outside the repository.
+
+use anyhow::{Context as _, Result};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// `$XDG_CACHE_HOME/set-rto`, or `~/.cache/set-rto`.
+pub(crate) fn dir() -> Result<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
+    let dir = base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("set-rto");
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// A directory of the cache, made by `make` if it is not there. It appears whole or not at all.
+///
+/// # Errors
+/// What `make` says; a full disk.
+pub(crate) fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let path = dir()?.join(name);
+    if path.is_dir() {
+        return Ok(path);
+    }
+    let parent = path.parent().context("no parent")?;
+    fs::create_dir_all(parent)?;
+    // Unfinished ones of earlier runs are of no use to anybody.
+    let unfinished =
+        parent.join(format!(".{}.partial", path.file_name().unwrap_or_default().display()));
+    let _ = fs::remove_dir_all(&unfinished);
+    fs::create_dir_all(&unfinished)?;
+    let made = make(&unfinished);
+    if made.is_err() {
+        let _ = fs::remove_dir_all(&unfinished);
+    }
+    made?;
+    fs::rename(&unfinished, &path)
+        .with_context(|| format!("cannot put {} into place", path.display()))?;
+    Ok(path)
+}

@@ -1,0 +1,128 @@
+//! The first file system: busybox and the kernel's modules. It mounts the host's root, read-only, puts a writable
+//! layer in memory over it, and goes on with vmtest's init there.
+//!
+//! Debian's kernels have virtio and 9p as modules. The layer keeps whatever runs as root in the guest away from the
+//! host's files.
+
+use crate::kernel::{Image, run};
+use anyhow::{Context as _, Result, bail};
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What the machine and the tests need. A kernel that has one built in has no module of that name.
+const MODULES: [&str; 14] = [
+    "virtio_pci",
+    "virtio_console",
+    "9pnet_virtio",
+    "9p",
+    "overlay",
+    "veth",
+    "dummy",
+    "sch_netem",
+    "sch_tbf",
+    "ipv6",
+    "tcp_bbr",
+    "tcp_dctcp",
+    "sch_fq",
+    "vrf",
+];
+
+const INIT: &str = r#"#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /host /layer /root
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sys /sys
+/bin/busybox mount -t devtmpfs dev /dev 2>/dev/null
+while read -r module; do
+	/bin/busybox insmod "$module" || echo "set-rto: cannot load $module"
+done </modules
+init=
+for word in $(/bin/busybox cat /proc/cmdline); do
+	case $word in
+	init=*) init=${word#init=} ;;
+	esac
+done
+fail() { echo "set-rto: $1"; /bin/busybox sleep 1; /bin/busybox poweroff -f; }
+/bin/busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=mmap,msize=1048576 /dev/root /host || fail "no root"
+/bin/busybox mount -t tmpfs tmpfs /layer || fail "no memory"
+/bin/busybox mkdir /layer/upper /layer/work
+/bin/busybox mount -t overlay -o lowerdir=/host,upperdir=/layer/upper,workdir=/layer/work overlay /root || fail "no overlay"
+/bin/busybox umount /sys /proc
+exec /bin/busybox switch_root /root "$init"
+fail "no init"
+"#;
+
+/// Writes the archive for this kernel to `file`.
+///
+/// # Errors
+/// No busybox, no such module, a full disk.
+pub(crate) fn write(image: &Image, dir: &Path, file: &Path) -> Result<()> {
+    let root = dir.join("initramfs");
+    let _ = fs::remove_dir_all(&root);
+    for part in ["bin", "lib"] {
+        fs::create_dir_all(root.join(part))?;
+    }
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists());
+    fs::copy(busybox.context("no busybox (package busybox-static)")?, root.join("bin/busybox"))?;
+    let init = root.join("init");
+    fs::write(&init, INIT)?;
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
+    let mut names = String::new();
+    for module in modules(image)? {
+        let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let plain = name.split(".ko").next().unwrap_or_default().to_owned() + ".ko";
+        let to = root.join("lib").join(&plain);
+        match name.rsplit('.').next() {
+            Some("xz") => unpack("xz", &module, &to)?,
+            Some("zst") => unpack("zstd", &module, &to)?,
+            _ => drop(fs::copy(&module, &to)?),
+        }
+        names.push_str(&format!("/lib/{plain}\n"));
+    }
+    fs::write(root.join("modules"), names)?;
+    let script = format!("find . | cpio --quiet -o -H newc | gzip -1 > '{}'", file.display());
+    run(Command::new("sh").arg("-c").arg(script).current_dir(&root))
+}
+
+fn unpack(program: &str, from: &Path, to: &Path) -> Result<()> {
+    let output = Command::new(program).arg("-dc").arg(from).output();
+    let output = output.with_context(|| format!("cannot run {program}"))?;
+    if !output.status.success() {
+        bail!("{program} cannot unpack {}", from.display());
+    }
+    Ok(fs::write(to, output.stdout)?)
+}
+
+/// The files of the modules, each behind those that it needs.
+fn modules(image: &Image) -> Result<Vec<PathBuf>> {
+    let Some((root, release)) = &image.modules else { return Ok(Vec::new()) };
+    let base = root.join("lib/modules").join(release);
+    let base = if base.is_dir() { base } else { root.join("usr/lib/modules").join(release) };
+    if !base.join("modules.dep").exists() {
+        // modprobe looks for lib/modules below the root that it is given.
+        let parent = base.parent().and_then(Path::parent).and_then(Path::parent).unwrap_or(root);
+        run(Command::new("depmod").arg("-b").arg(parent).arg(release))?;
+    }
+    let dep = fs::read_to_string(base.join("modules.dep"))?;
+    let mut files: Vec<PathBuf> = Vec::new();
+    for wanted in MODULES {
+        let line = dep.lines().find(|line| {
+            let path = line.split(':').next().unwrap_or_default();
+            let name = path.rsplit('/').next().unwrap_or_default();
+            name.split('.').next() == Some(wanted)
+        });
+        let Some((own, needs)) = line.and_then(|line| line.split_once(':')) else { continue };
+        // modules.dep has the nearest first.
+        for path in needs.split_whitespace().rev().chain([own]) {
+            let path = base.join(path);
+            if !files.contains(&path) {
+                files.push(path);
+            }
+        }
+    }
+    if files.is_empty() {
+        bail!("no modules in {}", base.display());
+    }
+    Ok(files)
+}

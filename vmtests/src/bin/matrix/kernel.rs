@@ -1,0 +1,181 @@
+//! Kernels to boot: Debian's, taken out of their packages, and our own, built from Debian's sources.
+
+use crate::apt::Suite;
+use crate::cache;
+use crate::kernels::{Kernel, Origin};
+use anyhow::{Context as _, Result, anyhow, bail};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+/// A kernel to boot.
+#[derive(Debug, Clone)]
+pub(crate) struct Image {
+    /// What is booted.
+    pub(crate) file: PathBuf,
+    /// The root of its modules, with its release; none where all is built in.
+    pub(crate) modules: Option<(PathBuf, String)>,
+    /// What the package is called, with its version.
+    pub(crate) origin: String,
+}
+
+/// Suites whose lists have been fetched in this run.
+#[derive(Default)]
+pub(crate) struct Suites(HashMap<String, Suite>);
+
+impl Suites {
+    fn get(&mut self, name: &str) -> Result<&Suite> {
+        if !self.0.contains_key(name) {
+            self.0.insert(name.to_owned(), Suite::fetch(name)?);
+        }
+        self.0.get(name).ok_or_else(|| anyhow!("no suite {name}"))
+    }
+
+    /// Gets the kernel, from the cache if it is there.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub(crate) fn image(&mut self, kernel: &Kernel, configs: &Path) -> Result<Image> {
+        match &kernel.origin {
+            Origin::Debian { suite } => stock(self.get(suite)?),
+            Origin::Source { suite, config } => built(self.get(suite)?, configs, config),
+        }
+    }
+}
+
+fn stock(suite: &Suite) -> Result<Image> {
+    let package = suite.newest("linux-image-amd64", "linux-image-")?;
+    let version = suite.version(&package)?;
+    let name = format!("debian/{package}_{version}");
+    let root = cache::entry(&name, |dir| {
+        let parts = dir.join("package");
+        let deb = suite.download(&package, &parts)?;
+        run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(dir))?;
+        Ok(fs::remove_dir_all(parts)?)
+    })?;
+    let release = package.trim_start_matches("linux-image-").to_owned();
+    let file = root.join("boot").join(format!("vmlinuz-{release}"));
+    if !file.is_file() {
+        bail!("{package} has no {}", file.display());
+    }
+    Ok(Image { file, modules: Some((root, release)), origin: format!("{package} {version}") })
+}
+
+fn built(suite: &Suite, configs: &Path, config: &str) -> Result<Image> {
+    let package = suite.newest("linux-source", "linux-source-")?;
+    let version = suite.version(&package)?;
+    let fragments = fragments(configs, config)?;
+    let text: String = fragments.iter().map(|(_, text)| text.as_str()).collect();
+    // Another configuration is another kernel.
+    let name = format!("built/{package}_{version}_{config}_{:016x}", fingerprint(&text));
+    let image = cache::entry(&name, |dir| {
+        let source = source(suite, &package, &version)?;
+        build(&source, &text, config, dir)
+    })?;
+    Ok(Image {
+        file: image.join("bzImage"),
+        modules: None,
+        origin: format!("{package} {version}, {config}"),
+    })
+}
+
+/// The unpacked source: one tree for all configurations, so that a build after another one is short.
+fn source(suite: &Suite, package: &str, version: &str) -> Result<PathBuf> {
+    cache::entry(&format!("source/{package}_{version}"), |dir| {
+        let parts = dir.join("package");
+        let deb = suite.download(package, &parts)?;
+        run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&parts))?;
+        let tar = parts.join("usr/src").join(format!("{package}.tar.xz"));
+        run(Command::new("tar").arg("-C").arg(dir).args(["--strip-components=1", "-xf"]).arg(tar))?;
+        Ok(fs::remove_dir_all(parts)?)
+    })
+}
+
+/// A configuration may begin with `# based on NAME`.
+fn fragments(configs: &Path, name: &str) -> Result<Vec<(String, String)>> {
+    let file = configs.join(format!("{name}.config"));
+    let text = fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
+    let base = text.lines().find_map(|line| line.strip_prefix("# based on "));
+    let mut all = match base {
+        Some(base) if base.trim() != name => fragments(configs, base.trim())?,
+        _ => Vec::new(),
+    };
+    all.push((name.to_owned(), text));
+    Ok(all)
+}
+
+fn build(source: &Path, fragment: &str, config: &str, into: &Path) -> Result<()> {
+    let log_file = into.join("build.log");
+    let step = |command: &mut Command| -> Result<()> {
+        let log = File::options().create(true).append(true).open(&log_file)?;
+        let command = command.current_dir(source).stdout(log.try_clone()?).stderr(log);
+        let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+        if !status.success() {
+            let text = fs::read_to_string(&log_file).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            let end = lines[lines.len().saturating_sub(15)..].join("\n");
+            bail!("the build of {config} failed: {command:?}\n{end}");
+        }
+        Ok(())
+    };
+    let merged = into.join("fragment");
+    fs::write(&merged, fragment)?;
+    step(Command::new("make").args(["-s", "tinyconfig"]))?;
+    step(Command::new("scripts/kconfig/merge_config.sh").args(["-m", ".config"]).arg(&merged))?;
+    step(Command::new("make").args(["-s", "olddefconfig"]))?;
+    complain(fragment, &fs::read_to_string(source.join(".config"))?)?;
+    let jobs = thread::available_parallelism().map_or(2, usize::from);
+    let mut make = Command::new("nice");
+    step(make.args(["make", "-s", "WERROR=0", "bzImage"]).arg(format!("-j{jobs}")))?;
+    fs::copy(source.join("arch/x86/boot/bzImage"), into.join("bzImage"))?;
+    Ok(())
+}
+
+/// Options that were asked for and did not make it, for lack of what they depend on.
+fn complain(fragment: &str, config: &str) -> Result<()> {
+    // Later fragments overrule earlier ones.
+    let mut wanted: HashMap<&str, &str> = HashMap::new();
+    for line in fragment.lines().filter(|line| line.starts_with("CONFIG_")) {
+        wanted.extend(line.split_once('='));
+    }
+    let is_there = |(name, value): &(&&str, &&str)| match **value {
+        "n" => !config.contains(&format!("\n{name}=")),
+        value => config.contains(&format!("\n{name}={value}\n")),
+    };
+    let mut lost: Vec<_> =
+        wanted.iter().filter(|option| !is_there(option)).map(|(name, _)| *name).collect();
+    lost.sort_unstable();
+    // Options come and go between releases; those that tests stand on must be there.
+    let vital = [
+        "CONFIG_CGROUP_BPF",
+        "CONFIG_BPF_SYSCALL",
+        "CONFIG_IPV6",
+        "CONFIG_HZ_100",
+        "CONFIG_HZ_300",
+        "CONFIG_HZ_1000",
+        "CONFIG_9P_FS",
+        "CONFIG_VETH",
+        "CONFIG_OVERLAY_FS",
+    ];
+    if let Some(name) = lost.iter().find(|name| vital.contains(name)) {
+        bail!("the source has no {name} as asked for");
+    }
+    Ok(())
+}
+
+/// FNV-1a: a name for the cache, nothing more.
+fn fingerprint(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! The file KERNELS.
+
+use anyhow::{Context as _, Result, bail};
+
+/// Where a kernel comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The stock kernel of a suite of Debian.
+    Debian { suite: String },
+    /// Built from a suite's linux-source package with a configuration of ours.
+    Source { suite: String, config: String },
+}
+
+/// One line, with those that belong to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kernel {
+    pub(crate) name: String,
+    pub(crate) origin: Origin,
+    /// CI runs it.
+    pub(crate) core: bool,
+    pub(crate) args: Vec<String>,
+    /// Patterns of tests that cannot pass, with the reasons.
+    pub(crate) unsupported: Vec<(String, String)>,
+}
+
+impl Kernel {
+    /// Why a test cannot pass here, if so.
+    pub(crate) fn excuse(&self, test: &str) -> Option<&str> {
+        let matching = |(pattern, _): &&(String, String)| matches(pattern, test);
+        self.unsupported.iter().find(matching).map(|(_, reason)| reason.as_str())
+    }
+}
+
+/// `*` is any run of characters.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == text,
+        Some((before, rest)) => text.strip_prefix(before).is_some_and(|text| {
+            (0..=text.len()).any(|at| text.is_char_boundary(at) && matches(rest, &text[at..]))
+        }),
+    }
+}
+
+/// Reads the file.
+///
+/// # Errors
+/// What is wrong, with the line.
+pub(crate) fn parse(text: &str) -> Result<Vec<Kernel>> {
+    let mut kernels: Vec<Kernel> = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let place = || format!("KERNELS, line {}: {line}", number + 1);
+        if let Some(rest) = line.strip_prefix('-') {
+            let (pattern, reason) =
+                rest.split_once(':').with_context(|| format!("{}: no reason", place()))?;
+            let kernel = kernels.last_mut().with_context(|| format!("{}: no kernel", place()))?;
+            kernel.unsupported.push((pattern.trim().to_owned(), reason.trim().to_owned()));
+            continue;
+        }
+        let kernel = kernel(line).with_context(place)?;
+        if kernels.iter().any(|known| known.name == kernel.name) {
+            bail!("{}: there is one of that name already", place());
+        }
+        kernels.push(kernel);
+    }
+    Ok(kernels)
+}
+
+fn kernel(line: &str) -> Result<Kernel> {
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let mut next = |what: &str| words.next().with_context(|| format!("no {what}"));
+    let name = next("name")?;
+    let origin = match next("origin")?.as_str() {
+        "debian" => Origin::Debian { suite: next("suite")? },
+        "source" => Origin::Source { suite: next("suite")?, config: next("configuration")? },
+        other => bail!("unknown origin {other}: debian or source"),
+    };
+    let mut kernel =
+        Kernel { name, origin, core: false, args: Vec::new(), unsupported: Vec::new() };
+    for word in words {
+        match word.strip_prefix("args=") {
+            Some(arg) => kernel.args.push(arg.to_owned()),
+            None if word == "core" => kernel.core = true,
+            None => bail!("unknown option {word}: core, or args="),
+        }
+    }
+    Ok(kernel)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_in_the_repository_is_good() {
+        let kernels = parse(include_str!("../../../KERNELS")).expect("a good file");
+        assert!(kernels.iter().filter(|kernel| kernel.core).count() >= 3);
+    }
+
+    #[test]
+    fn lines_are_read() {
+        let text = "# x\na debian sid core args=x=1\n- syn_*: too old\n\nb source trixie hz300\n";
+        let kernels = parse(text).expect("good lines");
+        assert_eq!(kernels[0].args, ["x=1"]);
+        assert!(kernels[0].core);
+        assert_eq!(kernels[0].excuse("syn_v4"), Some("too old"));
+        assert_eq!(kernels[0].excuse("my_syn"), None);
+        assert_eq!(
+            kernels[1].origin,
+            Origin::Source { suite: "trixie".into(), config: "hz300".into() }
+        );
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        for text in [
+            "a",
+            "a debian",
+            "a rpm sid",
+            "a source sid",
+            "a debian sid fast",
+            "- x: y",
+            "a debian sid\n- x",
+            "a debian sid\na debian sid",
+        ] {
+            assert!(parse(text).is_err(), "{text:?}");
+        }
+    }
+}

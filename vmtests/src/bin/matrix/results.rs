@@ -1,0 +1,176 @@
+//! What came of the tests, and how it is shown.
+
+use crate::kernels::Kernel;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Of one test on one kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Pass,
+    Fail(String),
+    /// As KERNELS says, with the reason there.
+    Unsupported(String),
+}
+
+/// Of one kernel.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) name: String,
+    pub(crate) origin: String,
+    /// By the names of the tests.
+    pub(crate) tests: BTreeMap<String, Verdict>,
+    /// Why there is nothing, or not all.
+    pub(crate) broken: Option<String>,
+    pub(crate) seconds: u64,
+}
+
+impl Outcome {
+    /// Reads the output of the live suite. `all`: every test that it has.
+    pub(crate) fn read(kernel: &Kernel, origin: &str, all: &[String], output: &[String]) -> Self {
+        let mut tests = BTreeMap::new();
+        for name in all {
+            let start = format!("test {name} ");
+            let line = output.iter().find_map(|line| line.strip_prefix(&start));
+            let result = line.and_then(|rest| rest.trim_start_matches(['.', ' ']).into());
+            let failed = |why: String| match kernel.excuse(name) {
+                Some(reason) => Verdict::Unsupported(reason.to_owned()),
+                None => Verdict::Fail(why),
+            };
+            let verdict = match result {
+                Some(text) if text.starts_with("ok") => match kernel.excuse(name) {
+                    Some(reason) => Verdict::Fail(format!("passed, though KERNELS says: {reason}")),
+                    None => Verdict::Pass,
+                },
+                Some(text) if text.starts_with("ignored") => {
+                    failed(format!("skipped, not in KERNELS: {text}"))
+                }
+                Some(_) => failed(detail(name, output)),
+                None => Verdict::Fail("did not run".into()),
+            };
+            tests.insert(name.clone(), verdict);
+        }
+        let (name, origin) = (kernel.name.clone(), origin.to_owned());
+        Self { name, origin, tests, broken: None, seconds: 0 }
+    }
+
+    /// One that gave no results.
+    pub(crate) fn broken(kernel: &Kernel, why: String) -> Self {
+        let tests = BTreeMap::new();
+        let name = kernel.name.clone();
+        Self { name, origin: String::new(), tests, broken: Some(why), seconds: 0 }
+    }
+
+    /// Passed, failed, unsupported.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        let count =
+            |wanted: fn(&Verdict) -> bool| self.tests.values().filter(|it| wanted(it)).count();
+        (
+            count(|it| *it == Verdict::Pass),
+            count(|it| matches!(it, Verdict::Fail(_))),
+            count(|it| matches!(it, Verdict::Unsupported(_))),
+        )
+    }
+
+    /// True if all is as expected.
+    pub(crate) fn is_good(&self) -> bool {
+        self.broken.is_none() && self.counts().1 == 0
+    }
+
+    /// One line.
+    pub(crate) fn summary(&self) -> String {
+        let Self { name, origin, seconds, .. } = self;
+        let (passed, failed, unsupported) = self.counts();
+        match &self.broken {
+            Some(why) => format!("{name}: BROKEN: {why}"),
+            None => format!(
+                "{name}: {passed} passed, {failed} failed, {unsupported} unsupported as expected, {seconds} s ({origin})"
+            ),
+        }
+    }
+}
+
+/// What the suite printed of a failed test.
+fn detail(name: &str, output: &[String]) -> String {
+    let start = format!("---- {name} ----");
+    let lines = output.iter().skip_while(|line| **line != start).skip(1);
+    let lines: Vec<_> =
+        lines.take_while(|line| !line.starts_with("---- ")).take(12).cloned().collect();
+    lines.join("\n").trim().to_owned()
+}
+
+/// For people and the README: the kernels with their counts, then every test that does not pass everywhere.
+pub(crate) fn markdown(outcomes: &[Outcome]) -> String {
+    let mut out = String::from(
+        "| kernel | package | passed | failed | unsupported |\n|---|---|---|---|---|\n",
+    );
+    for it in outcomes {
+        let (passed, failed, unsupported) = it.counts();
+        let origin = if it.broken.is_some() { "did not run" } else { &it.origin };
+        out.push_str(&format!(
+            "| {} | {origin} | {passed} | {failed} | {unsupported} |\n",
+            it.name
+        ));
+    }
+    let mut rows: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
+    for it in outcomes {
+        for (test, verdict) in &it.tests {
+            let what = match verdict {
+                Verdict::Pass => continue,
+                Verdict::Fail(_) => "FAILED".to_owned(),
+                Verdict::Unsupported(reason) => reason.clone(),
+            };
+            rows.entry((test, what)).or_default().push(&it.name);
+        }
+    }
+    if !rows.is_empty() {
+        out.push_str("\n| test | not on | because |\n|---|---|---|\n");
+        for ((test, what), kernels) in rows {
+            out.push_str(&format!("| `{test}` | {} | {what} |\n", kernels.join(", ")));
+        }
+    }
+    out
+}
+
+/// For machines.
+pub(crate) fn json(outcomes: &[Outcome]) -> Value {
+    let test = |verdict: &Verdict| match verdict {
+        Verdict::Pass => json!({"result": "pass"}),
+        Verdict::Fail(why) => json!({"result": "fail", "detail": why}),
+        Verdict::Unsupported(why) => json!({"result": "unsupported", "detail": why}),
+    };
+    let kernel = |it: &Outcome| {
+        let tests: serde_json::Map<_, _> =
+            it.tests.iter().map(|(name, verdict)| (name.clone(), test(verdict))).collect();
+        json!({
+            "kernel": it.name, "package": it.origin, "seconds": it.seconds, "broken": it.broken, "tests": tests,
+        })
+    };
+    outcomes.iter().map(kernel).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::parse;
+
+    #[test]
+    fn unexpected_passes_and_skips_fail() {
+        let kernels =
+            parse("k debian sid\n- late: the kernel is too old\n- gone: too old").expect("good");
+        let output = [
+            "test a ... ok",
+            "test late ... ok",
+            "test gone ... FAILED",
+            "test odd ... ignored, no root",
+        ];
+        let all = ["a", "late", "gone", "odd", "lost"].map(str::to_owned);
+        let outcome = Outcome::read(&kernels[0], "p", &all, &output.map(str::to_owned));
+        let is_failure = |name: &str| matches!(outcome.tests[name], Verdict::Fail(_));
+        assert_eq!(outcome.tests["a"], Verdict::Pass);
+        assert!(is_failure("late") && is_failure("odd") && is_failure("lost"));
+        assert_eq!(outcome.tests["gone"], Verdict::Unsupported("too old".into()));
+        assert_eq!(outcome.counts(), (1, 3, 1));
+        assert!(!outcome.is_good());
+    }
+}
