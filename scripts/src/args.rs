@@ -160,7 +160,9 @@ mod tests {
         for line in ["", "--help", "-h", "install --help", "build --rules --help"] {
             assert_eq!(words(line), Ok(Task::Help), "{line}");
         }
-        for task in ["install", "remove", "build", "test", "show", "explain", "fuzz", "bench"] {
+        for task in
+            ["install", "remove", "build", "test", "show", "explain", "fuzz", "bench", "matrix"]
+        {
             assert!(USAGE.lines().any(|line| line.trim_start().starts_with(task)), "{task}");
         }
     }
@@ -172,6 +174,8 @@ mod tests {
         assert_eq!(words("fuzz"), Ok(Task::Fuzz { minutes: 10 }));
         assert_eq!(words("fuzz --minutes 3"), Ok(Task::Fuzz { minutes: 3 }));
         assert_eq!(words("bench --quick"), Ok(Task::Bench { quick: true }));
+        let options = ["--core", "debian-6.1"].map(str::to_owned).to_vec();
+        assert_eq!(words("matrix --core debian-6.1"), Ok(Task::Matrix { options }));
         for line in [
             "show a b",
             "explain a",

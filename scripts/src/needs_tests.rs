@@ -51,6 +51,21 @@ fn packages_of_the_tests() {
 }
 
 #[test]
+fn packages_of_the_matrix() {
+    let line = |manager| for_bare_machine(MATRIX, manager);
+    assert_eq!(
+        line(Manager::Apt),
+        "qemu-system-x86 qemu-guest-agent busybox-static cpio kmod xz-utils zstd bc dpkg libssl-dev \
+         libelf-dev"
+    );
+    assert_eq!(
+        line(Manager::Dnf),
+        "qemu-system-x86-core qemu-guest-agent busybox cpio kmod xz zstd bc dpkg openssl-devel \
+         elfutils-libelf-devel"
+    );
+}
+
+#[test]
 fn an_alternative_is_taken_where_the_first_is_unknown() {
     let bpftool = missing(LIVE, Some(Manager::Apt), |probe| *probe != Probe::Program("bpftool"));
     let with = |known: &'static str| packages(&bpftool, Manager::Apt, |name| name == known);

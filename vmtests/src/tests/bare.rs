@@ -91,8 +91,9 @@ fn bare_harness_tells_wrong_from_late() -> Result<()> {
         ([0, 0, 0], Verdict::Exact),
         ([1, 1, 1], Verdict::Exact),
         ([0, late, 0], Verdict::Late),
-        ([0, late, -2], Verdict::Wrong),
-        ([-2, 0, 0], Verdict::Wrong),
+        ([-2, 0, 0], Verdict::Late),
+        ([0, late, -late], Verdict::Wrong),
+        ([-late, 0, 0], Verdict::Wrong),
     ] {
         let judged = judge(hz, &times(extra), &expected);
         ensure!(judged == verdict, "{extra:?} jiffies off is {verdict:?}, not {judged:?}");

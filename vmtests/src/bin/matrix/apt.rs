@@ -41,7 +41,11 @@ impl Suite {
     pub(crate) fn newest(&self, meta: &str, prefix: &str) -> Result<String> {
         let text = self.run("apt-cache", &["depends", meta])?;
         let depends = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
-        let found = depends.map(str::trim).find(|name| name.starts_with(prefix));
+        let found = depends.map(str::trim).find(|name| {
+            // A version follows: not one more meta-package.
+            let rest = name.strip_prefix(prefix).unwrap_or_default();
+            rest.starts_with(|first: char| first.is_ascii_digit())
+        });
         found
             .map(str::to_owned)
             .ok_or_else(|| anyhow!("Debian's suite {} has no package {meta}", self.name))
@@ -108,6 +112,12 @@ impl Suite {
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
+}
+
+/// Whether a package's version is above another.
+pub(crate) fn is_newer(version: &str, other: &str) -> bool {
+    let words = ["--compare-versions", version, "gt", other];
+    Command::new("dpkg").args(words).status().is_ok_and(|status| status.success())
 }
 
 /// Where the host's own packages come from.

@@ -1,6 +1,6 @@
 //! Kernels to boot: Debian's, taken out of their packages, and our own, built from Debian's sources.
 
-use crate::apt::Suite;
+use crate::apt::{self, Suite};
 use crate::cache;
 use crate::kernels::{Kernel, Origin};
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -39,9 +39,33 @@ impl Suites {
     /// The step that failed.
     pub(crate) fn image(&mut self, kernel: &Kernel, configs: &Path) -> Result<Image> {
         match &kernel.origin {
-            Origin::Debian { suite } => stock(self.get(suite)?),
-            Origin::Source { suite, config } => built(self.get(suite)?, configs, config),
+            Origin::Debian { suite } => stock(self.newest(suite, "linux-image-amd64")?),
+            Origin::Source { suite, config } => {
+                built(self.newest(suite, "linux-source")?, configs, config)
+            }
         }
+    }
+
+    /// Of suites separated by commas, the one with the newest version of a package. One that has gone is
+    /// reported; the others serve.
+    fn newest(&mut self, suites: &str, meta: &str) -> Result<&Suite> {
+        let mut best: Option<(&str, String)> = None;
+        let mut gone = Vec::new();
+        for name in suites.split(',') {
+            match self.get(name).and_then(|suite| suite.version(meta)) {
+                Ok(version) => {
+                    if best.as_ref().is_none_or(|(_, known)| apt::is_newer(&version, known)) {
+                        best = Some((name, version));
+                    }
+                }
+                Err(error) => gone.push(format!("{error:#}")),
+            }
+        }
+        let Some((name, _)) = best else { bail!("no suite to be had: {}", gone.join("; ")) };
+        for error in gone {
+            eprintln!("matrix: {error}; {name} serves");
+        }
+        self.get(name)
     }
 }
 
@@ -49,11 +73,16 @@ fn stock(suite: &Suite) -> Result<Image> {
     let package = suite.newest("linux-image-amd64", "linux-image-")?;
     let version = suite.version(&package)?;
     let name = format!("debian/{package}_{version}");
+    // Newer packages have the modules in one of their own.
+    let modules = suite.newest("linux-image-amd64", "linux-modules-").ok();
     let root = cache::entry(&name, |dir| {
-        let parts = dir.join("package");
-        let deb = suite.download(&package, &parts)?;
-        run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(dir))?;
-        Ok(fs::remove_dir_all(parts)?)
+        for package in [&package].into_iter().chain(&modules) {
+            let parts = dir.join("package");
+            let deb = suite.download(package, &parts)?;
+            run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(dir))?;
+            fs::remove_dir_all(parts)?;
+        }
+        Ok(())
     })?;
     let release = package.trim_start_matches("linux-image-").to_owned();
     let file = root.join("boot").join(format!("vmlinuz-{release}"));
@@ -72,6 +101,7 @@ fn built(suite: &Suite, configs: &Path, config: &str) -> Result<Image> {
     let name = format!("built/{package}_{version}_{config}_{:016x}", fingerprint(&text));
     let image = cache::entry(&name, |dir| {
         let source = source(suite, &package, &version)?;
+        println!("building {package} {version} as {config}: some minutes; {}", dir.display());
         build(&source, &text, config, dir)
     })?;
     Ok(Image {
