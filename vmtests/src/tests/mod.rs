@@ -6,6 +6,7 @@ mod conditions;
 mod install;
 mod interfaces;
 mod killed;
+mod lacking;
 mod neighbours;
 mod policy;
 mod privileges;
@@ -39,5 +40,6 @@ pub(crate) const ALL: &[&[Test]] = &[
     neighbours::TESTS,
     report::TESTS,
     refusals::TESTS,
+    lacking::TESTS,
     privileges::TESTS,
 ];
