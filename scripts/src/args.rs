@@ -11,7 +11,7 @@ Usage: cargo xtask TASK
   show [FILE]                                            print the C that the rules become
   explain FILE CONNECTION                                say which rule decides, and why no earlier one does
   fuzz [--minutes N]                                     random rule sets against random connections
-  bench [--quick]                                        sizes, times, instructions, beside other ways
+  bench [--quick | --readme]                             sizes, times, instructions, beside other ways
   matrix [--list] [--core] [--test PART] [NAME...]       the live suite on other kernels, in virtual machines
 
 FILE defaults to SET_RTO_RULES or rules.toml, DIR to /usr/local, TRIPLE to this machine's.
@@ -38,8 +38,8 @@ pub(crate) enum Task {
     Explain { rules: String, connection: String },
     /// Run random rule sets for so many minutes.
     Fuzz { minutes: u32 },
-    /// Measure the compiled programs.
-    Bench { quick: bool },
+    /// Measure the compiled programs; put the figures into the README.
+    Bench { quick: bool, readme: bool },
     /// Run the live suite on other kernels; the words are for the program that does.
     Matrix { options: Vec<String> },
 }
@@ -94,9 +94,12 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
             }
         }
         "bench" => {
-            let quick = rest.flag("--quick");
+            let (quick, readme) = (rest.flag("--quick"), rest.flag("--readme"));
             rest.end()?;
-            Ok(Task::Bench { quick })
+            if quick && readme {
+                return Err("bench: the README shows the full run, not --quick".to_owned());
+            }
+            Ok(Task::Bench { quick, readme })
         }
         "matrix" => Ok(Task::Matrix { options: rest.left }),
         other => Err(format!("there is no task `{other}`; `cargo xtask --help` lists them")),
@@ -173,7 +176,9 @@ mod tests {
         assert_eq!(words("show a.toml"), Ok(Task::Show { rules: Some("a.toml".to_owned()) }));
         assert_eq!(words("fuzz"), Ok(Task::Fuzz { minutes: 10 }));
         assert_eq!(words("fuzz --minutes 3"), Ok(Task::Fuzz { minutes: 3 }));
-        assert_eq!(words("bench --quick"), Ok(Task::Bench { quick: true }));
+        assert_eq!(words("bench --quick"), Ok(Task::Bench { quick: true, readme: false }));
+        let readme = Task::Bench { quick: false, readme: true };
+        assert_eq!(words("bench --readme"), Ok(readme));
         let options = ["--core", "debian-6.1"].map(str::to_owned).to_vec();
         assert_eq!(words("matrix --core debian-6.1"), Ok(Task::Matrix { options }));
         for line in [
@@ -184,6 +189,7 @@ mod tests {
             "fuzz --minutes x",
             "fuzz 3",
             "bench quick",
+            "bench --quick --readme",
         ] {
             assert!(words(line).is_err(), "{line}");
         }

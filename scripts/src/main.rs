@@ -68,7 +68,7 @@ fn run() -> Result<()> {
             compiler::explain(&sh, &caller.join(rules), &connection)?;
         }
         Task::Fuzz { minutes } => compiler::fuzz(&sh, minutes)?,
-        Task::Bench { quick } => bench::run(&sh, quick)?,
+        Task::Bench { quick, readme } => bench::run(&sh, quick, readme)?,
         Task::Matrix { options } => matrix::run(&sh, &options)?,
     }
     Ok(())

@@ -3,7 +3,7 @@
 //!
 //!     bench [--quick]
 //!
-//! Writes `bench.md` and `bench.json` to `target/bench`, and leaves all programs there in `work`. What needs root
+//! Writes `bench.md`, `readme.md` (what the README shows of it) and `bench.json` to `target/bench`, and leaves all programs there in `work`. What needs root
 //! runs in a process of its own, by sudo where this one is not root, in a child cgroup and in namespaces of its
 //! own: nothing outside is touched.
 
@@ -18,6 +18,7 @@ mod limited;
 mod live;
 mod net;
 mod random;
+mod readme;
 mod report;
 mod rivals;
 mod row;
@@ -118,6 +119,7 @@ fn bench(quick: bool) -> Result<()> {
     let results = report::Results { machine, rows, installs, builds, targets };
     let markdown = report::markdown(&results);
     fs::write(folder.join("bench.md"), &markdown)?;
+    fs::write(folder.join("readme.md"), readme::markdown(&results))?;
     fs::write(folder.join("bench.json"), format!("{:#}\n", report::json(&results)))?;
     print!("{markdown}");
     eprintln!("written to {}", folder.display());

@@ -86,7 +86,8 @@ const NOTES: &str = "\n\
     ns included), per callback of any kind. connect(): median on loopback; against empty: median of the ratios \
     of the same connections in interleaved blocks, with bounds of 99 % confidence; that of the empty program against itself shows what is noise. Load: open and load by libbpf, filling of the map included.\n";
 
-fn verdict(reached: Option<bool>) -> &'static str {
+/// Empty where it can't be said.
+pub(crate) fn verdict(reached: Option<bool>) -> &'static str {
     match reached {
         Some(true) => "ok",
         Some(false) => "MISSED",

@@ -69,16 +69,21 @@ pub(crate) fn named(name: &str) -> Option<(Shape, usize)> {
 }
 
 fn label(shape: Shape, size: usize) -> String {
-    let digits = size.to_string();
-    let mut grouped = String::new();
+    let text = format!("{} {}", grouped(size), shape.family());
+    if size == 1 { text.trim_end_matches('s').into() } else { text }
+}
+
+/// A number with a comma at the thousands.
+pub(crate) fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
+            out.push(',');
         }
-        grouped.push(digit);
+        out.push(digit);
     }
-    let text = format!("{grouped} {}", shape.family());
-    if size == 1 { text.trim_end_matches('s').into() } else { text }
+    out
 }
 
 impl RuleSet {
