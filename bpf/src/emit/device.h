@@ -111,14 +111,15 @@ static __always_inline int find_device(struct bpf_sock_ops *ctx, struct device *
 	READ(netns, net->ns.inum);
 	if (netns != bpf_metadata_policy.netns)
 		return 0;
-	if (FIELD(is_fullsock)) {
+	if (!is_incoming(ctx)) {
 		READ(dst, sk->sk_dst_cache);
 		if (dst)
 			READ(dev, dst->dev);
 	}
 	if (!dev) {
-		// A request socket has no route. It has the device if the listener is bound to one or the
-		// address is link-local; else the device that has the local address stands for it.
+		// A request socket has no route, and its child, which has one, must be decided as it was. They
+		// have the device if the listener is bound to one or the address is link-local; else the device
+		// that has the local address stands for it.
 		READ(index, sk->__sk_common.skc_bound_dev_if);
 		if (!index) {
 			u32 address[4] = {};
