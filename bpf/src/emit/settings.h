@@ -34,6 +34,14 @@ enum { SO_PRIORITY = 12, SO_MARK = 36, SO_MAX_PACING_RATE = 47 };
 
 static long (*setsockopt)(void *ctx, int level, int option, const void *value, int size) = (void *)49;
 
+// The callback, loaded for these comparisons only: clang would copy one that is needed later.
+#define callback()                                                               \
+	({                                                                       \
+		u64 op;                                                          \
+		asm volatile("%0 = *(u32 *)(%1 + 0)" : "=&r"(op) : "r"(ctx)); \
+		op;                                                              \
+	})
+
 // A comparison that clang does not merge with others: a mask of bits takes more instructions.
 #define one_by_one(op)                         \
 	({                                     \
@@ -56,6 +64,15 @@ static __always_inline void reply(struct bpf_sock_ops *ctx, u32 column, u64 valu
 {
 	if (has(column))
 		asm volatile("*(u32 *)(%1 + 4) = %0" ::"r"(value), "r"(ctx) : "memory");
+}
+
+// The timer by the number of the rule, if it has one.
+static __always_inline void answer_timed(struct bpf_sock_ops *ctx, u64 rule)
+{
+	u64 jiffies = bpf_metadata_policy.jiffies[rule];
+
+	if (jiffies)
+		asm volatile("*(u32 *)(%1 + 4) = %0" ::"r"(jiffies), "r"(ctx) : "memory");
 }
 
 static __always_inline void tell(u64 rule, u32 column, long error)

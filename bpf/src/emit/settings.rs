@@ -94,7 +94,8 @@ impl Needs {
     }
 
     /// The statement that leaves callbacks alone that no rule needs. With one comparison that is four instructions;
-    /// where several callbacks are needed, those beyond the last one take four, and each gap one more.
+    /// where several callbacks are needed, those beyond the last one take four, and each gap one more. In larger
+    /// programs clang saves the context over calls of helpers before all that: one more.
     pub(super) fn gate(&self) -> String {
         let callbacks = self.callbacks();
         if let [only] = callbacks[..] {
@@ -106,7 +107,7 @@ impl Needs {
         let gaps = (1..last.1).rev().filter(|op| callbacks.iter().all(|(_, known)| known != op));
         tests.extend(gaps.map(|op| format!("one_by_one(op) == {op}")));
         let tests = tests.join(" || ");
-        format!("\tu64 op = FIELD(op);\n\n\tif ({tests})\n\t\treturn 1;\n\n")
+        format!("\tu64 op = callback();\n\n\tif ({tests})\n\t\treturn 1;\n\n")
     }
 
     /// Each rule's function, where its values are constants.
@@ -154,7 +155,9 @@ impl Needs {
                 };
                 columns.into_iter().map(one).collect()
             };
-            cases.options(&counts(Counts::Options), options.map(statements));
+            // Of these two at most one is not empty.
+            let counts = counts(Counts::Options) + &counts(Counts::At(CONNECT));
+            cases.options(&counts, options.map(statements));
             out.push_str("\t}\n\treturn 1;\n}\n");
         }
         out
@@ -223,7 +226,7 @@ impl Needs {
         out.push_str("};\n");
         out.push_str(
             "\nstatic __always_inline int set_number(struct bpf_sock_ops *ctx, u64 rule)\n{\n\
-             \tconst struct settings *its;\n\tu64 op = FIELD(op), jiffies;\n\n\
+             \tconst struct settings *its;\n\tu64 op = FIELD(op);\n\n\
              \tif (rule >= RULES)\n\t\treturn 1;\n\
              \tits = &settings[rule];\n\
              \tif (its->counted_at >> op & 1 && !(op == BPF_SOCK_OPS_TIMEOUT_INIT && FIELD(total_retrans)))\n\
@@ -234,8 +237,7 @@ impl Needs {
             line(
                 &mut out,
                 format_args!(
-                    "\tcase {}:\n\t\tjiffies = bpf_metadata_policy.jiffies[rule];\n\t\tif (jiffies)\n\
-                     \t\t\tasm volatile(\"*(u32 *)(%1 + 4) = %0\" ::\"r\"(jiffies), \"r\"(ctx) : \"memory\");\n\
+                    "\tcase {}:\n\t\tanswer_timed(ctx, rule);\n\
                      \t\tbreak;",
                     constant(TIMEOUT)
                 ),
@@ -271,24 +273,28 @@ fn matches_column(column: &Column, value: &Value) -> bool {
     }
 }
 
-/// Where a connection is counted for a rule: once, at a callback that comes once.
+/// Where a connection is counted for a rule: once, at a callback that comes once, and at which the rule sets
+/// something for whichever end.
 #[derive(PartialEq, Eq)]
 enum Counts {
     At(Callback),
-    /// Where options are set.
+    /// Where options of both ends are set.
     Options,
 }
 
 impl Counts {
     fn of(settings: &Settings) -> Self {
+        let of_both = |setting: Setting| setting.is_option() && !setting.spec().outgoing_only;
         if settings.rto_us().is_some() {
             Self::At(TIMEOUT)
-        } else if settings.iter().any(|(setting, _)| setting.is_option()) {
+        } else if settings.iter().any(|(setting, _)| of_both(setting)) {
             Self::Options
         } else if settings.get(Setting::InitialRwnd).is_some() {
             Self::At(RWND)
-        } else {
+        } else if settings.get(Setting::Ecn).is_some() {
             Self::At(ECN)
+        } else {
+            Self::At(CONNECT)
         }
     }
 }
@@ -343,7 +349,7 @@ impl Cases<'_> {
     }
 }
 
-/// `tcp_init_transfer()` (net/ipv4/tcp_input.c, 4.13 to 7.3) sets the congestion window just before it calls
+/// `tcp_init_transfer()` (net/ipv4/tcp_input.c; seen on 6.18) sets the congestion window just before it calls
 /// the callbacks of established connections.
 fn is_late(column: &Column) -> bool {
     column.setting == Setting::InitialCwnd

@@ -113,7 +113,7 @@ static __always_inline int set_8(struct bpf_sock_ops *ctx)
 SEC("sockops")
 int set_rto(struct bpf_sock_ops *ctx)
 {
-	u64 op = FIELD(op);
+	u64 op = callback();
 
 	if (op > BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB || one_by_one(op) == 4 || one_by_one(op) == 2)
 		return 1;

@@ -79,10 +79,10 @@ static __always_inline int set_4(struct bpf_sock_ops *ctx)
 {
 	switch (FIELD(op)) {
 	case BPF_SOCK_OPS_RWND_INIT:
+		count(4);
 		reply(ctx, 2, 20);
 		break;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		count(4);
 		set(ctx, 4, 0, SOL_TCP, TCP_SYNCNT, 3);
 		break;
 	}
@@ -104,7 +104,7 @@ static __always_inline int set_5(struct bpf_sock_ops *ctx)
 SEC("sockops")
 int set_rto(struct bpf_sock_ops *ctx)
 {
-	u64 op = FIELD(op);
+	u64 op = callback();
 
 	if (op > BPF_SOCK_OPS_NEEDS_ECN || one_by_one(op) == 4)
 		return 1;
