@@ -49,7 +49,7 @@ fn callbacks_that_no_rule_needs() {
             for connection in
                 [outgoing("10.0.0.1:12345", "10.0.0.2:1"), incoming("[::1]:1", "[::1]:12345")]
             {
-                other(&mut runner, &connection, op, 7)
+                other(&mut runner, &connection, op, 7, 4)
                     .unwrap_or_else(|what| panic!("{what}\n{text}"));
             }
         }

@@ -19,7 +19,7 @@ fn decides(file: &str, cases: &[(Connection, Option<usize>)]) {
             Runner::new(Image::read(&object, big_endian), big_endian).expect("a program");
         for (connection, rule) in cases {
             let ran = one(&mut runner, connection, 0, *rule, false);
-            ran.and_then(|_| other(&mut runner, connection, 3, 0))
+            ran.and_then(|_| other(&mut runner, connection, 3, 0, 4))
                 .unwrap_or_else(|what| panic!("{file}: {what}"));
         }
     }

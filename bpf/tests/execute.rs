@@ -62,6 +62,9 @@ fn mixed_rules() {
     assert!(seen.decisive * 10 >= seen.rules * 7, "too few rules decided anything: {seen:?}");
     assert!(seen.decided * 10 >= seen.runs * 3, "too few connections were decided: {seen:?}");
     assert!(seen.refused > 10, "too few rules were refused: {seen:?}");
+    assert!(seen.set * 5 >= seen.sets, "too few sets with more than timers: {seen:?}");
+    assert!(seen.changed * 10 >= seen.lives * 3, "too little was set: {seen:?}");
+    assert!(seen.denied * 50 >= seen.assigned, "too few options were refused: {seen:?}");
 }
 
 #[test]

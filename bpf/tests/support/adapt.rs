@@ -10,7 +10,8 @@ const MOST: usize = 32_000;
 
 /// The program, with the context's address loaded into r1 first; None if it is too long.
 ///
-/// - rbpf has no atomic addition. The counters are zero before each run: storing 1 is the same as adding it.
+/// - rbpf has no atomic addition: it becomes a load, an addition, a store, with a register whose value waits on the
+///   stack.
 /// - It compares 64 bits with an immediate that it does not extend by its sign (RFC 9669, 4.3): the immediate
 ///   goes through a register, whose value waits on the stack.
 pub(super) fn adapt(code: &[Instruction], context: u64) -> Option<Vec<u8>> {
@@ -19,7 +20,11 @@ pub(super) fn adapt(code: &[Instruction], context: u64) -> Option<Vec<u8>> {
     // Where each slot ends up; one more for the end.
     let mut places = vec![2];
     for instruction in code {
-        let size = if is_wrong(instruction) { 7 } else { 1 };
+        let size = match instruction {
+            it if is_wrong(it) => 7,
+            it if it.code == ATOMIC_ADD => 5,
+            _ => 1,
+        };
         places.push(places[places.len() - 1] + size);
     }
     if places[code.len()] > MOST {
@@ -48,17 +53,33 @@ pub(super) fn adapt(code: &[Instruction], context: u64) -> Option<Vec<u8>> {
             out.push(make(0x79, other, 10, SPARE, 0));
             let offset = to(&out);
             out.push(make(0x05, 0, 0, offset, 0));
+        } else if op == ATOMIC_ADD {
+            let other = if dst != 9 && src != 9 {
+                9
+            } else if dst != 8 && src != 8 {
+                8
+            } else {
+                7
+            };
+            out.push(make(0x7b, 10, other, SPARE, 0));
+            out.push(make(0x79, other, dst, offset, 0));
+            out.push(make(0x0f, other, src, 0, 0));
+            out.push(make(0x7b, dst, other, offset, 0));
+            out.push(make(0x79, other, 10, SPARE, 0));
         } else if is_second_half {
             out.push(*instruction);
         } else if matches!(op & 7, 5 | 6) && !matches!(op, 0x85 | 0x95) {
             let offset = to(&out);
             out.push(make(op, dst, src, offset, imm));
         } else {
-            out.push(make(if op == 0xdb { 0x7b } else { op }, dst, src, offset, imm));
+            out.push(make(op, dst, src, offset, imm));
         }
     }
     Some(out.iter().flat_map(encode).collect())
 }
+
+/// Of 8 bytes.
+const ATOMIC_ADD: u8 = 0xdb;
 
 fn is_wrong(it: &Instruction) -> bool {
     it.imm < 0 && matches!(it.code, 0x15 | 0x25 | 0x35 | 0x55 | 0xa5 | 0xb5)

@@ -1,14 +1,17 @@
 //! The property: whatever the rules and the connection, the compiled program answers what the oracle says.
 
-use super::connection::{Connection, TIMEOUT_INIT};
+use super::connection::Connection;
+use super::handshake;
 use super::hazards::hazards;
 use super::image::Image;
-use super::model::Rules;
+use super::kernel::Log;
+use super::model::{Direction, Rule, Rules};
 use super::oracle::decide;
 use super::print::{Printed, name, print};
 use super::random::Random;
 use super::runner::Runner;
 use super::sample::Sampler;
+use super::settings::{SPECS, TIMEOUT_INIT};
 use super::verifier::verify;
 use super::{VERSION, clang};
 use set_rto_compiler::diag::{Diagnostic, Source, render};
@@ -29,6 +32,14 @@ pub(crate) struct Seen {
     pub(crate) seconded: usize,
     /// Connections that a rule decided.
     pub(crate) decided: usize,
+    /// Sets with more than timers.
+    pub(crate) set: usize,
+    /// Options that were set, and those of them that were refused.
+    pub(crate) assigned: usize,
+    pub(crate) denied: usize,
+    /// Connections whose callbacks were all gone through, and those that something was set for.
+    pub(crate) lives: usize,
+    pub(crate) changed: usize,
     /// Most instructions of a decision.
     pub(crate) worst: u64,
 }
@@ -49,6 +60,24 @@ pub(crate) fn settle(
         };
         let fail =
             |what: &str| Err(format!("{what}\n{}\n{}", render(&source, &errors), printed.text));
+        let silent: Vec<_> = errors.iter().filter_map(|it| silent(it, &printed)).collect();
+        if silent.len() == errors.len() {
+            for rule in silent {
+                let sends = |connection: &&Connection| {
+                    connection.direction == Direction::Outgoing
+                        && decide(&rules, connection) == Some(rule)
+                };
+                if let Some(connection) = samples.iter().find(sends) {
+                    return fail(&format!(
+                        "rule {rule} is for outgoing ones too, as {connection:?}"
+                    ));
+                }
+                let rule = &mut rules.rules[rule];
+                rule.settings.retain(|it| !it.is_outgoing_only());
+                rule.rto = rule.rto.or(rule.settings.is_empty().then_some(1_000_000));
+            }
+            continue;
+        }
         let Some(mut gone) = errors.iter().map(|it| idle(it, &printed)).collect::<Option<Vec<_>>>()
         else {
             return fail("a right file is refused:");
@@ -107,6 +136,12 @@ pub(crate) fn idle(diagnostic: &Diagnostic, printed: &Printed) -> Option<Idle> {
     Some(Idle { rule, why })
 }
 
+/// The rule that sets how often the SYN is sent, though it decides for incoming connections only.
+fn silent(diagnostic: &Diagnostic, printed: &Printed) -> Option<usize> {
+    let is_it = diagnostic.message == "`syn_retries` in a rule for incoming connections";
+    is_it.then(|| printed.rule_at(diagnostic.span.start))
+}
+
 /// Compiles and runs a rule set on so many connections.
 pub(crate) fn check(rules: &Rules, count: usize, seen: &mut Seen) -> Result<(), String> {
     let mut random = Random(rules.style ^ 0x5eed);
@@ -119,8 +154,8 @@ pub(crate) fn check(rules: &Rules, count: usize, seen: &mut Seen) -> Result<(), 
     let text = print(&rules).text;
     let described = |what: String| format!("{what}\n\n{text}");
     for (rule, compiled) in rules.rules.iter().zip(&policy.rules) {
-        if Some(rule.rto) != compiled.settings.rto_us().map(u64::from) {
-            return Err(described(format!("{} is not {} us", compiled.name, rule.rto)));
+        if !same(rule, compiled) {
+            return Err(described(format!("{} sets {}", compiled.name, compiled.settings)));
         }
     }
     let mut hit = vec![false; rules.rules.len()];
@@ -140,7 +175,11 @@ pub(crate) fn check(rules: &Rules, count: usize, seen: &mut Seen) -> Result<(), 
                     described(format!("as described:\n{told}\n{}", render(&source, &errors)))
                 })?;
                 let few = &samples[..count / 4];
-                run(&rules, &policy.c, false, few, &mut hit, &mut Seen::default())
+                let mut timed = rules.clone();
+                for rule in &mut timed.rules {
+                    (rule.rto, rule.settings) = (Some(1_000_000), Vec::new());
+                }
+                run(&timed, &policy.c, false, few, &mut hit, &mut Seen::default())
                     .map_err(|what| described(format!("as described: {what}\n{told}")))?;
             }
         }
@@ -151,6 +190,20 @@ pub(crate) fn check(rules: &Rules, count: usize, seen: &mut Seen) -> Result<(), 
     seen.rules += hit.len();
     seen.decisive += hit.iter().filter(|hit| **hit).count();
     Ok(())
+}
+
+/// True if the compiler understood what the rule sets.
+fn same(rule: &Rule, compiled: &set_rto_compiler::rule::Rule) -> bool {
+    let mut expected: Vec<_> = rule.rto.map(|us| ("rto", us, "")).into_iter().collect();
+    expected.extend(rule.settings.iter().map(|it| (SPECS[it.at].0, it.value, it.name)));
+    let found = compiled.settings.iter().map(|(setting, value)| {
+        let name = match value {
+            set_rto_compiler::setting::Value::Name(name) => name.as_str(),
+            set_rto_compiler::setting::Value::Number(_) => "",
+        };
+        (setting.spec().key, u64::from(value.number()), name)
+    });
+    found.eq(expected)
 }
 
 /// A rule in the words that `set-rto rules` has for it.
@@ -172,6 +225,9 @@ fn run(
     if big_endian == cfg!(target_endian = "big") {
         verify(&object)?;
     }
+    if rules.rules.iter().any(|rule| !rule.settings.is_empty()) {
+        return handshake::run(rules, &object, big_endian, samples, hit, seen);
+    }
     let image = Image::read(&object, big_endian);
     let found = hazards(image.program.instructions());
     if !found.is_empty() {
@@ -189,7 +245,7 @@ fn run(
             let mut again = connection.clone();
             again.socket.retransmits = 1 + number as u32 % 3;
             steps = steps.max(one(&mut runner, &again, before, expected, asks_device)?);
-            other(&mut runner, connection, 2 + number as u32 / 4 % 20, before)?;
+            other(&mut runner, connection, 2 + number as u32 / 4 % 20, before, 4)?;
         }
         seen.runs += 1;
         seen.worst = seen.worst.max(steps);
@@ -219,37 +275,41 @@ pub(crate) fn one(
     if outcome.rule(before) != expected {
         return Err(fail(format!("rule {:?} decided", outcome.rule(before))));
     }
-    if outcome.hits != counted {
-        return Err(fail(format!("counted (rule, hits) {:?}", outcome.hits)));
+    if outcome.counted != counted {
+        return Err(fail(format!("counted (rule, hits) {:?}", outcome.counted)));
     }
-    if !asks_device && !outcome.calls.is_empty() {
-        return Err(fail(format!("helpers were called: {:?}", outcome.calls)));
+    if !asks_device && !outcome.log.calls.is_empty() {
+        return Err(fail(format!("helpers were called: {:?}", outcome.log.calls)));
     }
     // The socket is read from the context once at most: the device is looked for once.
-    let looks = outcome.calls.iter().filter(|call| call.0 == 115).count();
+    let looks = outcome.log.calls.iter().filter(|call| call.0 == 115).count();
     if looks > 1 {
-        return Err(fail(format!("the device was looked for {looks} times: {:?}", outcome.calls)));
+        return Err(fail(format!(
+            "the device was looked for {looks} times: {:?}",
+            outcome.log.calls
+        )));
     }
     Ok(steps)
 }
 
-/// A callback that no rule needs: it leaves all as it is, in four instructions.
+/// A callback that no rule needs: it leaves all as it is, in so many instructions at most.
 pub(crate) fn other(
     runner: &mut Runner,
     connection: &Connection,
     op: u32,
     before: u32,
+    most: u64,
 ) -> Result<(), String> {
     let fail = |what: String| format!("callback {op}: {what} for {connection:?}");
     let (outcome, steps) = runner.run(connection, op, before).map_err(fail)?;
     let nothing = outcome.value == 1
         && outcome.reply == before
-        && outcome.hits.is_empty()
-        && outcome.calls.is_empty();
+        && outcome.counted.is_empty()
+        && outcome.log == Log::default();
     if !nothing {
         return Err(fail(format!("{outcome:?}")));
     }
-    if steps > 4 {
+    if steps > most {
         return Err(fail(format!("{steps} instructions")));
     }
     Ok(())

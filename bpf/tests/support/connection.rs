@@ -1,6 +1,7 @@
 //! A made-up connection, and the context that the kernel would show of its socket.
 
 use super::model::{Direction, Family};
+use super::settings::PASSIVE_ESTABLISHED;
 use std::net::{IpAddr, SocketAddr};
 
 /// Size of struct bpf_sock_ops up to `skb_hwtstamp`, rounded.
@@ -19,9 +20,6 @@ const IS_FULLSOCK: usize = 72;
 const STATE: usize = 88;
 const RTT_MIN: usize = 92;
 const TOTAL_RETRANS: usize = 136;
-
-/// The callback that asks for the timer.
-pub(crate) const TIMEOUT_INIT: u32 = 1;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
@@ -50,6 +48,8 @@ pub(crate) struct Socket {
     pub(crate) fast_open: bool,
     /// How often the SYN or SYN-ACK has been repeated; a request socket does not tell.
     pub(crate) retransmits: u32,
+    /// Options that the kernel refuses; see [`super::kernel::refuses`].
+    pub(crate) refusals: u64,
     /// What stands in the ip4 words of an IPv6 connection.
     pub(crate) ip4_words: [u32; 2],
 }
@@ -57,7 +57,7 @@ pub(crate) struct Socket {
 /// How the device is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Path {
-    /// By the full socket's route.
+    /// By the route of the socket that sends the SYN.
     Route,
     /// The socket is bound to it; so many devices stand before it in its hash chain.
     Bound(u8),
@@ -81,7 +81,12 @@ impl Connection {
         }
     }
 
-    /// False for a request socket.
+    /// False for a request socket. When the connection is established, its child is there.
+    pub(crate) fn is_full_at(&self, op: u32) -> bool {
+        self.is_full() || op == PASSIVE_ESTABLISHED
+    }
+
+    /// The same while the SYN is answered.
     pub(crate) fn is_full(&self) -> bool {
         self.direction == Direction::Outgoing || self.socket.fast_open
     }
@@ -103,7 +108,8 @@ impl Connection {
             true => value.to_be_bytes(),
             false => value.to_le_bytes(),
         };
-        if self.is_full() {
+        let is_full = self.is_full_at(op);
+        if is_full {
             // Fields that a request socket has not, and that nobody should look at.
             (IS_FULLSOCK..CONTEXT_SIZE).step_by(4).for_each(|at| put(at, &[0x11; 4]));
         }
@@ -123,15 +129,15 @@ impl Connection {
         put(LOCAL_IP6, &self.words(self.local));
         put(REMOTE_PORT, &u32::from(self.remote_port).to_be_bytes());
         put(LOCAL_PORT, &number(self.local_port.into()));
-        put(IS_FULLSOCK, &number(self.is_full().into()));
+        put(IS_FULLSOCK, &number(is_full.into()));
         let (syn_sent, syn_recv, new_syn_recv) = (2, 3, 12);
         let state = match self.direction {
             Direction::Outgoing => syn_sent,
-            Direction::Incoming if self.is_full() => syn_recv,
+            Direction::Incoming if is_full => syn_recv,
             Direction::Incoming => new_syn_recv,
         };
         put(STATE, &number(state));
-        let retransmits = if self.is_full() { self.socket.retransmits } else { 0 };
+        let retransmits = if is_full { self.socket.retransmits } else { 0 };
         put(TOTAL_RETRANS, &number(retransmits));
         bytes
     }

@@ -1,6 +1,7 @@
 //! Random models. Values come from small pools, so that rules overlap, touch and contain each other.
 
 use super::model::*;
+use super::settings::extra;
 use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
@@ -52,7 +53,19 @@ pub(crate) fn rules(flavour: Flavour) -> BoxedStrategy<Rules> {
         )
         .boxed(),
     };
-    (rules, any::<u64>()).prop_map(|(rules, style)| Rules { rules, style }).boxed()
+    // Most sets have nothing but timers, as most rules files do.
+    let extras = weighted(0.33, vec(extra(), 1..=40));
+    (rules, any::<u64>(), extras)
+        .prop_map(|(mut rules, style, extras)| {
+            if let Some(extras) = extras {
+                for (rule, extra) in rules.iter_mut().zip(extras.iter().cycle()) {
+                    rule.settings.clone_from(&extra.settings);
+                    rule.rto = rule.rto.filter(|_| extra.keeps_rto);
+                }
+            }
+            Rules { rules, style }
+        })
+        .boxed()
 }
 
 /// Few rules whose values can all be tried: no globs, no comparison of fields.
@@ -112,7 +125,7 @@ fn rule_of(
             if conditions.is_empty() && empty > 0 {
                 conditions.push(Condition::Port(Which::Either, vec![Ports(port, port)]));
             }
-            Rule { conditions, rto }
+            Rule { conditions, rto: Some(rto), settings: Vec::new() }
         })
         .boxed()
 }
@@ -134,7 +147,7 @@ fn port_rule(port: BoxedStrategy<u16>, most: usize) -> BoxedStrategy<Rule> {
             let mut conditions = vec![Condition::Port(which, items)];
             conditions.extend(direction.map(Condition::Direction));
             conditions.extend(family.map(Condition::Family));
-            Rule { conditions, rto }
+            Rule { conditions, rto: Some(rto), settings: Vec::new() }
         })
         .boxed()
 }
@@ -159,7 +172,7 @@ fn prefix_rule(count: std::ops::RangeInclusive<usize>) -> BoxedStrategy<Rule> {
         .prop_map(|(side, nets, direction, rto)| {
             let mut conditions = vec![Condition::Address(side, nets)];
             conditions.extend(direction.map(Condition::Direction));
-            Rule { conditions, rto }
+            Rule { conditions, rto: Some(rto), settings: Vec::new() }
         })
         .boxed()
 }

@@ -1,6 +1,8 @@
 //! A compiled object, laid out in memory.
 
-use object::{Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionKind};
+use object::{
+    Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionKind, SymbolKind,
+};
 use set_rto_compiler::machine::Program;
 
 /// A section that the program may use.
@@ -42,16 +44,29 @@ pub(crate) struct Image {
 const ADDRESS: object::elf::RelocationType = object::elf::R_BPF_64_64;
 
 impl Image {
-    /// Reads an object that clang has made.
+    /// Reads an object that clang has made: the first of its programs.
     pub(crate) fn read(object: &[u8], big_endian: bool) -> Self {
+        Self::program(object, big_endian, None)
+    }
+
+    /// The same, a program by its name.
+    pub(crate) fn program(object: &[u8], big_endian: bool, name: Option<&str>) -> Self {
         let file = object::File::parse(object).expect("an object file");
         let text = file.section_by_name("sockops").expect("a program");
+        let is_it = |symbol: &object::Symbol<'_, '_>| {
+            symbol.kind() == SymbolKind::Text
+                && symbol.section_index() == Some(text.index())
+                && name.map_or(symbol.address() == 0, |name| symbol.name() == Ok(name))
+        };
+        let function = file.symbols().find(is_it).expect("a function");
+        let place = function.address()..function.address() + function.size();
         let bytes = text.data().expect("its instructions");
+        let bytes = &bytes[place.start as usize..place.end as usize];
         let mut program = Program::decode(bytes, big_endian).expect("whole instructions");
         let mut sections: Vec<Section> = Vec::new();
         let mut relocations = Vec::new();
-        for (place, relocation) in text.relocations() {
-            let slot = place as usize / 8;
+        for (at, relocation) in text.relocations().filter(|(at, _)| place.contains(at)) {
+            let slot = (at - place.start) as usize / 8;
             assert_eq!(relocation.flags(), RelocationFlags::Elf { r_type: ADDRESS }, "at {slot}");
             let RelocationTarget::Symbol(symbol) = relocation.target() else {
                 panic!("a relocation without a symbol at {slot}");

@@ -5,6 +5,7 @@
 //! `emit/device.h` declares them.
 
 use super::connection::{Connection, Path};
+use super::model::Direction;
 
 /// Where the structures lie; nothing a program could load from.
 const BASE: u64 = 0xffff_8881_0000_0000;
@@ -27,6 +28,25 @@ const CHAIN: u8 = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call(pub(crate) u32, pub(crate) u64, pub(crate) u64);
 
+/// A call of `bpf_setsockopt()` (49): level, name, value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Assignment(pub(crate) u64, pub(crate) u64, pub(crate) Vec<u8>);
+
+/// What a program asked of the kernel, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Log {
+    pub(crate) calls: Vec<Call>,
+    pub(crate) assignments: Vec<Assignment>,
+}
+
+/// `ENOPROTOOPT`
+pub(crate) const REFUSAL: u64 = 92;
+
+/// True for an option that the kernel refuses on such a socket.
+pub(crate) fn refuses(refusals: u64, level: u64, option: u64) -> bool {
+    refusals >> (level.wrapping_mul(31).wrapping_add(option) % 64) & 1 == 1
+}
+
 /// Memory of whoever runs the program.
 pub(crate) trait Guest {
     fn read(&self, address: u64, size: usize) -> Option<Vec<u8>>;
@@ -47,13 +67,23 @@ pub(crate) struct Kernel {
     big_endian: bool,
     memory: Vec<u8>,
     socket: u64,
+    is_full: bool,
+    refusals: u64,
     /// The only entry of the map of local addresses: its key and value.
     entry: Option<([u8; 16], u32)>,
 }
 
 impl Kernel {
-    pub(crate) fn new(connection: &Connection, big_endian: bool) -> Self {
-        let kernel = Self { big_endian, memory: Vec::new(), socket: 0, entry: None };
+    /// As it is at a callback.
+    pub(crate) fn new(connection: &Connection, big_endian: bool, op: u32) -> Self {
+        let kernel = Self {
+            big_endian,
+            memory: Vec::new(),
+            socket: 0,
+            is_full: connection.is_full_at(op),
+            refusals: connection.socket.refusals,
+            entry: None,
+        };
         let path = connection.path;
         let (Path::Bound(before) | Path::Address(before)) = path else {
             return kernel.build(connection, path, 0);
@@ -110,9 +140,9 @@ impl Kernel {
                 Path::Address(_) | Path::Nothing => 0,
             },
         );
-        let is_full = connection.is_full();
-        // Of a request socket, other things stand at that place.
-        self.put64(socket + 16, if has_route || !is_full { route } else { 0 });
+        let is_incoming = connection.direction == Direction::Incoming;
+        // Of a request socket, other things stand at that place; its child's route may lead elsewhere.
+        self.put64(socket + 16, if has_route || is_incoming { route } else { 0 });
         self.socket = self.allocate(8);
         self.put64(self.socket, socket);
         let key = connection.words(connection.local);
@@ -171,22 +201,30 @@ impl Kernel {
         at: &Addresses,
         id: u32,
         arguments: [u64; 5],
-        calls: &mut Vec<Call>,
+        log: &mut Log,
     ) -> Option<u64> {
-        let [first, second, third, ..] = arguments;
+        let [first, second, third, fourth, fifth] = arguments;
         // To the kernel the context is struct bpf_sock_ops_kern, which begins with the socket.
         let from = if third == at.context { self.socket } else { third };
         match id {
             // map_lookup_elem
             1 => {
                 let key = guest.read(second, 16)?;
-                calls.push(Call(id, 16, 0));
+                log.calls.push(Call(id, 16, 0));
                 let found = self.entry.is_some_and(|(known, _)| known == *key);
                 (first == at.map).then_some(if found { at.value } else { 0 })
             }
+            // setsockopt: never on a request socket
+            49 => {
+                let value = guest.read(fourth, usize::try_from(fifth).ok()?)?;
+                log.assignments.push(Assignment(second, third, value));
+                let is_refused = refuses(self.refusals, second, third);
+                let answer = if is_refused { REFUSAL.wrapping_neg() } else { 0 };
+                (first == at.context && self.is_full).then_some(answer)
+            }
             // probe_read_kernel
             113 => {
-                calls.push(Call(id, second, from));
+                log.calls.push(Call(id, second, from));
                 let size = usize::try_from(second).ok()?;
                 let found = self.read(from, size).map(<[u8]>::to_vec);
                 guest.write(first, &found.clone().unwrap_or(vec![0; size]))?;
@@ -194,7 +232,7 @@ impl Kernel {
             }
             // probe_read_kernel_str
             115 => {
-                calls.push(Call(id, second, from));
+                log.calls.push(Call(id, second, from));
                 let size = usize::try_from(second).ok()?;
                 let Some(found) = self.read(from, size) else { return Some(FAULT) };
                 let length = found.iter().position(|byte| *byte == 0).unwrap_or(size - 1);

@@ -9,6 +9,7 @@ mod adapt;
 pub(crate) mod check;
 pub(crate) mod connection;
 pub(crate) mod generate;
+pub(crate) mod handshake;
 pub(crate) mod hazards;
 pub(crate) mod image;
 pub(crate) mod kernel;
@@ -19,6 +20,7 @@ pub(crate) mod random;
 pub(crate) mod runner;
 pub(crate) mod sample;
 mod second;
+pub(crate) mod settings;
 pub(crate) mod verifier;
 
 use set_rto_compiler::diag::{Source, render};

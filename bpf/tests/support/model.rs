@@ -1,5 +1,7 @@
 //! A rule set as the tests think of it.
 
+use super::settings::Setting;
+
 /// Rules in order.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
@@ -12,7 +14,9 @@ pub(crate) struct Rules {
 pub(crate) struct Rule {
     pub(crate) conditions: Vec<Condition>,
     /// Microseconds.
-    pub(crate) rto: u64,
+    pub(crate) rto: Option<u64>,
+    /// The others.
+    pub(crate) settings: Vec<Setting>,
 }
 
 /// Each kind at most once in a rule.

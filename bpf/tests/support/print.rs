@@ -2,6 +2,7 @@
 
 use super::model::*;
 use super::random::Random;
+use super::settings::duration;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The text and where each rule begins in it.
@@ -32,8 +33,9 @@ pub(crate) fn print(rules: &Rules) -> Printed {
             printed.text.push_str(line_end);
         }
         printed.starts.push(printed.text.len());
-        let mut lines =
-            vec![format!("name = \"{}\"", name(index)), duration(rule.rto, &mut random)];
+        let mut lines = vec![format!("name = \"{}\"", name(index))];
+        lines.extend(rule.rto.map(|us| format!("rto = \"{}\"", duration(us, &mut random))));
+        lines.extend(rule.settings.iter().map(|it| it.line(&mut random)));
         lines.extend(rule.conditions.iter().map(|it| condition(it, &mut random, line_end)));
         for at in 1..lines.len() {
             if random.percent(30) {
@@ -50,16 +52,6 @@ pub(crate) fn print(rules: &Rules) -> Printed {
         }
     }
     printed
-}
-
-fn duration(us: u64, random: &mut Random) -> String {
-    let text = match random.below(3) {
-        0 if us.is_multiple_of(1_000_000) => format!("{}s", us / 1_000_000),
-        1 => format!("{}.{:06}s", us / 1_000_000, us % 1_000_000),
-        2 if us.is_multiple_of(1_000) => format!("{}ms", us / 1_000),
-        _ => format!("{us}us"),
-    };
-    format!("rto = \"{text}\"")
 }
 
 fn condition(condition: &Condition, random: &mut Random, line_end: &str) -> String {

@@ -2,15 +2,17 @@
 
 use super::connection::{Connection, REPLY};
 use super::image::Image;
-use super::kernel::{Addresses, Call, Guest, Kernel, NAMESPACE};
+use super::kernel::{Addresses, Guest, Kernel, Log, NAMESPACE};
 use super::second::Second;
 use set_rto_compiler::machine::{Exit, Memory};
 
 /// What stands for the timer of rule 0: `TIMER` of emit/prelude.h.
-const TIMER: u32 = 0x5e77_0000;
+pub(crate) const TIMER: u32 = 0x5e77_0000;
 
 /// Offsets in struct bpf_metadata_policy.
 const NETNS: usize = 4;
+const WITHOUT: usize = 96;
+const TWO_JIFFIES: usize = 104;
 const JIFFIES: usize = 112;
 
 const CONTEXT: u64 = 0x7e00_0000_0000;
@@ -26,9 +28,9 @@ pub(crate) struct Outcome {
     pub(crate) value: u64,
     /// The context's reply afterwards.
     pub(crate) reply: u32,
-    /// Each counter that is not zero.
-    pub(crate) hits: Vec<(usize, u64)>,
-    pub(crate) calls: Vec<Call>,
+    /// Each counter that is not zero: the hits of each rule, behind them the failures of each rule and setting.
+    pub(crate) counted: Vec<(usize, u64)>,
+    pub(crate) log: Log,
 }
 
 impl Outcome {
@@ -36,6 +38,16 @@ impl Outcome {
     pub(crate) fn rule(&self, before: u32) -> Option<usize> {
         (self.reply != before).then(|| self.reply.wrapping_sub(TIMER) as usize)
     }
+}
+
+/// What the loader knows.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Load {
+    /// Settings that are left out, a bit for each.
+    pub(crate) without: u64,
+    pub(crate) two_jiffies_us: u32,
+    /// Rules without a timer.
+    pub(crate) untimed: Vec<usize>,
 }
 
 pub(crate) struct Runner {
@@ -48,9 +60,14 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    pub(crate) fn new(mut image: Image, big_endian: bool) -> Result<Self, String> {
+    /// For rules that all set a timer, and nothing else.
+    pub(crate) fn new(image: Image, big_endian: bool) -> Result<Self, String> {
+        Self::loaded(image, big_endian, &Load::default())
+    }
+
+    pub(crate) fn loaded(mut image: Image, big_endian: bool, load: &Load) -> Result<Self, String> {
         for section in image.sections.iter_mut().filter(|it| it.name == ".rodata") {
-            fill(&mut section.bytes, big_endian);
+            fill(&mut section.bytes, big_endian, load);
         }
         let mut memory = Memory::default();
         for section in image.sections.iter().filter(|it| !it.is_map()) {
@@ -80,7 +97,7 @@ impl Runner {
         op: u32,
         reply: u32,
     ) -> Result<(Outcome, u64), String> {
-        let kernel = Kernel::new(connection, self.big_endian);
+        let kernel = Kernel::new(connection, self.big_endian, op);
         let before = connection.context(self.big_endian, op, reply);
         self.bytes(CONTEXT).copy_from_slice(&before);
         self.bytes(VALUE)[..4].copy_from_slice(&kernel.value());
@@ -88,9 +105,9 @@ impl Runner {
             self.bytes(hits).fill(0);
         }
         let addresses = Addresses { context: CONTEXT, map: self.map, value: VALUE };
-        let mut calls = Vec::new();
+        let mut log = Log::default();
         let mut helper = |id, arguments, memory: &mut Memory| {
-            kernel.call(memory, &addresses, id, arguments, &mut calls)
+            kernel.call(memory, &addresses, id, arguments, &mut log)
         };
         let ran = self.program.run(&mut self.memory, CONTEXT, MOST_STEPS, &mut helper);
         let Exit { value, steps } = ran.map_err(|fault| fault.to_string())?;
@@ -107,11 +124,11 @@ impl Runner {
             true => |raw| raw.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
             false => |raw| raw.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
         };
-        let hits = match self.hits {
+        let counted = match self.hits {
             Some(hits) => counters(self.bytes(hits).chunks(8).map(count)),
             None => Vec::new(),
         };
-        let outcome = Outcome { value, reply: number(reply), hits, calls };
+        let outcome = Outcome { value, reply: number(reply), counted, log };
         if let Some(second) = &self.second {
             let other = second.run(kernel, &before)?;
             if other != outcome {
@@ -131,14 +148,21 @@ pub(super) fn counters(all: impl Iterator<Item = u64>) -> Vec<(usize, u64)> {
 }
 
 /// Does the loader's work: whichever way a rule answers, the reply tells its number.
-fn fill(rodata: &mut [u8], big_endian: bool) {
+fn fill(rodata: &mut [u8], big_endian: bool, load: &Load) {
     let bytes = |value: u32| match big_endian {
         true => value.to_be_bytes(),
         false => value.to_le_bytes(),
     };
     rodata[NETNS..NETNS + 4].copy_from_slice(&bytes(NAMESPACE));
+    let without = match big_endian {
+        true => load.without.to_be_bytes(),
+        false => load.without.to_le_bytes(),
+    };
+    rodata[WITHOUT..WITHOUT + 8].copy_from_slice(&without);
+    rodata[TWO_JIFFIES..TWO_JIFFIES + 4].copy_from_slice(&bytes(load.two_jiffies_us));
     for (rule, place) in rodata[JIFFIES..].chunks_exact_mut(4).enumerate() {
-        place.copy_from_slice(&bytes(TIMER + rule as u32));
+        let timer = if load.untimed.contains(&rule) { 0 } else { TIMER + rule as u32 };
+        place.copy_from_slice(&bytes(timer));
     }
 }
 

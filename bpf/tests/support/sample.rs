@@ -134,6 +134,7 @@ impl<'r> Sampler<'r> {
             without_ipv6: family == Family::Ipv4 && !is_inet6 && random.percent(20),
             fast_open: random.percent(20),
             retransmits: 0,
+            refusals: if random.percent(50) { 0 } else { random.next() & random.next() },
             ip4_words: match random.percent(50) {
                 // What the kernel has there for IPv6 (LOOPBACK4_IPV6).
                 true => [0x7f00_0006; 2],
@@ -315,13 +316,14 @@ fn path(connection: &Connection, random: &mut Random) -> Path {
     } else {
         Path::Address(before)
     };
+    let is_outgoing = connection.direction == Direction::Outgoing;
     match random.below(16) {
         0 => Path::OtherNamespace,
         1 => Path::Nothing,
         2 => Path::Gone,
-        3 if connection.is_full() => Path::Unreadable,
+        3 if is_outgoing => Path::Unreadable,
         4..8 => bound,
-        _ if connection.is_full() => Path::Route,
+        _ if is_outgoing => Path::Route,
         _ => bound,
     }
 }

@@ -3,7 +3,7 @@
 use super::adapt;
 use super::connection::{CONTEXT_SIZE, REPLY};
 use super::image::Image;
-use super::kernel::{Addresses, Call, Guest, Kernel};
+use super::kernel::{Addresses, Guest, Kernel, Log};
 use super::runner::{Outcome, counters};
 use std::cell::{Cell, RefCell};
 
@@ -20,7 +20,7 @@ pub(super) struct Second {
 struct Host {
     kernel: Kernel,
     addresses: Addresses,
-    calls: Vec<Call>,
+    log: Log,
     failed: bool,
 }
 
@@ -64,6 +64,7 @@ impl Second {
         let value = VALUE_HERE.with(|value| value.as_ptr().expose_provenance() as u64);
         vm.register_allowed_memory(value..value + 8);
         vm.register_helper(1, |a, b, c, d, e| help(1, [a, b, c, d, e])).expect("a helper");
+        vm.register_helper(49, |a, b, c, d, e| help(49, [a, b, c, d, e])).expect("a helper");
         vm.register_helper(113, |a, b, c, d, e| help(113, [a, b, c, d, e])).expect("a helper");
         vm.register_helper(115, |a, b, c, d, e| help(115, [a, b, c, d, e])).expect("a helper");
         let (mut hits, mut map, mut kept) = (None, 0, Vec::new());
@@ -92,7 +93,7 @@ impl Second {
         VALUE_HERE.set(u64::from_ne_bytes(word));
         let value = VALUE_HERE.with(|value| value.as_ptr().expose_provenance() as u64);
         let addresses = Addresses { context: address(&self.context), map: self.map, value };
-        HOST.set(Some(Host { kernel, addresses, calls: Vec::new(), failed: false }));
+        HOST.set(Some(Host { kernel, addresses, log: Log::default(), failed: false }));
         let ran = self.vm.execute_program().map_err(|error| error.to_string())?;
         let host = HOST.take().expect("put there before");
         if host.failed {
@@ -104,8 +105,8 @@ impl Second {
         Ok(Outcome {
             value: ran,
             reply,
-            hits: counters(hits.iter().map(Cell::get)),
-            calls: host.calls,
+            counted: counters(hits.iter().map(Cell::get)),
+            log: host.log,
         })
     }
 }
@@ -113,8 +114,8 @@ impl Second {
 fn help(id: u32, arguments: [u64; 5]) -> u64 {
     HOST.with_borrow_mut(|host| {
         let Some(host) = host else { return 0 };
-        let Host { kernel, addresses, calls, failed } = host;
-        kernel.call(&mut Raw, addresses, id, arguments, calls).unwrap_or_else(|| {
+        let Host { kernel, addresses, log, failed } = host;
+        kernel.call(&mut Raw, addresses, id, arguments, log).unwrap_or_else(|| {
             *failed = true;
             0
         })

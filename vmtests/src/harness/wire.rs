@@ -111,7 +111,7 @@ pub(crate) fn expect_schedule(
         match judge(hz, &sent, &expected) {
             Verdict::Exact => return Ok(()),
             Verdict::Late => {
-                note(format!("measured anew, {kind:?} came late or a little early: {times}"))
+                note(format!("measured anew, {kind:?} came late or a little early: {times}"));
             }
             Verdict::Wrong => {
                 let timers = expected.iter().map(|jiffies| hz.duration(*jiffies));
