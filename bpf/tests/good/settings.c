@@ -29,11 +29,15 @@ static __always_inline int set_1(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		count(1);
-		set(ctx, 1, 1, SOL_TCP, TCP_BPF_IW, 40);
 		set(ctx, 1, 4, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
 		set(ctx, 1, 5, SOL_TCP, TCP_BPF_DELACK_MAX, least(2000));
 		set_algorithm(ctx, 1, 7, "dctcp");
 		set_tos(ctx, 1, 21, 40);
+		if (FIELD(op) == BPF_SOCK_OPS_TCP_CONNECT_CB)
+			break;
+		// and what the end of the handshake sets anew
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		set(ctx, 1, 1, SOL_TCP, TCP_BPF_IW, 40);
 		break;
 	}
 	return 1;
@@ -106,7 +110,7 @@ int set_rto(struct bpf_sock_ops *ctx)
 {
 	u64 op = callback();
 
-	if (op > BPF_SOCK_OPS_NEEDS_ECN || one_by_one(op) == 4)
+	if (op > BPF_SOCK_OPS_NEEDS_ECN)
 		return 1;
 
 	if (is_ipv4(ctx)) {
