@@ -20,6 +20,7 @@ use kernels::{Kernel, Origin};
 use nix::fcntl::{Flock, FlockArg};
 use results::Outcome;
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
@@ -177,7 +178,11 @@ fn one(
     let guest =
         Guest { image: &image, args: &kernel.args, accelerator, scratch: &scratch, command };
     let mut done = 0;
+    // Written as it comes: a guest that hangs leaves it, too.
+    let mut log = File::create(options.out.join(format!("{}.log", kernel.name)))?;
     let ran = guest.run(|line| {
+        // The log is for people; the results do not depend on it.
+        let _ = writeln!(log, "{line}");
         if line.starts_with("test ") {
             done += 1;
             if done % 20 == 0 {
@@ -186,7 +191,6 @@ fn one(
         }
     });
     let ran = ran?;
-    fs::write(options.out.join(format!("{}.log", kernel.name)), ran.output.join("\n") + "\n")?;
     fs::write(options.out.join(format!("{}.console", kernel.name)), ran.console.join("\n") + "\n")?;
     Ok(Outcome::read(kernel, &image.origin, all, &ran.output))
 }
