@@ -89,11 +89,7 @@ fn check(sh: &Shell, arguments: &[&str]) -> Result<()> {
 /// The tests that need no kernel of their own.
 fn unit(sh: &Shell, filters: &[String], section: &mut Section) -> Result<()> {
     let arguments = ["test", "--workspace", "--no-fail-fast", "--"];
-    let mut command = cargo_command(sh);
-    if let Some(verifier) = verifier(sh)? {
-        command.env("SET_RTO_VERIFY", verifier);
-    }
-    let (status, output) = tee(command.args(arguments).args(filters))?;
+    let (status, output) = tee(cargo_command(sh).args(arguments).args(filters))?;
     let ran = section.add_output(&output);
     if !status.success() || !ran {
         bail!("cargo test: {status}{}", no_result(ran));
