@@ -3,6 +3,7 @@
 //! A small plan answers in place: each leaf ends with its rule's timer. Where tables or [`Node::First`] come
 //! in, functions return the number of a rule, NONE for no rule, and one place answers by number.
 
+use super::condition::{Kind, Test};
 use super::settings::Needs;
 use super::{expression, line, scan, table};
 use crate::plan::{Id, Node, Plan};
@@ -102,43 +103,6 @@ fn sorted(dimension: Dimension, arms: &[(u128, Id)]) -> Vec<(Id, Set)> {
     };
     targets.sort_by_key(|(_, set)| (expression::terms(dimension, set), negative(set)));
     targets
-}
-
-/// A condition in C.
-struct Test {
-    text: String,
-    kind: Kind,
-}
-
-/// What joins its parts, so that parentheses stand only where they must.
-#[derive(PartialEq, Eq)]
-enum Kind {
-    One,
-    And,
-    Or,
-}
-
-impl Test {
-    fn and(self, other: Self) -> Self {
-        let part = |test: Self| if test.kind == Kind::Or { enclose(&test.text) } else { test.text };
-        Self { text: format!("{} &&\n\t    {}", part(self), part(other)), kind: Kind::And }
-    }
-
-    fn or(self, other: Self) -> Self {
-        let part =
-            |test: Self| if test.kind == Kind::And { enclose(&test.text) } else { test.text };
-        Self { text: format!("{} ||\n\t    {}", part(self), part(other)), kind: Kind::Or }
-    }
-
-    fn not(self) -> Self {
-        let is_call = self.text.ends_with("(ctx)") && !self.text.contains(' ');
-        let text = if is_call { self.text } else { enclose(&self.text) };
-        Self { text: format!("!{text}"), kind: Kind::One }
-    }
-}
-
-fn enclose(text: &str) -> String {
-    format!("({})", text.replace("\n\t    ", "\n\t     "))
 }
 
 struct Writer<'p> {

@@ -2,6 +2,7 @@
 //! prelude (beside this file), tables where they beat code, then the decisions.
 
 mod code;
+mod condition;
 mod expression;
 mod scan;
 pub mod settings;
