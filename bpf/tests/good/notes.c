@@ -39,8 +39,8 @@ static __always_inline int set_3(struct bpf_sock_ops *ctx)
 		return answer(ctx, 3);
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		set(ctx, 3, 3, SOL_TCP, TCP_RTO_MAX_MS, 10000);
-		set(ctx, 3, 4, SOL_TCP, TCP_USER_TIMEOUT, 30000);
+		set(ctx, 3, 4, SOL_TCP, TCP_RTO_MAX_MS, 10000);
+		set(ctx, 3, 5, SOL_TCP, TCP_USER_TIMEOUT, 30000);
 		break;
 	}
 	return 1;
@@ -53,8 +53,8 @@ static __always_inline int set_4(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		count(4);
-		set(ctx, 4, 1, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
-		set(ctx, 4, 2, SOL_TCP, TCP_BPF_DELACK_MAX, least(19999));
+		set(ctx, 4, 2, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
+		set(ctx, 4, 3, SOL_TCP, TCP_BPF_DELACK_MAX, least(19999));
 		break;
 	}
 	return 1;
@@ -78,7 +78,7 @@ static __always_inline int set_6(struct bpf_sock_ops *ctx)
 		return answer(ctx, 6);
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		set(ctx, 6, 4, SOL_TCP, TCP_USER_TIMEOUT, 60000);
+		set(ctx, 6, 5, SOL_TCP, TCP_USER_TIMEOUT, 60000);
 		break;
 	}
 	return 1;
@@ -104,7 +104,23 @@ static __always_inline int set_8(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		count(8);
-		set(ctx, 8, 1, SOL_TCP, TCP_BPF_RTO_MIN, least(20000));
+		set(ctx, 8, 2, SOL_TCP, TCP_BPF_RTO_MIN, least(20000));
+		break;
+	}
+	return 1;
+}
+
+// marked-by-device (rules.toml:57): initial_rwnd 10, mark 7
+static __always_inline int set_9(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_RWND_INIT:
+		reply(ctx, 1, 10);
+		break;
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		count(9);
+		set(ctx, 9, 6, SOL_SOCKET, SO_MARK, 7);
 		break;
 	}
 	return 1;
@@ -115,40 +131,54 @@ int set_rto(struct bpf_sock_ops *ctx)
 {
 	u64 op = callback();
 
-	if (op > BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB || one_by_one(op) == 4 || one_by_one(op) == 2)
+	if (op > BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB || one_by_one(op) == 4)
 		return 1;
 
-	if (HOST(remote_port) < 5) {
-		if (HOST(remote_port) < 2) {
+	struct device found = {}, *device = &found;
+
+	ctx = over_calls(ctx);
+
+	if (HOST(remote_port) < 6) {
+		if (HOST(remote_port) < 3) {
 			if (HOST(remote_port) < 1) {
 				return 1;
 			}
-			return set_0(ctx); // hangs (rules.toml:3)
-		}
-		if (HOST(remote_port) < 3) {
+			if (HOST(remote_port) < 2) {
+				return set_0(ctx); // hangs (rules.toml:3)
+			}
 			return set_1(ctx); // hurries (rules.toml:8)
 		}
 		if (HOST(remote_port) < 4) {
 			return set_2(ctx); // short (rules.toml:13)
 		}
-		return set_3(ctx); // cut (rules.toml:19)
-	}
-	if (HOST(remote_port) < 8) {
-		if (HOST(remote_port) < 6) {
-			return set_4(ctx); // least (rules.toml:26)
+		if (HOST(remote_port) < 5) {
+			return set_3(ctx); // cut (rules.toml:19)
 		}
+		return set_4(ctx); // least (rules.toml:26)
+	}
+	if (HOST(remote_port) < 9) {
 		if (HOST(remote_port) < 7) {
 			if (is_incoming(ctx))
 				return set_5(ctx); // answers (rules.toml:34)
 			return 1;
 		}
-		return set_6(ctx); // ends (rules.toml:40)
-	}
-	if (HOST(remote_port) < 9) {
+		if (HOST(remote_port) < 8) {
+			return set_6(ctx); // ends (rules.toml:40)
+		}
 		return set_7(ctx); // usual (rules.toml:46)
 	}
-	if (HOST(remote_port) < 10) {
-		return set_8(ctx); // coarse (rules.toml:52)
+	if (HOST(remote_port) < 4242) {
+		if (HOST(remote_port) < 10) {
+			return set_8(ctx); // coarse (rules.toml:52)
+		}
+		return 1;
+	}
+	if (HOST(remote_port) < 4243) {
+		if (is_incoming(ctx) ||
+		    !(find_device(ctx, device) &&
+		     named(device, "ax0")))
+			return 1;
+		return set_9(ctx); // marked-by-device (rules.toml:57)
 	}
 	return 1;
 }
@@ -161,10 +191,11 @@ int probe(struct bpf_sock_ops *ctx)
 	if (FIELD(op) != BPF_SOCK_OPS_TCP_CONNECT_CB)
 		return 1;
 	try(ctx, 0, SOL_TCP, TCP_SYNCNT, 1);
-	try(ctx, 1, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
-	try(ctx, 2, SOL_TCP, TCP_BPF_DELACK_MAX, least(19999));
-	try(ctx, 3, SOL_TCP, TCP_RTO_MAX_MS, 10000);
-	try(ctx, 4, SOL_TCP, TCP_USER_TIMEOUT, 30000);
+	try(ctx, 2, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
+	try(ctx, 3, SOL_TCP, TCP_BPF_DELACK_MAX, least(19999));
+	try(ctx, 4, SOL_TCP, TCP_RTO_MAX_MS, 10000);
+	try(ctx, 5, SOL_TCP, TCP_USER_TIMEOUT, 30000);
+	try(ctx, 6, SOL_SOCKET, SO_MARK, 7);
 	return 1;
 }
 
