@@ -12,6 +12,8 @@ use std::time::{Instant, SystemTime};
 use support::check::{Seen, check};
 use support::generate::{Flavour, rules};
 use support::minutes;
+use support::model::{Condition, Ports, Rule, Rules, Side, Which};
+use support::settings::{SPECS, Setting};
 
 /// Connections for each rule set.
 const CONNECTIONS: usize = 2_000;
@@ -81,4 +83,26 @@ fn long_lists_of_prefixes() {
 #[test]
 fn ports_and_prefixes() {
     prove(Flavour::Crossed, 30);
+}
+
+/// Where a rule sets only `syn_retries` by an option, an incoming connection is changed, and counted, where a reply
+/// is given; answered in place, and by the number of the rule. Rare among random rules.
+#[test]
+fn syn_retries_beside_replies() {
+    let setting = |key: &str| {
+        let at = SPECS.iter().position(|spec| spec.0 == key).expect("a setting");
+        Setting { at, value: 1, name: "" }
+    };
+    let forty = (0..40).map(|at| Ports(1000 + 7 * at, 1000 + 7 * at)).collect();
+    let by_table = vec![Condition::Port(Which::One(Side::Local), forty)];
+    for conditions in [Vec::new(), by_table] {
+        for reply in ["initial_rwnd", "ecn"] {
+            let settings = vec![setting("syn_retries"), setting(reply)];
+            let rule = Rule { conditions: conditions.clone(), rto: None, settings };
+            let mut seen = Seen::default();
+            check(&Rules { rules: vec![rule], style: 1 }, 400, &mut seen)
+                .unwrap_or_else(|what| panic!("{what}"));
+            assert!(seen.changed > 0, "{seen:?}");
+        }
+    }
 }
