@@ -230,10 +230,19 @@ fn report(done: &str, cgroup: &Path) {
 fn note_rounding(hz: u32) {
     let real = |us| timer::microseconds(timer::jiffies(us, hz), hz);
     let is_coarse = |us: u64| us > 0 && real(us).abs_diff(us) * 10 > us;
-    if !rules::settings().any(|it| is_coarse(it.rto_us)) {
+    // The kernel takes no less than two jiffies.
+    let two = u64::from(timer::two_jiffies_us(hz));
+    let is_raised = |us: u64| us > 0 && us < two;
+    if !rules::settings().any(|it| is_coarse(it.rto_us) || is_raised(it.least_us)) {
         return;
     }
     for rules::Rule { name, settings, .. } in rules::all() {
+        if is_raised(settings.least_us) {
+            let (asked, given) = (timer::spell(settings.least_us), timer::spell(two));
+            eprintln!(
+                "set-rto: rule `{name}`: rto_min or delack_max {asked} becomes {given}, two of the kernel's ticks"
+            );
+        }
         let us = settings.rto_us;
         if is_coarse(us) {
             let (asked, given) = (timer::spell(us), timer::spell(real(us)));

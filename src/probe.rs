@@ -77,6 +77,9 @@ pub(crate) fn lacking(cgroup: &Path, partial: bool) -> Result<u64> {
         .iter()
         .enumerate()
         .fold(0, |bits, (at, (_, answer))| bits | u64::from(matches!(answer, Answer::No(_))) << at);
+    if answers.iter().any(|(_, answer)| *answer == Answer::Unknown) {
+        eprintln!("set-rto: settings {UNTRIED}; `set-rto status` counts what the kernel refuses");
+    }
     if bits == 0 {
         return Ok(0);
     }
@@ -98,11 +101,13 @@ pub(crate) fn lacking(cgroup: &Path, partial: bool) -> Result<u64> {
     ))
 }
 
+const UNTRIED: &str = "could not be tried: no connection to 127.0.0.1";
+
 /// In words.
 pub(crate) fn why(column: &Column, answer: Answer) -> String {
     match answer {
         Answer::Yes => "yes".into(),
-        Answer::Unknown => "could not be tried: no connection to 127.0.0.1".into(),
+        Answer::Unknown => UNTRIED.into(),
         Answer::No(Errno::ENOENT) if !column.algorithm.is_empty() => {
             format!("this kernel has no such algorithm: `modprobe tcp_{}`?", column.algorithm)
         }

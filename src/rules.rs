@@ -24,10 +24,12 @@ pub(crate) struct Settings {
     pub(crate) rto_us: u64,
     /// A bit for each of the [`columns`].
     pub(crate) columns: u64,
+    /// The smaller one of `rto_min` and `delack_max` in microseconds; 0 where neither is set.
+    pub(crate) least_us: u64,
 }
 
 /// Words of one set of settings.
-const WORDS: usize = 3;
+const WORDS: usize = 4;
 
 /// Something that rules set besides `rto`: a kernel may lack it, or refuse it.
 #[derive(Debug)]
@@ -73,7 +75,7 @@ pub(crate) fn settings() -> impl ExactSizeIterator<Item = Settings> {
     SETTINGS.chunks_exact(4 * WORDS).map(|row| {
         let mut words = words(row).map(u64::from);
         let mut word = || words.next().unwrap_or_default();
-        Settings { rto_us: word(), columns: word() | word() << 32 }
+        Settings { rto_us: word(), columns: word() | word() << 32, least_us: word() }
     })
 }
 

@@ -10,7 +10,7 @@ use nix::libc;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, getsockname, socket,
 };
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
@@ -83,15 +83,7 @@ fn decided(before: &[u64]) -> Option<&'static str> {
 /// The device that has the socket's own address.
 fn device(socket: &OwnedFd) -> Option<String> {
     let address: SockaddrStorage = getsockname(socket.as_raw_fd()).ok()?;
-    let ip: IpAddr = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-        (Some(v4), _) => v4.ip().into(),
-        (_, Some(v6)) => v6.ip().into(),
-        _ => return None,
-    };
-    let bits = match ip {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    };
+    let bits = host::address_words(&address)?.octets();
     let (_, index) = host::local_devices().ok()?.into_iter().find(|(known, _)| *known == bits)?;
     nix::net::if_::if_indextoname(index).ok().and_then(|name| name.into_string().ok())
 }

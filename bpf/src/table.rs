@@ -2,7 +2,7 @@
 
 use crate::emit::settings::{Column, bits};
 use crate::rule::Rule;
-use crate::setting::{Mechanism, Settings};
+use crate::setting::{Mechanism, Setting, Settings, Value};
 use std::collections::HashMap;
 
 /// The parts. Numbers are little-endian 32-bit words, whatever machine the loader is for.
@@ -23,13 +23,21 @@ pub struct Table {
     pub columns: String,
 }
 
-/// Words of one set of settings: `rto` in microseconds, 0 for none; the bits of its columns, the lower half first.
-pub const WORDS: usize = 3;
+/// Words of one set of settings: `rto` in microseconds, 0 for none; the bits of its columns, the lower half first;
+/// the smaller one of `rto_min` and `delack_max` in microseconds, 0 for neither: the kernel's tick may be too slow for it.
+pub const WORDS: usize = 4;
 
 fn words(settings: &Settings, columns: &[Column]) -> [u32; WORDS] {
     let bits = bits(settings, columns);
     // Halves of 64 bits.
-    [settings.rto_us().unwrap_or_default(), bits as u32, (bits >> 32) as u32]
+    let least = [Setting::RtoMin, Setting::DelackMax].into_iter();
+    let least = least.filter_map(|it| settings.get(it)).map(Value::number).min();
+    [
+        settings.rto_us().unwrap_or_default(),
+        bits as u32,
+        (bits >> 32) as u32,
+        least.unwrap_or_default(),
+    ]
 }
 
 /// The table of these rules.
@@ -80,7 +88,7 @@ mod tests {
             numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
         };
         let table = policy.table();
-        assert_eq!(table.settings, words(&[1_000_000, 0, 0, 20_000_000, 0, 0]));
+        assert_eq!(table.settings, words(&[1_000_000, 0, 0, 0, 20_000_000, 0, 0, 0]));
         assert_eq!(table.settings_text, "rto 1s\nrto 20s\n");
         assert_eq!(table.rules, words(&[0, 1, 0]));
         assert_eq!(table.text, "a\t1\tport == 1\nb\t5\tport == 2\nc\t9\tport == 3\n");

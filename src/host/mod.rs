@@ -5,7 +5,9 @@ pub(crate) mod mounts;
 
 use crate::error::{Error, Result};
 use nix::errno::Errno;
+use nix::sys::socket::SockaddrStorage;
 use std::fs;
+use std::net::Ipv6Addr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -72,6 +74,14 @@ pub(crate) fn netns() -> u32 {
     fs::metadata("/proc/self/ns/net").map_or(0, |meta| meta.ino() as u32)
 }
 
+/// The address as the IPv6 words that a socket has: IPv4 mapped.
+pub(crate) fn address_words(address: &SockaddrStorage) -> Option<Ipv6Addr> {
+    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(v4.ip().to_ipv6_mapped()),
+        (_, v6) => v6.map(|v6| v6.ip()),
+    }
+}
+
 /// Local addresses as the IPv6 words that a socket has (IPv4 mapped), with the ifindex of their device.
 /// Link-local ones are left out: there the kernel knows the device.
 pub(crate) fn local_devices() -> Result<Vec<([u8; 16], u32)>> {
@@ -85,10 +95,8 @@ pub(crate) fn local_devices() -> Result<Vec<([u8; 16], u32)>> {
     let mut found = Vec::new();
     for entry in nix::ifaddrs::getifaddrs().map_err(failed)? {
         let Some(address) = entry.address else { continue };
-        let bits = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-            (Some(v4), _) => v4.ip().to_ipv6_mapped(),
-            (_, Some(v6)) if !v6.ip().is_unicast_link_local() => v6.ip(),
-            _ => continue,
+        let Some(bits) = address_words(&address).filter(|it| !it.is_unicast_link_local()) else {
+            continue;
         };
         // An alias such as "eth0:1" is an address of eth0.
         let name = entry.interface_name.split(':').next().unwrap_or_default();

@@ -141,7 +141,7 @@ fn refused_at_run_time_is_counted() -> Result<()> {
     ensure!(found.iter().all(|one| one[3].is_null()), "answers without a connection: {found:?}");
     let plain = blind.ok(&["check"])?;
     ensure!(plain.stdout.matches("UNKNOWN").count() == 3, "{plain}");
-    blind.ok(&["install"])?;
+    blind.ok(&["install"])?.says(&["could not be tried", "status"])?;
     let (lab, cable) = lab()?;
     let key = "congestion \"nonesuch\"";
     for (at, way) in BOTH.into_iter().enumerate() {
