@@ -6,6 +6,9 @@ use std::ops::Range;
 /// At most this many diagnostics are drawn; the rest is counted.
 const MOST: usize = 50;
 
+/// At most this many notes: nobody asked for them.
+const MOST_NOTES: usize = 10;
+
 /// Bytes of the file that a drawing is made from, at most.
 const MOST_DRAWN: usize = 50_000;
 
@@ -96,13 +99,14 @@ pub fn render(source: &Source<'_>, diagnostics: &[Diagnostic]) -> String {
     out
 }
 
-/// Draws notes, each as plain text of several lines; at most [`MOST`] of them.
+/// Draws notes, each as plain text of several lines; at most [`MOST_NOTES`] of them.
 #[must_use]
 pub fn render_notes(source: &Source<'_>, notes: &[Diagnostic]) -> Vec<String> {
     let mut drawn: Vec<_> =
-        notes.iter().take(MOST).map(|note| draw(source, note, Level::NOTE)).collect();
-    if notes.len() > MOST {
-        drawn.push(format!("note: and {} more like these", notes.len() - MOST));
+        notes.iter().take(MOST_NOTES).map(|note| draw(source, note, Level::NOTE)).collect();
+    if notes.len() > MOST_NOTES {
+        let more = notes.len() - MOST_NOTES;
+        drawn.push(format!("note: and {more} more like these"));
     }
     drawn
 }

@@ -1,7 +1,8 @@
 //! What a rule can set, by which mechanism of the kernel, in which unit and range.
 //!
-//! Options are those that `bpf_setsockopt()` takes in a sock_ops program (net/core/filter.c); `since` names the
-//! first release that does. Kernels of distributions carry back patches: the loader probes, it compares no versions.
+//! Options are those that `bpf_setsockopt()` takes in a sock_ops program (net/core/filter.c): in Linux 5.10, the
+//! oldest that set-rto runs on, where nothing else is said. Kernels of distributions carry back patches: the loader
+//! probes, it compares no versions.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,49 +12,49 @@ use std::ops::RangeInclusive;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Setting {
     /// First retransmission timer of SYN and SYN-ACK (RFC 6298, 2.1): reply to `BPF_SOCK_OPS_TIMEOUT_INIT`
-    /// (`tcp_timeout_init()`, include/net/tcp.h, 4.13), in jiffies. Microseconds here.
+    /// (`tcp_timeout_init()`, include/net/tcp.h), in jiffies. Microseconds here.
     Rto,
-    /// Repetitions of the SYN: `TCP_SYNCNT`, 5.10.
+    /// Repetitions of the SYN: `TCP_SYNCNT`.
     SynRetries,
-    /// Initial congestion window, segments (RFC 6928): `TCP_BPF_IW`, 4.13.
+    /// Initial congestion window, segments (RFC 6928): `TCP_BPF_IW`.
     InitialCwnd,
-    /// Initial receive window, segments: reply to `BPF_SOCK_OPS_RWND_INIT` (`tcp_rwnd_init_bpf()`, 4.13).
+    /// Initial receive window, segments: reply to `BPF_SOCK_OPS_RWND_INIT` (`tcp_rwnd_init_bpf()`).
     InitialRwnd,
-    /// The congestion window grows no larger, segments: `TCP_BPF_SNDCWND_CLAMP`, 4.13.
+    /// The congestion window grows no larger, segments: `TCP_BPF_SNDCWND_CLAMP`.
     CwndClamp,
-    /// Least retransmission timer, microseconds: `TCP_BPF_RTO_MIN`, 5.10; two jiffies to `TCP_RTO_MIN`.
+    /// Least retransmission timer, microseconds: `TCP_BPF_RTO_MIN`; two jiffies to `TCP_RTO_MIN`.
     RtoMin,
-    /// Longest delay of an ACK, microseconds: `TCP_BPF_DELACK_MAX`, 5.10; two jiffies to `TCP_DELACK_MAX`.
+    /// Longest delay of an ACK, microseconds: `TCP_BPF_DELACK_MAX`; two jiffies to `TCP_DELACK_MAX`.
     DelackMax,
     /// Longest retransmission timer, milliseconds: `TCP_RTO_MAX_MS`, 6.15.
     RtoMax,
-    /// Congestion control algorithm: `TCP_CONGESTION`, 4.13.
+    /// Congestion control algorithm: `TCP_CONGESTION`.
     Congestion,
-    /// Explicit congestion notification (RFC 3168) is asked for: reply to `BPF_SOCK_OPS_NEEDS_ECN`, 4.13.
+    /// Explicit congestion notification (RFC 3168) is asked for: reply to `BPF_SOCK_OPS_NEEDS_ECN`.
     Ecn,
-    /// Unacknowledged data end the connection after so many milliseconds (RFC 5482): `TCP_USER_TIMEOUT`, 5.10.
+    /// Unacknowledged data end the connection after so many milliseconds (RFC 5482): `TCP_USER_TIMEOUT`.
     UserTimeout,
-    /// Seconds of silence before the first keepalive probe (RFC 9293, 3.8.4): `TCP_KEEPIDLE`, 5.10.
+    /// Seconds of silence before the first keepalive probe (RFC 9293, 3.8.4): `TCP_KEEPIDLE`.
     KeepaliveIdle,
-    /// Seconds between keepalive probes: `TCP_KEEPINTVL`, 5.10.
+    /// Seconds between keepalive probes: `TCP_KEEPINTVL`.
     KeepaliveInterval,
-    /// Keepalive probes without an answer end the connection: `TCP_KEEPCNT`, 5.10.
+    /// Keepalive probes without an answer end the connection: `TCP_KEEPCNT`.
     KeepaliveCount,
     /// Timers of thin streams do not back off: `TCP_THIN_LINEAR_TIMEOUTS`, 6.1.
     ThinLinearTimeouts,
-    /// Bytes not yet sent above which a socket is not writable: `TCP_NOTSENT_LOWAT`, 5.10.
+    /// Bytes not yet sent above which a socket is not writable: `TCP_NOTSENT_LOWAT`.
     NotsentLowat,
-    /// Send buffer, bytes; the kernel doubles it, up to twice `net.core.wmem_max`: `SO_SNDBUF`, 4.13.
+    /// Send buffer, bytes; the kernel doubles it, up to twice `net.core.wmem_max`: `SO_SNDBUF`.
     Sndbuf,
-    /// Receive buffer, bytes; the kernel doubles it, up to twice `net.core.rmem_max`: `SO_RCVBUF`, 4.13.
+    /// Receive buffer, bytes; the kernel doubles it, up to twice `net.core.rmem_max`: `SO_RCVBUF`.
     Rcvbuf,
-    /// Bytes a second: `SO_MAX_PACING_RATE`, 4.13.
+    /// Bytes a second: `SO_MAX_PACING_RATE`.
     MaxPacingRate,
-    /// The mark that `ip rule` and nftables match: `SO_MARK`, 4.13.
+    /// The mark that `ip rule` and nftables match: `SO_MARK`.
     Mark,
-    /// The queueing priority: `SO_PRIORITY`, 4.13.
+    /// The queueing priority: `SO_PRIORITY`.
     Priority,
-    /// The IPv4 type of service or IPv6 traffic class: `IP_TOS`, `IPV6_TCLASS`, 4.16.
+    /// The IPv4 type of service or IPv6 traffic class: `IP_TOS`, `IPV6_TCLASS`.
     Tos,
 }
 
@@ -90,7 +91,7 @@ pub struct Spec {
     pub form: Form,
     /// How the kernel is told.
     pub mechanism: Mechanism,
-    /// The first release that can.
+    /// The first release that can, as far as set-rto runs on it: 5.10 or newer.
     pub since: &'static str,
     /// Only the end that sends the SYN has it.
     pub outgoing_only: bool,
@@ -125,22 +126,22 @@ const fn socket(name: &'static str) -> Mechanism {
 
 /// Every setting, in the order of [`Setting`].
 pub const SPECS: [Spec; 22] = [
-    spec(Rto, "rto", Duration(MS..=120 * S, 1), Reply("BPF_SOCK_OPS_TIMEOUT_INIT"), "4.13"),
+    spec(Rto, "rto", Duration(MS..=120 * S, 1), Reply("BPF_SOCK_OPS_TIMEOUT_INIT"), "5.10"),
     spec(SynRetries, "syn_retries", Number(1..=127, ""), tcp("TCP_SYNCNT"), "5.10"),
-    spec(InitialCwnd, "initial_cwnd", Number(1..=65_535, "segments"), tcp("TCP_BPF_IW"), "4.13"),
+    spec(InitialCwnd, "initial_cwnd", Number(1..=65_535, "segments"), tcp("TCP_BPF_IW"), "5.10"),
     spec(
         InitialRwnd,
         "initial_rwnd",
         Number(1..=65_535, "segments"),
         Reply("BPF_SOCK_OPS_RWND_INIT"),
-        "4.13",
+        "5.10",
     ),
     spec(
         CwndClamp,
         "cwnd_clamp",
         Number(1..=1_000_000, "segments"),
         tcp("TCP_BPF_SNDCWND_CLAMP"),
-        "4.13",
+        "5.10",
     ),
     spec(RtoMin, "rto_min", Duration(2 * MS..=200 * MS, 1), tcp("TCP_BPF_RTO_MIN"), "5.10"),
     spec(
@@ -151,8 +152,8 @@ pub const SPECS: [Spec; 22] = [
         "5.10",
     ),
     spec(RtoMax, "rto_max", Duration(S..=120 * S, MS), tcp("TCP_RTO_MAX_MS"), "6.15"),
-    spec(Congestion, "congestion", Algorithm, tcp("TCP_CONGESTION"), "4.13"),
-    spec(Ecn, "ecn", True, Reply("BPF_SOCK_OPS_NEEDS_ECN"), "4.13"),
+    spec(Congestion, "congestion", Algorithm, tcp("TCP_CONGESTION"), "5.10"),
+    spec(Ecn, "ecn", True, Reply("BPF_SOCK_OPS_NEEDS_ECN"), "5.10"),
     spec(UserTimeout, "user_timeout", Duration(MS..=DAY, MS), tcp("TCP_USER_TIMEOUT"), "5.10"),
     spec(KeepaliveIdle, "keepalive_idle", Duration(S..=32_767 * S, S), tcp("TCP_KEEPIDLE"), "5.10"),
     spec(
@@ -165,18 +166,18 @@ pub const SPECS: [Spec; 22] = [
     spec(KeepaliveCount, "keepalive_count", Number(1..=127, ""), tcp("TCP_KEEPCNT"), "5.10"),
     spec(ThinLinearTimeouts, "thin_linear_timeouts", True, tcp("TCP_THIN_LINEAR_TIMEOUTS"), "6.1"),
     spec(NotsentLowat, "notsent_lowat", BYTES, tcp("TCP_NOTSENT_LOWAT"), "5.10"),
-    spec(Sndbuf, "sndbuf", BYTES, socket("SO_SNDBUF"), "4.13"),
-    spec(Rcvbuf, "rcvbuf", BYTES, socket("SO_RCVBUF"), "4.13"),
+    spec(Sndbuf, "sndbuf", BYTES, socket("SO_SNDBUF"), "5.10"),
+    spec(Rcvbuf, "rcvbuf", BYTES, socket("SO_RCVBUF"), "5.10"),
     spec(
         MaxPacingRate,
         "max_pacing_rate",
         Number(1..=u32::MAX - 1, "bytes a second"),
         socket("SO_MAX_PACING_RATE"),
-        "4.13",
+        "5.10",
     ),
-    spec(Mark, "mark", Number(0..=u32::MAX, ""), socket("SO_MARK"), "4.13"),
-    spec(Priority, "priority", Number(0..=u32::MAX, ""), socket("SO_PRIORITY"), "4.13"),
-    spec(Tos, "tos", Number(0..=255, ""), Option("SOL_IP", "IP_TOS"), "4.16"),
+    spec(Mark, "mark", Number(0..=u32::MAX, ""), socket("SO_MARK"), "5.10"),
+    spec(Priority, "priority", Number(0..=u32::MAX, ""), socket("SO_PRIORITY"), "5.10"),
+    spec(Tos, "tos", Number(0..=255, ""), Option("SOL_IP", "IP_TOS"), "5.10"),
 ];
 
 /// Twice this must be a positive int.
