@@ -36,6 +36,7 @@ use crate::harness::pair::Opt;
 use crate::harness::pair::Pair;
 use crate::harness::rtnetlink;
 use crate::harness::rtnetlink::Prefix;
+use crate::harness::setrto::SetRto;
 use crate::harness::sockets::Connection;
 use crate::harness::sockets::listen;
 use crate::harness::tests;
@@ -57,6 +58,7 @@ tests! {
     setting_priority: 60,
     setting_ecn: 60,
     setting_initial_rwnd: 60,
+    setting_below_two_ticks_is_said: 60,
     settings_of_one_client_only: 60,
     settings_count_connections_once: 60,
 }
@@ -260,6 +262,17 @@ fn setting_mark_routes_the_syn() -> Result<()> {
             ensure!(syns == expected, "port {port}: {syns} SYNs by {}", one.name);
         }
     }
+    Ok(())
+}
+
+/// The kernel takes no less than two of its ticks; `install` says what it makes of less.
+fn setting_below_two_ticks_is_said() -> Result<()> {
+    let set_rto = SetRto::of("settings")?;
+    let output = set_rto.ok(&["install"])?;
+    let hz = set_rto.status()?.json["hz"].as_u64().context("no HZ")?;
+    let is_said = output.stderr.contains("`least`: rto_min or delack_max 2 ms becomes");
+    ensure!(is_said == (hz < 1000), "at HZ {hz}: {output}");
+    ensure!(!output.stderr.contains("`rto-min`: rto_min") || hz < 50, "at HZ {hz}: {output}");
     Ok(())
 }
 
