@@ -33,6 +33,18 @@ impl Source<'_> {
     }
 }
 
+/// The known word that was likely meant. Words of quite other lengths are not compared: a distance takes time and
+/// memory that grow with the product of both, and a file may have a word of megabytes.
+pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    let most = |known: &str| known.len().div_ceil(3);
+    let is_near = |known: &&str| known.len().abs_diff(word.len()) <= most(known);
+    let distance = |known| strsim::damerau_levenshtein(&word.to_lowercase(), known);
+    let near = known.into_iter().filter(is_near).map(|known| (distance(known), known));
+    near.min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, known)| *distance <= most(known))
+        .map(|(_, known)| known)
+}
+
 /// A range of bytes of the rules file.
 pub type Span = Range<usize>;
 

@@ -1,7 +1,7 @@
 //! The first pass: text → [`Document`]. TOML's own grammar, and the file's outline: nothing but `[[rule]]`.
 
 use crate::ast::{Document, Entry, Table, Value};
-use crate::diag::{Diagnostic, Source, Span};
+use crate::diag::{Diagnostic, Source, Span, nearest};
 use crate::size::{Broken, measure};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -50,10 +50,9 @@ fn mistakes(source: &Source<'_>, broken: Broken) -> Vec<Diagnostic> {
 }
 
 fn unknown(key: &str, span: Span) -> Diagnostic {
-    let close = key.len() <= 6 && strsim::damerau_levenshtein(&key.to_lowercase(), "rule") <= 2;
-    Diagnostic::new(format!("unknown key `{key}`"), span).help(match close {
-        true => "did you mean `[[rule]]`?",
-        false => "a rules file holds nothing but `[[rule]]` tables",
+    Diagnostic::new(format!("unknown key `{key}`"), span).help(match nearest(key, ["rule"]) {
+        Some(_) => "did you mean `[[rule]]`?",
+        None => "a rules file holds nothing but `[[rule]]` tables",
     })
 }
 

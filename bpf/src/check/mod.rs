@@ -10,7 +10,7 @@ mod setting;
 pub use duration::spell as spell_duration;
 
 use crate::ast::{Document, Entry, Table, Value};
-use crate::diag::{Diagnostic, Source, Span};
+use crate::diag::{Diagnostic, Source, Span, nearest};
 use crate::rule::{Condition, Direction, End, Family, Formula, PortRange, Rule, Test, set};
 use crate::setting::{SPECS, Setting, Settings, Value as Set};
 use crate::size::MOST_ITEMS;
@@ -183,17 +183,9 @@ fn unknown_key(entry: &Entry<'_>) -> Diagnostic {
     let key = &entry.key;
     let error = Diagnostic::new(format!("unknown key `{key}`"), entry.key_span.clone());
     let known: Vec<_> = KEYS.iter().copied().chain(SPECS.iter().map(|spec| spec.key)).collect();
-    let nearest = known
-        .iter()
-        // Of long keys, and of a thousand wrong ones, the distance takes its time.
-        .filter(|known| known.len().abs_diff(key.len()) <= known.len().div_ceil(3))
-        .map(|known| (strsim::damerau_levenshtein(&key.to_lowercase(), known), known))
-        .min_by_key(|(distance, _)| *distance);
-    match nearest {
-        Some((distance, known)) if distance <= known.len().div_ceil(3) => {
-            error.help(format!("did you mean `{known}`?"))
-        }
-        _ => error.help(format!("a rule may have: {}", known.join(", "))),
+    match nearest(key, known.iter().copied()) {
+        Some(known) => error.help(format!("did you mean `{known}`?")),
+        None => error.help(format!("a rule may have: {}", known.join(", "))),
     }
 }
 

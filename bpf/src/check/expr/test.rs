@@ -3,7 +3,7 @@
 use super::lex::{Token, Word};
 use super::{Mistake, Parser};
 use crate::check::{address, interface, port};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, nearest};
 use crate::rule::{Direction, End, Family, Formula, Pattern, PortRange, Prefix, Test};
 use std::cmp::Ordering;
 
@@ -137,12 +137,9 @@ impl Parser<'_> {
 
 fn unknown_field(name: &str, span: std::ops::Range<usize>) -> Mistake {
     let error = Diagnostic::new(format!("unknown field `{name}`"), span);
-    let near = |(known, _): &&(&str, Field)| strsim::damerau_levenshtein(known, name);
-    match FIELDS.iter().min_by_key(near) {
-        Some((known, _)) if strsim::damerau_levenshtein(known, name) <= 2 => {
-            error.help(format!("did you mean `{known}`?"))
-        }
-        _ => {
+    match nearest(name, FIELDS.iter().map(|(known, _)| *known)) {
+        Some(known) => error.help(format!("did you mean `{known}`?")),
+        None => {
             let names: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
             error.help(format!("the fields are {}", names.join(", ")))
         }
