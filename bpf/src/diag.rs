@@ -123,8 +123,17 @@ pub fn render_notes(source: &Source<'_>, notes: &[Diagnostic]) -> Vec<String> {
     drawn
 }
 
+/// A message may quote a word of megabytes.
+fn brief(message: &str) -> String {
+    const MOST_CHARACTERS: usize = 300;
+    match message.char_indices().nth(MOST_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
+}
+
 fn draw(source: &Source<'_>, diagnostic: &Diagnostic, level: Level<'_>) -> String {
-    let mut group = Group::with_title(level.primary_title(&diagnostic.message));
+    let mut group = Group::with_title(level.primary_title(brief(&diagnostic.message)));
     let mark = |kind: AnnotationKind, span: Span, label: &str| match label {
         "" => kind.span(span),
         label => kind.span(span).label(label.to_owned()),
