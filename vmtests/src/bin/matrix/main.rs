@@ -4,21 +4,16 @@
 //!
 //! FILE is the live suite, DIR its executables (see `live`). `cargo xtask matrix` builds both and calls this.
 
-mod apt;
-mod cache;
-mod guest;
-mod initramfs;
-mod kernel;
-mod kernels;
 mod readme;
 mod results;
 
 use anyhow::{Context as _, Result, bail};
-use guest::{Accelerator, Guest};
-use kernel::{Image, Suites};
-use kernels::{Kernel, Origin};
 use nix::fcntl::{Flock, FlockArg};
 use results::Outcome;
+use set_rto_vmtests::guests::cache;
+use set_rto_vmtests::guests::guest::{self, Accelerator, Guest};
+use set_rto_vmtests::guests::kernel::{Image, Suites};
+use set_rto_vmtests::guests::kernels::{self, Kernel, Origin};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -27,7 +27,7 @@ fn split(text: &str) -> Option<(&str, &str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels;
+    use set_rto_vmtests::guests::kernels;
 
     #[test]
     fn the_readme_has_a_row_for_each_kernel() {

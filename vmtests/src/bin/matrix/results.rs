@@ -1,7 +1,7 @@
 //! What came of the tests, and how it is shown.
 
-use crate::kernels::Kernel;
 use serde_json::{Value, json};
+use set_rto_vmtests::guests::kernels::Kernel;
 use std::collections::BTreeMap;
 
 /// Of one test on one kernel.
@@ -152,7 +152,7 @@ pub(crate) fn json(outcomes: &[Outcome]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::parse;
+    use set_rto_vmtests::guests::kernels::parse;
 
     #[test]
     fn unexpected_passes_and_skips_fail() {

@@ -4,7 +4,7 @@
 //! Debian's kernels have virtio and 9p as modules. The layer keeps whatever runs as root in the guest away from the
 //! host's files.
 
-use crate::kernel::{Image, run};
+use super::kernel::{Image, run};
 use anyhow::{Context as _, Result, bail};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

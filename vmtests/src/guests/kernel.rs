@@ -1,8 +1,8 @@
 //! Kernels to boot: Debian's, taken out of their packages, and our own, built from Debian's sources.
 
-use crate::apt::{self, Suite};
-use crate::cache;
-use crate::kernels::{Kernel, Origin};
+use super::apt::{self, Suite};
+use super::cache;
+use super::kernels::{Kernel, Origin};
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,18 +12,18 @@ use std::thread;
 
 /// A kernel to boot.
 #[derive(Debug, Clone)]
-pub(crate) struct Image {
+pub struct Image {
     /// What is booted.
-    pub(crate) file: PathBuf,
+    pub file: PathBuf,
     /// The root of its modules, with its release; none where all is built in.
-    pub(crate) modules: Option<(PathBuf, String)>,
+    pub modules: Option<(PathBuf, String)>,
     /// What the package is called, with its version.
-    pub(crate) origin: String,
+    pub origin: String,
 }
 
 /// Suites whose lists have been fetched in this run.
 #[derive(Default)]
-pub(crate) struct Suites(HashMap<String, Suite>);
+pub struct Suites(HashMap<String, Suite>);
 
 impl Suites {
     fn get(&mut self, name: &str) -> Result<&Suite> {
@@ -37,7 +37,7 @@ impl Suites {
     ///
     /// # Errors
     /// The step that failed.
-    pub(crate) fn image(&mut self, kernel: &Kernel, configs: &Path) -> Result<Image> {
+    pub fn image(&mut self, kernel: &Kernel, configs: &Path) -> Result<Image> {
         match &kernel.origin {
             Origin::Debian { suite } => stock(self.newest(suite, "linux-image-amd64")?),
             Origin::Source { suite, config } => {
@@ -202,7 +202,7 @@ fn fingerprint(text: &str) -> u64 {
     })
 }
 
-pub(crate) fn run(command: &mut Command) -> Result<()> {
+pub(super) fn run(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     if !output.status.success() {
         bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim());

@@ -4,28 +4,39 @@ use anyhow::{Context as _, Result, bail};
 
 /// Where a kernel comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub enum Origin {
     /// The stock kernel of a suite of Debian.
-    Debian { suite: String },
+    Debian {
+        /// Its name, or several with commas between.
+        suite: String,
+    },
     /// Built from a suite's linux-source package with a configuration of ours.
-    Source { suite: String, config: String },
+    Source {
+        /// Its name, or several with commas between.
+        suite: String,
+        /// The name of a file of `vmtests/kernels/`, without its end.
+        config: String,
+    },
 }
 
 /// One line, with those that belong to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kernel {
-    pub(crate) name: String,
-    pub(crate) origin: Origin,
+pub struct Kernel {
+    /// The first word.
+    pub name: String,
+    /// Where it comes from.
+    pub origin: Origin,
     /// CI runs it.
-    pub(crate) core: bool,
-    pub(crate) args: Vec<String>,
+    pub core: bool,
+    /// Words for the kernel's command line.
+    pub args: Vec<String>,
     /// Patterns of tests that cannot pass, with the reasons.
-    pub(crate) unsupported: Vec<(String, String)>,
+    pub unsupported: Vec<(String, String)>,
 }
 
 impl Kernel {
     /// Why a test cannot pass here, if so.
-    pub(crate) fn excuse(&self, test: &str) -> Option<&str> {
+    pub fn excuse(&self, test: &str) -> Option<&str> {
         let matching = |(pattern, _): &&(String, String)| matches(pattern, test);
         self.unsupported.iter().find(matching).map(|(_, reason)| reason.as_str())
     }
@@ -45,7 +56,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 ///
 /// # Errors
 /// What is wrong, with the line.
-pub(crate) fn parse(text: &str) -> Result<Vec<Kernel>> {
+pub fn parse(text: &str) -> Result<Vec<Kernel>> {
     let mut kernels: Vec<Kernel> = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -96,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_file_in_the_repository_is_good() {
-        let kernels = parse(include_str!("../../../KERNELS")).expect("a good file");
+        let kernels = parse(include_str!("../../KERNELS")).expect("a good file");
         assert!(kernels.iter().filter(|kernel| kernel.core).count() >= 3);
     }
 

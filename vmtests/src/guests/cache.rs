@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// `$XDG_CACHE_HOME/set-rto`, or `~/.cache/set-rto`.
-pub(crate) fn dir() -> Result<PathBuf> {
+pub fn dir() -> Result<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
     let dir = base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("set-rto");
@@ -18,7 +18,7 @@ pub(crate) fn dir() -> Result<PathBuf> {
 ///
 /// # Errors
 /// What `make` says; a full disk.
-pub(crate) fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let path = dir()?.join(name);
     if path.is_dir() {
         return Ok(path);

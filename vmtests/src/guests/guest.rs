@@ -1,8 +1,8 @@
 //! One guest: booted by vmtest in a process group of its own, so that one that hangs can be killed with all that
 //! belongs to it.
 
-use crate::initramfs;
-use crate::kernel::Image;
+use super::initramfs;
+use super::kernel::Image;
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -18,7 +18,7 @@ use vmtest::output::Output;
 use vmtest::{Config, Target, VMConfig, Vmtest};
 
 /// The argument that makes this binary boot one guest and print what comes out of it.
-pub(crate) const BOOT: &str = "--boot";
+pub const BOOT: &str = "--boot";
 
 /// How long a guest may say nothing before it counts as hung: the longest test's limit, and room for a slow machine.
 const SILENCE: Duration = Duration::from_secs(300);
@@ -31,7 +31,8 @@ const MEMORY: &str = "1G";
 
 /// How machines are made here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Accelerator {
+pub enum Accelerator {
+    /// By the processor.
     Kvm,
     /// Emulated: slow, and always there.
     Tcg,
@@ -39,23 +40,28 @@ pub(crate) enum Accelerator {
 
 /// What a guest is to do.
 #[derive(Debug)]
-pub(crate) struct Guest<'a> {
-    pub(crate) image: &'a Image,
-    pub(crate) args: &'a [String],
-    pub(crate) accelerator: Accelerator,
+pub struct Guest<'a> {
+    /// What is booted.
+    pub image: &'a Image,
+    /// Words for the kernel's command line.
+    pub args: &'a [String],
+    /// How the machine is made.
+    pub accelerator: Accelerator,
     /// A place for the initramfs.
-    pub(crate) scratch: &'a Path,
+    pub scratch: &'a Path,
     /// Run by bash.
-    pub(crate) command: String,
+    pub command: String,
 }
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub(crate) struct Ran {
-    pub(crate) console: Vec<String>,
-    pub(crate) output: Vec<String>,
-    /// None where it did not come so far.
-    pub(crate) code: Option<i64>,
+pub struct Ran {
+    /// What the kernel printed.
+    pub console: Vec<String>,
+    /// What the command printed.
+    pub output: Vec<String>,
+    /// The command's exit code. None where it did not come so far.
+    pub code: Option<i64>,
 }
 
 impl Guest<'_> {
@@ -63,7 +69,7 @@ impl Guest<'_> {
     ///
     /// # Errors
     /// It does not boot, or hangs: with the end of its console.
-    pub(crate) fn run(&self, mut line: impl FnMut(&str)) -> Result<Ran> {
+    pub fn run(&self, mut line: impl FnMut(&str)) -> Result<Ran> {
         let initrd = self.scratch.join("initramfs.gz");
         initramfs::write(self.image, self.scratch, &initrd).context("cannot make the initramfs")?;
         let mut child = Command::new(env::current_exe()?)
@@ -136,7 +142,7 @@ fn lines(child: &mut Child) -> Result<mpsc::Receiver<String>> {
 ///
 /// # Errors
 /// Wrong arguments.
-pub(crate) fn boot(arguments: &[String]) -> Result<()> {
+pub fn boot(arguments: &[String]) -> Result<()> {
     let [kernel, initrd, accelerator, args, command] = arguments else { bail!("wrong arguments") };
     let mut extra = vec!["-initrd".to_owned(), initrd.clone()];
     if accelerator == "tcg" {
@@ -176,7 +182,7 @@ pub(crate) fn boot(arguments: &[String]) -> Result<()> {
 }
 
 /// How machines can be made here: KVM only where a guest has really started with it, since a /dev/kvm proves nothing.
-pub(crate) fn accelerator(image: &Image, scratch: &Path) -> Result<Accelerator> {
+pub fn accelerator(image: &Image, scratch: &Path) -> Result<Accelerator> {
     const PROBE: Duration = Duration::from_secs(20);
     if !Path::new("/dev/kvm").exists() {
         return Ok(Accelerator::Tcg);

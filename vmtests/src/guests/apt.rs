@@ -1,7 +1,7 @@
 //! Packages of other suites of Debian, through an apt of our own: own lists, own cache, the mirror that the host's
 //! apt is configured with, and nothing of the host's changed.
 
-use crate::cache;
+use super::cache;
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,3 @@
+//! What the programs of this crate share: kernels to boot, and guests that boot them.
+
+pub mod guests;
