@@ -25,6 +25,8 @@ const SETTINGS: &str = include_str!("settings.h");
 const TREES: &str = include_str!("table.h");
 /// Only where a rule asks for an interface.
 const DEVICE: &str = include_str!("device.h");
+/// With it: whether the name of its device matches.
+const NAME: &str = include_str!("name.h");
 
 /// What the first lines and the program's metadata say.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +90,8 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
     if !plan.lists.is_empty() && (scans || asks(|it| matches!(it, Dimension::Interface(_)))) {
         out.push('\n');
         out.push_str(DEVICE);
+        out.push('\n');
+        out.push_str(NAME);
     }
     out.push_str(&code::functions(plan, &needs));
     out.push_str("\nchar LICENSE[] SEC(\"license\") = \"Dual MIT/GPL\";\n");
