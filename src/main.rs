@@ -3,6 +3,8 @@
 
 mod bpf;
 mod check;
+#[cfg(test)]
+mod documented;
 mod error;
 mod host;
 mod install;

@@ -12,8 +12,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const NOT_INSTALLED: u8 = 3;
-const NOT_THIS: u8 = 4;
+/// Exit code for no policy in force.
+pub(crate) const NOT_INSTALLED: u8 = 3;
+/// Exit code for one of another binary or other rules, or something foreign at the pin.
+pub(crate) const NOT_THIS: u8 = 4;
 
 /// `set-rto status`.
 pub(crate) fn run(pin: &Path, as_json: bool) -> Result<ExitCode> {

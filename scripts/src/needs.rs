@@ -75,6 +75,16 @@ pub(crate) const LINT: &[Need] = &[
     },
 ];
 
+/// What the tests of manual pages, completions and packages need on top of [`BUILD`].
+pub(crate) const PACKAGING: &[Need] = &[
+    program("dpkg-deb", [&["dpkg"]; 4]),
+    program("gzip", [&["gzip"]; 4]),
+    program("mandoc", [&["mandoc"]; 4]),
+    program("bash", [&["bash"]; 4]),
+    program("fish", [&["fish"]; 4]),
+    program("zsh", [&["zsh"]; 4]),
+];
+
 /// What the kernel matrix needs on top of [`LIVE`]: to boot kernels of Debian, and to build some from its sources.
 pub(crate) const MATRIX: &[Need] = &[
     program(

@@ -51,6 +51,14 @@ fn packages_of_the_tests() {
 }
 
 #[test]
+fn packages_of_the_packaging() {
+    for manager in Manager::ALL {
+        let line = for_bare_machine(PACKAGING, manager);
+        assert_eq!(line, "dpkg gzip mandoc bash fish zsh");
+    }
+}
+
+#[test]
 fn packages_of_the_matrix() {
     let line = |manager| for_bare_machine(MATRIX, manager);
     assert_eq!(

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 use xshell::Shell;
 
-use crate::needs::{BUILD, LINT, LIVE, Need, cargo};
+use crate::needs::{BUILD, LINT, LIVE, Need, PACKAGING, cargo};
 use crate::privilege::is_root;
 use crate::report::{Section, any_failed, summary};
 use crate::step::{step, tee};
@@ -22,7 +22,7 @@ const DEFAULT: &str = "default";
 pub(crate) fn run(sh: &Shell, filters: &[String]) -> Result<()> {
     // Where the live suite cannot run, lacking its tools is no failure.
     let live_needs = way_to_root().map_or(&[][..], |_| LIVE);
-    let needs: Vec<_> = BUILD.iter().chain(LINT).chain(live_needs).collect();
+    let needs: Vec<_> = BUILD.iter().chain(LINT).chain(PACKAGING).chain(live_needs).collect();
     let mut sections = vec![
         section("set-up", |_| setup::ensure(sh, &needs)),
         section("fmt", |_| check(sh, &["fmt", "--all", "--check"])),

@@ -1,0 +1,131 @@
+//! The manual page of the rules (`scripts/packaging/man/set-rto-rules.5`) against the compiler's own tables: no key,
+//! range, version or limit may be missing or differ.
+
+use set_rto_compiler::check::{KEYS, spell_duration};
+use set_rto_compiler::compile;
+use set_rto_compiler::diag::Source;
+use set_rto_compiler::setting::{Form, Mechanism, SPECS, Setting, Spec};
+use set_rto_compiler::size::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
+
+const PAGE: &str = include_str!("../../scripts/packaging/man/set-rto-rules.5");
+
+/// The lines of a `.Sh` or `.Ss` section, its name as in the page.
+fn section(name: &str) -> Vec<&'static str> {
+    let is_head = |line: &&str| line.starts_with(".Sh ") || line.starts_with(".Ss ");
+    let lines = PAGE.lines().skip_while(|line| line.get(4..) != Some(name));
+    let lines: Vec<_> = lines.skip(1).take_while(|line| !is_head(line)).collect();
+    assert!(!lines.is_empty(), "the page has no section {name}");
+    lines
+}
+
+/// The items of a section's lists: what each is called, and its lines as one text without macros.
+fn items(name: &str) -> Vec<(&'static str, String)> {
+    let mut items: Vec<(&str, String)> = Vec::new();
+    for line in section(name) {
+        if let Some(key) = line.strip_prefix(".It Ic ") {
+            items.push((key, String::new()));
+        } else if line == ".El" {
+            break;
+        } else if let Some((_, text)) = items.last_mut() {
+            let is_macro = |word: &&str| word.len() == 2 && word.starts_with(char::is_uppercase);
+            let plain = line.trim_start_matches('.').split(' ').filter(|word| !is_macro(word));
+            text.extend(plain.flat_map(|word| [word, " "]));
+        }
+    }
+    items
+}
+
+fn range(spec: &Spec) -> String {
+    match &spec.form {
+        Form::Duration(range, unit) => {
+            let (low, high) = (spell_duration(*range.start()), spell_duration(*range.end()));
+            let steps = match unit {
+                1 => String::new(),
+                unit => format!(", in steps of {}", spell_duration(*unit)),
+            };
+            format!("A duration from {low} to {high}{steps}.")
+        }
+        // The only one of which not every number is taken; the test below tries its limits.
+        Form::Number(range, _) if spec.setting == Setting::Tos => {
+            format!("A number from {} to {}, a multiple of 4:", range.start(), range.end() & !3)
+        }
+        Form::Number(range, "") => format!("A number from {} to {}.", range.start(), range.end()),
+        Form::Number(range, of) => {
+            format!("A number from {} to {} {of}.", range.start(), range.end())
+        }
+        Form::True => "true .".to_owned(),
+        Form::Algorithm => "A name of at most 15 characters,".to_owned(),
+    }
+}
+
+#[test]
+fn every_setting_with_its_range_version_and_mechanism() {
+    let items = items("Settings");
+    let keys: Vec<_> = items.iter().map(|(key, _)| *key).collect();
+    assert_eq!(keys, SPECS.iter().map(|spec| spec.key).collect::<Vec<_>>());
+    for ((key, text), spec) in items.iter().zip(&SPECS) {
+        let range = range(spec);
+        assert!(text.contains(&range), "{key}: \"{range}\" is not in \"{text}\"");
+        let (Mechanism::Reply(name) | Mechanism::Option(_, name)) = spec.mechanism;
+        assert!(text.contains(name), "{key}: {name} is not in \"{text}\"");
+        let version = text.split("Linux ").nth(1).and_then(|rest| rest.split(". ").next());
+        let since = Some(spec.since).filter(|since| *since != "5.10");
+        assert_eq!(version, since, "{key}");
+        assert_eq!(text.contains("Outgoing connections only."), spec.outgoing_only, "{key}");
+    }
+}
+
+#[test]
+fn every_condition_and_field() {
+    let conditions: Vec<_> = items("Conditions").iter().map(|(key, _)| *key).collect();
+    assert_eq!(conditions, KEYS[1..]);
+    assert_eq!(items("DESCRIPTION")[0].0, KEYS[0]);
+    let grammar = section("Expressions").join(" ");
+    let of = |name: &str, next: &str| {
+        let from = grammar.split_once(&format!("{name} ")).expect("a line of the grammar").1;
+        let text = from.split_once(next).expect("a line behind it").0;
+        let words = text.split([' ', '|', '=']).filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(of("field  ", "op  "), KEYS[1..KEYS.len() - 1]);
+    for (op, line) in ["==", "!=", "<", "<=", ">", ">="].iter().zip(1..) {
+        let rule = format!("[[rule]]\nname = \"a\"\nwhen = \"port {op} {line}\"\nrto = \"1s\"\n");
+        assert!(accepts(&rule), "{op}");
+        assert!(grammar.contains(&format!("\"{op}\"")), "{op}");
+    }
+}
+
+#[test]
+fn limits() {
+    let text = section("Limits").join(" ");
+    for limit in [MOST_BYTES, MOST_RULES, MOST_ITEMS] {
+        assert!(text.contains(&format!(" {limit} ")), "{limit} is not in \"{text}\"");
+    }
+}
+
+fn accepts(rules: &str) -> bool {
+    compile(&Source { name: "rules.toml", text: rules }, "0").is_ok()
+}
+
+#[test]
+fn examples_and_what_the_page_says_of_names_and_tos_hold() {
+    let blocks = PAGE.split(".Bd -literal").skip(1);
+    let blocks = blocks.filter_map(|block| Some(block.split_once('\n')?.1.split_once(".Ed")?.0));
+    let rules: Vec<_> = blocks.filter(|block| block.starts_with("[[rule]]")).collect();
+    assert_eq!(rules.len(), 2);
+    for text in rules {
+        let source = Source { name: "rules.toml", text };
+        assert!(accepts(text), "{:?}\n{text}", compile(&source, "0").err());
+    }
+    let rule = |name: &str, setting: &str| format!("[[rule]]\nname = \"{name}\"\n{setting}\n");
+    for (tos, taken) in [("tos = 252", true), ("tos = 253", false), ("tos = 256", false)] {
+        assert_eq!(accepts(&rule("a", tos)), taken, "{tos}");
+    }
+    for (length, taken) in [(63, true), (64, false)] {
+        assert_eq!(accepts(&rule(&"a".repeat(length), "ecn = true")), taken, "{length}");
+    }
+    for (length, taken) in [(15, true), (16, false)] {
+        let congestion = format!("congestion = \"{}\"", "a".repeat(length));
+        assert_eq!(accepts(&rule("a", &congestion)), taken, "{length}");
+    }
+}

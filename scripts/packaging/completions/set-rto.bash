@@ -1,0 +1,25 @@
+# bash completion for set-rto                                                                    -*- shell-script -*-
+
+_set_rto()
+{
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb= options=
+    COMPREPLY=()
+    ((COMP_CWORD > 1)) && verb=${COMP_WORDS[1]}
+    case $before in
+        --cgroup | --pin)
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -d -- "$word")
+            return
+            ;;
+    esac
+    case $verb in
+        '') options='install remove status check try rules --version --help' ;;
+        install) options='--cgroup --pin --partial --help' ;;
+        remove) options='--pin --help' ;;
+        status) options='--pin --json --help' ;;
+        check | rules) options='--json --help' ;;
+        try) options='--help' ;;
+    esac
+    mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
+}
+complete -F _set_rto set-rto
