@@ -1,5 +1,7 @@
 //! The command line: words in, a task out.
 
+use crate::dist;
+
 /// What `cargo xtask` and `cargo xtask --help` print.
 pub(crate) const USAGE: &str = "\
 Usage: cargo xtask TASK
@@ -7,6 +9,7 @@ Usage: cargo xtask TASK
   install [--rules FILE] [--no-activate] [--prefix DIR]  install what the build needs, build, put into force
   remove [--prefix DIR]                                  put out of force, delete the binary
   build [--rules FILE] [--target TRIPLE]                 build the static release binary, print its path
+  dist [--target T]... [--rules FILE] [--revision N]     binary, packages, manual pages in target/dist
   test [FILTER...]                                       install what tests need, check, run every test
   show [FILE]                                            print the C that the rules become
   explain FILE CONNECTION                                say which rule decides, and why no earlier one does
@@ -14,7 +17,7 @@ Usage: cargo xtask TASK
   bench [--quick | --readme]                             sizes, times, instructions, beside other ways
   matrix [--list] [--core] [--test PART] [NAME...]       the live suite on other kernels, in virtual machines
 
-FILE defaults to SET_RTO_RULES or rules.toml, DIR to /usr/local, TRIPLE to this machine's.
+FILE defaults to SET_RTO_RULES or rules.toml, DIR to /usr/local, TRIPLE and T (x86_64, ...) to this machine's.
 ";
 
 const DEFAULT_PREFIX: &str = "/usr/local";
@@ -30,6 +33,8 @@ pub(crate) enum Task {
     Remove { prefix: String },
     /// Build the static release binary.
     Build { rules: Option<String>, target: Option<String> },
+    /// Make what is shipped.
+    Dist { options: dist::Options },
     /// Run the tests whose names contain one of the filters; all when there is none.
     Test { filters: Vec<String> },
     /// Print the C of a rules file.
@@ -69,6 +74,16 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
             let target = rest.value("--target")?;
             rest.end()?;
             Ok(Task::Build { rules, target })
+        }
+        "dist" => {
+            let mut targets = Vec::new();
+            while let Some(target) = rest.value("--target")? {
+                targets.push(target);
+            }
+            let rules = rest.value("--rules")?;
+            let revision = rest.value("--revision")?.unwrap_or_else(|| "1".to_owned());
+            rest.end()?;
+            Ok(Task::Dist { options: dist::Options { targets, rules, revision } })
         }
         "test" => match rest.left.iter().find(|word| word.starts_with('-')) {
             Some(option) => Err(rest.unknown(option)),
@@ -163,9 +178,10 @@ mod tests {
         for line in ["", "--help", "-h", "install --help", "build --rules --help"] {
             assert_eq!(words(line), Ok(Task::Help), "{line}");
         }
-        for task in
-            ["install", "remove", "build", "test", "show", "explain", "fuzz", "bench", "matrix"]
-        {
+        for task in [
+            "install", "remove", "build", "dist", "test", "show", "explain", "fuzz", "bench",
+            "matrix",
+        ] {
             assert!(USAGE.lines().any(|line| line.trim_start().starts_with(task)), "{task}");
         }
     }
@@ -203,6 +219,19 @@ mod tests {
         assert_eq!(words("remove"), Ok(Task::Remove { prefix }));
         assert_eq!(words("build"), Ok(Task::Build { rules: None, target: None }));
         assert_eq!(words("test"), Ok(Task::Test { filters: vec![] }));
+    }
+
+    #[test]
+    fn several_targets() {
+        let dist = |targets: &[&str], rules: Option<&str>, revision: &str| {
+            let targets = targets.iter().map(|&target| target.to_owned()).collect();
+            let (rules, revision) = (rules.map(str::to_owned), revision.to_owned());
+            Ok(Task::Dist { options: dist::Options { targets, rules, revision } })
+        };
+        assert_eq!(words("dist"), dist(&[], None, "1"));
+        let line = "dist --target x86_64 --rules a.toml --target=mips --revision 2";
+        assert_eq!(words(line), dist(&["x86_64", "mips"], Some("a.toml"), "2"));
+        assert!(words("dist x86_64").is_err());
     }
 
     #[test]

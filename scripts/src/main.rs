@@ -13,11 +13,14 @@ mod args;
 mod bench;
 mod build;
 mod compiler;
+mod dist;
 mod elf;
 mod install;
 mod managers;
 mod matrix;
 mod needs;
+#[cfg(test)]
+mod packaging;
 mod privilege;
 mod remove;
 mod report;
@@ -58,6 +61,10 @@ fn run() -> Result<()> {
             let rules = build::resolve_rules(rules, &caller)?;
             let binary = build::static_release(&sh, rules.as_deref(), target.as_deref())?;
             println!("{}", binary.display());
+        }
+        Task::Dist { options } => {
+            let rules = build::resolve_rules(options.rules.clone(), &caller)?;
+            dist::run(&sh, &options, rules.as_deref())?;
         }
         Task::Test { filters } => test::run(&sh, &filters)?,
         Task::Show { rules } => {

@@ -62,8 +62,10 @@ zpty -d inner"#;
     offered
 }
 
-const SHELLS: [(&str, fn(&str) -> BTreeSet<String>); 3] =
-    [("bash", bash), ("fish", fish), ("zsh", zsh)];
+/// What a shell offers behind these words.
+type Offer = fn(&str) -> BTreeSet<String>;
+
+const SHELLS: [(&str, Offer); 3] = [("bash", bash), ("fish", fish), ("zsh", zsh)];
 
 fn names(words: &[&str]) -> BTreeSet<String> {
     let names = options(words).into_iter().map(|(name, _)| name);
