@@ -43,7 +43,7 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
                     "ok",
                     match answer {
                         Answer::Unknown => json::null(),
-                        known => json::plain(*known == Answer::Yes),
+                        known => json::plain(!matches!(known, Answer::No(_))),
                     },
                 ),
                 ("since", json::string(column.since)),
@@ -64,7 +64,7 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
         }
         for (rule, column, answer) in &settings {
             let mark = match answer {
-                Answer::Yes => "ok     ",
+                Answer::Yes | Answer::NotMapped(_) => "ok     ",
                 Answer::No(_) => "MISSING",
                 Answer::Unknown => "UNKNOWN",
             };

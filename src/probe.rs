@@ -8,10 +8,13 @@ use libbpf_rs::MapCore;
 use libbpf_rs::skel::Skel;
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, connect, socket,
+};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +23,9 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Answer {
     /// It takes it; also for replies to callbacks, which no kernel from 5.10 on lacks.
     Yes,
+    /// It takes it, but not on an IPv6 socket with IPv4-mapped addresses: `IP_TOS` in most kernels
+    /// (`sol_ip_sockopt()`, net/core/filter.c).
+    NotMapped(Errno),
     No(Errno),
     /// It could not be tried.
     Unknown,
@@ -42,26 +48,44 @@ pub(crate) fn ask(cgroup: &Path) -> Result<Vec<(Column, Answer)>> {
         .map_err(|error| {
             Error::bpf("attach to the cgroup", &error, "`set-rto check` says what is missing")
         })?;
-    connect_within(&place);
-    let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
-    let data =
-        map.and_then(|map| crate::bpf::read_data(map.as_fd(), map.value_size() as usize).ok());
-    let data = data.unwrap_or_default();
-    let answers = data.chunks_exact(8).skip(rules::COUNT);
-    let answers = answers.map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap_or_default()));
-    Ok(rules::columns()
+    let read = || -> Vec<Answer> {
+        let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
+        let data =
+            map.and_then(|map| crate::bpf::read_data(map.as_fd(), map.value_size() as usize).ok());
+        let data = data.unwrap_or_default();
+        let answers = data.chunks_exact(8).skip(rules::COUNT);
+        answers
+            .map(|bytes| answer(u64::from_ne_bytes(bytes.try_into().unwrap_or_default())))
+            .collect()
+    };
+    connect_within(&place, ipv4());
+    let answers = read();
+    let mut answers: Vec<_> = rules::columns()
         .zip(answers)
         .map(|(column, answer)| {
             let is_reply = column.option.starts_with("BPF_SOCK_OPS");
-            let answer = match answer {
-                _ if is_reply => Answer::Yes,
-                0 => Answer::Unknown,
-                1 => Answer::Yes,
-                more => Answer::No(Errno::from_raw((more - 1) as i32)),
-            };
-            (column, answer)
+            (column, if is_reply { Answer::Yes } else { answer })
         })
-        .collect())
+        .collect();
+    let mut numbered = answers.iter_mut().enumerate();
+    if let Some((at, (_, known))) = numbered.find(|(_, (column, _))| column.option == "IP_TOS")
+        && *known == Answer::Yes
+    {
+        connect_within(&place, mapped());
+        if let Some(Answer::No(errno)) = read().get(at) {
+            *known = Answer::NotMapped(*errno);
+        }
+    }
+    Ok(answers)
+}
+
+/// As the program writes it.
+fn answer(written: u64) -> Answer {
+    match written {
+        0 => Answer::Unknown,
+        1 => Answer::Yes,
+        more => Answer::No(Errno::from_raw((more - 1) as i32)),
+    }
 }
 
 /// The columns that this kernel lacks, a bit each.
@@ -107,6 +131,11 @@ const UNTRIED: &str = "could not be tried: no connection to 127.0.0.1";
 pub(crate) fn why(column: &Column, answer: Answer) -> String {
     match answer {
         Answer::Yes => "yes".into(),
+        Answer::NotMapped(errno) => format!(
+            "yes, but not on IPv6 sockets with IPv4-mapped addresses ({}: {})",
+            column.option,
+            errno.desc()
+        ),
         Answer::Unknown => UNTRIED.into(),
         Answer::No(Errno::ENOENT) if !column.algorithm.is_empty() => {
             format!("this kernel has no such algorithm: `modprobe tcp_{}`?", column.algorithm)
@@ -159,15 +188,15 @@ impl Drop for Place {
 }
 
 /// One connection from a child that lives in the cgroup. That nothing listens at its end does not matter.
-fn connect_within(place: &Place) {
+fn connect_within(place: &Place, to: impl SockaddrLike) {
     // SAFETY: this process has one thread; the child calls nothing that another thread could have locked.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
-            if fs::write(place.path.join("cgroup.procs"), "0").is_ok() && !try_connect() {
+            if fs::write(place.path.join("cgroup.procs"), "0").is_ok() && !try_connect(&to) {
                 // No loopback device is up here: then in a network of the child's own.
                 // SAFETY: a plain system call.
                 if unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0 && loopback_up().is_ok() {
-                    try_connect();
+                    try_connect(&to);
                 }
             }
             // SAFETY: ends the child without the parent's destructors.
@@ -179,15 +208,27 @@ fn connect_within(place: &Place) {
     }
 }
 
+/// RFC 863, discard: whether something listens there does not matter.
+const PORT: u16 = 9;
+
+fn ipv4() -> SockaddrIn {
+    SockaddrIn::new(127, 0, 0, 1, PORT)
+}
+
+/// The same of an IPv6 socket.
+fn mapped() -> SockaddrIn6 {
+    SocketAddrV6::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), PORT, 0, 0).into()
+}
+
 /// True where a SYN was sent.
-fn try_connect() -> bool {
-    const DISCARD: u16 = 9;
+fn try_connect(to: &impl SockaddrLike) -> bool {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let Ok(socket) = socket(AddressFamily::Inet, SockType::Stream, flags, None) else {
+    let family = to.family().unwrap_or(AddressFamily::Inet);
+    let Ok(socket) = socket(family, SockType::Stream, flags, None) else {
         return false;
     };
     matches!(
-        connect(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, DISCARD)),
+        connect(socket.as_raw_fd(), to),
         Ok(()) | Err(Errno::EINPROGRESS | Errno::ECONNREFUSED)
     )
 }

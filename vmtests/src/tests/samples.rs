@@ -367,6 +367,11 @@ fn sample_tos_of_mapped_addresses() -> Result<()> {
     // Both ends are such sockets.
     let refused = refusals(&set_rto, "tos", "tos")?;
     drop(pair);
+    // `check` has tried it on such a socket, too.
+    let check = set_rto.ok(&["check"])?.stdout;
+    let line =
+        check.lines().find(|line| line.contains("`tos`: tos:")).context("no tos in check")?;
+    ensure!(line.contains("mapped") == (refused > 0), "{refused} refusals, and check: {line}");
     if refused == 0 {
         return tos_on_the_wire(&lab, &cable, Direction::Outgoing, mapped, 0x48);
     }
