@@ -9,8 +9,11 @@
 //! | [`sense`](mod@sense) | [`reach::Regions`] → settings without sense, and notes |
 //! | [`plan`](mod@plan) | [`reach::Regions`] → [`plan::Plan`]: what is tested, in which order |
 //! | [`emit`](mod@emit) | [`plan::Plan`] → C |
+//!
+//! Beside them, [`btf`] makes the type information that a compiled program needs on kernels without their own.
 
 pub mod ast;
+pub mod btf;
 pub mod check;
 pub mod diag;
 pub mod emit;

@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 mod adapt;
+pub(crate) mod btf;
 pub(crate) mod check;
 pub(crate) mod connection;
 pub(crate) mod generate;

@@ -1,0 +1,101 @@
+//! Which kernel a file is of: the release that `uname -r` prints there.
+
+use object::{Object, ObjectSection, SectionKind};
+
+/// One entry of the list that a builder gives: `PATH` or `RELEASE=PATH`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// As given.
+    pub release: Option<&'a str>,
+    /// The file.
+    pub path: &'a str,
+}
+
+/// Reads an entry. A release has no `/`, so that a path may have `=`.
+#[must_use]
+pub fn entry(text: &str) -> Entry<'_> {
+    match text.split_once('=') {
+        Some((release, path)) if is_release(release) => Entry { release: Some(release), path },
+        _ => Entry { release: None, path: text },
+    }
+}
+
+/// The release of a kernel's file: as its banner has it (`linux_banner`, init/version-timestamp.c: `Linux version
+/// 6.1.0 (…`), where it is an ELF file with one; else out of the name of the file.
+#[must_use]
+pub fn release(file: &[u8], name: &str) -> Option<String> {
+    in_banner(file).or_else(|| in_name(name))
+}
+
+/// Nobody's kernel has a longer one (`__NEW_UTS_LEN`).
+const LONGEST: usize = 64;
+
+fn is_release(text: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || ".-+_~:".contains(c);
+    text.starts_with(|c: char| c.is_ascii_digit())
+        && text.len() <= LONGEST
+        && text.contains('.')
+        && text.chars().all(is_part)
+}
+
+fn in_banner(file: &[u8]) -> Option<String> {
+    const BEFORE: &[u8] = b"Linux version ";
+    let elf = object::File::parse(file).ok()?;
+    let constants = elf
+        .sections()
+        .filter(|it| matches!(it.kind(), SectionKind::ReadOnlyData | SectionKind::Data));
+    for data in constants.filter_map(|it| it.data().ok()) {
+        let starts = data.windows(BEFORE.len()).enumerate().filter(|(_, it)| *it == BEFORE);
+        for (at, _) in starts {
+            let rest = &data[at + BEFORE.len()..];
+            let word = rest[..rest.len().min(LONGEST + 1)].split(|&byte| byte == b' ').next()?;
+            if let Some(release) = std::str::from_utf8(word).ok().filter(|it| is_release(it)) {
+                return Some(release.into());
+            }
+        }
+    }
+    None
+}
+
+/// `vmlinux-6.1.0-21-amd64`, `6.1.0-21-amd64.btf`, `vmlinux-6.6.30.btf`.
+fn in_name(name: &str) -> Option<String> {
+    let name = ["vmlinux-", "btf-"].iter().find_map(|it| name.strip_prefix(it)).unwrap_or(name);
+    let name =
+        [".btf", ".elf", ".debug"].iter().find_map(|it| name.strip_suffix(it)).unwrap_or(name);
+    is_release(name).then(|| name.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries() {
+        let path = |path| Entry { release: None, path };
+        for (text, expected) in [
+            ("/boot/vmlinux-6.1.0", path("/boot/vmlinux-6.1.0")),
+            ("5.15.134=vmlinux", Entry { release: Some("5.15.134"), path: "vmlinux" }),
+            ("6.1.0-x+=/a=b/c", Entry { release: Some("6.1.0-x+"), path: "/a=b/c" }),
+            ("/build/CONFIG=y/vmlinux", path("/build/CONFIG=y/vmlinux")),
+            ("6=vmlinux", path("6=vmlinux")),
+            ("", path("")),
+        ] {
+            assert_eq!(entry(text), expected);
+        }
+    }
+
+    #[test]
+    fn names() {
+        for (name, release) in [
+            ("vmlinux-6.1.0-21-amd64", Some("6.1.0-21-amd64")),
+            ("5.4.0-1024-aws.btf", Some("5.4.0-1024-aws")),
+            ("vmlinux-6.6.30.btf", Some("6.6.30")),
+            ("vmlinux", None),
+            ("vmlinux.btf", None),
+            ("6", None),
+            ("6.1 copy", None),
+        ] {
+            assert_eq!(in_name(name).as_deref(), release, "{name}");
+        }
+    }
+}
