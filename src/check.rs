@@ -4,7 +4,7 @@ use crate::host::{self, cgroup, mounts};
 use crate::json;
 use crate::probe::{self, Answer};
 use crate::rules::{self, Column, Rule};
-use crate::{bpf, policy, timer};
+use crate::{bpf, btf, policy, timer};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -118,9 +118,9 @@ fn all() -> Vec<Check> {
         },
     ];
     if interface {
-        let found = match host::has_btf() {
-            true => Ok("kernel BTF: interfaces by the device of the route".into()),
-            false => {
+        let found = match btf::candidates().next() {
+            Some(btf) => Ok(format!("{btf}: interfaces by the device of the route")),
+            None => {
                 Err("no kernel BTF (CONFIG_DEBUG_INFO_BTF), which `interface` rules need".into())
             }
         };

@@ -2,6 +2,7 @@
 //! It loads a sock_ops BPF program, attaches it to a cgroup, pins it and exits.
 
 mod bpf;
+mod btf;
 mod check;
 #[cfg(test)]
 mod documented;

@@ -1,6 +1,7 @@
 //! The program inside this binary: opened, completed with what only this host knows, loaded.
 
 use crate::bpf;
+use crate::btf;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::rules;
@@ -85,8 +86,9 @@ fn load_program(name: &str, without: u64) -> Result<SetRtoSkel<'static>> {
             "set-rto runs on Linux only, not on an emulation of it",
         )
     })?;
+    let btf = asks_for_interface().then(|| btf::candidates().next()).flatten();
     // The rules are looked through only if there is something to say: there may be many.
-    let lacks = asks_for_interface() && !host::has_btf();
+    let lacks = asks_for_interface() && btf.is_none();
     let asking = || rules::all().find(rules::Rule::asks_for_interface);
     if let Some(rule) = lacks.then(asking).flatten() {
         return Err(Error::new(
@@ -94,13 +96,15 @@ fn load_program(name: &str, without: u64) -> Result<SetRtoSkel<'static>> {
                 "rule `{}`: `interface` needs the kernel's BTF, which this kernel lacks",
                 rule.name
             ),
-            "use a kernel with CONFIG_DEBUG_INFO_BTF, or match by `local` or `remote` addresses",
+            "build with SET_RTO_BTF=/path/to/vmlinux, use a kernel with CONFIG_DEBUG_INFO_BTF, or match by `local` or `remote` addresses",
         ));
     }
     libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
     // One object for the life of this one-shot process.
     let storage = Box::leak(Box::new(MaybeUninit::<OpenObject>::uninit()));
-    let mut open = SetRtoSkelBuilder::default()
+    let mut builder = SetRtoSkelBuilder::default();
+    let handed = btf.map(|btf| btf.give_to(builder.object_builder_mut())).transpose()?;
+    let mut open = builder
         .open(storage)
         .map_err(|error| Error::bpf("open the program", &error, "the binary is damaged"))?;
     complete(&mut open, hz, without)?;
@@ -108,7 +112,9 @@ fn load_program(name: &str, without: u64) -> Result<SetRtoSkel<'static>> {
         let is_wanted = program.name() == name;
         program.set_autoload(is_wanted);
     }
-    open.load().map_err(|error| refused(&error))
+    let loaded = open.load().map_err(|error| refused(&error));
+    drop(handed);
+    loaded
 }
 
 /// Fills in HZ, the timers and the network namespace.
