@@ -20,6 +20,7 @@ impl Suite {
     /// No apt here, no such suite, a mirror that does not answer.
     pub(crate) fn fetch(name: &str) -> Result<Self> {
         let dir = cache::dir()?.join("apt").join(name);
+        let _lock = cache::lock(&format!("apt/{name}"))?;
         for part in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(dir.join(part))?;
         }
@@ -38,17 +39,23 @@ impl Suite {
     ///
     /// # Errors
     /// There is none.
-    pub(crate) fn newest(&self, meta: &str, prefix: &str) -> Result<String> {
-        let text = self.run("apt-cache", &["depends", meta])?;
-        let depends = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
-        let found = depends.map(str::trim).find(|name| {
+    pub(super) fn newest(&self, meta: &str, prefix: &str) -> Result<String> {
+        let found = self.depends(meta)?.into_iter().find(|name| {
             // A version follows: not one more meta-package.
             let rest = name.strip_prefix(prefix).unwrap_or_default();
             rest.starts_with(|first: char| first.is_ascii_digit())
         });
-        found
-            .map(str::to_owned)
-            .ok_or_else(|| anyhow!("Debian's suite {} has no package {meta}", self.name))
+        found.with_context(|| format!("Debian's suite {} has no package {meta}", self.name))
+    }
+
+    /// What a package depends on, by name.
+    ///
+    /// # Errors
+    /// There is no such package.
+    pub(super) fn depends(&self, package: &str) -> Result<Vec<String>> {
+        let text = self.run("apt-cache", &["depends", package])?;
+        let names = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(names.map(|name| name.trim().to_owned()).collect())
     }
 
     /// Version of a package.

@@ -1,8 +1,10 @@
 //! What is kept between runs: downloads and built kernels, outside the repository.
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use std::env;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// `$XDG_CACHE_HOME/set-rto`, or `~/.cache/set-rto`.
@@ -14,6 +16,24 @@ pub fn dir() -> Result<PathBuf> {
     Ok(dir)
 }
 
+/// Held by the one run that works on what has that name; others wait, and say so.
+///
+/// # Errors
+/// The cache cannot be written.
+pub(crate) fn lock(name: &str) -> Result<Flock<File>> {
+    let locks = dir()?.join("locks");
+    fs::create_dir_all(&locks)?;
+    let file = File::create(locks.join(name.replace('/', "_")))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((file, Errno::EWOULDBLOCK)) => {
+            println!("another run works on {name}: waiting for it");
+            Ok(Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?)
+        }
+        Err((_, errno)) => Err(errno).with_context(|| format!("cannot lock {name}")),
+    }
+}
+
 /// A directory of the cache, made by `make` if it is not there. It appears whole or not at all.
 ///
 /// # Errors
@@ -21,6 +41,11 @@ pub fn dir() -> Result<PathBuf> {
 pub fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let path = dir()?.join(name);
     if path.is_dir() {
+        return Ok(path);
+    }
+    let _lock = lock(name)?;
+    if path.is_dir() {
+        // Another run has made it meanwhile.
         return Ok(path);
     }
     let parent = path.parent().context("no parent")?;

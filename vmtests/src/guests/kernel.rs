@@ -70,25 +70,30 @@ impl Suites {
 }
 
 fn stock(suite: &Suite) -> Result<Image> {
-    let package = suite.newest("linux-image-amd64", "linux-image-")?;
+    const IMAGE: &str = "linux-image-";
+    let package = suite.newest("linux-image-amd64", IMAGE)?;
     let version = suite.version(&package)?;
-    let name = format!("debian/{package}_{version}");
-    // Newer packages have the modules in one of their own.
-    let modules = suite.newest("linux-image-amd64", "linux-modules-").ok();
-    let root = cache::entry(&name, |dir| {
-        for package in [&package].into_iter().chain(&modules) {
+    let release = package.trim_start_matches(IMAGE).to_owned();
+    let boot = |root: &Path| {
+        // Before Linux 7.3 it was in the first place, since then it is in the second.
+        let places =
+            [format!("boot/vmlinuz-{release}"), format!("usr/lib/modules/{release}/vmlinuz")];
+        places.map(|place| root.join(place)).into_iter().find(|file| file.is_file())
+    };
+    let root = cache::entry(&format!("debian/{package}_{version}"), |dir| {
+        // Newer packages have the kernel and its modules in others of the same release.
+        let parts = suite.depends(&package)?.into_iter();
+        let parts = parts.filter(|it| it.starts_with("linux-") && it.ends_with(&release));
+        for package in [package.clone()].into_iter().chain(parts) {
             let parts = dir.join("package");
-            let deb = suite.download(package, &parts)?;
+            let deb = suite.download(&package, &parts)?;
             run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(dir))?;
             fs::remove_dir_all(parts)?;
         }
+        boot(dir).with_context(|| format!("{package} and what belongs to it have no vmlinuz"))?;
         Ok(())
     })?;
-    let release = package.trim_start_matches("linux-image-").to_owned();
-    let file = root.join("boot").join(format!("vmlinuz-{release}"));
-    if !file.is_file() {
-        bail!("{package} has no {}", file.display());
-    }
+    let file = boot(&root).with_context(|| format!("no vmlinuz in {}", root.display()))?;
     Ok(Image { file, modules: Some((root, release)), origin: format!("{package} {version}") })
 }
 
@@ -97,10 +102,14 @@ fn built(suite: &Suite, configs: &Path, config: &str) -> Result<Image> {
     let version = suite.version(&package)?;
     let fragments = fragments(configs, config)?;
     let text: String = fragments.iter().map(|(_, text)| text.as_str()).collect();
-    // Another configuration is another kernel.
-    let name = format!("built/{package}_{version}_{config}_{:016x}", fingerprint(&text));
+    // Another configuration is another kernel; other comments are not.
+    let options: Vec<_> = text.lines().filter(|line| line.starts_with("CONFIG_")).collect();
+    let mark = fingerprint(&options.join("\n"));
+    let name = format!("built/{package}_{version}_{config}_{mark:016x}");
     let image = cache::entry(&name, |dir| {
         let source = source(suite, &package, &version)?;
+        // Two runs must not build in one tree.
+        let _lock = cache::lock(&format!("{package}_{version}"))?;
         println!("building {package} {version} as {config}: some minutes; {}", dir.display());
         build(&source, &text, config, dir)
     })?;
@@ -202,7 +211,11 @@ fn fingerprint(text: &str) -> u64 {
     })
 }
 
-pub(super) fn run(command: &mut Command) -> Result<()> {
+/// Runs a command of which only success counts.
+///
+/// # Errors
+/// It cannot be started, or fails: with what it said.
+pub fn run(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     if !output.status.success() {
         bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim());
