@@ -30,15 +30,15 @@ pub struct Kernel {
     pub core: bool,
     /// Words for the kernel's command line.
     pub args: Vec<String>,
-    /// Patterns of tests that cannot pass, with the reasons.
-    pub unsupported: Vec<(String, String)>,
+    /// Patterns of tests that cannot pass, with the reasons; without one, those that pass all the same.
+    pub unsupported: Vec<(String, Option<String>)>,
 }
 
 impl Kernel {
     /// Why a test cannot pass here, if so.
     pub fn excuse(&self, test: &str) -> Option<&str> {
-        let matching = |(pattern, _): &&(String, String)| matches(pattern, test);
-        self.unsupported.iter().find(matching).map(|(_, reason)| reason.as_str())
+        let matching = |(pattern, _): &&(String, _)| matches(pattern, test);
+        self.unsupported.iter().find(matching)?.1.as_deref()
     }
 }
 
@@ -64,11 +64,9 @@ pub fn parse(text: &str) -> Result<Vec<Kernel>> {
             continue;
         }
         let place = || format!("KERNELS, line {}: {line}", number + 1);
-        if let Some(rest) = line.strip_prefix('-') {
-            let (pattern, reason) =
-                rest.split_once(':').with_context(|| format!("{}: no reason", place()))?;
+        if let Some(expected) = expected(line).with_context(place)? {
             let kernel = kernels.last_mut().with_context(|| format!("{}: no kernel", place()))?;
-            kernel.unsupported.push((pattern.trim().to_owned(), reason.trim().to_owned()));
+            kernel.unsupported.push(expected);
             continue;
         }
         let kernel = kernel(line).with_context(place)?;
@@ -78,6 +76,16 @@ pub fn parse(text: &str) -> Result<Vec<Kernel>> {
         kernels.push(kernel);
     }
     Ok(kernels)
+}
+
+/// A line that belongs to the kernel above it.
+fn expected(line: &str) -> Result<Option<(String, Option<String>)>> {
+    if let Some(pattern) = line.strip_prefix('+') {
+        return Ok(Some((pattern.trim().to_owned(), None)));
+    }
+    let Some(rest) = line.strip_prefix('-') else { return Ok(None) };
+    let (pattern, reason) = rest.split_once(':').context("no reason")?;
+    Ok(Some((pattern.trim().to_owned(), Some(reason.trim().to_owned()))))
 }
 
 fn kernel(line: &str) -> Result<Kernel> {
@@ -113,12 +121,13 @@ mod tests {
 
     #[test]
     fn lines_are_read() {
-        let text = "# x\na debian sid core args=x=1\n- syn_*: too old\n\nb source trixie hz300\n";
+        let text = "# x\na debian sid core args=x=1\n+ syn_v6\n- syn_*: too old\n\nb source trixie hz300\n";
         let kernels = parse(text).expect("good lines");
         assert_eq!(kernels[0].args, ["x=1"]);
         assert!(kernels[0].core);
         assert_eq!(kernels[0].excuse("syn_v4"), Some("too old"));
         assert_eq!(kernels[0].excuse("my_syn"), None);
+        assert_eq!(kernels[0].excuse("syn_v6"), None);
         assert_eq!(
             kernels[1].origin,
             Origin::Source { suite: "trixie".into(), config: "hz300".into() }
@@ -134,6 +143,7 @@ mod tests {
             "a source sid",
             "a debian sid fast",
             "- x: y",
+            "+ x",
             "a debian sid\n- x",
             "a debian sid\na debian sid",
         ] {

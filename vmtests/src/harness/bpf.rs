@@ -11,6 +11,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use anyhow::Result;
 
+use super::mounts;
+
 /// Commands of bpf(2).
 #[derive(Debug, Clone, Copy)]
 #[repr(u32)]
@@ -204,8 +206,20 @@ pub(crate) fn missing() -> Option<String> {
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
             Some("this kernel has no bpf(2) (CONFIG_BPF_SYSCALL)".into())
         }
-        _ => None,
+        _ => (!has_cgroups())
+            .then(|| "this kernel has no BPF for cgroups (CONFIG_CGROUP_BPF)".into()),
     }
+}
+
+/// Whether programs can be attached to cgroups: where they cannot, even a question about a cgroup is invalid. True
+/// where there is none to ask about.
+pub(crate) fn has_cgroups() -> bool {
+    let Some(cgroup) = mounts::of_type("cgroup2").ok().and_then(|mut all| all.pop()) else {
+        return true;
+    };
+    let Err(error) = attached(SOCK_OPS, &cgroup) else { return true };
+    let errno = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    errno != Some(libc::EINVAL)
 }
 
 fn open_cgroup(cgroup: &Path) -> Result<File> {

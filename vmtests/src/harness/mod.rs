@@ -28,15 +28,22 @@ pub(crate) struct Test {
     pub(crate) name: &'static str,
     /// Seconds after which it is killed and counts as failed.
     pub(crate) limit: u64,
+    /// Whether it runs only where programs can be attached to cgroups, as all do that are not marked `anywhere`.
+    pub(crate) needs_bpf: bool,
     pub(crate) run: fn() -> anyhow::Result<()>,
 }
 
-/// Names a test function and its limit in seconds.
+/// Names a test function and its limit in seconds; `anywhere` marks one that a kernel without BPF for cgroups runs, too.
 macro_rules! tests {
-    ($($name:ident: $limit:literal,)*) => {
+    ($($name:ident: $limit:literal $($anywhere:ident)?,)*) => {
         /// The tests of this file.
         pub(crate) const TESTS: &[crate::harness::Test] = &[
-            $(crate::harness::Test { name: stringify!($name), limit: $limit, run: $name },)*
+            $(crate::harness::Test {
+                name: stringify!($name),
+                limit: $limit,
+                needs_bpf: <[&str]>::is_empty(&[$(stringify!($anywhere),)?]),
+                run: $name,
+            },)*
         ];
     };
 }

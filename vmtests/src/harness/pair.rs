@@ -48,6 +48,16 @@ impl Pair {
             true => Ipv6Addr::UNSPECIFIED.into(),
             false => Ipv4Addr::UNSPECIFIED.into(),
         };
+        Self::open_from_listener(lab, way, to, any)
+    }
+
+    /// Opens one to an end, where a socket listens on an address of a given family, or of both.
+    pub(crate) fn open_from_listener(
+        lab: &Lab,
+        way: Direction,
+        to: SocketAddr,
+        any: IpAddr,
+    ) -> Result<Self> {
         let listen = || TcpListener::bind((any, to.port())).context("cannot listen");
         let connect = || TcpStream::connect(to).with_context(|| format!("cannot connect to {to}"));
         let accept = |listener: TcpListener| listener.accept().context("cannot accept");

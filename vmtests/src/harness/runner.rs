@@ -47,7 +47,9 @@ pub(crate) fn trial(test: &'static Test, bin_dir: Option<PathBuf>) -> Trial {
         if !geteuid().is_root() {
             return Ok(Completion::ignored_with("needs root"));
         }
-        if let Some(reason) = bpf::missing() {
+        if test.needs_bpf
+            && let Some(reason) = bpf::missing()
+        {
             return Ok(Completion::ignored_with(reason));
         }
         run(test, bin_dir.as_deref()).map_err(|error| Failed::from(format!("{error:#}")))?

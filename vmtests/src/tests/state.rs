@@ -61,8 +61,9 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// How things are now.
     pub(crate) fn take() -> Result<Self> {
-        // Without a cgroup2 mount, there is no looking at the hook.
-        let attached = sandbox::cgroup().is_ok().then(attached).transpose()?;
+        // Without a cgroup2 mount, or BPF for cgroups, there is no looking at the hook.
+        let is_there = sandbox::cgroup().is_ok() && bpf::has_cgroups();
+        let attached = is_there.then(attached).transpose()?;
         Ok(Snapshot { mounts: mounts::all()?, pins: pins()?, attached })
     }
 
