@@ -1,0 +1,135 @@
+//! Kernel after kernel, some at the same time: got, booted, its results read.
+
+use crate::options::Options;
+use crate::results::{Outcome, Verdict};
+use crate::stage::Stage;
+use anyhow::Result;
+use set_rto_vmtests::guests::guest::{self, Accelerator, Guest};
+use set_rto_vmtests::guests::kernel::{Image, Suites};
+use set_rto_vmtests::guests::kernels::Kernel;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+/// What every guest is given.
+pub(crate) struct Bench<'a> {
+    pub(crate) options: &'a Options,
+    pub(crate) stage: Stage,
+    /// The names of all tests.
+    pub(crate) all: Vec<String>,
+    /// Where the configurations of kernels of our own are.
+    pub(crate) configs: PathBuf,
+}
+
+/// What those who run kernels share, one at a time: where kernels come from, and how machines are made.
+#[derive(Default)]
+struct Shared {
+    suites: Suites,
+    accelerator: Option<Accelerator>,
+}
+
+impl Bench<'_> {
+    /// Runs all, and says what came of each as soon as that is known; in the order given.
+    pub(crate) fn run(&self, kernels: &[&Kernel]) -> Vec<Outcome> {
+        let next = AtomicUsize::new(0);
+        let shared = Mutex::<Shared>::default();
+        let outcomes = Mutex::new(Vec::new());
+        let worker = || {
+            while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let outcome = self.outcome(kernel, &shared);
+                let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+                report(&outcome);
+                outcomes.push(outcome);
+            }
+        };
+        // The first kernel to be had tells how machines can be made here.
+        let scratch = self.options.out.join("scratch");
+        let accelerator =
+            kernels.iter().find_map(|kernel| self.get(kernel, &shared, &scratch).ok());
+        let default = accelerator.map_or(1, |(_, accelerator)| default_jobs(accelerator));
+        let jobs = self.options.jobs.unwrap_or(default).min(kernels.len());
+        thread::scope(|scope| {
+            for _ in 0..jobs {
+                scope.spawn(worker);
+            }
+        });
+        let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        outcomes.sort_by_key(|one| kernels.iter().position(|kernel| kernel.name == one.name));
+        outcomes
+    }
+
+    fn outcome(&self, kernel: &Kernel, shared: &Mutex<Shared>) -> Outcome {
+        let start = Instant::now();
+        let mut outcome = match self.one(kernel, shared) {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::broken(kernel, format!("{error:#}")),
+        };
+        outcome.seconds = start.elapsed().as_secs();
+        outcome
+    }
+
+    fn one(&self, kernel: &Kernel, shared: &Mutex<Shared>) -> Result<Outcome> {
+        let out = &self.options.out;
+        let scratch = out.join("scratch").join(&kernel.name);
+        println!("{}: getting the kernel", kernel.name);
+        let (image, accelerator) = self.get(kernel, shared, &scratch)?;
+        println!("{}: booting {} ({accelerator:?})", kernel.name, image.origin);
+        let command = self.stage.command(self.options.filter.as_deref());
+        let guest =
+            Guest { image: &image, args: &kernel.args, accelerator, scratch: &scratch, command };
+        let mut done = 0;
+        // Written as it comes, with seconds since the start: a guest that hangs leaves it, too.
+        let mut log = File::create(out.join(format!("{}.log", kernel.name)))?;
+        let begin = Instant::now();
+        let ran = guest.run(|line| {
+            // The log is for people; the results do not depend on it.
+            let _ = writeln!(log, "{:7.1} {line}", begin.elapsed().as_secs_f64());
+            if line.starts_with("test ") {
+                done += 1;
+                if done % 20 == 0 {
+                    println!("{}: {done} of {} tests", kernel.name, self.all.len());
+                }
+            }
+        })?;
+        let console = ran.console.join("\n") + "\n";
+        fs::write(out.join(format!("{}.console", kernel.name)), console)?;
+        Ok(Outcome::read(kernel, &image.origin, &self.all, &ran.output))
+    }
+
+    fn get(
+        &self,
+        kernel: &Kernel,
+        shared: &Mutex<Shared>,
+        scratch: &Path,
+    ) -> Result<(Image, Accelerator)> {
+        fs::create_dir_all(scratch)?;
+        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let image = shared.suites.image(kernel, &self.configs)?;
+        let accelerator = match shared.accelerator {
+            Some(known) => known,
+            None => *shared.accelerator.insert(guest::accelerator(&image, scratch)?),
+        };
+        Ok((image, accelerator))
+    }
+}
+
+/// One guest at a time where its timers are real ones; where each has a clock of its own, one on each processor.
+fn default_jobs(accelerator: Accelerator) -> usize {
+    match accelerator {
+        Accelerator::Kvm => 1,
+        Accelerator::Tcg => thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+fn report(outcome: &Outcome) {
+    println!("{}", outcome.summary());
+    for (test, verdict) in &outcome.tests {
+        if let Verdict::Fail(why) = verdict {
+            println!("  {test}: {}", why.replace('\n', "\n    "));
+        }
+    }
+}

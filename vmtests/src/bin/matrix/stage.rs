@@ -1,0 +1,47 @@
+//! What runs in the guests: the live suite and its executables, stripped, so that a guest can copy all of them into
+//! its memory. Over 9p, each start of a program costs a guest many messages to the host.
+
+use anyhow::{Context as _, Result};
+use set_rto_vmtests::guests::kernel::run;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where a guest keeps its copy.
+const THERE: &str = "/run/set-rto-matrix";
+
+/// The directory that guests copy.
+pub(crate) struct Stage {
+    dir: PathBuf,
+}
+
+impl Stage {
+    /// Makes it anew.
+    ///
+    /// # Errors
+    /// No `strip`, a full disk.
+    pub(crate) fn make(dir: &Path, suite: &Path, bin_dir: &Path) -> Result<Self> {
+        let _ = fs::remove_dir_all(dir);
+        let bin = dir.join("bin");
+        fs::create_dir_all(&bin)?;
+        strip(suite, &dir.join("live"))?;
+        let read = || fs::read_dir(bin_dir)?.collect::<Result<Vec<_>, _>>();
+        for entry in read().with_context(|| format!("cannot read {}", bin_dir.display()))? {
+            strip(&entry.path(), &bin.join(entry.file_name()))?;
+        }
+        Ok(Self { dir: dir.to_owned() })
+    }
+
+    /// The command, for bash in a guest (whose files are by default for root alone), that runs the tests whose name has the filter in it.
+    pub(crate) fn command(&self, filter: Option<&str>) -> String {
+        let filter = filter.map(|filter| format!(" '{filter}'")).unwrap_or_default();
+        format!(
+            "cp -r '{}' {THERE} && chmod -R a+rX {THERE} && {THERE}/live --bin-dir {THERE}/bin --test-threads 1{filter}",
+            self.dir.display()
+        )
+    }
+}
+
+fn strip(from: &Path, to: &Path) -> Result<()> {
+    run(Command::new("strip").arg("-o").arg(to).arg(from))
+}
