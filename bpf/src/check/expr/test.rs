@@ -72,7 +72,7 @@ impl Parser<'_> {
         }
         let complaint = self.unexpected("expected a comparison or `in`");
         match self.next() {
-            Some(Token { word: Word::Operator(operator), span }) => {
+            Some(Token { word: Word::Operator(operator), .. }) => {
                 let ordered = !matches!(*operator, "==" | "!=");
                 if ordered && !matches!(field, Field::Port | Field::OnePort(_)) {
                     let message =
