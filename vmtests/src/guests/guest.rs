@@ -20,6 +20,10 @@ use vmtest::{Config, Target, VMConfig, Vmtest};
 /// The argument that makes this binary boot one guest and print what comes out of it.
 pub const BOOT: &str = "--boot";
 
+/// On the command line of every guest's kernel, which has no use for it: what runs there can tell that the machine is
+/// a guest of ours, and does not outlive it.
+pub const MARK: &str = "set_rto.guest=1";
+
 /// How long a guest may say nothing before it counts as hung: the longest test's limit, and room for a slow machine.
 const SILENCE: Duration = Duration::from_secs(300);
 
@@ -172,7 +176,7 @@ pub fn boot(arguments: &[String]) -> Result<()> {
         name: "guest".into(),
         kernel: Some(PathBuf::from(kernel)),
         // What guards against hostile programs costs an emulated processor a lot.
-        kernel_args: Some(format!("mitigations=off {args}")),
+        kernel_args: Some(format!("mitigations=off {MARK} {args}")),
         command: command.clone(),
         vm: VMConfig { num_cpus, memory: MEMORY.into(), extra_args: extra, ..VMConfig::default() },
         ..Target::default()

@@ -105,6 +105,18 @@ impl Lab {
             .collect();
         self.far.run(|| inject(&cable.far_name(), &frames))
     }
+
+    /// Sends one such SYN with data.
+    pub(crate) fn syn_with(
+        &self,
+        data: &[u8],
+        cable: &Cable,
+        from: SocketAddr,
+        to: SocketAddr,
+    ) -> Result<()> {
+        let frame = packet::syn_with(data, cable.far_mac(), cable.mac(), from, to);
+        self.far.run(|| inject(&cable.far_name(), &[frame]))
+    }
 }
 
 impl Cable {

@@ -30,18 +30,24 @@ pub(crate) struct Test {
     pub(crate) limit: u64,
     /// Whether it runs only where programs can be attached to cgroups, as all do that are not marked `anywhere`.
     pub(crate) needs_bpf: bool,
+    /// Whether it works on the whole machine, its root cgroup and mounts: for guests of the matrix only.
+    pub(crate) whole_machine: bool,
     pub(crate) run: fn() -> anyhow::Result<()>,
 }
 
 /// Names a test function and its limit in seconds; `anywhere` marks one that a kernel without BPF for cgroups runs, too.
 macro_rules! tests {
     ($($name:ident: $limit:literal $($anywhere:ident)?,)*) => {
+        crate::harness::tests! { in whole_machine = false; $($name: $limit $($anywhere)?,)* }
+    };
+    (in whole_machine = $whole:literal; $($name:ident: $limit:literal $($anywhere:ident)?,)*) => {
         /// The tests of this file.
         pub(crate) const TESTS: &[crate::harness::Test] = &[
             $(crate::harness::Test {
                 name: stringify!($name),
                 limit: $limit,
                 needs_bpf: <[&str]>::is_empty(&[$(stringify!($anywhere),)?]),
+                whole_machine: $whole,
                 run: $name,
             },)*
         ];

@@ -54,8 +54,7 @@ pub(crate) fn mount_fresh(kind: &str, place: &Path) -> Result<()> {
 /// the calling process's own cgroup (which needs a cgroup namespace): whatever a test does, the
 /// machine's root cgroup and pins stay out of reach.
 pub(crate) fn isolate() -> Result<()> {
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-        .context("cannot make the mounts private")?;
+    make_private()?;
     let cgroup = of_type("cgroup2")?.into_iter().next().context("cgroup2 is not mounted")?;
     unmount_all("cgroup2")?;
     mount_fresh("cgroup2", &cgroup)?;
@@ -63,6 +62,21 @@ pub(crate) fn isolate() -> Result<()> {
         std::fs::read_to_string("/proc/self/cgroup")?.lines().any(|line| line == "0::/"),
         "this process is not in the root of its own cgroup namespace"
     );
+    empty_bpffs()
+}
+
+/// Makes all mounts private and replaces bpffs by an empty one, but leaves cgroup2 as it is.
+pub(crate) fn fresh_bpffs() -> Result<()> {
+    make_private()?;
+    empty_bpffs()
+}
+
+fn make_private() -> Result<()> {
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .context("cannot make the mounts private")
+}
+
+fn empty_bpffs() -> Result<()> {
     unmount_all("bpf")?;
     match mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), None::<&str>) {
         Err(Errno::ENOENT | Errno::ENODEV) => {

@@ -39,6 +39,11 @@ impl Neighbour {
         bpf::attach(bpf::SOCK_OPS, cgroup, &self.load(name)?, bpf::ALLOW_MULTI)
     }
 
+    /// Loads it and attaches it by a link: it stays while the link is open.
+    pub(crate) fn link(self, name: &str, cgroup: &Path) -> Result<OwnedFd> {
+        bpf::link(bpf::SOCK_OPS, cgroup, &self.load(name)?)
+    }
+
     fn instructions(self) -> Vec<u64> {
         // The context stays in a register of its own: some kernels get a field wrong that is loaded
         // over it.

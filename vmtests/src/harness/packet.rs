@@ -29,6 +29,10 @@ pub(crate) struct Segment {
     pub(crate) window: u16,
     /// The number of the first byte of data.
     pub(crate) sequence: u32,
+    /// The number of the next byte expected.
+    pub(crate) acknowledged: u32,
+    /// Bytes of the whole IP packet.
+    pub(crate) length: usize,
     /// Bytes of data. A device that cuts packets itself is handed several segments in one.
     pub(crate) data: usize,
     /// The largest segment that the sender takes, where it says so.
@@ -42,7 +46,7 @@ impl Segment {
     pub(crate) fn parse(frame: &[u8]) -> Option<Self> {
         let packet = frame.get(14..)?;
         // What follows the header of IP, as long as that says: the frame may be cut short.
-        let (source, destination, tos, length, tcp): (IpAddr, IpAddr, u8, usize, &[u8]) =
+        let (source, destination, tos, whole, tcp): (IpAddr, IpAddr, u8, usize, &[u8]) =
             match number(frame, 12)? {
                 ETHERTYPE_IPV4 => {
                     let header = usize::from(packet.first()? & 15) * 4;
@@ -54,7 +58,7 @@ impl Segment {
                         Ipv4Addr::from(source).into(),
                         Ipv4Addr::from(destination).into(),
                         *packet.get(1)?,
-                        usize::from(number(packet, 2)?).saturating_sub(header),
+                        number(packet, 2)?.into(),
                         packet.get(header..)?,
                     )
                 }
@@ -67,7 +71,7 @@ impl Segment {
                         Ipv6Addr::from(source).into(),
                         Ipv6Addr::from(destination).into(),
                         (number(packet, 0)? >> 4) as u8,
-                        number(packet, 4)?.into(),
+                        usize::from(number(packet, 4)?) + 40,
                         packet.get(40..)?,
                     )
                 }
@@ -75,6 +79,7 @@ impl Segment {
             };
         let flags = *tcp.get(13)?;
         let header = usize::from(*tcp.get(12)? >> 4) * 4;
+        let headers = if source.is_ipv4() { usize::from(packet.first()? & 15) * 4 } else { 40 };
         Some(Segment {
             source: SocketAddr::new(source, number(tcp, 0)?),
             destination: SocketAddr::new(destination, number(tcp, 2)?),
@@ -84,7 +89,9 @@ impl Segment {
             cwr: flags & FLAG_CWR != 0,
             window: number(tcp, 14)?,
             sequence: array(tcp, 4).map(u32::from_be_bytes)?,
-            data: length.saturating_sub(header),
+            acknowledged: array(tcp, 8).map(u32::from_be_bytes)?,
+            length: whole,
+            data: whole.saturating_sub(headers + header),
             mss: tcp.get(20..header).and_then(mss),
             tos,
         })
@@ -109,27 +116,40 @@ fn mss(mut options: &[u8]) -> Option<u16> {
 
 /// A SYN as an Ethernet frame. Both ends must be of one family.
 pub(crate) fn syn(from: Mac, to: Mac, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(78);
+    syn_with(&[], from, to, source, destination)
+}
+
+/// The same with data, of an even number of bytes, fewer than 100 (RFC 7413: Fast Open).
+pub(crate) fn syn_with(
+    data: &[u8],
+    from: Mac,
+    to: Mac,
+    source: SocketAddr,
+    destination: SocketAddr,
+) -> Vec<u8> {
+    let length = 24 + data.len() as u8;
+    let mut frame = Vec::with_capacity(78 + data.len());
     frame.extend_from_slice(&to);
     frame.extend_from_slice(&from);
     let pseudo_header = match (source.ip(), destination.ip()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             frame.extend_from_slice(&ETHERTYPE_IPV4.to_be_bytes());
-            let mut header = [0x45, 0, 0, 44, 0, 0, 0x40, 0, 64, TCP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            let mut header =
+                [0x45, 0, 0, 20 + length, 0, 0, 0x40, 0, 64, TCP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
             header[12..16].copy_from_slice(&source.octets());
             header[16..20].copy_from_slice(&destination.octets());
             let sum = checksum(&header);
             header[10..12].copy_from_slice(&sum.to_be_bytes());
             frame.extend_from_slice(&header);
-            [&source.octets()[..], &destination.octets(), &[0, TCP, 0, 24]].concat()
+            [&source.octets()[..], &destination.octets(), &[0, TCP, 0, length]].concat()
         }
         (source, destination) => {
             frame.extend_from_slice(&ETHERTYPE_IPV6.to_be_bytes());
-            frame.extend_from_slice(&[0x60, 0, 0, 0, 0, 24, TCP, 64]);
+            frame.extend_from_slice(&[0x60, 0, 0, 0, 0, length, TCP, 64]);
             let (source, destination) = (in_ipv6(source), in_ipv6(destination));
             frame.extend_from_slice(&source);
             frame.extend_from_slice(&destination);
-            [&source[..], &destination, &[0, 0, 0, 24, 0, 0, 0, TCP]].concat()
+            [&source[..], &destination, &[0, 0, 0, length, 0, 0, 0, TCP]].concat()
         }
     };
     // 24 bytes: the header, window 65535, and an MSS of 1200.
@@ -139,9 +159,10 @@ pub(crate) fn syn(from: Mac, to: Mac, source: SocketAddr, destination: SocketAdd
     tcp[4..8].copy_from_slice(&0x1234_5678_u32.to_be_bytes());
     tcp[12..16].copy_from_slice(&[6 << 4, FLAG_SYN, 0xff, 0xff]);
     tcp[20..24].copy_from_slice(&[2, 4, 0x04, 0xb0]);
-    let sum = checksum(&[&pseudo_header[..], &tcp].concat());
+    let sum = checksum(&[&pseudo_header[..], &tcp, data].concat());
     tcp[16..18].copy_from_slice(&sum.to_be_bytes());
     frame.extend_from_slice(&tcp);
+    frame.extend_from_slice(data);
     frame
 }
 

@@ -32,7 +32,8 @@ pub(crate) fn bin_dir() -> Result<&'static Path> {
     }
 }
 
-/// The test's own cgroup, which inside the sandbox is the root of cgroup2.
+/// The test's own cgroup, which inside the sandbox is the root of cgroup2; the machine's root where the test works on
+/// the whole machine.
 pub(crate) fn cgroup() -> Result<PathBuf> {
     mounts::of_type("cgroup2")?.into_iter().next().context("cgroup2 is not mounted")
 }
@@ -42,7 +43,8 @@ pub(crate) fn run(test: &Test, cgroup: &Path, bin_dir: Option<PathBuf>) -> ExitC
     if let Some(path) = bin_dir {
         BIN_DIR.get_or_init(|| path);
     }
-    let Err(error) = enter(cgroup).and_then(|()| (test.run)()) else { return ExitCode::SUCCESS };
+    let entered = if test.whole_machine { stay_outside() } else { enter(cgroup) };
+    let Err(error) = entered.and_then(|()| (test.run)()) else { return ExitCode::SUCCESS };
     if let Some(skip) = error.downcast_ref::<Skip>() {
         println!("{SKIPPED}{skip}");
         return ExitCode::from(SKIP_CODE);
@@ -51,9 +53,23 @@ pub(crate) fn run(test: &Test, cgroup: &Path, bin_dir: Option<PathBuf>) -> ExitC
     ExitCode::FAILURE
 }
 
-fn enter(cgroup: &Path) -> Result<()> {
+/// For a test that works on the whole machine: new mounts and a new network, so that what it pins ends with it; the
+/// cgroups are the machine's.
+fn stay_outside() -> Result<()> {
+    end_with_the_run();
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+        .context("cannot make namespaces")?;
+    mounts::fresh_bpffs()?;
+    netns::prepare()
+}
+
+fn end_with_the_run() {
     // SAFETY: sets one number of this process: the signal it gets when the run that started it ends.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) };
+}
+
+fn enter(cgroup: &Path) -> Result<()> {
+    end_with_the_run();
     std::fs::write(cgroup.join("cgroup.procs"), "0")
         .with_context(|| format!("cannot move into the cgroup {}", cgroup.display()))?;
     let all = CloneFlags::CLONE_NEWCGROUP | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;

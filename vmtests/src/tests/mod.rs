@@ -3,10 +3,12 @@
 mod bare;
 mod by_hand;
 mod conditions;
+mod handshakes;
 mod install;
 mod interfaces;
 mod killed;
 mod lacking;
+mod machine;
 mod neighbours;
 mod policy;
 mod privileges;
@@ -32,6 +34,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     timers::TESTS,
     by_hand::TESTS,
     wire::TESTS,
+    handshakes::TESTS,
     samples::TESTS,
     settings::TESTS,
     install::TESTS,
@@ -42,4 +45,8 @@ pub(crate) const ALL: &[&[Test]] = &[
     refusals::TESTS,
     lacking::TESTS,
     privileges::TESTS,
+    machine::root::TESTS,
+    machine::layouts::TESTS,
+    // Changes the kernel until it ends.
+    machine::net_cls::TESTS,
 ];

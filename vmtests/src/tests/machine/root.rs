@@ -1,0 +1,169 @@
+//! A policy on the machine's real root cgroup: every socket has it, wherever its process is, whoever else is there.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::ensure;
+
+use super::Part;
+use super::expect_both;
+use crate::harness::bpf;
+use crate::harness::clock::DEFAULT_RTO;
+use crate::harness::clock::Hz;
+use crate::harness::lab::Cable;
+use crate::harness::lab::Lab;
+use crate::harness::mounts;
+use crate::harness::neighbour::Neighbour;
+use crate::harness::netns::Namespace;
+use crate::harness::restrict::CAP_BPF;
+use crate::harness::restrict::CAP_NET_ADMIN;
+use crate::harness::restrict::CAP_PERFMON;
+use crate::harness::restrict::CAP_SYS_RESOURCE;
+use crate::harness::restrict::Capability;
+use crate::harness::restrict::Restriction;
+use crate::harness::sandbox;
+use crate::harness::setrto::SetRto;
+use crate::harness::tests;
+use crate::harness::wire::kernel_version;
+
+/// The port and timer of the default rule, and a port that has no rule.
+const PORT: u16 = 12345;
+const OURS: Duration = Duration::from_secs(20);
+const NO_RULE: u16 = 12346;
+/// What a neighbour answers.
+const THEIRS: Duration = Duration::from_secs(7);
+
+tests! {
+    in whole_machine = true;
+    machine_root_covers_every_cgroup: 60,
+    machine_root_neighbours: 60,
+    machine_without_bpffs: 60,
+    machine_with_few_capabilities: 60,
+}
+
+/// With a rule and without one.
+fn expect(lab: &Lab, cable: &Cable, with_rule: Duration, without: Duration) -> Result<()> {
+    expect_both(lab, cable, PORT, with_rule)?;
+    expect_both(lab, cable, NO_RULE, without)
+}
+
+fn machine_root_covers_every_cgroup() -> Result<()> {
+    let set_rto = SetRto::of("default")?;
+    let root = sandbox::cgroup()?;
+    ensure!(
+        std::fs::read_to_string("/proc/self/cgroup")?.lines().any(|line| line == "0::/"),
+        "this process is not in the machine's root cgroup"
+    );
+    // Only the real root has no file for the type of the cgroup.
+    ensure!(!root.join("cgroup.type").exists(), "{} is not the root", root.display());
+    let (lab, cable) = Lab::with_cable()?;
+    let outer = Part::new(&root, "outer")?;
+    let inner = Part::new(&outer.path, "inner")?;
+    set_rto.ok(&["install"])?;
+    let status = set_rto.status()?;
+    ensure!(status.json["cgroup"] == *root.to_string_lossy(), "not at the root: {status:?}");
+    for (name, part) in [("the root", None), ("a part", Some(&outer)), ("its part", Some(&inner))] {
+        let measure = || expect(&lab, &cable, OURS, DEFAULT_RTO);
+        match part {
+            Some(part) => part.inside(measure),
+            None => measure(),
+        }
+        .with_context(|| format!("in {name}"))?;
+    }
+    // Another host of this machine, as a container is.
+    Namespace::create()?.run(|| {
+        let (lab, cable) = Lab::with_cable()?;
+        expect(&lab, &cable, OURS, DEFAULT_RTO).context("in another network namespace")
+    })?;
+    set_rto.ok(&["remove"])?;
+    expect(&lab, &cable, DEFAULT_RTO, DEFAULT_RTO).context("after remove")?;
+    inner
+        .inside(|| expect(&lab, &cable, DEFAULT_RTO, DEFAULT_RTO).context("in a part after remove"))
+}
+
+/// Before and after ours, at the root and below: of those at the root the last one decides, and all of them after
+/// those below.
+fn machine_root_neighbours() -> Result<()> {
+    let set_rto = SetRto::of("default")?;
+    let root = sandbox::cgroup()?;
+    let (lab, cable) = Lab::with_cable()?;
+    let part = Part::new(&root, "part")?;
+    let theirs = Neighbour::Answers(Hz::of_this_kernel()?.jiffies(THEIRS).try_into()?);
+    let at_first = bpf::attached(bpf::SOCK_OPS, &root)?;
+    ensure!(at_first.is_empty(), "programs at the root before the test: {at_first:?}");
+
+    let before = theirs.link("before", &root)?;
+    let below = theirs.link("below", &part.path)?;
+    set_rto.ok(&["install"])?;
+    expect(&lab, &cable, OURS, THEIRS).context("before ours")?;
+    part.inside(|| expect(&lab, &cable, OURS, THEIRS).context("below and before ours"))?;
+    drop(before);
+    expect(&lab, &cable, OURS, DEFAULT_RTO).context("alone at the root")?;
+    part.inside(|| expect(&lab, &cable, OURS, THEIRS).context("below ours"))?;
+    let later = theirs.link("later", &part.path)?;
+    part.inside(|| expect(&lab, &cable, OURS, THEIRS).context("below, after ours"))?;
+
+    let after = theirs.link("after", &root)?;
+    expect(&lab, &cable, THEIRS, THEIRS).context("after ours")?;
+    let status = set_rto.status()?;
+    ensure!(status.json["neighbours"][0]["name"] == "after", "not listed: {status:?}");
+    // Another install changes the program, not its place.
+    SetRto::of("a")?.ok(&["install"])?;
+    set_rto.ok(&["install"])?;
+    expect(&lab, &cable, THEIRS, THEIRS).context("after ours, installed again")?;
+    drop(after);
+    expect(&lab, &cable, OURS, DEFAULT_RTO).context("alone again")?;
+    set_rto.ok(&["remove"])?;
+    part.inside(|| expect(&lab, &cable, THEIRS, THEIRS).context("below, without ours"))?;
+    drop((below, later));
+    let at_last = bpf::attached(bpf::SOCK_OPS, &root)?;
+    ensure!(at_last.is_empty(), "programs left at the root: {at_last:?}");
+    Ok(())
+}
+
+/// As at boot on a small system: `install` mounts the file system that keeps the policy.
+fn machine_without_bpffs() -> Result<()> {
+    let set_rto = SetRto::of("default")?;
+    let (lab, cable) = Lab::with_cable()?;
+    mounts::unmount_all("bpf")?;
+    ensure!(set_rto.status()?.code == 3, "not `not installed`: {:?}", set_rto.status()?);
+    set_rto.ok(&["install"])?;
+    let mounted = mounts::of_type("bpf")?;
+    ensure!(mounted == [Path::new(mounts::BPFFS)], "bpffs is mounted at {mounted:?}");
+    expect(&lab, &cable, OURS, DEFAULT_RTO)?;
+    ensure!(set_rto.status()?.code == 0, "not installed: {:?}", set_rto.status()?);
+    set_rto.ok(&["remove"])?;
+    expect(&lab, &cable, DEFAULT_RTO, DEFAULT_RTO).context("after remove")
+}
+
+/// As a service that is given no more: it installs, replaces and removes at the root.
+///
+/// Before 5.11, BPF's memory counts as locked memory of all that root runs, of which there are 64 KiB: programs alone
+/// may fit, tables do not, nor anything beside them.
+fn machine_with_few_capabilities() -> Result<()> {
+    let (lab, cable) = Lab::with_cable()?;
+    let few = |rules: &str, more: &[Capability]| {
+        let kept = [&[CAP_BPF, CAP_NET_ADMIN], more].concat();
+        SetRto::of(rules)?.restricted(Restriction::Only(kept))
+    };
+    let default = few("default", &[])?;
+    default.ok(&["install"])?;
+    expect(&lab, &cable, OURS, DEFAULT_RTO)?;
+    let tables = few("conditions", &[CAP_PERFMON])?;
+    if kernel_version()? < (5, 11) {
+        let refusal = tables.run(&["install"])?;
+        refusal.exits(2)?;
+        refusal.says(&["hint: ", "ulimit -l"])?;
+        expect(&lab, &cable, OURS, DEFAULT_RTO).context("after a refusal")?;
+        few("conditions", &[CAP_PERFMON, CAP_SYS_RESOURCE])?.ok(&["install"])?;
+        few("default", &[CAP_SYS_RESOURCE])?.ok(&["install"])?;
+    } else {
+        tables.ok(&["install"])?;
+        default.ok(&["install"])?;
+    }
+    expect(&lab, &cable, OURS, DEFAULT_RTO).context("installed again")?;
+    default.ok(&["remove"])?;
+    expect(&lab, &cable, DEFAULT_RTO, DEFAULT_RTO).context("after remove")
+}
