@@ -15,6 +15,7 @@ Usage: cargo xtask TASK
   explain FILE CONNECTION                                say which rule decides, and why no earlier one does
   fuzz [--minutes N]                                     random rule sets against random connections
   bench [--quick | --readme]                             sizes, times, instructions, beside other ways
+  demo [--readme] [KERNEL...]                            slow links with and without a rule, in virtual machines
   matrix [--list] [--core] [--test PART] [NAME...]       the live suite on other kernels, in virtual machines
 
 FILE defaults to SET_RTO_RULES or rules.toml, DIR to /usr/local, TRIPLE and T (x86_64, ...) to this machine's.
@@ -45,6 +46,8 @@ pub(crate) enum Task {
     Fuzz { minutes: u32 },
     /// Measure the compiled programs; put the figures into the README.
     Bench { quick: bool, readme: bool },
+    /// Measure connections over slow links on these kernels; put the tables into the README.
+    Demo { kernels: Vec<String>, readme: bool },
     /// Run the live suite on other kernels; the words are for the program that does.
     Matrix { options: Vec<String> },
 }
@@ -116,6 +119,13 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
             }
             Ok(Task::Bench { quick, readme })
         }
+        "demo" => {
+            let readme = rest.flag("--readme");
+            match rest.left.iter().find(|word| word.starts_with('-')) {
+                Some(option) => Err(rest.unknown(option)),
+                None => Ok(Task::Demo { kernels: rest.left, readme }),
+            }
+        }
         "matrix" => Ok(Task::Matrix { options: rest.left }),
         other => Err(format!("there is no task `{other}`; `cargo xtask --help` lists them")),
     }
@@ -180,7 +190,7 @@ mod tests {
         }
         for task in [
             "install", "remove", "build", "dist", "test", "show", "explain", "fuzz", "bench",
-            "matrix",
+            "matrix", "demo",
         ] {
             assert!(USAGE.lines().any(|line| line.trim_start().starts_with(task)), "{task}");
         }
@@ -197,6 +207,9 @@ mod tests {
         assert_eq!(words("bench --readme"), Ok(readme));
         let options = ["--core", "debian-6.1"].map(str::to_owned).to_vec();
         assert_eq!(words("matrix --core debian-6.1"), Ok(Task::Matrix { options }));
+        let kernels = vec!["debian-6.1".to_owned()];
+        assert_eq!(words("demo debian-6.1 --readme"), Ok(Task::Demo { kernels, readme: true }));
+        assert_eq!(words("demo"), Ok(Task::Demo { kernels: vec![], readme: false }));
         for line in [
             "show a b",
             "explain a",
@@ -205,6 +218,7 @@ mod tests {
             "fuzz --minutes x",
             "fuzz 3",
             "bench quick",
+            "demo --quick",
             "bench --quick --readme",
         ] {
             assert!(words(line).is_err(), "{line}");

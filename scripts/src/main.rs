@@ -13,6 +13,7 @@ mod args;
 mod bench;
 mod build;
 mod compiler;
+mod demo;
 mod dist;
 mod elf;
 mod install;
@@ -22,6 +23,7 @@ mod needs;
 #[cfg(test)]
 mod packaging;
 mod privilege;
+mod readme;
 mod remove;
 mod report;
 #[cfg(test)]
@@ -76,6 +78,7 @@ fn run() -> Result<()> {
         }
         Task::Fuzz { minutes } => compiler::fuzz(&sh, minutes)?,
         Task::Bench { quick, readme } => bench::run(&sh, quick, readme)?,
+        Task::Demo { kernels, readme } => demo::run(&sh, &kernels, readme)?,
         Task::Matrix { options } => matrix::run(&sh, &options)?,
     }
     Ok(())

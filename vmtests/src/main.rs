@@ -1,11 +1,13 @@
 //! The tests of set-rto that need a kernel, run on the present one.
 //!
 //!     live [--bin-dir DIR] [arguments of a Rust test binary]
+//!     live --bin-dir DIR --demo            the demonstration's scenes (see `demo`)
 //!
 //! DIR holds one set-rto executable per file of `vmtests/rules/`, named like it: `a.toml` makes
 //! `DIR/a`. Without it, only the tests of the harness itself run. Each test is a process of its own,
 //! in its own cgroup, network and mount namespaces, with its own bpffs: the machine is left alone.
 
+mod demo;
 mod harness;
 mod tests;
 
@@ -24,6 +26,11 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|first| first == runner::INSIDE) {
         return inside(&arguments[2..]);
     }
+    if let [_, first, cgroup, bin_dir] = arguments.as_slice()
+        && first == demo::INSIDE
+    {
+        return demo::inside(cgroup.as_ref(), bin_dir.into());
+    }
     let bin_dir = match take_bin_dir(&mut arguments) {
         Ok(bin_dir) => bin_dir,
         Err(message) => {
@@ -31,6 +38,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if arguments.get(1).is_some_and(|first| first == demo::DEMO) {
+        return demo::run(bin_dir.as_deref());
+    }
     let mut arguments = Arguments::from_iter(arguments);
     // Timers are measured: tests that share the processors disturb each other.
     arguments.test_threads = arguments.test_threads.or(Some(1));

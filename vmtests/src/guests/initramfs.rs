@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the machine and the tests need. A kernel that has one built in has no module of that name.
-const MODULES: [&str; 14] = [
+const MODULES: [&str; 20] = [
     "virtio_pci",
     "virtio_console",
     "9pnet_virtio",
@@ -27,6 +27,13 @@ const MODULES: [&str; 14] = [
     "tcp_dctcp",
     "sch_fq",
     "vrf",
+    // The channels of the demonstration.
+    "ifb",
+    "sch_ingress",
+    "cls_matchall",
+    "cls_flower",
+    "act_mirred",
+    "act_gact",
 ];
 
 const INIT: &str = r#"#!/bin/busybox sh

@@ -1,0 +1,42 @@
+//! Parts of the README that tasks write, between two lines each.
+
+use anyhow::{Context, Result};
+use xshell::Shell;
+
+/// The lines before and behind such a part.
+pub(crate) struct Place {
+    pub(crate) begin: &'static str,
+    pub(crate) end: &'static str,
+}
+
+impl Place {
+    /// The README with another text in this place.
+    pub(crate) fn replace(&self, readme: &str, text: &str) -> Result<String> {
+        let Place { begin, end } = self;
+        let lacks = |line: &str| format!("README.md lacks the line `{}`", line.trim());
+        let (before, rest) = readme.split_once(begin).with_context(|| lacks(begin))?;
+        let (_, after) = rest.split_once(end).with_context(|| lacks(end))?;
+        Ok(format!("{before}{begin}\n{}\n\n{end}{after}", text.trim()))
+    }
+}
+
+/// Writes a text into its place.
+pub(crate) fn update(sh: &Shell, place: &Place, text: &str) -> Result<()> {
+    let readme = place.replace(&sh.read_file("README.md")?, text)?;
+    Ok(sh.write_file("README.md", readme)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_part_changes() {
+        let place = Place { begin: "<!-- from -->\n", end: "<!-- to -->\n" };
+        let readme = "# a\n<!-- from -->\nold\n<!-- to -->\nb\n";
+        let once = place.replace(readme, "| 1 |\n").expect("both lines");
+        assert_eq!(once, "# a\n<!-- from -->\n\n| 1 |\n\n<!-- to -->\nb\n");
+        assert_eq!(place.replace(&once, "| 1 |\n").expect("both lines"), once);
+        assert!(place.replace("# a\n", "").is_err() && place.replace(place.begin, "").is_err());
+    }
+}

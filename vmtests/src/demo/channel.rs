@@ -1,0 +1,182 @@
+//! A radio channel between two stations, half duplex: what either sends goes through one queue.
+//!
+//! Three network namespaces: a station, the air, a station. The air takes every packet of both stations over an ifb
+//! device with one netem queue: a packet is sent when the one before it is through, whoever sent that, and arrives
+//! after the delay of the equipment. What gets lost gets lost at the receiver, after it occupied the channel.
+//!
+//! The model is kind to whoever sends too much: nobody sends while another does, so nothing collides, and nothing is
+//! sent twice by the modems.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::ensure;
+
+use crate::harness::capture::Capture;
+use crate::harness::netns::Namespace;
+use crate::harness::netns::has_ipv6;
+use crate::harness::netns::write_sysctl;
+use crate::harness::rtnetlink;
+use crate::harness::rtnetlink::Mac;
+use crate::harness::rtnetlink::Prefix;
+
+/// Bytes of a frame around the IP packet: what AX.25 has in a UI frame with its checksum and flags.
+pub(super) const FRAMING: usize = 20;
+/// The Ethernet header that the queue sees there in its place.
+const ETHERNET: usize = 14;
+/// An IPv4 packet with a SYN as Linux sends it: MSS, SACK, time stamps, window scale.
+const SYN: usize = 60;
+/// From a SYN to its answer on an idle channel: a ping over a LoRa link with IP was measured to take 7.545 s.
+const ROUND_TRIP: Duration = Duration::from_millis(7500);
+
+/// The queue's device, in the namespace of the air.
+const AIR: &str = "air";
+/// The device of a station.
+const RADIO: &str = "ax0";
+/// Where the calling station's address is; the other's network is the next one.
+const CALLER: u8 = 1;
+const ANSWERER: u8 = 2;
+
+/// What a channel is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Link {
+    /// Bits a second.
+    pub(super) rate: u32,
+    /// Of a hundred packets, how many don't arrive.
+    pub(super) loss: u32,
+}
+
+impl Link {
+    /// How long a packet of so many bytes occupies the channel.
+    pub(super) fn air_time(self, bytes: usize) -> Duration {
+        Duration::from_secs_f64(((bytes + FRAMING) * 8) as f64 / f64::from(self.rate))
+    }
+
+    /// From the end of a transmission until the other station has the packet: what is left of half the round trip.
+    pub(super) fn delay(self) -> Duration {
+        (ROUND_TRIP / 2).saturating_sub(self.air_time(SYN))
+    }
+}
+
+/// Two stations with the air between them.
+pub(super) struct Channel {
+    pub(super) link: Link,
+    pub(super) caller: Namespace,
+    pub(super) answerer: Namespace,
+    air: Namespace,
+}
+
+impl Channel {
+    /// Sets one up.
+    ///
+    /// # Errors
+    /// What the kernel, `ip` or `tc` refused.
+    pub(super) fn new(link: Link) -> Result<Self> {
+        let (caller, answerer, air) =
+            (Namespace::create()?, Namespace::create()?, Namespace::create()?);
+        for station in [&caller, &answerer, &air] {
+            station.run(be_quiet)?;
+        }
+        air.run(|| {
+            write_sysctl("ipv4/ip_forward", "1")?;
+            script("ip", &format!("link add {AIR} type ifb\nlink set {AIR} up\n"))
+        })?;
+        connect(&caller, &air, CALLER)?;
+        connect(&answerer, &air, ANSWERER)?;
+        air.run(|| script("tc", &queue(link)))?;
+        Ok(Channel { link, caller, answerer, air })
+    }
+
+    /// Where the answering station listens.
+    pub(super) fn there() -> IpAddr {
+        address(ANSWERER, 1)
+    }
+
+    /// Begins to record what goes through the air; a packet is seen when it arrives.
+    pub(super) fn listen(&self) -> Result<Capture> {
+        self.air.run(|| Capture::start(AIR))
+    }
+}
+
+/// IPv6 would send packets of its own.
+fn be_quiet() -> Result<()> {
+    if has_ipv6() {
+        for scope in ["all", "default"] {
+            write_sysctl(&format!("ipv6/conf/{scope}/disable_ipv6"), "1")?;
+        }
+    }
+    Ok(())
+}
+
+/// Host 1 of a network is the station, host 2 the air, which forwards.
+fn address(network: u8, host: u8) -> IpAddr {
+    Ipv4Addr::new(10, 44, network, host).into()
+}
+
+fn connect(station: &Namespace, air: &Namespace, network: u8) -> Result<()> {
+    use std::os::fd::AsFd as _;
+    let mac = |host| -> Mac { [2, 0, 0, 44, network, host] };
+    let port = format!("to{network}");
+    let place = |name: &str, host: u8| {
+        rtnetlink::set_up(name)?;
+        rtnetlink::add_address(name, Prefix { address: address(network, host), length: 24 })?;
+        // Nobody has to ask who has an address.
+        let other = 3 - host;
+        rtnetlink::add_neighbour(address(network, other), mac(other), name)
+    };
+    station.run(|| rtnetlink::add_veth(RADIO, mac(1), &port, mac(2), air.as_fd()))?;
+    air.run(|| place(&port, 2))?;
+    station.run(|| {
+        place(RADIO, 1)?;
+        let anywhere = Prefix { address: Ipv4Addr::UNSPECIFIED.into(), length: 0 };
+        rtnetlink::add_route(anywhere, address(network, 2), RADIO)
+    })
+}
+
+/// What `tc` is told.
+fn queue(link: Link) -> String {
+    let Link { rate, loss } = link;
+    let overhead = FRAMING - ETHERNET;
+    let delay = link.delay().as_millis();
+    let mut lines = format!(
+        "qdisc add dev {AIR} root netem limit 10000 delay {delay}ms rate {rate}bit {overhead}\n"
+    );
+    for network in [CALLER, ANSWERER] {
+        let port = format!("dev to{network}");
+        // On the way out, behind the forwarding: a sender whose packet is still in a queue of its own host does
+        // not send it again, and a modem is no queue of the host.
+        lines.push_str(&format!("qdisc add {port} clsact\n"));
+        lines.push_str(&format!(
+            "filter add {port} egress matchall action mirred egress redirect dev {AIR}\n"
+        ));
+        if loss > 0 {
+            lines.push_str(&format!("qdisc add {port} root netem limit 10000 loss {loss}%\n"));
+        }
+    }
+    lines
+}
+
+/// Runs `ip` or `tc` with a script, in the calling thread's namespace.
+pub(super) fn script(program: &str, lines: &str) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {program} (package iproute2)"))?;
+    // It ends with the script.
+    child.stdin.take().context("no pipe")?.write_all(lines.as_bytes())?;
+    let output = child.wait_with_output()?;
+    ensure!(
+        output.status.success(),
+        "{program} refused the script\n{lines}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! The demonstration's scenes, on the running kernel: what set-rto is for, on networks that need it.
+//!
+//! `live --demo --bin-dir DIR`: DIR has the executable `rules`, made of `vmtests/demo/rules.toml`. One line of JSON
+//! for each connection comes out, each behind [`RESULT`]. It needs what `ip` and `tc` ask for: veth, ifb, netem,
+//! mirred, matchall, flower and gact.
+
+mod channel;
+mod datacentre;
+mod radio;
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::harness::Test;
+use crate::harness::cgroup::Cgroup;
+use crate::harness::netns::sysctl;
+use crate::harness::sandbox;
+use crate::harness::setrto::SetRto;
+use channel::Channel;
+use channel::Link;
+use radio::Call;
+
+/// The argument that asks for the scenes.
+pub(crate) const DEMO: &str = "--demo";
+/// The same, in the process that runs them; its cgroup follows.
+pub(crate) const INSIDE: &str = "--demo-inside";
+/// Begins a line with a result.
+const RESULT: &str = "demo: ";
+
+/// Connections over each channel that loses nothing, and over each that does.
+const SURE: usize = 3;
+const LOSSY: usize = 16;
+/// Connections in the datacentre.
+const FAST: usize = 20;
+
+/// A policy, and the ports that stand for it: of the radio, of the datacentre.
+const POLICIES: [(&str, u16, Option<u16>); 3] =
+    [("none", 12340, Some(9041)), ("caller", 12346, None), ("both", 12345, Some(9042))];
+
+/// Runs the scenes in a process of its own, which has a cgroup of its own for the policy.
+pub(crate) fn run(bin_dir: Option<&Path>) -> ExitCode {
+    let ran = || -> Result<bool> {
+        let bin_dir = bin_dir.context("--demo needs --bin-dir DIR")?;
+        let cgroup = Cgroup::create("demo")?;
+        let mut command = Command::new(std::env::current_exe()?);
+        let status = command.arg(INSIDE).arg(cgroup.path()).arg(bin_dir).status()?;
+        cgroup.remove()?;
+        Ok(status.success())
+    };
+    match ran() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("live: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs them in this process.
+pub(crate) fn inside(cgroup: &Path, bin_dir: PathBuf) -> ExitCode {
+    let scenes =
+        Test { name: "demo", limit: 0, needs_bpf: true, whole_machine: false, run: scenes };
+    sandbox::run(&scenes, cgroup, Some(bin_dir))
+}
+
+fn scenes() -> Result<()> {
+    SetRto::of("rules")?.ok(&["install"])?;
+    for (policy, _, port) in POLICIES {
+        let Some(port) = port else { continue };
+        let connects = datacentre::connects(port, FAST).context("the datacentre")?;
+        for connect in connects {
+            say(
+                &json!({"scene": "datacentre", "policy": policy, "connect": connect.as_secs_f64()}),
+            );
+        }
+    }
+    radio()
+}
+
+/// All channels at the same time: they mostly wait.
+fn radio() -> Result<()> {
+    let linear = sysctl("ipv4/tcp_syn_linear_timeouts");
+    let mut calls = Vec::new();
+    for rate in [1200, 300] {
+        for (loss, count) in [(0, SURE), (10, LOSSY)] {
+            for (policy, port, _) in POLICIES {
+                for number in 0..count {
+                    let channel = Channel::new(Link { rate, loss }).context("a channel")?;
+                    calls.push((policy, number, Call::start(channel, port)?));
+                }
+            }
+        }
+    }
+    println!("{} calls are made", calls.len());
+    let begin = Instant::now();
+    while !calls.is_empty() {
+        let mut open = Vec::new();
+        for (policy, number, mut call) in calls {
+            if call.is_over()? {
+                let mut report = call.report(number == 0)?;
+                report["scene"] = json!("radio");
+                report["policy"] = json!(policy);
+                report["linear_timeouts"] = json!(linear);
+                say(&report);
+            } else {
+                open.push((policy, number, call));
+            }
+        }
+        calls = open;
+        println!("after {} s, {} calls go on", begin.elapsed().as_secs(), calls.len());
+        sleep(Duration::from_secs(5));
+    }
+    Ok(())
+}
+
+fn say(result: &Value) {
+    println!("{RESULT}{result}");
+}
