@@ -137,14 +137,17 @@ pub fn explain(rules: &[Rule], connection: &Connection) -> String {
             .conditions
             .iter()
             .filter(|condition| !connection.satisfies(&condition.formula))
-            .map(|condition| condition.text.as_str())
+            .map(|condition| match condition.formula {
+                Formula::Test(_) => format!("not {}", condition.text),
+                _ => format!("not ({})", condition.text),
+            })
             .collect();
         let name = format!("{} (line {})", rule.name, rule.line);
         // Writing to a String can't fail.
         let _ = if failing.is_empty() {
             writeln!(out, "{name} decides: {}", rule.settings)
         } else {
-            writeln!(out, "{name} does not hold: not {}", failing.join(", not "))
+            writeln!(out, "{name} does not hold: {}", failing.join(", "))
         };
         if failing.is_empty() {
             return out;
@@ -174,5 +177,22 @@ mod tests {
         ] {
             assert!(text.parse::<Connection>().is_err(), "{text:?} was accepted");
         }
+    }
+
+    #[test]
+    fn each_rule_before_the_deciding_one_says_why_not() {
+        let text = "[[rule]]\nname = \"a\"\nwhen = \"port == 80 or local_port == remote_port\"\nrto = \"2s\"\n\
+                    [[rule]]\nname = \"b\"\nremote = \"44.0.0.0/8\"\ndirection = \"incoming\"\nrto = \"3s\"\n";
+        let source = crate::diag::Source { name: "rules.toml", text };
+        let policy = crate::compile(&source, "0").expect("good rules");
+        let told =
+            |connection: &str| explain(&policy.rules, &connection.parse().expect("a connection"));
+        assert_eq!(
+            told("outgoing 10.0.0.1:1 -> 10.0.0.2:2"),
+            "a (line 1) does not hold: not (port == 80 or local_port == remote_port)\n\
+             b (line 5) does not hold: not remote == 44.0.0.0/8, not direction == \"incoming\"\n\
+             no rule holds: the kernel's own timer\n"
+        );
+        assert_eq!(told("incoming 44.1.2.3:80 -> 10.0.0.2:2"), "a (line 1) decides: rto 2s\n");
     }
 }
