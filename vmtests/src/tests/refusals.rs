@@ -9,6 +9,7 @@ use anyhow::ensure;
 
 use super::state::PIN;
 use super::state::Snapshot;
+use super::state::nothing_attached;
 use super::state::refused;
 use crate::harness::bpf;
 use crate::harness::mounts;
@@ -93,26 +94,21 @@ fn refuses_a_foreign_object_at_the_pin() -> Result<()> {
     let cgroup = sandbox::cgroup()?;
     for what in ["map", "program", "sock_ops link", "link of our name", "egress link"] {
         std::fs::create_dir(PIN)?;
-        let (program, link);
-        match what {
-            "map" => bpf::pin(&bpf::map()?, &place)?,
-            "program" => bpf::pin(&Neighbour::Silent.load("foreign")?, &place)?,
+        let object = match what {
+            "map" => bpf::map()?,
+            "program" => Neighbour::Silent.load("foreign")?,
             "sock_ops link" => {
-                program = Neighbour::Silent.load("foreign")?;
-                link = bpf::link(bpf::SOCK_OPS, &cgroup, &program)?;
-                bpf::pin(&link, &place)?;
+                bpf::link(bpf::SOCK_OPS, &cgroup, &Neighbour::Silent.load("foreign")?)?
             }
             "link of our name" => {
-                program = Neighbour::Silent.load("set_rto")?;
-                link = bpf::link(bpf::SOCK_OPS, &cgroup, &program)?;
-                bpf::pin(&link, &place)?;
+                bpf::link(bpf::SOCK_OPS, &cgroup, &Neighbour::Silent.load("set_rto")?)?
             }
             _ => {
-                program = bpf::load(bpf::EGRESS, "foreign", &pass_all())?;
-                link = bpf::link(bpf::EGRESS, &cgroup, &program)?;
-                bpf::pin(&link, &place)?;
+                let program = bpf::load(bpf::EGRESS, "foreign", &pass_all())?;
+                bpf::link(bpf::EGRESS, &cgroup, &program)?
             }
-        }
+        };
+        bpf::pin(&object, &place)?;
         let context = || format!("a foreign {what} at the pin");
         refused(&a, &["install"], &["something else", PIN, "--pin"]).with_context(context)?;
         refused(&a, &["remove"], &["something else", PIN]).with_context(context)?;
@@ -126,6 +122,8 @@ fn refuses_a_foreign_object_at_the_pin() -> Result<()> {
         a.ok(&["remove", "--pin", other]).with_context(context)?;
         std::fs::remove_file(&place)?;
         std::fs::remove_dir(PIN)?;
+        drop(object);
+        nothing_attached()?;
     }
     Ok(())
 }

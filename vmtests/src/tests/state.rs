@@ -1,7 +1,9 @@
 //! What is in force, pinned, attached and mounted: before and after what a test does.
 
 use std::path::Path;
+use std::thread::sleep;
 use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -30,6 +32,17 @@ pub(crate) fn expect_timer(cable: &Cable, rto: Duration) -> Result<()> {
 /// The sock_ops programs attached to the test's cgroup.
 pub(crate) fn attached() -> Result<Vec<u32>> {
     bpf::attached(bpf::SOCK_OPS, &sandbox::cgroup()?)
+}
+
+/// Waits until the hook is empty: where the last descriptor of a link is closed, some kernels detach it from a work
+/// queue.
+pub(crate) fn nothing_attached() -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(5);
+    while !attached()?.is_empty() {
+        ensure!(Instant::now() < end, "still attached: {:?}", attached()?);
+        sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 /// All paths under the place of the bpffs.
