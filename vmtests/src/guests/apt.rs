@@ -77,7 +77,8 @@ impl Suite {
         let mut command = self.command("apt-get");
         let output = command.args(["download", "-qq", package]).current_dir(into).output()?;
         if !output.status.success() {
-            bail!("download of {package}: {}", String::from_utf8_lossy(&output.stderr).trim());
+            let said = String::from_utf8_lossy(&output.stderr);
+            bail!("download of {package}: {}", without_addresses(said.trim()));
         }
         let files = fs::read_dir(into)?.filter_map(Result::ok).map(|entry| entry.path());
         let deb = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deb");
@@ -125,6 +126,15 @@ impl Suite {
 pub(crate) fn is_newer(version: &str, other: &str) -> bool {
     let words = ["--compare-versions", version, "gt", other];
     Command::new("dpkg").args(words).status().is_ok_and(|status| status.success())
+}
+
+/// What apt says, without the mirror's address, which is nobody's business in a report.
+fn without_addresses(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let words = line.split_whitespace().filter(|word| !word.contains("://"));
+        words.collect::<Vec<_>>().join(" ")
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Where the host's own packages come from.

@@ -44,10 +44,15 @@ pub fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathB
         return Ok(path);
     }
     let _lock = lock(name)?;
-    if path.is_dir() {
-        // Another run has made it meanwhile.
-        return Ok(path);
+    // Another run may have made it meanwhile.
+    if !path.is_dir() {
+        appear(&path, make)?;
     }
+    Ok(path)
+}
+
+/// Makes a directory that is there whole or not at all.
+fn appear(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let parent = path.parent().context("no parent")?;
     fs::create_dir_all(parent)?;
     // Unfinished ones of earlier runs are of no use to anybody.
@@ -60,7 +65,36 @@ pub fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathB
         let _ = fs::remove_dir_all(&unfinished);
     }
     made?;
-    fs::rename(&unfinished, &path)
-        .with_context(|| format!("cannot put {} into place", path.display()))?;
-    Ok(path)
+    fs::rename(&unfinished, path)
+        .with_context(|| format!("cannot put {} into place", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::bail;
+
+    #[test]
+    fn whole_or_not_at_all() {
+        let base = env::temp_dir().join(format!("set-rto-cache-{}", std::process::id()));
+        let path = base.join("parts/kernel");
+        let names = || {
+            let entries = fs::read_dir(base.join("parts")).expect("a directory").flatten();
+            entries.map(|entry| entry.file_name().into_string()).collect::<Vec<_>>()
+        };
+        let half = |dir: &Path| {
+            fs::write(dir.join("half"), "x")?;
+            bail!("the mirror does not answer")
+        };
+        assert!(appear(&path, half).is_err());
+        assert_eq!(names(), Vec::<Result<String, _>>::new());
+        // What a killed run left does not get into the next one's.
+        let left = base.join("parts/.kernel.partial");
+        fs::create_dir_all(&left).expect("a directory");
+        fs::write(left.join("half"), "x").expect("a file");
+        appear(&path, |dir| Ok(fs::write(dir.join("whole"), "x")?)).expect("an entry");
+        assert_eq!(names(), [Ok("kernel".to_owned())]);
+        assert!(path.join("whole").exists() && !path.join("half").exists());
+        fs::remove_dir_all(&base).expect("removed");
+    }
 }

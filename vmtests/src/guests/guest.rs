@@ -25,7 +25,7 @@ pub const BOOT: &str = "--boot";
 pub const MARK: &str = "set_rto.guest=1";
 
 /// How long a guest may say nothing before it counts as hung: the longest test's limit, and room for a slow machine.
-const SILENCE: Duration = Duration::from_secs(300);
+const SILENCE: Duration = Duration::from_secs(600);
 
 /// The longest that a whole guest may take.
 const LIMIT: Duration = Duration::from_secs(45 * 60);

@@ -27,16 +27,21 @@ fn split(text: &str) -> Option<(&str, &str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results;
     use set_rto_vmtests::guests::kernels;
 
+    /// The run itself is too long for a unit test; what it would write has this shape.
     #[test]
-    fn the_readme_has_a_row_for_each_kernel() {
+    fn the_table_in_the_readme_is_of_these_kernels() {
         let readme = include_str!("../../../../README.md");
-        let (_, table, _) = split(readme).expect("the marks");
+        let (_, text, _) = split(readme).expect("the marks");
+        let table: Vec<_> = text.trim().lines().take_while(|line| line.starts_with('|')).collect();
+        let expected = results::markdown(&[]);
+        let head: Vec<_> = expected.lines().collect();
+        assert_eq!(table[..2], head[..], "run `cargo xtask matrix`");
         let kernels = kernels::parse(include_str!("../../../KERNELS")).expect("good lines");
-        for kernel in kernels {
-            let row = format!("| {} | ", kernel.name);
-            assert!(table.contains(&row), "no {row}: run `cargo xtask matrix`");
-        }
+        let rows = table[2..].iter().map(|row| row.split('|').nth(1).unwrap_or_default().trim());
+        let names = kernels.iter().map(|kernel| kernel.name.as_str());
+        assert!(rows.eq(names), "other kernels than in KERNELS: run `cargo xtask matrix`");
     }
 }
