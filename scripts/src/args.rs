@@ -16,7 +16,8 @@ Usage: cargo xtask TASK
   fuzz [--minutes N]                                     random rule sets against random connections
   bench [--quick | --readme]                             sizes, times, instructions, beside other ways
   demo [--readme] [KERNEL...]                            slow links with and without a rule, in virtual machines
-  matrix [--list] [--core] [--test PART] [NAME...]       the live suite on other kernels, in virtual machines
+  matrix [--list] [--core] [--readme] [--jobs N] [--test PART] [NAME...]
+                                                         the live suite on other kernels, in virtual machines
 
 FILE defaults to SET_RTO_RULES or rules.toml, DIR to /usr/local, TRIPLE and T (x86_64, ...) to this machine's.
 ";

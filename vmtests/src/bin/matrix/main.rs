@@ -1,6 +1,6 @@
 //! The live suite on a matrix of kernels, each in a virtual machine.
 //!
-//!     matrix --suite FILE --bin-dir DIR --out DIR [--list] [--core] [--jobs N] [--test PART] [NAME…]
+//!     matrix --suite FILE --bin-dir DIR --out DIR [--list] [--core] [--readme] [--jobs N] [--test PART] [NAME…]
 //!
 //! FILE is the live suite, DIR its executables (see `live`). `cargo xtask matrix` builds both and calls this.
 
@@ -79,8 +79,16 @@ fn run(options: &Options) -> Result<bool> {
     fs::write(options.out.join("matrix.md"), &table)?;
     fs::write(options.out.join("matrix.json"), format!("{:#}\n", results::json(&outcomes)))?;
     println!("\n{table}");
-    if options.names.is_empty() && !options.core && options.filter.is_none() {
-        readme::update(&room().join("../README.md"), &table)?;
+    if options.readme {
+        let last = |kernel: &Kernel| {
+            let text = fs::read_to_string(bench.last(kernel)).ok()?;
+            Outcome::of_json(&serde_json::from_str(&text).ok()?)
+        };
+        let rows: Vec<_> = kernels
+            .iter()
+            .map(|kernel| last(kernel).unwrap_or_else(|| Outcome::none(&kernel.name)))
+            .collect();
+        readme::update(&room().join("../README.md"), &results::markdown(&rows))?;
     }
     let (mut passed, mut failed, mut unsupported) = (0, 0, 0);
     for outcome in &outcomes {

@@ -11,6 +11,8 @@ pub(crate) struct Options {
     pub(crate) bin_dir: PathBuf,
     pub(crate) out: PathBuf,
     pub(crate) list: bool,
+    /// The README shows the last whole run of each kernel.
+    pub(crate) readme: bool,
     pub(crate) core: bool,
     pub(crate) filter: Option<String>,
     /// How many guests run at a time; by default as many as there are processors where each guest has a clock of
@@ -38,6 +40,7 @@ impl Options {
                     let number = value()?.parse().ok().filter(|number| *number > 0);
                     options.jobs = Some(number.context("--jobs needs a number above 0")?);
                 }
+                "--readme" => options.readme = true,
                 "--list" => options.list = true,
                 "--core" => options.core = true,
                 _ if word.starts_with('-') => bail!("unknown option {word}"),

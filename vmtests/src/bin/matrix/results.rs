@@ -134,19 +134,52 @@ pub(crate) fn markdown(outcomes: &[Outcome]) -> String {
 
 /// For machines.
 pub(crate) fn json(outcomes: &[Outcome]) -> Value {
-    let test = |verdict: &Verdict| match verdict {
-        Verdict::Pass => json!({"result": "pass"}),
-        Verdict::Fail(why) => json!({"result": "fail", "detail": why}),
-        Verdict::Unsupported(why) => json!({"result": "unsupported", "detail": why}),
-    };
-    let kernel = |it: &Outcome| {
+    outcomes.iter().map(Outcome::json).collect()
+}
+
+impl Outcome {
+    /// For machines, and for [`Outcome::of_json`].
+    pub(crate) fn json(&self) -> Value {
+        let test = |verdict: &Verdict| match verdict {
+            Verdict::Pass => json!({"result": "pass"}),
+            Verdict::Fail(why) => json!({"result": "fail", "detail": why}),
+            Verdict::Unsupported(why) => json!({"result": "unsupported", "detail": why}),
+        };
         let tests: serde_json::Map<_, _> =
-            it.tests.iter().map(|(name, verdict)| (name.clone(), test(verdict))).collect();
+            self.tests.iter().map(|(name, verdict)| (name.clone(), test(verdict))).collect();
         json!({
-            "kernel": it.name, "package": it.origin, "seconds": it.seconds, "broken": it.broken, "tests": tests,
+            "kernel": self.name, "package": self.origin, "seconds": self.seconds, "broken": self.broken,
+            "tests": tests,
         })
-    };
-    outcomes.iter().map(kernel).collect()
+    }
+
+    /// What an earlier run wrote; none where it is something else.
+    pub(crate) fn of_json(value: &Value) -> Option<Self> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let test = |(name, one): (&String, &Value)| {
+            let detail = text(&one["detail"]).unwrap_or_default();
+            let verdict = match one["result"].as_str()? {
+                "pass" => Verdict::Pass,
+                "fail" => Verdict::Fail(detail),
+                "unsupported" => Verdict::Unsupported(detail),
+                _ => return None,
+            };
+            Some((name.clone(), verdict))
+        };
+        Some(Self {
+            name: text(&value["kernel"])?,
+            origin: text(&value["package"])?,
+            tests: value["tests"].as_object()?.iter().map(test).collect::<Option<_>>()?,
+            broken: text(&value["broken"]),
+            seconds: value["seconds"].as_u64()?,
+        })
+    }
+
+    /// The row of a kernel that never ran.
+    pub(crate) fn none(name: &str) -> Self {
+        let (name, origin) = (name.to_owned(), "not run yet".to_owned());
+        Self { name, origin, tests: BTreeMap::new(), broken: None, seconds: 0 }
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +204,8 @@ mod tests {
         assert!(is_failure("late") && is_failure("odd") && is_failure("lost"));
         assert_eq!(outcome.tests["gone"], Verdict::Unsupported("too old".into()));
         assert_eq!(outcome.counts(), (1, 3, 1));
+        let again = Outcome::of_json(&outcome.json()).expect("what was written");
+        assert_eq!(again.json(), outcome.json());
         assert!(!outcome.is_good());
     }
 }

@@ -69,7 +69,17 @@ impl Bench<'_> {
             Err(error) => Outcome::broken(kernel, format!("{error:#}")),
         };
         outcome.seconds = start.elapsed().as_secs();
+        if self.options.filter.is_none()
+            && let Err(error) = fs::write(self.last(kernel), format!("{:#}\n", outcome.json()))
+        {
+            eprintln!("matrix: the result of {} cannot be kept: {error}", kernel.name);
+        }
         outcome
+    }
+
+    /// Where the last whole run of a kernel is kept.
+    pub(crate) fn last(&self, kernel: &Kernel) -> PathBuf {
+        self.options.out.join(format!("{}.json", kernel.name))
     }
 
     fn one(&self, kernel: &Kernel, shared: &Mutex<Shared>) -> Result<Outcome> {
