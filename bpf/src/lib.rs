@@ -20,6 +20,7 @@ pub mod emit;
 pub mod explain;
 #[cfg(feature = "machine")]
 pub mod machine;
+pub mod matching;
 pub mod parse;
 pub mod plan;
 pub mod reach;

@@ -5,7 +5,7 @@ mod support;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use support::check::{one, other};
-use support::connection::{Connection, incoming, outgoing};
+use support::connection::{Connection, Path, incoming, outgoing};
 use support::image::Image;
 use support::random::Random;
 use support::runner::Runner;
@@ -77,6 +77,40 @@ fn ten_thousand_port_rules() {
     let worst = worst(&mut runner, cases.collect::<Vec<_>>().into_iter());
     eprintln!("10,000 port rules: {worst} instructions at most");
     assert!(worst <= 40, "{worst} instructions");
+}
+
+/// Four lists of 64 globs each, on names that go through all of an automaton; finding the device included.
+#[test]
+fn many_globs() {
+    let globs = |at: usize| {
+        [format!("w?an{at}"), format!("ppp{at}?*"), format!("*.{at}"), format!("v*h{at}-")]
+    };
+    let list = |rule: usize| {
+        let globs = (0..16).flat_map(|at| globs(100 + 16 * rule + at));
+        globs.map(|glob| format!("\"{glob}\"")).collect::<Vec<_>>().join(", ")
+    };
+    let mut runner = runner(&rules((0..4).map(|rule| format!("interface = [{}]", list(rule)))));
+    let mut cases = Vec::new();
+    for at in 0..200_usize {
+        let rule = at.checked_sub(100).map(|at| at / 16).filter(|rule| *rule < 4);
+        for name in [
+            format!("wlan{at}"),
+            format!("ppp{at}0"),
+            format!("longer-name.{at}"),
+            format!("vxxx-1.2.h{at}-"),
+        ] {
+            let mut connection = outgoing("10.0.0.1:40000", "10.0.0.2:80");
+            assert!(name.len() <= 15, "{name}");
+            (connection.device, connection.path) = (Some(name.into_bytes()), Path::Route);
+            cases.push((connection, rule));
+        }
+    }
+    let steps = |(connection, rule): (Connection, Option<usize>)| {
+        one(&mut runner, &connection, 0, rule, true).unwrap_or_else(|what| panic!("{what}"))
+    };
+    let worst = cases.into_iter().map(steps).max().unwrap_or_default();
+    eprintln!("256 globs in 4 lists: {worst} instructions at most");
+    assert!(worst <= 280, "{worst} instructions");
 }
 
 const PREFIXES: usize = 100_000;

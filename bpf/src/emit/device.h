@@ -71,6 +71,9 @@ struct device {
 		u64 words[2];
 	};
 	int found; // 0: not looked for yet, 1: yes, -1: there is none
+#if AUTOMATA
+	u64 lists; // of patterns that the name matches, a bit for each
+#endif
 };
 
 // dev_get_by_index(), net/core/dev.c: a hash of 256 chains.
@@ -147,6 +150,9 @@ static __always_inline int find_device(struct bpf_sock_ops *ctx, struct device *
 	if (probe_read_kernel_str(device->name, sizeof(device->name),
 				  __builtin_preserve_access_index(&dev->name)) < 0)
 		return 0;
+#if AUTOMATA
+	device->lists = lists_of(device->name);
+#endif
 	device->found = 1;
 	return 1;
 }

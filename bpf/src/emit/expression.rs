@@ -1,6 +1,7 @@
 //! C expressions: a dimension has one of these values.
 
 use super::side;
+use crate::matching::Matching;
 use crate::plan::Plan;
 use crate::rule::Pattern;
 use crate::space::{Dimension, Set, Side};
@@ -34,7 +35,7 @@ pub(super) fn within(plan: &Plan, dimension: Dimension, set: &Set, device_known:
             format!("FIELD(local_port) {operator} HOST(remote_port)")
         }
         Dimension::Interface(list) => {
-            let found = interfaces(&plan.lists[list], device_known);
+            let found = interfaces(plan, list, device_known);
             if set.contains(1) { found } else { format!("!({found})") }
         }
         Dimension::Port(_) => {
@@ -160,24 +161,38 @@ fn ipv6(end: Side, range: (u128, u128)) -> String {
     }
 }
 
-fn interfaces(patterns: &[Pattern], device_known: bool) -> String {
+fn interfaces(plan: &Plan, list: usize, device_known: bool) -> String {
+    let patterns = &plan.lists[list];
     // Any device at all will do.
     if patterns.iter().any(|Pattern(text)| text.bytes().all(|byte| byte == b'*')) {
         return if device_known { "device->found > 0" } else { "find_device(ctx, device)" }.into();
     }
-    let names: Vec<_> = patterns.iter().map(interface).collect();
-    let names = match names.as_slice() {
-        [one] => one.clone(),
-        many => format!("({})", many.join(" ||\n\t     ")),
+    let names = match &plan.matching {
+        Matching::Walk(_) => format!("in_list(device, {list} /* {} */)", told(patterns)),
+        Matching::Compare => {
+            let names: Vec<_> = patterns.iter().map(interface).collect();
+            match names.as_slice() {
+                [one] => one.clone(),
+                many => format!("({})", many.join(" ||\n\t     ")),
+            }
+        }
     };
     if device_known { names } else { format!("find_device(ctx, device) &&\n\t    {names}") }
 }
 
+/// For a comment.
+fn told(patterns: &[Pattern]) -> String {
+    const FEW: usize = 4;
+    let few: Vec<_> = patterns.iter().take(FEW).map(|it| it.0.as_str()).collect();
+    let more = if patterns.len() > FEW { ", …" } else { "" };
+    few.join(", ") + more
+}
+
+/// A name, or a prefix: all that is compared.
 fn interface(Pattern(text): &Pattern) -> String {
-    match text.split_once('*') {
-        None if !text.contains('?') => format!("named(device, \"{text}\")"),
-        Some((start, "")) if !start.contains('?') => format!("starts_with(device, \"{start}\")"),
-        _ => format!("glob(device, \"{text}\")"),
+    match text.trim_end_matches('*') {
+        name if name.len() == text.len() => format!("named(device, \"{text}\")"),
+        start => format!("starts_with(device, \"{start}\")"),
     }
 }
 

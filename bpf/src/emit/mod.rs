@@ -4,6 +4,7 @@
 mod code;
 mod condition;
 mod expression;
+mod names;
 mod scan;
 pub mod settings;
 mod table;
@@ -11,6 +12,7 @@ mod tree;
 
 pub(crate) use code::TABLE;
 
+use crate::matching::Matching;
 use crate::plan::{Node, Plan};
 use crate::space::{Dimension, Side};
 use std::fmt::Write as _;
@@ -25,7 +27,7 @@ const SETTINGS: &str = include_str!("settings.h");
 const TREES: &str = include_str!("table.h");
 /// Only where a rule asks for an interface.
 const DEVICE: &str = include_str!("device.h");
-/// With it: whether the name of its device matches.
+/// With it, where a few names are compared one by one.
 const NAME: &str = include_str!("name.h");
 
 /// What the first lines and the program's metadata say.
@@ -88,10 +90,19 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
         out.push_str(TREES);
     }
     if !plan.lists.is_empty() && (scans || asks(|it| matches!(it, Dimension::Interface(_)))) {
-        out.push('\n');
+        let automata: &[_] = match &plan.matching {
+            Matching::Compare => &[],
+            Matching::Walk(automata) => automata,
+        };
+        if !automata.is_empty() {
+            names::emit(&mut out, automata);
+        }
+        line(&mut out, format_args!("\n#define AUTOMATA {}\n", automata.len()));
         out.push_str(DEVICE);
-        out.push('\n');
-        out.push_str(NAME);
+        if automata.is_empty() {
+            out.push('\n');
+            out.push_str(NAME);
+        }
     }
     out.push_str(&code::functions(plan, &needs));
     out.push_str("\nchar LICENSE[] SEC(\"license\") = \"Dual MIT/GPL\";\n");

@@ -1,6 +1,7 @@
 //! Lists of terms as data, see scan.h.
 
 use super::{expression, line};
+use crate::matching::Matching;
 use crate::plan::{Node, Plan};
 use crate::space::{Dimension, Set, Side, Term};
 use std::collections::HashMap;
@@ -50,9 +51,13 @@ pub(super) fn emit(out: &mut String, plan: &Plan) -> (Places, usize) {
     out.push_str("\tstruct facts facts = {};\n\n\tgather(ctx, &facts);\n");
     if !plan.lists.is_empty() {
         out.push_str("\tfind_device(ctx, device);\n");
-        for list in 0..plan.lists.len() {
-            let test = expression::within(plan, Dimension::Interface(list), &Set::one(1), true);
-            line(out, format_args!("\tif ({test})\n\t\tfacts.lists |= 1ull << {list};"));
+        if matches!(plan.matching, Matching::Walk(_)) {
+            out.push_str("\tfacts.lists = device->lists;\n");
+        } else {
+            for list in 0..plan.lists.len() {
+                let test = expression::within(plan, Dimension::Interface(list), &Set::one(1), true);
+                line(out, format_args!("\tif ({test})\n\t\tfacts.lists |= 1ull << {list};"));
+            }
         }
     }
     line(

@@ -13,6 +13,7 @@
 mod divide;
 
 use crate::diag::Diagnostic;
+use crate::matching::{Matching, matching};
 use crate::reach::Regions;
 use crate::rule::{Pattern, Rule};
 use crate::setting::Settings;
@@ -54,6 +55,8 @@ pub struct Plan {
     pub settings: Vec<Settings>,
     /// The lists of interface patterns that [`Dimension::Interface`] counts.
     pub lists: Vec<Vec<Pattern>>,
+    /// How these are matched.
+    pub matching: Matching,
 }
 
 /// Terms that stay are repeated in this many ranges, all in all, before they are planned by themselves.
@@ -117,6 +120,7 @@ pub fn plan(rules: &[Rule], regions: &Regions) -> Result<Plan, Diagnostic> {
         summaries: rules.iter().map(summary).collect(),
         settings: rules.iter().map(|rule| rule.settings.clone()).collect(),
         lists: regions.lists.clone(),
+        matching: matching(rules, &regions.lists)?,
     })
 }
 

@@ -4,6 +4,7 @@
 //! A formula becomes a list of [`Term`]s (a disjunctive normal form): boxes, each a [`Set`] of values for
 //! some dimensions, any value for the others.
 
+pub mod automaton;
 mod cover;
 mod names;
 mod set;
@@ -55,6 +56,9 @@ impl From<End> for Side {
         }
     }
 }
+
+/// The longest name of a device, in bytes (`IFNAMSIZ` less one).
+pub(crate) const LONGEST: usize = 15;
 
 /// The IPv4-mapped addresses: never the address of an IPv6 packet.
 const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);

@@ -1,11 +1,8 @@
 //! Which lists of interface patterns a device's name can match at the same time.
 
-use super::Set;
+use super::{LONGEST, Set};
 use crate::rule::Pattern;
 use std::collections::HashSet;
-
-/// The longest name of a device, in bytes (`IFNAMSIZ` less one).
-const LONGEST: usize = 15;
 
 /// More ways to match than this are not told apart.
 const MOST: usize = 200_000;
@@ -113,14 +110,15 @@ fn combinations(globs: &[&str]) -> Option<HashSet<Vec<bool>>> {
 }
 
 /// From places that stand before a `*` one may go on without a character.
-fn skip(mut places: u32, pattern: &[u8]) -> u32 {
+pub(super) fn skip(mut places: u32, pattern: &[u8]) -> u32 {
     for (at, _) in pattern.iter().enumerate().filter(|(_, byte)| **byte == b'*') {
         places |= (places >> at & 1) << (at + 1);
     }
     places
 }
 
-fn step(places: u32, pattern: &[u8], letter: u8) -> u32 {
+/// Where a letter leads to.
+pub(super) fn step(places: u32, pattern: &[u8], letter: u8) -> u32 {
     let mut next = 0;
     for (at, &byte) in pattern.iter().enumerate() {
         let here = places >> at & 1;

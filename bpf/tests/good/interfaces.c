@@ -32,17 +32,14 @@ device:
 	}
 
 d4:
-	if ((glob(device, "w?an*") ||
-	     glob(device, "*0")))
+	if (in_list(device, 1 /* w?an*, *0 */))
 		return answer(ctx, 1); // odd-globs (rules.toml:7)
 	if (device->found > 0)
 		return answer(ctx, 2); // any-device (rules.toml:12)
 	return answer(ctx, 3); // all (rules.toml:17)
 
 d6:
-	if ((named(device, "ax0") ||
-	     starts_with(device, "tnc") ||
-	     named(device, "a-name-of-15-by")))
+	if (in_list(device, 0 /* ax0, tnc*, a-name-of-15-by */))
 		return answer(ctx, 0); // radio (rules.toml:1)
 	goto d4;
 }
