@@ -131,7 +131,7 @@ pub(crate) fn lock(bpffs: &Path) -> Result<Flock<File>> {
 
 /// Swaps the program in the live link.
 fn replace(old: &Installed, cgroup: &Path, pin: &Path, without: u64) -> Result<&'static str> {
-    if cgroup::id(cgroup) != Some(old.cgroup_id) {
+    if !cgroup::has_id(cgroup, old.cgroup_id) {
         // Two links can't change places in one step: for a moment there would be two policies, or none.
         let place = cgroup::path(old.cgroup_id).unwrap_or_else(|| "another cgroup".into());
         return Err(Error::new(

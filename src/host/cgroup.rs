@@ -9,6 +9,7 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// `CGROUP2_SUPER_MAGIC`, include/uapi/linux/magic.h.
@@ -63,8 +64,18 @@ struct Handle {
 const ID_BYTES: u32 = 8;
 const FILEID_KERNFS: i32 = 0xfe;
 
-/// The id of a cgroup, as `struct bpf_link_info` has it. (The inode number is but its lower half on 32-bit kernels.)
-pub(crate) fn id(path: &Path) -> Option<u64> {
+/// Whether a cgroup has an id, as `struct bpf_link_info` has it.
+///
+/// Without file handles (CONFIG_FHANDLE, which small kernels leave out) its lower half decides: that is the inode
+/// number, and no two directories have the same (`kernfs_ino()`, include/linux/kernfs.h, since Linux 5.5).
+pub(crate) fn has_id(path: &Path, id: u64) -> bool {
+    match handle(path) {
+        Some(own) => own == id,
+        None => fs::metadata(path).is_ok_and(|meta| meta.ino() as u32 == id as u32),
+    }
+}
+
+fn handle(path: &Path) -> Option<u64> {
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
     let mut handle = Handle { bytes: ID_BYTES, kind: 0, id: 0 };
     let mut mount = 0;
@@ -84,7 +95,7 @@ pub(crate) fn id(path: &Path) -> Option<u64> {
 /// Where the cgroup with this id is; None if it is gone, out of sight, or for lack of CAP_DAC_READ_SEARCH.
 pub(crate) fn path(id: u64) -> Option<PathBuf> {
     let root = root().ok()?;
-    if self::id(&root) == Some(id) {
+    if has_id(&root, id) {
         return Some(root);
     }
     let mount = File::open(&root).ok()?;
@@ -96,7 +107,32 @@ pub(crate) fn path(id: u64) -> Option<PathBuf> {
             (&raw mut handle).cast(),
             libc::O_PATH | libc::O_CLOEXEC,
         );
-        Errno::result(fd).ok().map(|fd| OwnedFd::from_raw_fd(fd))?
+        Errno::result(fd).map(|fd| OwnedFd::from_raw_fd(fd))
     };
-    fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()
+    match fd {
+        Ok(fd) => fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok(),
+        Err(Errno::ENOSYS) => search(root, id),
+        Err(_) => None,
+    }
+}
+
+/// Looks through a hierarchy, at no more cgroups than a small kernel will have.
+fn search(root: PathBuf, id: u64) -> Option<PathBuf> {
+    const MOST: usize = 4096;
+    let mut places = vec![root];
+    let mut next = 0;
+    while let Some(place) = places.get(next) {
+        let entries = fs::read_dir(place).into_iter().flatten().flatten();
+        let below: Vec<_> = entries
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.path())
+            .collect();
+        if let Some(found) = below.iter().find(|path| has_id(path, id)) {
+            return Some(found.clone());
+        }
+        places.extend(below);
+        places.truncate(MOST);
+        next += 1;
+    }
+    None
 }
