@@ -13,6 +13,7 @@ use nix::sched::CloneFlags;
 use nix::sched::unshare;
 use nix::sys::resource::RLIM_INFINITY;
 use nix::sys::resource::Resource;
+use nix::sys::resource::getrlimit;
 use nix::sys::resource::setrlimit;
 
 use super::Skip;
@@ -83,9 +84,11 @@ fn enter(cgroup: &Path) -> Result<()> {
         other => other.context("cannot make namespaces")?,
     }
     // Before Linux 5.11 what BPF holds counts against this limit, also for some time after it is freed. A service
-    // manager sets it so (LimitMEMLOCK); set-rto with few capabilities cannot raise it itself.
-    setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
-        .context("cannot raise the limit of locked memory")?;
+    // manager sets it so (LimitMEMLOCK); set-rto with few capabilities cannot raise it itself. Nor may every root.
+    if setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_err() {
+        let (_, most) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+        setrlimit(Resource::RLIMIT_MEMLOCK, most, most)?;
+    }
     mounts::isolate()?;
     netns::prepare()
 }
