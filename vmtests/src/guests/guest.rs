@@ -143,7 +143,7 @@ impl Guest<'_> {
     }
 }
 
-fn lines(child: &mut Child) -> Result<mpsc::Receiver<String>> {
+pub(super) fn lines(child: &mut Child) -> Result<mpsc::Receiver<String>> {
     let stdout = child.stdout.take().ok_or_else(|| anyhow!("no pipe"))?;
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {

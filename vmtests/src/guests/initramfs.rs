@@ -66,15 +66,7 @@ fail "no init"
 /// No busybox, no such module, a full disk.
 pub(crate) fn write(image: &Image, dir: &Path, file: &Path) -> Result<()> {
     let root = dir.join("initramfs");
-    let _ = fs::remove_dir_all(&root);
-    for part in ["bin", "lib"] {
-        fs::create_dir_all(root.join(part))?;
-    }
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists());
-    fs::copy(busybox.context("no busybox (package busybox-static)")?, root.join("bin/busybox"))?;
-    let init = root.join("init");
-    fs::write(&init, INIT)?;
-    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;
+    begin(&root, INIT)?;
     let mut names = String::new();
     for module in modules(image)? {
         let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -88,8 +80,34 @@ pub(crate) fn write(image: &Image, dir: &Path, file: &Path) -> Result<()> {
         names.push_str(&format!("/lib/{plain}\n"));
     }
     fs::write(root.join("modules"), names)?;
+    pack(&root, file)
+}
+
+/// Writes one without modules, with a static program as `/bin/program`.
+///
+/// # Errors
+/// No busybox, no such program, a full disk.
+pub(crate) fn small(program: &Path, init: &str, root: &Path, file: &Path) -> Result<()> {
+    begin(root, init)?;
+    fs::copy(program, root.join("bin/program"))?;
+    pack(root, file)
+}
+
+fn begin(root: &Path, init: &str) -> Result<()> {
+    let _ = fs::remove_dir_all(root);
+    for part in ["bin", "lib"] {
+        fs::create_dir_all(root.join(part))?;
+    }
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists());
+    fs::copy(busybox.context("no busybox (package busybox-static)")?, root.join("bin/busybox"))?;
+    let place = root.join("init");
+    fs::write(&place, init)?;
+    Ok(fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?)
+}
+
+fn pack(root: &Path, file: &Path) -> Result<()> {
     let script = format!("find . | cpio --quiet -o -H newc | gzip -1 > '{}'", file.display());
-    run(Command::new("sh").arg("-c").arg(script).current_dir(&root))
+    run(Command::new("sh").arg("-c").arg(script).current_dir(root))
 }
 
 fn unpack(program: &str, from: &Path, to: &Path) -> Result<()> {

@@ -6,3 +6,4 @@ pub mod guest;
 mod initramfs;
 pub mod kernel;
 pub mod kernels;
+pub mod reboot;

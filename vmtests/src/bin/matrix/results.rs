@@ -54,6 +54,17 @@ impl Outcome {
         Self { name, origin, tests, broken: None, seconds: 0 }
     }
 
+    /// Adds a test that is not the suite's.
+    pub(crate) fn add(&mut self, kernel: &Kernel, name: &str, result: anyhow::Result<()>) {
+        let verdict = match (result, kernel.excuse(name)) {
+            (Ok(()), None) => Verdict::Pass,
+            (Ok(()), Some(why)) => Verdict::Fail(format!("passed, though KERNELS says: {why}")),
+            (Err(_), Some(reason)) => Verdict::Unsupported(reason.to_owned()),
+            (Err(error), None) => Verdict::Fail(format!("{error:#}")),
+        };
+        self.tests.insert(name.to_owned(), verdict);
+    }
+
     /// One that gave no results.
     pub(crate) fn broken(kernel: &Kernel, why: String) -> Self {
         let tests = BTreeMap::new();

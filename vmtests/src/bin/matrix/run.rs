@@ -7,6 +7,7 @@ use anyhow::Result;
 use set_rto_vmtests::guests::guest::{self, Accelerator, Guest};
 use set_rto_vmtests::guests::kernel::{Image, Suites};
 use set_rto_vmtests::guests::kernels::Kernel;
+use set_rto_vmtests::guests::reboot;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
+
+/// The test that is not the suite's.
+const REBOOT: &str = "machine_reboot";
 
 /// What every guest is given.
 pub(crate) struct Bench<'a> {
@@ -107,7 +111,13 @@ impl Bench<'_> {
         })?;
         let console = ran.console.join("\n") + "\n";
         fs::write(out.join(format!("{}.console", kernel.name)), console)?;
-        Ok(Outcome::read(kernel, &image.origin, &self.all, &ran.output))
+        let mut outcome = Outcome::read(kernel, &image.origin, &self.all, &ran.output);
+        if self.options.filter.as_ref().is_none_or(|part| REBOOT.contains(part.as_str())) {
+            let program = self.options.bin_dir.join("default");
+            let rebooted = reboot::check(&image, accelerator, &program, &scratch);
+            outcome.add(kernel, REBOOT, rebooted);
+        }
+        Ok(outcome)
     }
 
     fn get(

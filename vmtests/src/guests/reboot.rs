@@ -1,0 +1,102 @@
+//! A machine that is started anew: the policy is gone, and `install` works as before.
+//!
+//! Not by vmtest, whose guests end with their command: the first file system has all that is needed, and the kernel
+//! starts twice in one machine.
+
+use super::guest::{Accelerator, lines};
+use super::initramfs;
+use super::kernel::Image;
+use anyhow::{Context as _, Result, bail, ensure};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Begins the lines that count.
+const SAID: &str = "set-rto: then ";
+
+/// What each start says: exit codes (3: not installed).
+const EACH: [&str; 3] = ["status 3", "install 0", "status 0"];
+
+/// The longest that both starts may take, on a busy host without KVM.
+const LIMIT: Duration = Duration::from_secs(600);
+
+const INIT: &str = r#"#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sys /sys
+/bin/busybox mount -t devtmpfs dev /dev 2>/dev/null
+/bin/busybox mount -t cgroup2 none /sys/fs/cgroup
+/bin/busybox ip link set lo up
+for verb in status install status; do
+	/bin/program $verb
+	echo "set-rto: then $verb $?"
+done
+/bin/busybox sleep 1
+/bin/busybox reboot -f
+"#;
+
+/// Starts the kernel twice, each time with `status`, `install`, `status`.
+///
+/// # Errors
+/// It does not start, or says something else; with the end of its console.
+pub fn check(image: &Image, accelerator: Accelerator, program: &Path, dir: &Path) -> Result<()> {
+    let initrd = dir.join("reboot.gz");
+    initramfs::small(program, INIT, &dir.join("reboot"), &initrd)?;
+    let machine: &[&str] = match accelerator {
+        Accelerator::Kvm => &["-enable-kvm", "-cpu", "host"],
+        Accelerator::Tcg => &["-machine", "accel=tcg", "-cpu", "max"],
+    };
+    let mut qemu = Command::new("qemu-system-x86_64")
+        .args(machine)
+        .args(["-m", "512M", "-nographic", "-nic", "none", "-kernel"])
+        .arg(&image.file)
+        .arg("-initrd")
+        .arg(&initrd)
+        .args(["-append", "console=ttyS0 mitigations=off panic=-1"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot run qemu-system-x86_64")?;
+    let console = lines(&mut qemu)?;
+    let end = Instant::now() + LIMIT;
+    let (mut all, mut said) = (Vec::new(), Vec::new());
+    while said.len() < 2 * EACH.len() {
+        let wait = end.saturating_duration_since(Instant::now());
+        let Ok(line) = console.recv_timeout(wait) else { break };
+        if let Some((_, text)) = line.split_once(SAID) {
+            said.push(text.trim().to_owned());
+        }
+        all.push(line);
+    }
+    let _ = qemu.kill();
+    qemu.wait()?;
+    judge(&said).with_context(|| {
+        let tail = all[all.len().saturating_sub(25)..].join("\n    ");
+        format!("started twice; the console ended with\n    {tail}")
+    })
+}
+
+fn judge(said: &[String]) -> Result<()> {
+    let expected = [EACH, EACH].concat();
+    if said.len() < expected.len() {
+        bail!("only {said:?} of {expected:?}");
+    }
+    ensure!(said == expected, "{said:?}, expected {expected:?}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_that_outlives_a_start_is_found() {
+        let said = |words: [&str; 6]| words.map(str::to_owned).to_vec();
+        let [status, install, after] = EACH;
+        assert!(judge(&said([status, install, after, status, install, after])).is_ok());
+        assert!(judge(&said([status, install, after, after, install, after])).is_err());
+        assert!(judge(&said([status, install, after, status, "install 2", after])).is_err());
+        assert!(judge(&said([status, install, after, status, install, after])[..4]).is_err());
+    }
+}
