@@ -89,7 +89,8 @@ pub(crate) fn write(image: &Image, dir: &Path, file: &Path) -> Result<()> {
 /// No busybox, no such program, a full disk.
 pub(crate) fn small(program: &Path, init: &str, root: &Path, file: &Path) -> Result<()> {
     begin(root, init)?;
-    fs::copy(program, root.join("bin/program"))?;
+    fs::copy(program, root.join("bin/program"))
+        .with_context(|| format!("cannot copy {}", program.display()))?;
     pack(root, file)
 }
 

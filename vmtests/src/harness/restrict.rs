@@ -10,7 +10,6 @@ use super::Skip;
 /// A capability's number in linux/capability.h.
 pub(crate) type Capability = u8;
 pub(crate) const CAP_NET_ADMIN: Capability = 12;
-pub(crate) const CAP_SYS_RESOURCE: Capability = 24;
 pub(crate) const CAP_PERFMON: Capability = 38;
 pub(crate) const CAP_BPF: Capability = 39;
 
