@@ -7,8 +7,9 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// A kernel to boot.
 #[derive(Debug, Clone)]
@@ -150,7 +151,8 @@ fn build(source: &Path, fragment: &str, config: &str, into: &Path) -> Result<()>
     let step = |command: &mut Command| -> Result<()> {
         let log = File::options().create(true).append(true).open(&log_file)?;
         let command = command.current_dir(source).stdout(log.try_clone()?).stderr(log);
-        let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+        let mut child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+        let status = watch(&mut child, config, &log_file)?;
         if !status.success() {
             let text = fs::read_to_string(&log_file).unwrap_or_default();
             let lines: Vec<_> = text.lines().collect();
@@ -167,9 +169,28 @@ fn build(source: &Path, fragment: &str, config: &str, into: &Path) -> Result<()>
     complain(fragment, &fs::read_to_string(source.join(".config"))?)?;
     let jobs = thread::available_parallelism().map_or(2, usize::from);
     let mut make = Command::new("nice");
-    step(make.args(["make", "-s", "WERROR=0", "bzImage"]).arg(format!("-j{jobs}")))?;
+    step(make.args(["make", "WERROR=0", "bzImage"]).arg(format!("-j{jobs}")))?;
     fs::copy(source.join("arch/x86/boot/bzImage"), into.join("bzImage"))?;
     Ok(())
+}
+
+/// Waits for a step of a build, telling how far it is from what it has written so far.
+fn watch(child: &mut Child, config: &str, log: &Path) -> Result<ExitStatus> {
+    const EVERY: Duration = Duration::from_secs(30);
+    let start = Instant::now();
+    let mut next = EVERY;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if start.elapsed() >= next {
+            let text = fs::read_to_string(log).unwrap_or_default();
+            let files = text.lines().filter(|line| line.starts_with("  CC ")).count();
+            println!("{config}: {files} files compiled in {} s", next.as_secs());
+            next += EVERY;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Options that were asked for and did not make it, for lack of what they depend on.
