@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::policy::Policy;
 use super::policy::Rule;
 use super::policy::end;
+use super::support::need_ipv6;
 use crate::harness::tests;
 
 const RULES: &str = include_str!("../../rules/conditions.toml");
@@ -136,6 +137,7 @@ fn condition_remote_ipv4() -> Result<()> {
 }
 
 fn condition_remote_ipv6() -> Result<()> {
+    need_ipv6()?;
     let policy = install(&["va"])?;
     let prefix = Some("remote-prefix6");
     outgoing(&policy, prefix, &["[fd99:1::]:1103", "[fd99:1::ffff:ffff:ffff:ffff]:1103"])?;
