@@ -89,7 +89,12 @@ fn check(sh: &Shell, arguments: &[&str]) -> Result<()> {
 /// The tests that need no kernel of their own.
 fn unit(sh: &Shell, filters: &[String], section: &mut Section) -> Result<()> {
     let arguments = ["test", "--workspace", "--no-fail-fast", "--"];
-    let (status, output) = tee(cargo_command(sh).args(arguments).args(filters))?;
+    let mut command = cargo_command(sh);
+    // The kernel's verifier judges each program that tests of the compiler make.
+    if let Some(verifier) = verifier(sh)? {
+        command.env("SET_RTO_VERIFY", verifier);
+    }
+    let (status, output) = tee(command.args(arguments).args(filters))?;
     let ran = section.add_output(&output);
     if !status.success() || !ran {
         bail!("cargo test: {status}{}", no_result(ran));

@@ -5,7 +5,7 @@
 
 use super::condition::{Kind, Test};
 use super::settings::Needs;
-use super::{expression, line, scan, table};
+use super::{expression, line, table, walk};
 use crate::plan::{Id, Node, Plan};
 use crate::space::{Dimension, Set};
 use std::collections::{BTreeSet, HashMap};
@@ -20,7 +20,7 @@ pub(crate) const TABLE: usize = 32;
 /// True for a program that computes the number of the rule, or addresses in tables.
 pub(super) fn computes(plan: &Plan) -> bool {
     plan.nodes.iter().any(|node| match node {
-        Node::First(..) | Node::Scan(_) => true,
+        Node::First(..) | Node::Walk => true,
         Node::Choose(dimension, arms) => wants_table(*dimension, arms.len()),
         _ => false,
     })
@@ -41,18 +41,15 @@ pub(super) fn functions(plan: &Plan, needs: &Needs) -> String {
     let by_number = computes(plan);
     let devices = plan.nodes.iter().any(|node| match node {
         Node::Choose(dimension, _) => matches!(dimension, Dimension::Interface(_)),
-        Node::Scan(_) => !plan.lists.is_empty(),
+        Node::Walk => !plan.lists.is_empty(),
         _ => false,
     });
     let mut out = String::new();
-    let (places, rows) = scan::emit(&mut out, plan);
     let mut writer = Writer {
         plan,
         by_number,
         only_rto: needs.only_rto(),
         devices,
-        places,
-        rows,
         tables: table::Tables::default(),
         functions: String::new(),
         known: HashMap::new(),
@@ -110,9 +107,6 @@ struct Writer<'p> {
     by_number: bool,
     only_rto: bool,
     devices: bool,
-    /// Where lists that are looked through begin in their table, and how long that is.
-    places: scan::Places,
-    rows: usize,
     tables: table::Tables,
     functions: String,
     /// Functions that are written already.
@@ -135,8 +129,6 @@ struct Body {
     device_known: bool,
     /// Nodes to go on with behind it.
     wanted: BTreeSet<Id>,
-    /// Some list is looked through: all are at one place, for the same reason.
-    scans: bool,
 }
 
 impl Body {
@@ -196,22 +188,11 @@ impl Writer<'_> {
             body.written.clear();
             self.labelled(&mut body);
         }
-        if body.scans {
-            let device = if self.devices { ", device" } else { "" };
-            line(
-                &mut body.text,
-                format_args!("\nscan:\n\treturn scan(ctx{device}, opaque(ctx, at));"),
-            );
-        }
         // Declared at the top of the function, wherever the body begins.
-        let names: Vec<_> = [("next", !body.wanted.is_empty()), ("at", body.scans)]
-            .into_iter()
-            .filter_map(|(name, is_used)| is_used.then_some(name))
-            .collect();
-        let open = out.rfind("{\n").filter(|_| !names.is_empty());
+        let open = out.rfind("{\n").filter(|_| !body.wanted.is_empty());
         if let Some(open) = open.map(|at| at + 2) {
             let rest = out.split_off(open);
-            line(out, format_args!("\tu64 {};", names.join(", ")));
+            out.push_str("\tu64 next;\n");
             out.push_str(&rest);
         }
         out.push_str(&body.text);
@@ -297,10 +278,10 @@ impl Writer<'_> {
                 let call = format!("return earlier(rule, {other}(ctx{device}));");
                 line(&mut body.text, format_args!("{tabs}\t{call}\n{tabs}}}"));
             }
-            Node::Scan(terms) => {
-                let place = self.places.get(terms).copied().unwrap_or_default();
-                line(&mut body.text, format_args!("{tabs}at = {place};\n{tabs}goto scan;"));
-                body.scans = true;
+            Node::Walk => {
+                if let Some(data) = &self.plan.walk {
+                    walk::emit(&mut body.text, &mut self.tables, self.plan, data);
+                }
             }
             Node::Choose(dimension, arms) => self.choose(body, id, *dimension, arms, depth),
         }
@@ -410,7 +391,7 @@ impl Writer<'_> {
         let test = test.replace("\n\t", &format!("\n{tabs}"));
         let is_short = match &self.plan.nodes[id] {
             Node::Nothing | Node::Rule(_) => true,
-            Node::First(..) | Node::Choose(..) | Node::Scan(_) => {
+            Node::First(..) | Node::Choose(..) | Node::Walk => {
                 body.uses.get(&id).is_some_and(|uses| *uses > 1)
             }
         };
@@ -439,45 +420,32 @@ impl Writer<'_> {
         }
     }
 
-    /// A table whose entries are numbers of rules, NONE, behind that places of lists that are looked through, and
-    /// behind those the cases of a switch.
+    /// A table whose entries are numbers of rules, NONE, and behind that the cases of a switch.
     fn table(&mut self, body: &mut Body, dimension: Dimension, arms: &[(u128, Id)], depth: usize) {
         let none = self.plan.labels.len();
-        let first_case = none + 1 + self.rows;
+        let first_case = none + 1;
         let mut cases: Vec<Id> = Vec::new();
         let mut known: HashMap<Id, usize> = HashMap::new();
-        let mut has_scans = false;
         let mut entry = |id: Id| match &self.plan.nodes[id] {
             Node::Nothing => none,
             Node::Rule(rule) => *rule,
-            Node::Scan(terms) => {
-                has_scans = true;
-                none + 1 + self.places.get(terms).copied().unwrap_or_default()
+            Node::First(..) | Node::Choose(..) | Node::Walk => {
+                *known.entry(id).or_insert_with(|| {
+                    cases.push(id);
+                    first_case + cases.len() - 1
+                })
             }
-            Node::First(..) | Node::Choose(..) => *known.entry(id).or_insert_with(|| {
-                cases.push(id);
-                first_case + cases.len() - 1
-            }),
         };
         let values = arms.iter().map(|(start, id)| (*start, entry(*id) as u32)).collect();
         let call = self.tables.look_up(dimension, values);
         let tabs = "\t".repeat(depth);
-        if cases.is_empty() && !has_scans {
+        if cases.is_empty() {
             line(&mut body.text, format_args!("{tabs}return {call};"));
             return;
         }
         let text = &mut body.text;
         line(text, format_args!("{tabs}{{\n{tabs}\tu64 found = {call};\n"));
         line(text, format_args!("{tabs}\tif (found <= NONE)\n{tabs}\t\treturn found;"));
-        if has_scans {
-            body.scans = true;
-            line(text, format_args!("{tabs}\tat = found - NONE - 1;"));
-            if cases.is_empty() {
-                line(text, format_args!("{tabs}\tgoto scan;\n{tabs}}}"));
-                return;
-            }
-            line(text, format_args!("{tabs}\tif (at < {})\n{tabs}\t\tgoto scan;", self.rows));
-        }
         line(&mut body.text, format_args!("{tabs}\tswitch (found) {{"));
         for (at, id) in cases.iter().enumerate() {
             line(&mut body.text, format_args!("{tabs}\tcase {}:", first_case + at));

@@ -5,10 +5,10 @@ mod code;
 mod condition;
 mod expression;
 mod names;
-mod scan;
 pub mod settings;
 mod table;
 mod tree;
+mod walk;
 
 pub(crate) use code::TABLE;
 
@@ -25,6 +25,8 @@ const IPV6: &str = include_str!("ipv6.h");
 const SETTINGS: &str = include_str!("settings.h");
 /// Only where addresses are looked up in tables.
 const TREES: &str = include_str!("table.h");
+/// Only where rules are data.
+const WALK: &str = include_str!("walk.h");
 /// Only where a rule asks for an interface.
 const DEVICE: &str = include_str!("device.h");
 /// With it, where a few names are compared one by one.
@@ -76,20 +78,22 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
         out.push('\n');
         out.push_str(SETTINGS);
     }
-    let scans = plan.nodes.iter().any(|node| matches!(node, Node::Scan(_)));
     let asks = |wanted: fn(&Dimension) -> bool| {
         let mut nodes = plan.nodes.iter();
         nodes.any(|node| matches!(node, Node::Choose(dimension, _) if wanted(dimension)))
     };
-    if scans || asks(|it| matches!(it, Dimension::Ipv6(_))) {
+    let data = plan.walk.as_ref();
+    if data.is_some_and(walk::asks_ipv6) || asks(|it| matches!(it, Dimension::Ipv6(_))) {
         out.push('\n');
         out.push_str(IPV6);
     }
-    if code::has_address_table(plan) {
+    if data.is_some_and(walk::has_address_table) || code::has_address_table(plan) {
         out.push('\n');
         out.push_str(TREES);
     }
-    if !plan.lists.is_empty() && (scans || asks(|it| matches!(it, Dimension::Interface(_)))) {
+    if !plan.lists.is_empty()
+        && (data.is_some() || asks(|it| matches!(it, Dimension::Interface(_))))
+    {
         let automata: &[_] = match &plan.matching {
             Matching::Compare => &[],
             Matching::Walk(automata) => automata,
@@ -103,6 +107,10 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
             out.push('\n');
             out.push_str(NAME);
         }
+    }
+    if data.is_some() {
+        out.push('\n');
+        out.push_str(WALK);
     }
     out.push_str(&code::functions(plan, &needs));
     out.push_str("\nchar LICENSE[] SEC(\"license\") = \"Dual MIT/GPL\";\n");

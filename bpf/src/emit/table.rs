@@ -19,6 +19,8 @@ pub(super) struct Tables {
     pub(super) text: String,
     /// What is written already: a port at either end is one table for both.
     known: HashMap<(u32, Vec<(u128, u32)>), String>,
+    /// Arrays that are no tables of a dimension.
+    arrays: usize,
 }
 
 impl Tables {
@@ -50,6 +52,16 @@ impl Tables {
             Dimension::Ipv6(end) => format!("IN_HALVES({name}, {}_ip6)", side(end)),
             _ => format!("{name}[{} & 0xffff]", expression::value(dimension)),
         }
+    }
+}
+
+impl Tables {
+    /// An array of numbers by place; its name.
+    pub(super) fn array(&mut self, kind: &str, values: &[u32]) -> String {
+        let name = format!("{kind}_{}", self.arrays);
+        self.arrays += 1;
+        array(&mut self.text, "u32", &name, values);
+        name
     }
 }
 

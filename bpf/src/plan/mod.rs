@@ -9,8 +9,11 @@
 //! are; where it would multiply (a port at either end, ten thousand times) they are planned by themselves, and
 //! the earlier of both answers counts ([`Node::First`]). So the plan grows with the rules, not with the product
 //! of their conditions.
+//!
+//! That is for code that a person may read. Where it would be long the rules become data ([`walk`](mod@walk)).
 
 mod divide;
+pub mod walk;
 
 use crate::diag::Diagnostic;
 use crate::matching::{Matching, matching};
@@ -21,6 +24,7 @@ use crate::space::{Dimension, Set, Term};
 use divide::{best, divide, ranges};
 use std::collections::HashMap;
 use std::rc::Rc;
+use walk::Walk;
 
 /// A node of the plan, by its place in [`Plan::nodes`].
 pub type Id = usize;
@@ -36,8 +40,8 @@ pub enum Node {
     Choose(Dimension, Vec<(u128, Id)>),
     /// Whichever node's rule is the earlier.
     First(Id, Id),
-    /// Terms to be looked through one by one.
-    Scan(Terms),
+    /// The rules are data: [`Plan::walk`].
+    Walk,
 }
 
 /// The program.
@@ -55,6 +59,8 @@ pub struct Plan {
     pub settings: Vec<Settings>,
     /// The lists of interface patterns that [`Dimension::Interface`] counts.
     pub lists: Vec<Vec<Pattern>>,
+    /// Of [`Node::Walk`].
+    pub walk: Option<Walk>,
     /// How these are matched.
     pub matching: Matching,
 }
@@ -62,27 +68,14 @@ pub struct Plan {
 /// Terms that stay are repeated in this many ranges, all in all, before they are planned by themselves.
 const MOST_REPEATED: usize = 64;
 
-/// From this many terms on, what is left after a decision or two is looked through as data: as code, a
-/// thousand rules of five conditions each became 32,000 instructions and took clang 10 s.
-const MANY_TERMS: usize = 96;
-
-/// A list that is looked through is so long at most, in records of the table. A longer one is divided further; when
-/// that has made a lot of code the limit rises, and at last dividing is given up.
-const LIST_LENGTHS: [(usize, usize); 3] = [(600, 4), (3_000, 24), (usize::MAX, 1024)];
-
-/// The same by tables of ports, 128 KiB each, of which there would else be one for each decision: 250 rules about ranges
-/// of both ports made 440. Together they stay below the 4 MiB that a map's value may have before Linux 5.19.
-const PORT_TABLES: [usize; 3] = [16, 28, usize::MAX];
-
-/// Records of all lists together: they stay below the same 4 MiB.
-const MOST_RECORDS: usize = 40_000;
+/// Code, in comparisons: more than this becomes data ([`walk`](mod@walk)). As code, a thousand rules of five conditions
+/// each became 32,000 instructions, took clang 10 s, and the kernel's verifier followed 458,120 instructions, since it
+/// follows what comes behind a decision anew for every way that leads there. Of random sets of 150 to 250 comparisons it
+/// followed up to 90,000; as data 10,000.
+const MOST_CODE: usize = 150;
 
 /// Terms that stand in all ranges of all divisions together, about 2 s of work.
 const MOST_HOLDING: usize = 4_000_000;
-
-/// Where that is not enough, as for a thousand rules about ranges of both ports, all rules are looked through one by one.
-/// The kernel's verifier follows so many at most.
-const MOST_IN_A_ROW: usize = 4_096;
 
 /// Terms in order, with the rule that each belongs to.
 pub type Terms = Vec<(usize, Term)>;
@@ -100,15 +93,14 @@ pub fn plan(rules: &[Rule], regions: &Regions) -> Result<Plan, Diagnostic> {
     for (rule, region) in regions.rules.iter().enumerate() {
         terms.extend(region.iter().map(|term| (rule, share(term, &mut sets))));
     }
-    let scans = terms.len() > MANY_TERMS;
-    let mut planner = Planner { scans, ..Planner::default() };
+    let interfaces = regions.lists.iter().map(|list| list.iter().map(weight).sum()).collect();
+    let mut planner = Planner { interfaces, ..Planner::default() };
     let mut root = planner.build(&terms);
+    let mut data = None;
     if planner.is_exhausted() {
-        if records(&terms) > MOST_IN_A_ROW {
-            return Err(entangled(rules));
-        }
-        planner = Planner { scans: true, in_a_row: true, ..Planner::default() };
-        root = planner.build(&terms);
+        data = Some(walk::walk(&terms).ok_or_else(|| entangled(rules))?);
+        planner = Planner::default();
+        root = planner.node(Node::Walk);
     }
     Ok(Plan {
         nodes: planner.nodes,
@@ -120,8 +112,14 @@ pub fn plan(rules: &[Rule], regions: &Regions) -> Result<Plan, Diagnostic> {
         summaries: rules.iter().map(summary).collect(),
         settings: rules.iter().map(|rule| rule.settings.clone()).collect(),
         lists: regions.lists.clone(),
+        walk: data,
         matching: matching(rules, &regions.lists)?,
     })
+}
+
+/// A glob is matched by a loop over the name.
+fn weight(pattern: &Pattern) -> usize {
+    if pattern.is_glob() { 8 } else { 1 }
 }
 
 fn entangled(rules: &[Rule]) -> Diagnostic {
@@ -146,18 +144,12 @@ fn share(term: &Term, sets: &mut HashMap<Rc<Set>, Rc<Set>>) -> Term {
 #[derive(Default)]
 struct Planner {
     nodes: Vec<Node>,
-    /// What gets short may become data.
-    scans: bool,
-    /// Nodes that become code, leaves aside.
-    decisions: usize,
-    /// Those of them that become tables of ports.
-    port_tables: usize,
-    /// Records of all lists.
-    records: usize,
+    /// What asking for each list of interfaces weighs, in comparisons.
+    interfaces: Vec<usize>,
+    /// Comparisons of all nodes.
+    code: usize,
     /// Terms in all ranges of all divisions.
     holding: usize,
-    /// Nothing is divided any more.
-    in_a_row: bool,
     known: HashMap<Node, Id>,
     planned: HashMap<Key, Id>,
     /// Keeps the sets alive whose addresses stand in keys.
@@ -167,20 +159,21 @@ struct Planner {
 impl Planner {
     /// True where the plan gets too large to be carried on.
     fn is_exhausted(&self) -> bool {
-        !self.in_a_row && (self.records > MOST_RECORDS || self.holding > MOST_HOLDING)
+        self.code > MOST_CODE || self.holding > MOST_HOLDING
     }
 
     fn node(&mut self, node: Node) -> Id {
         if let Some(id) = self.known.get(&node) {
             return *id;
         }
-        self.decisions += usize::from(matches!(node, Node::Choose(..) | Node::First(..)));
-        if let Node::Choose(Dimension::Port(_), arms) = &node {
-            self.port_tables += usize::from(arms.len() > crate::emit::TABLE);
-        }
-        if let Node::Scan(terms) = &node {
-            self.records += records(terms);
-        }
+        self.code += match &node {
+            Node::Nothing | Node::Rule(_) | Node::Walk => 0,
+            Node::First(..) => 4,
+            Node::Choose(dimension, arms) => match dimension {
+                Dimension::Interface(list) => self.interfaces[*list],
+                _ => arms.len().min(crate::emit::TABLE),
+            },
+        };
         self.nodes.push(node.clone());
         self.known.insert(node, self.nodes.len() - 1);
         self.nodes.len() - 1
@@ -205,23 +198,7 @@ impl Planner {
         self.alive.extend(
             terms.iter().flat_map(|(_, term)| term.bounds().map(|(_, set)| Rc::clone(set))),
         );
-        let fits = |((decisions, _), tables): &(&(usize, usize), &usize)| {
-            self.decisions < *decisions && self.port_tables < **tables
-        };
-        let limit = LIST_LENGTHS.iter().zip(&PORT_TABLES).find(fits);
-        let longest = match self.in_a_row {
-            true => LIST_LENGTHS[2].1,
-            false => limit.map_or(1, |((_, length), _)| *length),
-        };
-        // A single bound is for a table or a comparison.
-        let entangled = terms.len() > 1 || terms[0].1.len() > 1;
-        let id = if self.scans && entangled && records(terms) <= longest {
-            self.node(Node::Scan(terms.to_vec()))
-        } else if longest == LIST_LENGTHS[2].1 {
-            self.in_halves(terms)
-        } else {
-            self.split(terms)
-        };
+        let id = self.split(terms);
         self.planned.insert(key, id);
         id
     }
@@ -242,8 +219,7 @@ impl Planner {
         let mut arms: Vec<(u128, Id)> = Vec::new();
         let domain = dimension.domain();
         let left = MOST_HOLDING.saturating_sub(self.holding);
-        let most = if self.in_a_row { usize::MAX } else { left };
-        let Some(division) = divide(terms, dimension, most) else {
+        let Some(division) = divide(terms, dimension, left) else {
             self.holding = usize::MAX;
             return self.node(Node::Nothing);
         };
@@ -275,28 +251,6 @@ impl Planner {
             _ => self.node(Node::Choose(dimension, arms)),
         }
     }
-
-    /// The plan of last resort bounds the code whatever the rules are.
-    fn in_halves(&mut self, terms: &[(usize, Term)]) -> Id {
-        if terms.len() == 1 {
-            return self.split(terms);
-        }
-        let (one, other) = terms.split_at(terms.len() / 2);
-        let (one, other) = (self.build(one), self.build(other));
-        self.node(Node::First(one, other))
-    }
-}
-
-/// How many records the terms make in a table: a range of each dimension is one.
-fn records(terms: &[(usize, Term)]) -> usize {
-    let of_term = |(_, term): &(usize, Term)| -> usize {
-        let ranges = |(dimension, set): (Dimension, &Rc<Set>)| match dimension {
-            Dimension::Port(_) | Dimension::Ipv4(_) | Dimension::Ipv6(_) => set.ranges().len(),
-            _ => 1,
-        };
-        term.bounds().map(ranges).fold(1, usize::saturating_mul)
-    };
-    terms.iter().map(of_term).fold(0, usize::saturating_add)
 }
 
 fn key(terms: &[(usize, Term)]) -> Key {

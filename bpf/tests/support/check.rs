@@ -42,6 +42,8 @@ pub(crate) struct Seen {
     pub(crate) changed: usize,
     /// Most instructions of a decision.
     pub(crate) worst: u64,
+    /// Most that the verifier followed.
+    pub(crate) verified: u64,
 }
 
 /// Without what the compiler refuses, if it does so rightly: the rules that are left, and how many it refused.
@@ -223,7 +225,7 @@ fn run(
 ) -> Result<(), String> {
     let object = clang(c, big_endian)?;
     if big_endian == cfg!(target_endian = "big") {
-        verify(&object)?;
+        seen.verified = seen.verified.max(verify(&object)?);
     }
     if rules.rules.iter().any(|rule| !rule.settings.is_empty()) {
         return handshake::run(rules, &object, big_endian, samples, hit, seen);

@@ -22,6 +22,7 @@ pub(crate) mod runner;
 pub(crate) mod sample;
 mod second;
 pub(crate) mod settings;
+pub(crate) mod tangle;
 pub(crate) mod verifier;
 
 use set_rto_compiler::diag::{Source, render};

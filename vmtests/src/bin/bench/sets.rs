@@ -51,7 +51,7 @@ const ALL: &[(Shape, &[(usize, bool)])] = &[
     (Shape::List { is_v4: V6 }, &[(1_000, true), (10_000, false), (100_000, true)]),
     (Shape::Prefixes { is_v4: V4 }, &[(1_000, true), (10_000, false)]),
     (Shape::Prefixes { is_v4: V6 }, &[(1_000, false), (10_000, false)]),
-    (Shape::Mixed, &[(10, true), (100, true), (1_000, false)]),
+    (Shape::Mixed, &[(10, true), (100, true), (1_000, false), (10_000, false)]),
 ];
 
 /// The sets of a run, by shape and size.

@@ -1,0 +1,77 @@
+//! Hundreds to thousands of rules that ask for ranges of several fields at once: whatever they are, the program is right,
+//! the kernel's verifier takes it with a wide margin, and a decision costs what it may.
+
+mod support;
+
+use set_rto_compiler::compile;
+use set_rto_compiler::diag::Source;
+use std::time::Instant;
+use support::check::{Seen, check};
+use support::print::print;
+use support::tangle::{ALL, Tangle, tangle};
+use support::{VERSION, minutes};
+
+fn look(kind: Tangle, count: usize, seed: u64, connections: usize) -> Seen {
+    let rules = tangle(kind, count, seed);
+    let mut seen = Seen::default();
+    let start = Instant::now();
+    check(&rules, connections, &mut seen).unwrap_or_else(|what| {
+        panic!(
+            "{kind:?}, {count} rules, seed {seed}: {}",
+            what.chars().take(2_000).collect::<String>()
+        )
+    });
+    let Seen { worst, verified, rules, decided, runs, .. } = seen;
+    eprintln!(
+        "{kind:?}: {rules} of {count} rules: {worst} instructions executed at most, {verified} verified, {decided} of {runs} decided, {:.1?}",
+        start.elapsed()
+    );
+    seen
+}
+
+#[test]
+fn hundreds_of_rules() {
+    for kind in ALL {
+        look(kind, 250, 1, 1_000);
+    }
+    let end = minutes().map(|minutes| Instant::now() + minutes);
+    let mut seed = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("a clock").as_nanos() as u64;
+    while end.is_some_and(|end| Instant::now() < end) {
+        for kind in ALL {
+            look(kind, 1 + seed as usize % 600, seed, 500);
+            seed += 1;
+        }
+    }
+}
+
+#[test]
+fn thousands_of_rules() {
+    for kind in ALL.into_iter().filter(|kind| *kind != Tangle::Lists) {
+        look(kind, 2_000, 1, 300);
+    }
+}
+
+/// What is too much is told, not left to the kernel.
+#[test]
+fn thousands_of_lists_are_refused() {
+    let text = print(&tangle(Tangle::Lists, 2_000, 1)).text;
+    let source = Source { name: "rules.toml", text: &text };
+    let errors = compile(&source, VERSION).expect_err("too much");
+    let messages: Vec<_> = errors.iter().map(|error| error.message.as_str()).collect();
+    assert_eq!(messages, ["the rules from here on are too entangled"]);
+}
+
+/// The worst decision grows no faster than the logarithm of the number of rules.
+#[test]
+fn mixed_rules_grow_slowly() {
+    let worst = |count: usize| {
+        let connections = if count > 5_000 { 1_000 } else { 3_000 };
+        look(Tangle::Mixed, count, 1, connections).worst as f64
+    };
+    let counts = [10_usize, 100, 1_000, 10_000];
+    let worst = counts.map(worst);
+    let grown = worst[3] / worst[0];
+    assert!(grown <= 4.0, "10,000 rules execute {grown:.2} times as much as 10");
+    // From where they are data on it is the same whatever their number.
+    assert!(worst[3] <= worst[1] * 1.2, "{worst:?}");
+}
