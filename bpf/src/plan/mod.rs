@@ -93,8 +93,7 @@ pub fn plan(rules: &[Rule], regions: &Regions) -> Result<Plan, Diagnostic> {
     for (rule, region) in regions.rules.iter().enumerate() {
         terms.extend(region.iter().map(|term| (rule, share(term, &mut sets))));
     }
-    let interfaces = regions.lists.iter().map(|list| list.iter().map(weight).sum()).collect();
-    let mut planner = Planner { interfaces, ..Planner::default() };
+    let mut planner = Planner::default();
     let mut root = planner.build(&terms);
     let mut data = None;
     if planner.is_exhausted() {
@@ -115,11 +114,6 @@ pub fn plan(rules: &[Rule], regions: &Regions) -> Result<Plan, Diagnostic> {
         walk: data,
         matching: matching(rules, &regions.lists)?,
     })
-}
-
-/// A glob is matched by a loop over the name.
-fn weight(pattern: &Pattern) -> usize {
-    if pattern.is_glob() { 8 } else { 1 }
 }
 
 fn entangled(rules: &[Rule]) -> Diagnostic {
@@ -144,8 +138,6 @@ fn share(term: &Term, sets: &mut HashMap<Rc<Set>, Rc<Set>>) -> Term {
 #[derive(Default)]
 struct Planner {
     nodes: Vec<Node>,
-    /// What asking for each list of interfaces weighs, in comparisons.
-    interfaces: Vec<usize>,
     /// Comparisons of all nodes.
     code: usize,
     /// Terms in all ranges of all divisions.
@@ -169,10 +161,9 @@ impl Planner {
         self.code += match &node {
             Node::Nothing | Node::Rule(_) | Node::Walk => 0,
             Node::First(..) => 4,
-            Node::Choose(dimension, arms) => match dimension {
-                Dimension::Interface(list) => self.interfaces[*list],
-                _ => arms.len().min(crate::emit::TABLE),
-            },
+            // A list is a bit, or a few names.
+            Node::Choose(Dimension::Interface(_), _) => 4,
+            Node::Choose(_, arms) => arms.len().min(crate::emit::TABLE),
         };
         self.nodes.push(node.clone());
         self.known.insert(node, self.nodes.len() - 1);
