@@ -27,13 +27,13 @@ static __always_inline u64 four_if_negative(u64 number)
 
 #define missed(inside, guards) four_if_negative(((inside) & (guards)) - (guards))
 
-// Where the lists of interfaces that the device's name matches are not those that are wanted.
+// 4 where the lists of interfaces that the device's name matches are not those that are wanted, else 0.
 static __always_inline u64 differs(const void *wanted, u64 lists)
 {
-	u64 others = (lists ^ *(const u64 *)wanted) & *(const u64 *)(wanted + 8), less = -others;
+	u64 others = (lists ^ *(const u64 *)wanted) & *(const u64 *)(wanted + 8);
 
-	asm volatile("" : "+r"(less));
-	return four_if_negative(others | less);
+	// Halved, what is left has no sign, and its negative is one.
+	return four_if_negative(-(others >> 1 | (others & 1)));
 }
 
 // The earlier of two rules.
