@@ -25,7 +25,7 @@ use std::time::Instant;
 
 /// Clang and the verifier may take so long over one program.
 pub(crate) fn patience(quick: bool) -> Duration {
-    Duration::from_secs(if quick { 4 } else { 20 })
+    Duration::from_secs(if quick { 4 } else { 12 })
 }
 
 /// What is repeated is repeated while it takes less than this.

@@ -132,6 +132,7 @@ pub(crate) fn measure(work: &Path, set: &RuleSet, effort: Effort) -> Result<()> 
         callbacks(&mut all, &wire, &mut hook)?;
     }
     ratios(&mut all, &wire, &mut hook, effort)?;
+    shares(&mut all);
     for candidate in &all {
         println!("{}", candidate.row.to_json());
     }
@@ -159,11 +160,38 @@ fn callbacks(all: &mut [Candidate], wire: &Wire, hook: &mut Hook) -> Result<()> 
             counts[at].push(runs / PER_ROUND as f64);
         }
     }
+    let each = |at: usize| -> Vec<f64> {
+        times[at].iter().zip(&counts[at]).map(|(time, count)| time * count).collect()
+    };
+    let empty = all.iter().position(|it| it.row.program == Program::Empty).map(each);
+    for (at, candidate) in all.iter_mut().enumerate() {
+        let pairs = each(at).into_iter().zip(empty.iter().flatten());
+        let more: Vec<f64> = pairs.map(|(own, empty)| own - empty).collect();
+        if let Some(most) = more.iter().copied().max_by(f64::total_cmp) {
+            candidate.row.put(Measure::ExtraMost, most);
+        }
+        candidate.row.put_median(Measure::Extra, more);
+    }
     for (candidate, (times, counts)) in all.iter_mut().zip(times.into_iter().zip(counts)) {
         candidate.row.put_median(Measure::Callback, times);
         candidate.row.put_median(Measure::Callbacks, counts);
     }
     Ok(())
+}
+
+/// What the programs' own time is of a connection's.
+fn shares(all: &mut [Candidate]) {
+    let empty = all.iter().find(|it| it.row.program == Program::Empty);
+    let Some(connect) = empty.and_then(|it| it.row.get(Measure::Connect)) else { return };
+    for row in all.iter_mut().map(|it| &mut it.row) {
+        for (extra, share) in
+            [(Measure::Extra, Measure::Share), (Measure::ExtraMost, Measure::ShareMost)]
+        {
+            if let Some(ns) = row.get(extra) {
+                row.put(share, ns / (connect * 1_000.0));
+            }
+        }
+    }
 }
 
 /// connect() with each program against connect() with the empty one, in turns: see [`compare`].
@@ -182,8 +210,11 @@ fn ratios(all: &mut [Candidate], wire: &Wire, hook: &mut Hook, effort: Effort) -
     };
     for at in 0..all.len() {
         // The empty program against itself shows what the method is worth.
-        let is_wanted = matches!(all[at].row.program, Program::Ours | Program::Empty);
-        let patience = if is_wanted { effort.compare } else { effort.compare / 6 };
+        let patience = match all[at].row.program {
+            Program::Ours => effort.compare,
+            Program::Empty => effort.compare / 2,
+            _ => effort.compare / 6,
+        };
         let (mut turns, mut times) = (Vec::new(), Vec::new());
         let begin = Instant::now();
         while begin.elapsed() < patience && Instant::now() < effort.end {

@@ -6,12 +6,10 @@ use crate::report::verdict;
 use crate::row::Measure;
 use crate::row::Program;
 use crate::row::Row;
+use crate::sets::chosen;
 use crate::sets::grouped;
 use crate::sets::named;
 use std::fmt::Write as _;
-
-/// Smaller sets are shown without the other programs, except that of one rule.
-const LARGE: usize = 10_000;
 
 const COLUMNS: &[&str] = &[
     "C ms",
@@ -23,6 +21,7 @@ const COLUMNS: &[&str] = &[
     "median",
     "worst",
     "ns",
+    "share",
     "connect()",
 ];
 
@@ -31,7 +30,8 @@ pub(crate) fn markdown(results: &Results) -> String {
     let of = |wanted: &str| results.machine.iter().find(|it| it.0 == wanted).map(|it| &*it.1);
     let machine: Vec<_> = ["kernel", "processor", "clang"].into_iter().filter_map(of).collect();
     // Writing to a string cannot fail.
-    let _ = writeln!(out, "{}.\n", machine.join("; "));
+    let took = of("run").unwrap_or_default();
+    let _ = writeln!(out, "`cargo xtask bench --readme`, {took}: {}.\n", machine.join("; "));
     let _ = writeln!(out, "| rules | program | {} |", COLUMNS.join(" | "));
     let _ = writeln!(out, "|---|---|{}", "--:|".repeat(COLUMNS.len()));
     let mut before = "";
@@ -55,17 +55,21 @@ pub(crate) fn markdown(results: &Results) -> String {
 const NOTES: &str = "\n\
     C: the rule compiler's time; KiB: of the object; load: by libbpf, filling of the map included; verified: instructions that \
     the verifier looked at; median, worst: instructions executed per decision, counted in an interpreter; ns: per \
-    connection (both ends, all callbacks), by the kernel's statistics and with what these cost; connect(): its time on loopback \
-    against the empty program, with a confidence of 99 %.\n";
+    connection (both ends, all callbacks) by the kernel's statistics, more than with the empty program; share: that of connect()'s time; \
+    connect(): its time on loopback against the empty program, with a confidence of 99 %. A rival's note stands where it could not be measured.\n";
 
+/// Every program for the set of one rule; for the largest of each kind those that there is a choice of; for all others
+/// the compiler's.
 fn is_shown(row: &Row) -> bool {
-    let size = named(&row.set).map_or(0, |it| it.1);
-    row.program == Program::Ours
-        || size == 1
-        || size >= LARGE
-            && row.program != Program::Nothing
-            && row.program != Program::Empty
-            && row.program != Program::Hand
+    let Some((shape, size)) = named(&row.set) else { return false };
+    let sizes: Vec<_> =
+        chosen(false).into_iter().filter(|it| it.0 == shape).map(|it| it.1).collect();
+    match row.program {
+        _ if size == 1 => true,
+        Program::Nothing | Program::Empty | Program::Hand => false,
+        Program::Chain | Program::Map => sizes.last() == Some(&size),
+        Program::Ours => true,
+    }
 }
 
 /// What a set could not be measured for takes the place of its figures.
@@ -78,7 +82,7 @@ fn cells(row: &Row) -> String {
         let digits = usize::from(row.get(measure).is_some_and(|it| it < 100.0));
         number(measure, 1.0, digits)
     };
-    let ns = row.get(Measure::Callback).zip(row.get(Measure::Callbacks));
+    let share = row.get(Measure::Share).map(|share| format!("{:.2} %", share * 100.0));
     let bounds = row.get(Measure::RatioLow).zip(row.get(Measure::RatioHigh));
     let percent = |ratio: f64| (ratio - 1.0) * 100.0;
     let connect =
@@ -92,7 +96,8 @@ fn cells(row: &Row) -> String {
         count(Measure::Translated),
         count(Measure::StepsMedian),
         count(Measure::StepsWorst),
-        ns.map_or("–".into(), |(each, calls)| format!("{:.0}", each * calls)),
+        number(Measure::Extra, 1.0, 0),
+        share.unwrap_or_else(|| "–".into()),
         connect.unwrap_or_else(|| "–".into()),
     ];
     if let (Some(note), Some(last)) = (&row.note, cells.last_mut()) {
@@ -111,13 +116,13 @@ mod tests {
         assert_eq!(cells(&row).matches(" | ").count() + 1, COLUMNS.len());
         assert!(!cells(&row).contains(|c: char| c.is_ascii_digit()), "nothing was measured");
         row.put(Measure::Verified, 458_120.0);
-        row.put(Measure::Callback, 20.5);
-        row.put(Measure::Callbacks, 6.0);
+        row.put(Measure::Extra, 123.0);
+        row.put(Measure::Share, 0.0051);
         row.put(Measure::RatioLow, 0.995);
         row.put(Measure::RatioHigh, 1.012);
         let text = cells(&row);
         assert!(text.contains("| 458,120 |"), "{text}");
-        assert!(text.ends_with("| 123 | -0.5 to +1.2 %"), "{text}");
+        assert!(text.ends_with("| 123 | 0.51 % | -0.5 to +1.2 %"), "{text}");
         row.note = Some("refused | why".into());
         assert!(cells(&row).ends_with("| refused / why"), "{}", cells(&row));
     }

@@ -17,7 +17,7 @@ pub(crate) struct Results {
     pub(crate) targets: Vec<Target>,
 }
 
-const COLUMNS: [(&str, Measure); 13] = [
+const COLUMNS: [(&str, Measure); 15] = [
     ("generator ms", Measure::Generator),
     ("clang ms", Measure::Clang),
     ("object bytes", Measure::Bytes),
@@ -28,6 +28,8 @@ const COLUMNS: [(&str, Measure); 13] = [
     ("worst", Measure::StepsWorst),
     ("ns per callback", Measure::Callback),
     ("callbacks per connection", Measure::Callbacks),
+    ("ns per connection more than empty", Measure::Extra),
+    ("of connect()", Measure::Share),
     ("connect() µs", Measure::Connect),
     ("against empty", Measure::Ratio),
     ("kernel KiB", Measure::Memory),
@@ -83,7 +85,8 @@ pub(crate) fn markdown(results: &Results) -> String {
 const NOTES: &str = "\n\
     Executed: instructions of the object, counted in an interpreter over connections at the edges of the rules; +n: \
     calls of helpers, whose own instructions are not counted. ns: the kernel's statistics (their own cost of tens of \
-    ns included), per callback of any kind. connect(): median on loopback; against empty: median of the ratios \
+    ns included), per callback of any kind; more than empty: both ends, all callbacks, without what the empty program takes and the statistics \
+    cost, and as a part of what connect() takes with that. connect(): median on loopback; against empty: median of the ratios \
     of the same connections in interleaved blocks, with bounds of 99 % confidence; that of the empty program against itself shows what is noise. Load: open and load by libbpf, filling of the map included.\n";
 
 /// Empty where it can't be said.
@@ -103,6 +106,7 @@ fn cell(row: &Row, measure: Measure) -> String {
         | Measure::Clang
         | Measure::Load
         | Measure::Connect
+        | Measure::Extra
         | Measure::Callback => match value {
             100.0.. => format!("{value:.0}"),
             10.0.. => format!("{value:.1}"),
@@ -112,6 +116,10 @@ fn cell(row: &Row, measure: Measure) -> String {
             Some((low, high)) => format!("{value:.3} ({low:.3}–{high:.3})"),
             None => format!("{value:.3}"),
         },
+        Measure::Share => {
+            let most = row.get(Measure::ShareMost).unwrap_or(value);
+            format!("{:.2} % (at most {:.2} %)", value * 100.0, most * 100.0)
+        }
         Measure::Memory => format!("{:.0}", value / 1_024.0),
         Measure::StepsMedian | Measure::StepsWorst => match row.get(Measure::Calls) {
             Some(calls) if calls > 0.0 => format!("{value} +{calls}"),

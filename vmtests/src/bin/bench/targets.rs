@@ -23,6 +23,7 @@ pub(crate) fn all(rows: &[Row], installs: &[Value], builds: &Builds) -> Vec<Targ
     list.extend(decisions(rows));
     list.extend(growth(rows));
     list.push(connections(rows));
+    list.push(shares(rows));
     list.extend(installs.iter().flat_map(install));
     list.push(build(builds));
     list.push(refused(rows));
@@ -125,8 +126,26 @@ fn connections(rows: &[Row]) -> Target {
     let is_open = |it: (f64, f64, f64, &String)| it.1 <= LIMIT && it.2 > LIMIT;
     if worst.is_some_and(is_open) {
         all.reached = None;
+        all.measured.push_str(": not decided, too noisy");
     }
     all
+}
+
+/// What the program itself takes of a connection: that is certain where the machine is too noisy for the former.
+fn shares(rows: &[Row]) -> Target {
+    let ours = rows.iter().filter(|row| row.program == Program::Ours);
+    let all = ours.filter_map(|row| {
+        let (share, most) = (row.get(Measure::Share)?, row.get(Measure::ShareMost)?);
+        Some((share * 100.0, most * 100.0, &row.set))
+    });
+    let worst = all.max_by(|one, other| one.1.total_cmp(&other.1));
+    target(
+        "the program's own time (kernel's statistics, less the empty program's) in that of connect(), worst of all sets",
+        "within 2 %",
+        worst.map(|(share, most, set)| {
+            (format!("{share:.2} % (at most {most:.2}; {set})"), most <= 2.0)
+        }),
+    )
 }
 
 fn install(value: &Value) -> Vec<Target> {
