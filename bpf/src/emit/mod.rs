@@ -5,6 +5,7 @@ mod code;
 mod condition;
 mod expression;
 mod names;
+mod section;
 pub mod settings;
 mod table;
 mod tree;
@@ -114,7 +115,7 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
     }
     out.push_str(&code::functions(plan, &needs));
     out.push_str("\nchar LICENSE[] SEC(\"license\") = \"Dual MIT/GPL\";\n");
-    out
+    section::spread(out)
 }
 
 /// Writing to a String can't fail.

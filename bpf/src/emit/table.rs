@@ -88,8 +88,7 @@ fn array(out: &mut String, kind: &str, name: &str, values: &[u32]) {
 /// A table over numbers of one word.
 fn words(out: &mut String, name: &str, width: u32, values: &[(u128, u32)]) {
     let list = values.iter().map(|(start, value)| (*start as u64, *value)).collect();
-    let size = if width == 32 { 8 } else { 16 };
-    let tree = Tree::new(list, &[], size);
+    let tree = Tree::new(list, &[], start_bytes(width));
     arrays(out, name, width, &tree);
     upper(out, name, name, width, &tree);
 }
@@ -158,21 +157,98 @@ fn arrays(out: &mut String, name: &str, width: u32, tree: &Tree) {
         }
         out.push_str("};\n");
     }
-    if !tree.starts.is_empty() {
-        let size = mask(tree.starts.len()) + (1 << tree.high.rounds.max(tree.low.rounds));
-        let (kind, suffix) = if width == 32 { ("start32", "u") } else { ("start64", "ull") };
-        line(
-            out,
-            format_args!(
-                "\nconst struct {kind} {name}_starts[{size}] SEC(\".rodata.tables\") = {{"
-            ),
-        );
-        for (start, value) in &tree.starts {
+    let (lows, highs) = tree.starts.split_at(tree.lows);
+    starts(out, &format!("{name}_low_starts"), width, lows, tree.low.rounds);
+    starts(out, &format!("{name}_starts"), width, highs, tree.high.rounds);
+}
+
+/// Bytes of boundaries in one array; for the verifier it has as many again as a search goes through, and together
+/// they must fit into a section.
+const CHUNK_BYTES: usize = super::section::MOST_BYTES / 2;
+
+fn start_bytes(width: u32) -> usize {
+    if width == 32 { 8 } else { 16 }
+}
+
+/// How boundaries are put into arrays.
+struct Chunks {
+    /// An index into each of them.
+    mask: usize,
+    /// Boundaries behind the one that a search begins at.
+    behind: usize,
+    /// So many searches begin in each.
+    stride: usize,
+    /// Where each begins.
+    starts: Vec<usize>,
+}
+
+impl Chunks {
+    fn new(width: u32, count: usize, rounds: u32) -> Self {
+        let (most, behind) = (CHUNK_BYTES / start_bytes(width), (1 << rounds) - 1);
+        if count <= most {
+            return Self { mask: mask(count), behind, stride: count, starts: vec![0] };
+        }
+        // What the last search goes through is in the array as well: behind a whole number of places, where that saves
+        // an instruction, but where steps are joined within them.
+        let stride = if rounds as usize > JOINED { most - behind.min(most / 2) } else { most };
+        Self { mask: most - 1, behind, stride, starts: (0..count).step_by(stride).collect() }
+    }
+
+    fn name(&self, name: &str, number: usize) -> String {
+        if self.starts.len() == 1 { name.into() } else { format!("{name}_{number}") }
+    }
+}
+
+/// Arrays of boundaries.
+fn starts(out: &mut String, name: &str, width: u32, list: &[(u64, u32)], rounds: u32) {
+    if list.is_empty() {
+        return;
+    }
+    let (kind, suffix) = if width == 32 { ("start32", "u") } else { ("start64", "ull") };
+    let chunks = Chunks::new(width, list.len(), rounds);
+    for (number, from) in chunks.starts.iter().enumerate() {
+        let part = &list[*from..list.len().min(from + chunks.stride + chunks.behind)];
+        let (name, size) = (chunks.name(name, number), chunks.mask + 1 + chunks.behind);
+        let declared = format!("const struct {kind} {name}[{size}]");
+        line(out, format_args!("\n{declared} SEC(\".rodata.tables\") = {{"));
+        for (start, value) in part {
             let start = if width == 32 { u64::from(*start as u32) } else { *start };
             line(out, format_args!("{{{start}{suffix},{value}}},"));
         }
         out.push_str("};\n");
     }
+}
+
+/// The array among these that the entry's search is in.
+fn pick(
+    out: &mut String,
+    name: &str,
+    chunks: &Chunks,
+    (first, end): (usize, usize),
+    kind: &str,
+    depth: usize,
+) {
+    let tabs = "\t".repeat(depth);
+    if end - first <= 1 {
+        line(out, format_args!("{tabs}from = {};", chunks.name(name, first)));
+        if first > 0 && chunks.stride <= chunks.mask {
+            line(out, format_args!("{tabs}entry -= {:#x};", chunks.starts[first]));
+        }
+        return;
+    }
+    let middle = first + (end - first) / 2;
+    line(out, format_args!("{tabs}if (entry < {kind}SEARCH + {:#x}) {{", chunks.starts[middle]));
+    pick(out, name, chunks, (first, middle), kind, depth + 1);
+    line(out, format_args!("{tabs}}} else {{"));
+    pick(out, name, chunks, (middle, end), kind, depth + 1);
+    line(out, format_args!("{tabs}}}"));
+}
+
+/// Statements that let `from` be the array that the entry's search is in, and `at` its first boundary.
+fn find_starts(out: &mut String, name: &str, width: u32, chunks: &Chunks, kind: &str) {
+    line(out, format_args!("\t\tconst struct start{width} *from, *at;\n\t\tu64 probe;\n"));
+    pick(out, name, chunks, (0, chunks.starts.len()), kind, 2);
+    line(out, format_args!("\t\tat = &from[entry & {}];", chunks.mask));
 }
 
 /// Masked, an index stays within an array whatever it is: so the verifier needs no comparison.
@@ -223,21 +299,21 @@ fn descend(out: &mut String, name: &str, width: u32, tree: &Tree, stage: &Stage,
         line(out, format_args!("{}}}", "\t".repeat(level)));
     }
     if stage.rounds > 0 {
-        let starts = mask(tree.starts.len());
-        let size = if width == 32 { 8 } else { 16 };
+        let size = start_bytes(width);
+        let (array, count) = match kind {
+            "" => (format!("{name}_starts"), tree.starts.len() - tree.lows),
+            _ => (format!("{name}_low_starts"), tree.lows),
+        };
+        let chunks = Chunks::new(width, count, stage.rounds);
         line(out, format_args!("\tif (entry >= {kind}SEARCH) {{"));
-        line(
-            out,
-            format_args!("\t\tconst struct start{width} *at = &{name}_starts[entry & {starts}];"),
-        );
-        out.push_str("\t\tu64 probe;\n\n");
+        find_starts(out, &array, width, &chunks, kind);
         for round in (0..stage.rounds).rev() {
             let bytes = size << round;
             let far = if bytes > 0x7fff { "LONG_" } else { "" };
             line(out, format_args!("\t\t{far}STEP({width}, {bytes});"));
             let done = (stage.rounds - round) as usize;
             if done.is_multiple_of(JOINED) && round > 0 {
-                line(out, format_args!("\t\tJOIN({name}_starts, {});", starts * size));
+                line(out, format_args!("\t\tJOIN(from, {});", chunks.mask * size));
             }
         }
         out.push_str("\t\tentry = at->value;\n\t}\n");

@@ -52,6 +52,8 @@ pub(super) struct Stage {
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     pub(super) starts: List,
+    /// So many of them are for lower halves; places of the others are counted from there.
+    pub(super) lows: usize,
     pub(super) entries: Vec<u32>,
     pub(super) nodes: Vec<Spread>,
     /// For the upper half of an address, or the only one.
@@ -89,6 +91,7 @@ impl Tree {
             None => value,
         };
         let list: List = list.into_iter().map(|(start, value)| (start, number(value))).collect();
+        tree.lows = tree.starts.len();
         let (mut tree, ()) = best(start_bytes, &tree, |tree, rounds| {
             let mut filler = Filler { tree, rounds, kinds: (SEARCH, NODE), depth: 0, most_starts };
             filler.root(&list)?;
@@ -218,7 +221,8 @@ impl Filler<'_> {
             let place = listed.place.unwrap_or_default();
             // No step may lead behind the list, where other lists are.
             let at = from.min(count.saturating_sub(width));
-            return Some(self.kinds.0 | (place + at) as u32);
+            let base = if self.kinds.0 == SEARCH { self.tree.lows } else { 0 };
+            return Some(self.kinds.0 | (place - base + at) as u32);
         }
         let place = self.tree.nodes.len();
         let mark = place * NODE_BYTES;
@@ -271,6 +275,7 @@ mod tests {
 
     /// What the program does from an entry on, see table.h.
     fn descend(tree: &Tree, mut entry: u32, kinds: (u32, u32), stage: Stage, word: u64) -> u32 {
+        let base = if kinds.0 == SEARCH { tree.lows } else { 0 };
         for _ in 0..stage.depth {
             if entry >= kinds.1 {
                 let node = tree.nodes[(entry - kinds.1) as usize / NODE_BYTES];
@@ -281,7 +286,7 @@ mod tests {
         if entry < kinds.0 {
             return entry;
         }
-        let mut at = (entry - kinds.0) as usize;
+        let mut at = base + (entry - kinds.0) as usize;
         for round in (0..stage.rounds).rev() {
             let probe = at + (1 << round);
             if tree.starts.get(probe).is_some_and(|it| it.0 <= word) {
