@@ -12,8 +12,8 @@ use set_rto_compiler::machine::Program;
 
 /// What stands in the program for the jiffies of rule 0 (`TIMER` in the compiler's prelude).
 const TIMER: u32 = 0x5e77_0000;
-/// Where `jiffies[]` stands in `.rodata`.
-const JIFFIES: usize = 96;
+/// Where `jiffies[]` stands in `.rodata` (`bpf_metadata_policy` in the compiler's prelude).
+const JIFFIES: usize = 112;
 
 const SECTION: &str = "sockops";
 /// Regions are this far apart: farther than any section is long.
