@@ -216,7 +216,7 @@ fn sandboxed(cgroup: &str, work: &Path, quick: bool, begun: &str, left: &str) ->
         }
     }
     sandbox::hold_one_processor()?;
-    let compare = Duration::from_millis(if quick { 1_500 } else { 6_000 });
+    let compare = Duration::from_millis(if quick { 1_500 } else { 4_000 });
     let effort = live::Effort { compare, patience: compile::patience(quick), end };
     for (shape, size) in sets::chosen(quick) {
         let set = RuleSet::new(shape, size);
