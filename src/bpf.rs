@@ -2,8 +2,10 @@
 
 use libbpf_rs::libbpf_sys as sys;
 use nix::errno::Errno;
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -22,6 +24,13 @@ fn owned(ret: RawFd) -> Result<OwnedFd> {
 pub(crate) fn open_pin(path: &CStr) -> Result<OwnedFd> {
     // SAFETY: a NUL-terminated path.
     owned(unsafe { sys::bpf_obj_get(path.as_ptr()) })
+}
+
+/// Pins an object.
+pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: a NUL-terminated path.
+    check(unsafe { sys::bpf_obj_pin(fd.as_raw_fd(), path.as_ptr()) }).map(drop)
 }
 
 /// What a descriptor stands for: `link`, `map` or `prog`. The kernel tells by the name of the file only.
@@ -85,15 +94,18 @@ pub(crate) fn read_data(fd: BorrowedFd<'_>, size: usize) -> Result<Vec<u8>> {
     Ok(value)
 }
 
-/// An IPv6 address, as the map of local addresses has it for a key.
-pub(crate) type Address = [u8; 16];
+/// A key of the map of local devices: an IPv6 address.
+pub(crate) type Key = [u8; 16];
 
-/// All keys of the map of local addresses.
-pub(crate) fn keys(map: BorrowedFd<'_>) -> Result<Vec<Address>> {
-    let mut keys: Vec<Address> = Vec::new();
+/// `struct local_device` in the generated C.
+pub(crate) type Value = [u8; 24];
+
+/// All keys of the map of local devices.
+pub(crate) fn keys(map: BorrowedFd<'_>) -> Result<Vec<Key>> {
+    let mut keys: Vec<Key> = Vec::new();
     // The kernel starts again at the top if the key before has gone: never more steps than entries.
     while keys.len() < 65_536 {
-        let mut next = Address::default();
+        let mut next = Key::default();
         let before = keys.last().map_or(std::ptr::null(), |key| key.as_ptr());
         // SAFETY: keys of the map's size, or none to begin with.
         let ret = unsafe {
@@ -108,17 +120,81 @@ pub(crate) fn keys(map: BorrowedFd<'_>) -> Result<Vec<Address>> {
     Ok(keys)
 }
 
-/// Sets an entry of the map of local addresses.
-pub(crate) fn update(map: BorrowedFd<'_>, key: &Address, ifindex: u32) -> Result<()> {
-    let (key, value) = (key.as_ptr().cast(), (&raw const ifindex).cast());
+/// An entry of the map of local devices.
+pub(crate) fn look_up(map: BorrowedFd<'_>, key: &Key) -> Result<Value> {
+    let mut value = Value::default();
+    // SAFETY: key and value of the map's sizes.
+    check(unsafe {
+        sys::bpf_map_lookup_elem(map.as_raw_fd(), key.as_ptr().cast(), value.as_mut_ptr().cast())
+    })?;
+    Ok(value)
+}
+
+/// Sets an entry of the map of local devices.
+pub(crate) fn update(map: BorrowedFd<'_>, key: &Key, value: &Value) -> Result<()> {
+    let (key, value) = (key.as_ptr().cast(), value.as_ptr().cast());
     // SAFETY: key and value of the map's sizes.
     check(unsafe { sys::bpf_map_update_elem(map.as_raw_fd(), key, value, 0) }).map(drop)
 }
 
-/// Deletes an entry of the map of local addresses.
-pub(crate) fn delete(map: BorrowedFd<'_>, key: &Address) -> Result<()> {
+/// Deletes an entry of the map of local devices.
+pub(crate) fn delete(map: BorrowedFd<'_>, key: &Key) -> Result<()> {
     // SAFETY: a key of the map's size.
     check(unsafe { sys::bpf_map_delete_elem(map.as_raw_fd(), key.as_ptr().cast()) }).map(drop)
+}
+
+/// What the map of known devices has for a socket: a device's name.
+pub(crate) fn of_socket(map: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> Result<[u8; 16]> {
+    let mut name = [0; 16];
+    let key = socket.as_raw_fd();
+    // SAFETY: to programs outside the kernel the key of such a map is a descriptor; the value has 16 bytes.
+    check(unsafe {
+        sys::bpf_map_lookup_elem(map.as_raw_fd(), (&raw const key).cast(), name.as_mut_ptr().cast())
+    })?;
+    Ok(name)
+}
+
+/// True for a map like that of arrivals in the generated C: one entry for each processor.
+pub(crate) fn is_map_of_arrivals(map: BorrowedFd<'_>) -> bool {
+    const ENTRY: u32 = 44;
+    let mut info = sys::bpf_map_info::default();
+    let mut size = size_of_val(&info) as u32;
+    // SAFETY: `info` is as large as said.
+    let ret = unsafe { sys::bpf_map_get_info_by_fd(map.as_raw_fd(), &raw mut info, &raw mut size) };
+    (ret, info.type_, info.value_size, info.max_entries)
+        == (0, sys::BPF_MAP_TYPE_PERCPU_ARRAY, ENTRY, 1)
+}
+
+/// Whether the kernel takes an sk_lookup program that reads `ingress_ifindex`, which Linux 5.17 added.
+pub(crate) fn loads_sk_lookup() -> bool {
+    const INGRESS_IFINDEX: i16 = 64;
+    let instruction = |code, register, off, imm| {
+        let mut it = sys::bpf_insn { code, off, imm, ..Default::default() };
+        it.set_dst_reg(register);
+        it.set_src_reg(register);
+        it
+    };
+    // r1 = *(u32 *)(r1 + 64); r0 = SK_PASS; exit
+    let code = [
+        instruction(0x61, 1, INGRESS_IFINDEX, 0),
+        instruction(0xb7, 0, 0, 1),
+        instruction(0x95, 0, 0, 0),
+    ];
+    let mut options =
+        sys::bpf_prog_load_opts { expected_attach_type: sys::BPF_SK_LOOKUP, ..Default::default() };
+    options.sz = size_of_val(&options) as _;
+    // SAFETY: strings with NUL, so many instructions, options of the size that they tell.
+    owned(unsafe {
+        sys::bpf_prog_load(
+            sys::BPF_PROG_TYPE_SK_LOOKUP,
+            c"probe".as_ptr(),
+            c"GPL".as_ptr(),
+            code.as_ptr(),
+            code.len() as _,
+            &raw mut options,
+        )
+    })
+    .is_ok()
 }
 
 /// The sock_ops programs that run for sockets of this cgroup: its own and its ancestors'.

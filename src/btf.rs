@@ -21,7 +21,16 @@ pub(crate) enum Btf {
     Kernel,
     /// By its place among those that are embedded.
     Embedded(usize),
+    /// No type of the kernel's: for a program that reads none of its structures.
+    Empty,
 }
+
+/// BTF with a single type, `int`: a header of 24 bytes, an integer type, strings (Documentation/bpf/btf.rst).
+const EMPTY: [u32; 12] = {
+    let magic = if cfg!(target_endian = "little") { 0x0001_eb9f } else { 0xeb9f_0100 };
+    let strings = u32::from_ne_bytes(*b"\0int");
+    [magic, 24, 0, 16, 16, 8, 1, 1 << 24, 4, 0x0100_0020, strings, 0]
+};
 
 /// What to try, the likeliest first: the kernel's own, those of its release, then the others. That the release is
 /// the same proves nothing (another configuration, another layout): whoever takes an embedded one tries it out.
@@ -39,10 +48,18 @@ impl Btf {
     /// # Errors
     /// The kernel gives no memory to hand it over in.
     pub(crate) fn give_to(self, builder: &mut ObjectBuilder) -> Result<Option<File>> {
-        let Self::Embedded(place) = self else { return Ok(None) };
+        let empty: Vec<u8>;
+        let bytes = match self {
+            Self::Kernel => return Ok(None),
+            Self::Embedded(place) => EMBEDDED[place].1,
+            Self::Empty => {
+                empty = EMPTY.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                &empty
+            }
+        };
         let failed = |errno| {
             Error::call(
-                "hand the embedded BTF to libbpf",
+                "hand BTF to libbpf",
                 errno,
                 "it needs memfd_create() (CONFIG_TMPFS) and /proc",
             )
@@ -50,11 +67,11 @@ impl Btf {
         // libbpf wants the name of a file.
         let memory = memfd_create(c"btf", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
         let mut file = File::from(memory);
-        file.write_all(EMBEDDED[place].1)
+        file.write_all(bytes)
             .map_err(|error| failed(Errno::from_raw(error.raw_os_error().unwrap_or_default())))?;
         builder
             .btf_custom_path(format!("/proc/self/fd/{}", file.as_raw_fd()))
-            .map_err(|error| Error::bpf("hand the embedded BTF to libbpf", &error, "report it"))?;
+            .map_err(|error| Error::bpf("hand BTF to libbpf", &error, "report it"))?;
         Ok(Some(file))
     }
 }
@@ -63,6 +80,7 @@ impl fmt::Display for Btf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kernel => f.write_str("kernel BTF"),
+            Self::Empty => f.write_str("no BTF"),
             Self::Embedded(place) => match EMBEDDED[*place].0 {
                 "" => f.write_str("embedded BTF of a kernel without a name"),
                 releases => write!(f, "embedded BTF of {}", releases.replace(' ', ", ")),

@@ -1,10 +1,11 @@
 //! `set-rto check`: can this kernel run these rules, and if not, what is missing.
 
+use crate::device::{self, Loaded, Wanted};
 use crate::host::{self, cgroup, mounts};
 use crate::json;
 use crate::probe::{self, Answer};
 use crate::rules::{self, Column, Rule};
-use crate::{bpf, btf, policy, timer};
+use crate::{bpf, policy, timer};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -98,8 +99,7 @@ fn settings() -> Vec<(&'static str, Column, Answer)> {
 }
 
 fn all() -> Vec<Check> {
-    let interface = policy::asks_for_interface();
-    let missing = policy::missing_capabilities();
+    let missing = policy::missing_capabilities(None);
     let mut checks = vec![
         Check { name: "kernel", found: kernel() },
         Check {
@@ -117,17 +117,21 @@ fn all() -> Vec<Check> {
             found: timer::hz().map(|hz| hz.to_string()).ok_or_else(|| "can't be told".into()),
         },
     ];
-    if interface {
-        let found = match btf::candidates().next() {
-            Some(btf) => Ok(format!("{btf}: interfaces by the device of the route")),
-            None => {
-                Err("no kernel BTF (CONFIG_DEBUG_INFO_BTF), which `interface` rules need".into())
+    // The proof: the verifier takes the program. Nothing is attached, but where a connection is tried for a moment.
+    let root = cgroup::root().ok();
+    let wanted = Wanted { without: 0, asked: None, cgroup: root.as_deref(), arrivals: None };
+    let loaded = device::load(&wanted);
+    if policy::asks_for_interface() {
+        let found = match &loaded {
+            Ok(Loaded { way: Some(way), failed, .. }) => {
+                let before = failed.iter().map(|why| format!("; {why}")).collect::<String>();
+                Ok(way.text() + &before)
             }
+            _ => Err("devices can't be found, see `program`".into()),
         };
         checks.push(Check { name: "interface", found });
     }
-    // The proof: the verifier takes the program. Nothing is attached.
-    let found = match policy::load(0) {
+    let found = match loaded {
         Ok(_) => Ok("the verifier accepts it".into()),
         Err(error) => Err(error.to_string().trim_start_matches("set-rto: ").replace('\n', "; ")),
     };

@@ -18,6 +18,11 @@ impl Error {
         Self { message: message.into(), hint: hint.into() }
     }
 
+    /// What failed, and why; without the hint.
+    pub(crate) fn cause(&self) -> &str {
+        &self.message
+    }
+
     /// A call that failed: `what: errno in words`.
     pub(crate) fn call(what: impl fmt::Display, errno: Errno, hint: impl Into<String>) -> Self {
         Self::new(format!("{what}: {}", errno.desc()), hint)

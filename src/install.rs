@@ -2,11 +2,14 @@
 //! policy is in force or what was there before.
 
 use crate::bpf;
+use crate::device::local::{self, Devices};
+use crate::device::{self, Loaded, Method, Wanted, Way, Why, arrivals};
 use crate::error::{Error, Result};
 use crate::host::{self, cgroup, mounts};
 use crate::installed::{self, Installed, Program, State};
 use crate::{policy, probe, rules, timer};
-use libbpf_rs::Link;
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{Link, MapCore};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -17,15 +20,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// `set-rto install`.
+/// `set-rto install`. `asked`: the one method by which devices are to be found.
 ///
 /// # Errors
 /// What the kernel refuses; also a setting that it lacks, unless `partial`: then that is left out and said.
-pub(crate) fn run(asked_cgroup: Option<&Path>, pin: &Path, partial: bool) -> Result<ExitCode> {
+pub(crate) fn run(
+    asked_cgroup: Option<&Path>,
+    pin: &Path,
+    partial: bool,
+    asked: Option<Method>,
+) -> Result<ExitCode> {
     host::refuse_old_kernel()?;
     let cgroup = cgroup::chosen(asked_cgroup)?;
-    let missing = policy::missing_capabilities();
-    if !missing.is_empty() {
+    if !policy::missing_capabilities(asked).is_empty() {
         return Err(Error::new("install: Operation not permitted", policy::privileges()));
     }
     let directory = File::open(&cgroup).map_err(|error| {
@@ -33,17 +40,20 @@ pub(crate) fn run(asked_cgroup: Option<&Path>, pin: &Path, partial: bool) -> Res
     })?;
     can_attach(&directory, &cgroup)?;
     let without = probe::lacking(&cgroup, partial)?;
+    let wanted = Wanted { without, asked, cgroup: Some(&cgroup), arrivals: None };
     let mut undo = Undo::default();
     let bpffs = match mounts::bpffs_of(pin) {
         Some(root) => root,
         None => {
             refuse_outside_bpffs(pin)?;
             // Where these rules can't be loaded, not even a mount shall be left behind.
-            drop(policy::load(without)?);
+            drop(device::load(&wanted)?);
             mount_bpffs(&mut undo)?
         }
     };
     let _lock = lock(&bpffs)?;
+    let notes = arrivals::pinned_map(pin);
+    let wanted = Wanted { arrivals: notes.as_ref(), ..wanted };
     let done = match installed::look(pin)? {
         State::Foreign(what) => {
             return Err(Error::new(
@@ -51,21 +61,64 @@ pub(crate) fn run(asked_cgroup: Option<&Path>, pin: &Path, partial: bool) -> Res
                 format!("remove it, or choose another directory: --pin {}2", pin.display()),
             ));
         }
-        State::Ours(old) if old.cgroup_id != 0 => replace(&old, &cgroup, pin, without)?,
+        State::Ours(old) if old.cgroup_id != 0 => replace(&old, &cgroup, pin, &wanted, &mut undo)?,
         State::Ours(_) => {
             // Its cgroup is gone, and the policy with it: only the name is left.
             remove_pin(&installed::link_path(pin))?;
-            attach(&directory, pin, without, &mut undo)?;
-            "installed"
+            attach(&directory, pin, &wanted, &mut undo)?
         }
-        State::Absent => {
-            attach(&directory, pin, without, &mut undo)?;
-            "installed"
-        }
+        State::Absent => attach(&directory, pin, &wanted, &mut undo)?,
     };
     undo.keep();
-    report(done, &cgroup);
+    done.report(&cgroup);
     Ok(ExitCode::SUCCESS)
+}
+
+/// What an install did.
+enum Done {
+    Installed(Option<Chosen>),
+    Replaced(Option<Chosen>),
+    /// The same is in force.
+    Nothing,
+    /// The same, but for devices and their addresses; whether something changed there.
+    Refreshed(bool, Vec<String>),
+}
+
+/// How devices are found, and what there is to say about it.
+struct Chosen {
+    way: Way,
+    notes: Vec<String>,
+}
+
+impl Done {
+    fn report(&self, cgroup: &Path) {
+        let noun = if rules::COUNT == 1 { "rule" } else { "rules" };
+        let line = |done| format!("{done}: {} {noun} on {}", rules::COUNT, cgroup.display());
+        let say = |notes: &[String]| notes.iter().for_each(|note| eprintln!("set-rto: {note}"));
+        match self {
+            Self::Installed(chosen) | Self::Replaced(chosen) => {
+                if let Some(hz) = timer::hz() {
+                    note_rounding(hz);
+                }
+                if let Some(Chosen { notes, .. }) = chosen {
+                    say(notes);
+                }
+                let is_new = matches!(self, Self::Installed(_));
+                crate::print(&line(if is_new { "installed" } else { "replaced" }));
+                if let Some(Chosen { way, .. }) = chosen {
+                    crate::print(&format_args!("interfaces by {}", way.text()));
+                }
+            }
+            // Nothing was done: a remark, not a result.
+            Self::Nothing => eprintln!("set-rto: {}", line("already installed")),
+            // Called whenever a device comes or goes: then it has something to say only if that matters.
+            Self::Refreshed(false, _) => {}
+            Self::Refreshed(true, notes) => {
+                say(notes);
+                crate::print(&line("already installed, devices and addresses read again"));
+            }
+        }
+    }
 }
 
 /// Asks the hook before anything is touched.
@@ -130,7 +183,13 @@ pub(crate) fn lock(bpffs: &Path) -> Result<Flock<File>> {
 }
 
 /// Swaps the program in the live link.
-fn replace(old: &Installed, cgroup: &Path, pin: &Path, without: u64) -> Result<&'static str> {
+fn replace(
+    old: &Installed,
+    cgroup: &Path,
+    pin: &Path,
+    wanted: &Wanted<'_>,
+    undo: &mut Undo,
+) -> Result<Done> {
     if !cgroup::has_id(cgroup, old.cgroup_id) {
         // Two links can't change places in one step: for a moment there would be two policies, or none.
         let place = cgroup::path(old.cgroup_id).unwrap_or_else(|| "another cgroup".into());
@@ -139,14 +198,17 @@ fn replace(old: &Installed, cgroup: &Path, pin: &Path, without: u64) -> Result<&
             "`set-rto remove` first, or install a second policy with another --pin",
         ));
     }
-    if let Some(program) = old.program.as_ref().filter(|_| old.is_current()) {
-        let same_host = Some(program.hz) == timer::hz() && program.netns == host::netns();
-        if same_host && program.without == without {
-            refresh(program)?;
-            return Ok("already installed");
-        }
+    if let Some(program) = old.program.as_ref().filter(|program| is_same(old, program, pin, wanted))
+    {
+        let (Some(way), Some(map)) = (program.way, &program.devices) else {
+            return Ok(Done::Nothing);
+        };
+        // The same rules again: only the devices and their addresses may have changed.
+        let devices = Devices::read()?;
+        return Ok(Done::Refreshed(devices.write(map.as_fd())?, devices.notes(way.method)));
     }
-    let skeleton = policy::load(without)?;
+    let (loaded, chosen) = load(wanted)?;
+    attach_arrivals(&loaded, pin, undo)?;
     let path = installed::link_path(pin);
     let failed = |error: &libbpf_rs::Error| {
         Error::bpf(
@@ -156,22 +218,64 @@ fn replace(old: &Installed, cgroup: &Path, pin: &Path, without: u64) -> Result<&
         )
     };
     let mut link = Link::open(&path).map_err(|error| failed(&error))?;
-    link.update_prog(&skeleton.progs.set_rto).map_err(|error| failed(&error))?;
-    Ok("replaced")
+    link.update_prog(&loaded.skeleton.progs.set_rto).map_err(|error| failed(&error))?;
+    clear_arrivals(&loaded, pin);
+    Ok(Done::Replaced(chosen))
 }
 
-/// The same rules again: only the addresses of the devices may have changed.
-fn refresh(program: &Program) -> Result<()> {
-    let Some(map) = &program.devices else { return Ok(()) };
-    policy::update_devices(map.as_fd())
+/// True where an install would do again what is in force.
+fn is_same(old: &Installed, program: &Program, pin: &Path, wanted: &Wanted<'_>) -> bool {
+    let is_method = program.way.is_none_or(|way| match wanted.asked {
+        Some(method) => way.method == method,
+        // What was asked for once holds for that install.
+        None => way.why != Why::Asked,
+    });
+    let has_arrivals = program.way.is_none_or(|way| !way.arrivals || arrivals::are_attached(pin));
+    old.is_current()
+        && Some(program.hz) == timer::hz()
+        && program.netns == host::netns()
+        && program.without == wanted.without
+        && is_method
+        && has_arrivals
+}
+
+/// Loads the program, and fills in this host's devices.
+fn load(wanted: &Wanted<'_>) -> Result<(Loaded, Option<Chosen>)> {
+    let loaded = device::load(wanted)?;
+    let Some(way) = loaded.way else { return Ok((loaded, None)) };
+    let devices = Devices::read()?;
+    let map = loaded.skeleton.object().maps().find(|map| map.name() == local::MAP);
+    if let Some(map) = map {
+        devices.write(map.as_fd())?;
+    }
+    let mut notes = loaded.failed.clone();
+    notes.extend(devices.notes(way.method));
+    Ok((loaded, Some(Chosen { way, notes })))
+}
+
+fn attach_arrivals(loaded: &Loaded, pin: &Path, undo: &mut Undo) -> Result<()> {
+    match loaded.way {
+        Some(way) if way.arrivals => arrivals::attach(&loaded.skeleton, pin, undo),
+        _ => Ok(()),
+    }
+}
+
+/// The new policy is in force: what the old one may have needed besides goes.
+fn clear_arrivals(loaded: &Loaded, pin: &Path) {
+    let keep = loaded.way.is_some_and(|way| way.arrivals);
+    if let Err(error) = arrivals::clear(pin, keep) {
+        eprintln!("{error}");
+    }
 }
 
 /// Attaches and pins. Killed in between, the link goes with the process.
-fn attach(directory: &File, pin: &Path, without: u64, undo: &mut Undo) -> Result<()> {
-    let skeleton = policy::load(without)?;
+fn attach(directory: &File, pin: &Path, wanted: &Wanted<'_>, undo: &mut Undo) -> Result<Done> {
+    let (loaded, chosen) = load(wanted)?;
     create_pin_directory(pin, undo)?;
+    attach_arrivals(&loaded, pin, undo)?;
     let path = installed::link_path(pin);
-    let mut link = skeleton
+    let mut link = loaded
+        .skeleton
         .progs
         .set_rto
         .attach_cgroup(directory.as_raw_fd())
@@ -179,7 +283,9 @@ fn attach(directory: &File, pin: &Path, without: u64, undo: &mut Undo) -> Result
     link.pin(&path).map_err(|error| {
         let hint = "is there room, and is the bpffs writable?";
         Error::bpf(format_args!("pin {}", path.display()), &error, hint)
-    })
+    })?;
+    clear_arrivals(&loaded, pin);
+    Ok(Done::Installed(chosen))
 }
 
 /// Removes the link's name from the bpffs.
@@ -213,19 +319,6 @@ fn create_pin_directory(pin: &Path, undo: &mut Undo) -> Result<()> {
     Ok(())
 }
 
-fn report(done: &str, cgroup: &Path) {
-    if let Some(hz) = timer::hz() {
-        note_rounding(hz);
-    }
-    let noun = if rules::COUNT == 1 { "rule" } else { "rules" };
-    let line = format!("{done}: {} {noun} on {}", rules::COUNT, cgroup.display());
-    match done {
-        // Nothing was done: a remark, not a result.
-        "already installed" => eprintln!("set-rto: {line}"),
-        _ => crate::print(&line),
-    }
-}
-
 /// Says where the kernel's tick makes a timer over 10 % longer than the rule has it.
 fn note_rounding(hz: u32) {
     let real = |us| timer::microseconds(timer::jiffies(us, hz), hz);
@@ -255,22 +348,32 @@ fn note_rounding(hz: u32) {
 
 /// What has to be undone if the install fails.
 #[derive(Default)]
-struct Undo {
+pub(crate) struct Undo {
     mounted: bool,
     directories: Vec<PathBuf>,
+    pins: Vec<PathBuf>,
 }
 
 impl Undo {
+    /// A pin that was not there before.
+    pub(crate) fn pinned(&mut self, path: PathBuf) {
+        self.pins.push(path);
+    }
+
     /// All went well.
     fn keep(mut self) {
         self.mounted = false;
         self.directories.clear();
+        self.pins.clear();
     }
 }
 
 impl Drop for Undo {
     fn drop(&mut self) {
         // Best effort, in reverse order: the error that brought us here is the one to report.
+        for path in self.pins.iter().rev() {
+            let _ = fs::remove_file(path);
+        }
         for directory in self.directories.iter().rev() {
             let _ = fs::remove_dir(directory);
         }

@@ -1,9 +1,10 @@
 //! What is at the pin: nothing, something foreign, or a policy of ours, and all that its program tells.
 
 use crate::bpf;
+use crate::device::{Way, local};
 use crate::error::{Error, Result};
 use crate::host::mounts;
-use crate::policy::{PROGRAM, layout};
+use crate::policy::{FINDING, PROGRAM, layout};
 use crate::rules;
 use libbpf_rs::ProgramAttachType;
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
@@ -62,7 +63,8 @@ pub(crate) struct Program {
     pub(crate) hits: Vec<u64>,
     /// How often the kernel refused a setting: for each rule, of each column.
     pub(crate) failures: Vec<Vec<u64>>,
-    /// The map of local addresses, where a rule asks for a device.
+    /// How devices are found, and the map of them; where a rule asks for one.
+    pub(crate) way: Option<Way>,
     pub(crate) devices: Option<OwnedFd>,
 }
 
@@ -140,7 +142,7 @@ fn read(program: &OwnedFd) -> Option<std::result::Result<Program, String>> {
     if name != PROGRAM {
         return Some(Err(name));
     }
-    let (mut constants, mut counters, mut devices) = (None, None, None);
+    let (mut constants, mut counters, mut way, mut devices) = (None, None, None, None);
     for id in maps {
         let fd = bpf::open_map(id).ok()?;
         let (name, size) = bpf::map_info(fd.as_fd()).ok()?;
@@ -148,7 +150,10 @@ fn read(program: &OwnedFd) -> Option<std::result::Result<Program, String>> {
             constants = bpf::read_data(fd.as_fd(), size).ok();
         } else if name.ends_with(".bss") {
             counters = bpf::read_data(fd.as_fd(), size).ok();
-        } else if name == "local_devices" {
+        } else if name == FINDING {
+            let bytes = bpf::read_data(fd.as_fd(), size).unwrap_or_default();
+            way = Way::from_bytes(&bytes);
+        } else if name == local::MAP {
             devices = Some(fd);
         }
     }
@@ -180,6 +185,7 @@ fn read(program: &OwnedFd) -> Option<std::result::Result<Program, String>> {
         without: u64::from_ne_bytes(without.try_into().ok()?),
         failures: failures.chunks_exact(columns.max(1)).map(<[u64]>::to_vec).collect(),
         hits: counters.into_iter().take(rules).collect(),
+        way,
         devices,
     }))
 }

@@ -4,6 +4,7 @@
 mod bpf;
 mod btf;
 mod check;
+mod device;
 #[cfg(test)]
 mod documented;
 mod error;
@@ -69,6 +70,10 @@ struct Install {
     /// leave out the settings that this kernel lacks, and say which
     #[argh(switch)]
     partial: bool,
+
+    /// how the interface of a connection is found, route or address (default: what works)
+    #[argh(option, arg_name = "method")]
+    interface_method: Option<device::Method>,
 }
 
 /// detach and unpin
@@ -150,8 +155,8 @@ fn main() -> ExitCode {
     }
     let Some(verb) = arguments.verb else { return usage("what shall be done?") };
     let done = match verb {
-        Verb::Install(Install { cgroup, pin, partial }) => {
-            install::run(cgroup.as_deref(), &pin, partial)
+        Verb::Install(Install { cgroup, pin, partial, interface_method }) => {
+            install::run(cgroup.as_deref(), &pin, partial, interface_method)
         }
         Verb::Remove(Remove { pin }) => remove::run(&pin),
         Verb::Status(Status { pin, json }) => status::run(&pin, json),

@@ -1,15 +1,15 @@
 //! The program inside this binary: opened, completed with what only this host knows, loaded.
 
-use crate::bpf;
-use crate::btf;
+use crate::btf::Btf;
+use crate::device::{Method, Way, arrivals};
 use crate::error::{Error, Result};
 use crate::host;
 use crate::rules;
 use crate::timer;
-use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{AsRawLibbpf, MapCore, OpenObject, PrintLevel, libbpf_sys};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{AsRawLibbpf, OpenObject, PrintLevel, libbpf_sys};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Mutex;
 
 #[allow(
@@ -23,6 +23,9 @@ mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/set_rto.skel.rs"));
 }
 use skeleton::{OpenSetRtoSkel, SetRtoSkel, SetRtoSkelBuilder};
+
+/// The map that says how devices are found, `finding` in the generated C.
+pub(crate) const FINDING: &str = ".rodata.device";
 
 /// The name of the program in the kernel.
 pub(crate) const PROGRAM: &str = "set_rto";
@@ -51,66 +54,92 @@ pub(crate) fn asks_for_interface() -> bool {
 }
 
 /// The capabilities that are missing to load and attach the program, by name.
-pub(crate) fn missing_capabilities() -> Vec<&'static str> {
-    // Reading kernel structures, or computing with addresses, takes CAP_PERFMON; the rule compiler knows.
-    host::missing_capabilities(env!("SET_RTO_PERFMON") == "1")
+pub(crate) fn missing_capabilities(asked: Option<Method>) -> Vec<&'static str> {
+    // Reading kernel structures, or computing with addresses, takes CAP_PERFMON; of the latter the rule compiler knows.
+    let reads = asks_for_interface() && asked != Some(Method::Address);
+    host::missing_capabilities(reads || env!("SET_RTO_PERFMON") == "1")
 }
 
 /// The program that tries which settings the kernel takes; where rules set more than `rto`.
 pub(crate) const PROBE: &str = "probe";
+/// The program that tries whether devices are found; where rules ask for them.
+pub(crate) const PROBE_DEVICE: &str = "probe_device";
 
-/// Loads the program; nothing is attached yet. `without`: a bit for each column of settings to leave out.
+/// The loaded object.
+pub(crate) type Skeleton = SetRtoSkel<'static>;
+
+/// What is to be loaded.
+#[derive(Clone, Copy)]
+pub(crate) struct Load<'a> {
+    /// A bit for each column of settings to leave out.
+    pub(crate) without: u64,
+    /// How devices are found; None where no rule asks for one.
+    pub(crate) way: Option<Way>,
+    /// What the kernel's structures are read by; None where they are not.
+    pub(crate) btf: Option<Btf>,
+    /// The map of arrivals, where it is there already.
+    pub(crate) arrivals: Option<BorrowedFd<'a>>,
+}
+
+/// Loads the program, and what belongs to it; nothing is attached yet.
 ///
 /// # Errors
 /// A kernel that can't run these rules, or does not allow it.
-pub(crate) fn load(without: u64) -> Result<SetRtoSkel<'static>> {
-    let skeleton = load_program(PROGRAM, without)?;
-    if asks_for_interface() {
-        fill_devices(&skeleton)?;
+pub(crate) fn load(load: &Load<'_>) -> Result<Skeleton> {
+    let mut names = vec![PROGRAM];
+    if let Some(way) = load.way {
+        names.extend(way.arrivals.then_some(arrivals::PROGRAM));
+        names.extend((way.method == Method::Route).then_some(PROBE_DEVICE));
     }
-    Ok(skeleton)
+    load_programs(&names, load)
 }
 
 /// Loads the program that tries settings; None where there is none to try.
 ///
 /// # Errors
 /// As for [`load`].
-pub(crate) fn load_probe() -> Result<Option<SetRtoSkel<'static>>> {
-    rules::has_columns().then(|| load_program(PROBE, 0)).transpose()
+pub(crate) fn load_probe() -> Result<Option<Skeleton>> {
+    let nothing = Load { without: 0, way: None, btf: None, arrivals: None };
+    rules::has_columns().then(|| load_programs(&[PROBE], &nothing)).transpose()
 }
 
-fn load_program(name: &str, without: u64) -> Result<SetRtoSkel<'static>> {
+fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
     let hz = timer::hz().ok_or_else(|| {
         Error::new(
             "the clock CLOCK_MONOTONIC_COARSE does not tell this kernel's HZ",
             "set-rto runs on Linux only, not on an emulation of it",
         )
     })?;
-    let btf = asks_for_interface().then(|| btf::candidates().next()).flatten();
-    // The rules are looked through only if there is something to say: there may be many.
-    let lacks = asks_for_interface() && btf.is_none();
-    let asking = || rules::all().find(rules::Rule::asks_for_interface);
-    if let Some(rule) = lacks.then(asking).flatten() {
-        return Err(Error::new(
-            format!(
-                "rule `{}`: `interface` needs the kernel's BTF, which this kernel lacks",
-                rule.name
-            ),
-            "build with SET_RTO_BTF=/path/to/vmlinux, use a kernel with CONFIG_DEBUG_INFO_BTF, or match by `local` or `remote` addresses",
-        ));
-    }
     libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
     // One object for the life of this one-shot process.
     let storage = Box::leak(Box::new(MaybeUninit::<OpenObject>::uninit()));
     let mut builder = SetRtoSkelBuilder::default();
+    // Without BTF libbpf would look for the kernel's for programs that are not loaded, too, and fail.
+    let btf = asks_for_interface().then_some(load.btf.unwrap_or(Btf::Empty));
     let handed = btf.map(|btf| btf.give_to(builder.object_builder_mut())).transpose()?;
     let mut open = builder
         .open(storage)
         .map_err(|error| Error::bpf("open the program", &error, "the binary is damaged"))?;
-    complete(&mut open, hz, without)?;
-    for mut program in open.open_object_mut().progs_mut() {
-        let is_wanted = program.name() == name;
+    complete(&mut open, hz, load)?;
+    let object = open.open_object_mut();
+    for mut program in object.progs_mut() {
+        let is_wanted = names.iter().any(|name| program.name() == *name);
         program.set_autoload(is_wanted);
+    }
+    let failed = |error| Error::bpf("prepare the maps", &error, "the binary is damaged");
+    for mut map in object.maps_mut() {
+        let is_wanted = match map.name().to_str() {
+            Some("known_devices") => load.way.is_some_and(|way| way.method == Method::Route),
+            Some(arrivals::MAP) => match load.arrivals {
+                Some(known) => {
+                    map.reuse_fd(known).map_err(failed)?;
+                    continue;
+                }
+                None => load.way.is_some_and(|way| way.arrivals),
+            },
+            _ => continue,
+        };
+        map.set_autocreate(is_wanted).map_err(failed)?;
     }
     let loaded = open.load().map_err(|error| refused(&error));
     drop(handed);
@@ -118,7 +147,7 @@ fn load_program(name: &str, without: u64) -> Result<SetRtoSkel<'static>> {
 }
 
 /// Fills in HZ, the timers and the network namespace.
-fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, without: u64) -> Result<()> {
+fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<()> {
     let damaged = |what: &str| Error::new(what, "the binary is damaged");
     // Jiffies are 1 at least: 0 says that the rule leaves the timer to the kernel.
     let ticks =
@@ -141,13 +170,22 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, without: u64) -> Result<()> 
     put(layout::TWO_JIFFIES_US, timer::two_jiffies_us(hz))?;
     data.get_mut(layout::WITHOUT..layout::WITHOUT + 8)
         .ok_or_else(|| damaged("too few constants"))?
-        .copy_from_slice(&without.to_ne_bytes());
+        .copy_from_slice(&load.without.to_ne_bytes());
     let places = data.get_mut(layout::JIFFIES..).unwrap_or_default().chunks_exact_mut(4);
     if places.len() < jiffies.len() {
         return Err(damaged("too few constants"));
     }
     for (place, ticks) in places.zip(&jiffies) {
         place.copy_from_slice(&ticks.to_ne_bytes());
+    }
+    if let Some(way) = load.way {
+        let mut maps = object.maps_mut();
+        let mut map = maps.find(|map| map.name() == FINDING);
+        let place = map.as_mut().and_then(|map| map.initial_value_mut());
+        place
+            .and_then(|place| place.get_mut(..Way::BYTES))
+            .ok_or_else(|| damaged("the program has no place for the method"))?
+            .copy_from_slice(&way.to_bytes());
     }
     let mut programs = object.progs_mut();
     let program = programs
@@ -186,29 +224,6 @@ fn set_timers(code: &mut [libbpf_sys::bpf_insn], jiffies: &[u32]) {
     }
 }
 
-/// The map of local addresses, where a rule asks for a device.
-fn fill_devices(skeleton: &SetRtoSkel<'_>) -> Result<()> {
-    let map = skeleton.object().maps().find(|map| map.name() == "local_devices");
-    map.map_or(Ok(()), |map| update_devices(map.as_fd()))
-}
-
-/// Writes the local addresses and their devices into the program's map, and drops those that are gone.
-pub(crate) fn update_devices(map: BorrowedFd<'_>) -> Result<()> {
-    let devices = host::local_devices()?;
-    let failed = |errno| {
-        Error::call("store the local addresses", errno, "are there more than 65,536 of them?")
-    };
-    for key in bpf::keys(map).map_err(failed)? {
-        if !devices.iter().any(|(address, _)| *address == key) {
-            bpf::delete(map, &key).map_err(failed)?;
-        }
-    }
-    for (address, index) in devices {
-        bpf::update(map, &address, index).map_err(failed)?;
-    }
-    Ok(())
-}
-
 /// What libbpf had to say, the verifier's log included; shown only if the load fails.
 static LOG: Mutex<String> = Mutex::new(String::new());
 
@@ -225,7 +240,7 @@ fn refused(error: &libbpf_rs::Error) -> Error {
     use libbpf_rs::ErrorKind;
     let what = "load the program";
     match error.kind() {
-        ErrorKind::PermissionDenied if !missing_capabilities().is_empty() => {
+        ErrorKind::PermissionDenied if !missing_capabilities(None).is_empty() => {
             Error::bpf(what, error, privileges())
         }
         _ => {
@@ -243,7 +258,7 @@ fn refused(error: &libbpf_rs::Error) -> Error {
 
 /// The hint for a refused privilege.
 pub(crate) fn privileges() -> String {
-    let missing = missing_capabilities();
+    let missing = missing_capabilities(None);
     if missing.is_empty() {
         "not even root may do this here: in a container or user namespace, run it on the host"
             .into()

@@ -11,11 +11,11 @@ use nix::libc;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, connect, socket,
 };
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// What the kernel said to one column.
@@ -38,7 +38,7 @@ pub(crate) enum Answer {
 pub(crate) fn ask(cgroup: &Path) -> Result<Vec<(Column, Answer)>> {
     let Some(skeleton) = policy::load_probe()? else { return Ok(Vec::new()) };
     let place = Place::create(cgroup)?;
-    let directory = File::open(&place.path).map_err(|error| place.failed(&error))?;
+    let directory = place.open()?;
     let object = skeleton.object();
     let mut programs = object.progs_mut();
     let program = programs.find(|program| program.name() == policy::PROBE);
@@ -58,7 +58,7 @@ pub(crate) fn ask(cgroup: &Path) -> Result<Vec<(Column, Answer)>> {
             .map(|bytes| answer(u64::from_ne_bytes(bytes.try_into().unwrap_or_default())))
             .collect()
     };
-    connect_within(&place, ipv4());
+    connect_within(&place, ipv4(), None);
     let answers = read();
     let mut answers: Vec<_> = rules::columns()
         .zip(answers)
@@ -71,7 +71,7 @@ pub(crate) fn ask(cgroup: &Path) -> Result<Vec<(Column, Answer)>> {
     if let Some((at, (_, known))) = numbered.find(|(_, (column, _))| column.option == "IP_TOS")
         && *known == Answer::Yes
     {
-        connect_within(&place, mapped());
+        connect_within(&place, mapped(), None);
         if let Some(Answer::No(errno)) = read().get(at) {
             *known = Answer::NotMapped(*errno);
         }
@@ -152,12 +152,12 @@ pub(crate) fn why(column: &Column, answer: Answer) -> String {
 }
 
 /// A cgroup for one connection; gone when this is.
-struct Place {
+pub(crate) struct Place {
     path: PathBuf,
 }
 
 impl Place {
-    fn create(parent: &Path) -> Result<Self> {
+    pub(crate) fn create(parent: &Path) -> Result<Self> {
         let path = parent.join(format!("set-rto-probe-{}", std::process::id()));
         let place = Self { path };
         match fs::create_dir(&place.path) {
@@ -166,11 +166,15 @@ impl Place {
         }
     }
 
+    pub(crate) fn open(&self) -> Result<File> {
+        File::open(&self.path).map_err(|error| self.failed(&error))
+    }
+
     fn failed(&self, error: &std::io::Error) -> Error {
         Error::io(
             format_args!("create the cgroup {}", self.path.display()),
             error,
-            "settings are tried there, on one connection: is cgroup2 writable?",
+            "what the kernel can do is tried there, on one connection: is cgroup2 writable?",
         )
     }
 }
@@ -187,25 +191,43 @@ impl Drop for Place {
     }
 }
 
-/// One connection from a child that lives in the cgroup. That nothing listens at its end does not matter.
-fn connect_within(place: &Place, to: impl SockaddrLike) {
+/// A socket of the child that is judged there.
+pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>) -> bool;
+
+/// One connection from a child that lives in the cgroup; what is made of its socket there. That nothing listens at
+/// its end does not matter. None where there was none. Where no loopback device is up here, it is made in a network
+/// of the child's own, unless it is to be judged.
+fn connect_within(place: &Place, to: impl SockaddrLike, judge: Option<Judge<'_>>) -> Option<bool> {
+    const UNTRIED: i32 = 2;
     // SAFETY: this process has one thread; the child calls nothing that another thread could have locked.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
-            if fs::write(place.path.join("cgroup.procs"), "0").is_ok() && !try_connect(&to) {
-                // No loopback device is up here: then in a network of the child's own.
+            let mut socket = None;
+            if fs::write(place.path.join("cgroup.procs"), "0").is_ok() {
+                socket = try_connect(&to);
                 // SAFETY: a plain system call.
-                if unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0 && loopback_up().is_ok() {
-                    try_connect(&to);
+                let is_apart = || unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
+                if socket.is_none() && judge.is_none() && is_apart() && loopback_up().is_ok() {
+                    socket = try_connect(&to);
                 }
             }
+            let is_good = |socket: OwnedFd| judge.is_none_or(|judge| judge(socket.as_fd()));
+            let code = socket.map_or(UNTRIED, |socket| i32::from(!is_good(socket)));
             // SAFETY: ends the child without the parent's destructors.
-            unsafe { libc::_exit(0) }
+            unsafe { libc::_exit(code) }
         }
-        Ok(ForkResult::Parent { child }) => drop(waitpid(child, None)),
+        Ok(ForkResult::Parent { child }) => match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, code)) if code != UNTRIED => Some(code == 0),
+            _ => None,
+        },
         // Then nothing was tried, which is told.
-        Err(_) => {}
+        Err(_) => None,
     }
+}
+
+/// One connection to 127.0.0.1, judged where it was made; None where there was none.
+pub(crate) fn connect_and_judge(place: &Place, judge: Judge<'_>) -> Option<bool> {
+    connect_within(place, ipv4(), Some(judge))
 }
 
 /// RFC 863, discard: whether something listens there does not matter.
@@ -220,17 +242,16 @@ fn mapped() -> SockaddrIn6 {
     SocketAddrV6::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), PORT, 0, 0).into()
 }
 
-/// True where a SYN was sent.
-fn try_connect(to: &impl SockaddrLike) -> bool {
+/// A socket that has sent a SYN.
+fn try_connect(to: &impl SockaddrLike) -> Option<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let family = to.family().unwrap_or(AddressFamily::Inet);
-    let Ok(socket) = socket(family, SockType::Stream, flags, None) else {
-        return false;
-    };
-    matches!(
+    let socket = socket(family, SockType::Stream, flags, None).ok()?;
+    let sent = matches!(
         connect(socket.as_raw_fd(), to),
         Ok(()) | Err(Errno::EINPROGRESS | Errno::ECONNREFUSED)
-    )
+    );
+    sent.then_some(socket)
 }
 
 /// `ip link set lo up`.

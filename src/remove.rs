@@ -1,5 +1,6 @@
 //! `set-rto remove`: detach the link and unpin it.
 
+use crate::device::arrivals;
 use crate::error::{Error, Result};
 use crate::host::mounts;
 use crate::install;
@@ -20,6 +21,7 @@ pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
         )),
         State::Absent => {
             // What a killed install may have left.
+            arrivals::clear(pin, false)?;
             let _ = fs::remove_dir(pin);
             Ok(nothing(pin))
         }
@@ -32,6 +34,7 @@ pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
             };
             Link::open(&path).and_then(|link| link.detach()).map_err(failed)?;
             install::remove_pin(&path)?;
+            arrivals::clear(pin, false)?;
             // Not empty if somebody else put something there: then it stays.
             let _ = fs::remove_dir(pin);
             crate::print(&"removed: new connections have the kernel's own timers again");

@@ -98,11 +98,6 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// True where the rule asks for a device: the field's name stands in no other place.
-    pub(crate) fn asks_for_interface(&self) -> bool {
-        self.when.contains("interface")
-    }
-
     /// `rto` in milliseconds, null where it is left to the kernel.
     pub(crate) fn rto_json(&self) -> Json {
         let us = Some(self.settings.rto_us).filter(|&us| us > 0);

@@ -1,12 +1,13 @@
 //! `set-rto status`: is it there, is it this binary's, and who else is on the hook.
 
 use crate::bpf;
+use crate::device::{Way, arrivals};
 use crate::error::Result;
 use crate::host::cgroup;
 use crate::installed::{self, Installed, Program, State};
 use crate::json::{self, Json};
+use crate::rules;
 use crate::rules::Column;
-use crate::{policy, rules};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,11 @@ impl<'a> View<'a> {
         Self { pin, installed, cgroup, neighbours }
     }
 
+    /// True where the second program is in force that this way needs.
+    fn has_arrivals(&self, way: Way) -> bool {
+        way.arrivals && arrivals::are_attached(self.pin)
+    }
+
     fn program(&self) -> Option<&'a Program> {
         self.installed.and_then(|installed| installed.program.as_ref())
     }
@@ -103,9 +109,7 @@ impl<'a> View<'a> {
         let installed = self.installed;
         let program = self.program();
         let path = |path: &Path| json::string(path.display());
-        let method = installed
-            .filter(|installed| installed.is_current() && policy::asks_for_interface())
-            .map(|_| "route");
+        let way = program.and_then(|program| program.way);
         let rules = self.rules().into_iter().map(|it| {
             let refused = it.refused.iter().map(|(column, times)| {
                 json::object(&[("setting", json::string(column)), ("times", json::plain(times))])
@@ -133,7 +137,9 @@ impl<'a> View<'a> {
             ("digest", json::option(program.map(|program| &program.digest), json::string)),
             ("program_id", json::option(installed.map(|it| it.program_id), json::plain)),
             ("link_id", json::option(installed.map(|it| it.link_id), json::plain)),
-            ("interface_method", json::option(method, json::string)),
+            ("interface_method", json::option(way, |way| json::string(way.method.name()))),
+            ("interface_why", json::option(way, |way| json::string(way.text()))),
+            ("arrivals", json::option(way, |way| json::plain(self.has_arrivals(way)))),
             ("rules", json::list(rules)),
             ("neighbours", json::list(neighbours)),
         ])
@@ -161,8 +167,13 @@ impl<'a> View<'a> {
             )),
             Some(program) => {
                 crate::print(&format_args!("rules {:.12}, HZ {}", program.digest, program.hz));
-                if policy::asks_for_interface() {
-                    crate::print(&"interfaces by the device of the route");
+                if let Some(way) = program.way {
+                    crate::print(&format_args!("interfaces by {}", way.text()));
+                    if way.arrivals && !self.has_arrivals(way) {
+                        crate::print(
+                            &"  but the program that notes by which device a SYN comes in is not attached: `set-rto install`",
+                        );
+                    }
                 }
             }
         }

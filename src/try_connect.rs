@@ -83,9 +83,9 @@ fn decided(before: &[u64]) -> Option<&'static str> {
 /// The device that has the socket's own address.
 fn device(socket: &OwnedFd) -> Option<String> {
     let address: SockaddrStorage = getsockname(socket.as_raw_fd()).ok()?;
-    let bits = host::address_words(&address)?.octets();
-    let (_, index) = host::local_devices().ok()?.into_iter().find(|(known, _)| *known == bits)?;
-    nix::net::if_::if_indextoname(index).ok().and_then(|name| name.into_string().ok())
+    let bits = host::address_words(&address)?;
+    let found = host::local_addresses().ok()?.into_iter().find(|(known, ..)| *known == bits)?;
+    Some(found.1)
 }
 
 /// Options that rules can set, as people read them; those that this kernel does not tell are left out.

@@ -35,6 +35,7 @@ use diag::{Diagnostic, Source};
 use emit::settings::Column;
 use rule::Rule;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use table::Table;
 
 /// A rules file, compiled.
@@ -52,6 +53,10 @@ pub struct Policy {
     pub c: String,
     /// True where a rule asks for a device.
     pub asks_for_interface: bool,
+    /// True where that may be an incoming connection's.
+    pub hears: bool,
+    /// All names and patterns of devices, sorted.
+    pub interfaces: Vec<String>,
     /// See [`emit::needs_perfmon`].
     pub needs_perfmon: bool,
 }
@@ -93,9 +98,21 @@ pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnos
     let digest = digest(source.text);
     let c = emit::emit(&plan, &emit::Banner { version, digest: &digest });
     let needs_perfmon = emit::needs_perfmon(&plan);
-    let asks_for_interface = !plan.lists.is_empty();
+    let asks_for_interface = plan.asks_for_device();
+    let patterns = plan.lists.iter().flatten().map(|pattern| pattern.0.clone());
+    let interfaces = patterns.collect::<BTreeSet<_>>().into_iter().collect();
     let columns = emit::settings::columns(rules.iter().map(|rule| &rule.settings));
-    Ok(Policy { rules, columns, notes, digest, c, asks_for_interface, needs_perfmon })
+    Ok(Policy {
+        rules,
+        columns,
+        notes,
+        digest,
+        c,
+        asks_for_interface,
+        hears: plan.hears && asks_for_interface,
+        interfaces,
+        needs_perfmon,
+    })
 }
 
 /// SHA-256 of the text, 64 lower-case hex digits.

@@ -47,7 +47,6 @@ pub fn sense(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<D
             }
         }
         notes.extend(timers(rule, is_outgoing));
-        notes.extend(rerouted(rule, region, is_outgoing));
     }
     let columns = columns(rules.iter().map(|rule| &rule.settings));
     if columns.len() > MOST_COLUMNS {
@@ -65,22 +64,6 @@ fn sends(region: &Terms) -> bool {
     let outgoing = 0;
     let direction = |term: &crate::space::Term| term.bound(Dimension::Direction).cloned();
     region.iter().any(|term| direction(term).is_none_or(|values| values.contains(outgoing)))
-}
-
-/// A mark is set before the kernel asks for the first timer, the window and ECN; the route may be another then, and
-/// with it the device that rules see (seen on 6.18).
-fn rerouted(rule: &Rule, region: &Terms, is_outgoing: bool) -> Option<Diagnostic> {
-    let asks_device = |term: &crate::space::Term| {
-        term.bounds().any(|(dimension, _)| matches!(dimension, Dimension::Interface(_)))
-    };
-    let has_mark = rule.settings.get(Setting::Mark).is_some();
-    let reply = rule.settings.iter().find(|(setting, _)| !setting.is_option());
-    let (setting, _) =
-        reply.filter(|_| is_outgoing && has_mark && region.iter().any(asks_device))?;
-    let (name, key) = (&rule.name, setting.spec().key);
-    let message = format!("rule `{name}`: `{key}` is not set where `mark` changes the device");
-    let help = "the kernel asks for it after the mark has changed the route: match by address or port instead";
-    Some(Diagnostic::new(message, rule.span.clone()).help(help))
 }
 
 fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {

@@ -22,9 +22,10 @@ fn rows(help: &str, part: &str) -> Vec<(String, String)> {
     let lines = help.lines().skip_while(|line| *line != part).skip(1);
     for line in lines.take_while(|line| !line.is_empty()) {
         match (line.starts_with("   "), rows.last_mut()) {
-            (true, Some((_, text))) => *text = format!("{text} {}", line.trim()),
+            (true, Some((_, text))) => *text = format!("{text} {}", line.trim()).trim().into(),
             _ => {
-                let (name, text) = line.trim().split_once("  ").expect("a name and a text");
+                // Behind a long name the text begins on the next line.
+                let (name, text) = line.trim().split_once("  ").unwrap_or((line.trim(), ""));
                 rows.push((name.into(), text.trim().into()));
             }
         }

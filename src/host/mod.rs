@@ -5,9 +5,11 @@ pub(crate) mod mounts;
 
 use crate::error::{Error, Result};
 use nix::errno::Errno;
-use nix::sys::socket::SockaddrStorage;
+use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, socket};
 use std::fs;
 use std::net::Ipv6Addr;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -82,9 +84,44 @@ pub(crate) fn address_words(address: &SockaddrStorage) -> Option<Ipv6Addr> {
     }
 }
 
-/// Local addresses as the IPv6 words that a socket has (IPv4 mapped), with the ifindex of their device.
-/// Link-local ones are left out: there the kernel knows the device.
-pub(crate) fn local_devices() -> Result<Vec<([u8; 16], u32)>> {
+/// The number by which the kernel tells sock_ops programs this process's network namespace; 0 before Linux 5.14.
+pub(crate) fn netns_cookie() -> u64 {
+    /// include/uapi/asm-generic/socket.h, and that of MIPS; not in libc for all targets.
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let Ok(socket) = socket(AddressFamily::Unix, SockType::Datagram, flags, None) else { return 0 };
+    let mut cookie = 0_u64;
+    let mut size = size_of_val(&cookie) as libc::socklen_t;
+    // SAFETY: the buffer is as large as said, the kernel copies no more.
+    let ret = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
+    };
+    if ret == 0 { cookie } else { 0 }
+}
+
+/// The devices of this network namespace: names and numbers.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn devices() -> Result<Vec<(String, u32)>> {
+    let list = nix::net::if_::if_nameindex()
+        .map_err(|errno| Error::call("list the network devices", errno, "run it as root"))?;
+    let one =
+        |it: &nix::net::if_::Interface| (it.name().to_string_lossy().into_owned(), it.index());
+    Ok(list.iter().map(one).collect())
+}
+
+/// Local addresses as the IPv6 words that a socket has (IPv4 mapped), with their device's name and number.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn local_addresses() -> Result<Vec<(Ipv6Addr, String, u32)>> {
     let failed = |errno: Errno| {
         Error::call(
             "read the local addresses",
@@ -95,13 +132,11 @@ pub(crate) fn local_devices() -> Result<Vec<([u8; 16], u32)>> {
     let mut found = Vec::new();
     for entry in nix::ifaddrs::getifaddrs().map_err(failed)? {
         let Some(address) = entry.address else { continue };
-        let Some(bits) = address_words(&address).filter(|it| !it.is_unicast_link_local()) else {
-            continue;
-        };
+        let Some(bits) = address_words(&address) else { continue };
         // An alias such as "eth0:1" is an address of eth0.
         let name = entry.interface_name.split(':').next().unwrap_or_default();
         if let Ok(index) = nix::net::if_::if_nametoindex(name) {
-            found.push((bits.octets(), index));
+            found.push((bits, name.into(), index));
         }
     }
     Ok(found)

@@ -39,11 +39,7 @@ pub(super) fn has_address_table(plan: &Plan) -> bool {
 /// All functions of the program.
 pub(super) fn functions(plan: &Plan, needs: &Needs) -> String {
     let by_number = computes(plan);
-    let devices = plan.nodes.iter().any(|node| match node {
-        Node::Choose(dimension, _) => matches!(dimension, Dimension::Interface(_)),
-        Node::Walk => !plan.lists.is_empty(),
-        _ => false,
-    });
+    let devices = plan.asks_for_device();
     let mut out = String::new();
     let mut writer = Writer {
         plan,

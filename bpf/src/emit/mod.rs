@@ -28,8 +28,16 @@ const SETTINGS: &str = include_str!("settings.h");
 const TREES: &str = include_str!("table.h");
 /// Only where rules are data.
 const WALK: &str = include_str!("walk.h");
-/// Only where a rule asks for an interface.
+/// Only where a rule asks for an interface: the device by local address.
+const LOCAL: &str = include_str!("local.h");
+/// Only where it may be an incoming connection's.
+const ARRIVAL: &str = include_str!("arrival.h");
+/// The device by route.
+const ROUTE: &str = include_str!("route.h");
+/// The device, by one or the other.
 const DEVICE: &str = include_str!("device.h");
+/// The program that tries whether that works.
+const PROBE_DEVICE: &str = include_str!("probe.h");
 /// With it, where a few names are compared one by one.
 const NAME: &str = include_str!("name.h");
 
@@ -42,12 +50,13 @@ pub struct Banner<'a> {
     pub digest: &'a str,
 }
 
-/// True for a program that the kernel takes from a loader with CAP_PERFMON only: it adds computed numbers to
+/// True for a program that the kernel takes from a loader with CAP_PERFMON only, however devices are found: it adds computed numbers to
 /// addresses, on several paths, which is refused to others because of Spectre v1 (`sanitize_ptr_alu()`,
 /// kernel/bpf/verifier.c).
 #[must_use]
 pub fn needs_perfmon(plan: &Plan) -> bool {
-    code::computes(plan) || !plan.lists.is_empty()
+    let walks = matches!(&plan.matching, Matching::Walk(automata) if !automata.is_empty());
+    code::computes(plan) || walks
 }
 
 /// So many rules are listed in the banner.
@@ -92,9 +101,7 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
         out.push('\n');
         out.push_str(TREES);
     }
-    if !plan.lists.is_empty()
-        && (data.is_some() || asks(|it| matches!(it, Dimension::Interface(_))))
-    {
+    if plan.asks_for_device() {
         let automata: &[_] = match &plan.matching {
             Matching::Compare => &[],
             Matching::Walk(automata) => automata,
@@ -102,11 +109,19 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
         if !automata.is_empty() {
             names::emit(&mut out, automata);
         }
-        line(&mut out, format_args!("\n#define AUTOMATA {}\n", automata.len()));
-        out.push_str(DEVICE);
-        if automata.is_empty() {
+        line(&mut out, format_args!("\n#define AUTOMATA {}", automata.len()));
+        line(&mut out, format_args!("#define FIRST_CALLBACK {}", needs.first()));
+        if plan.hears {
+            out.push_str("#define ARRIVALS\n");
+        }
+        let is_needed = |header: &&str| match *header {
+            ARRIVAL => plan.hears,
+            NAME => automata.is_empty(),
+            _ => true,
+        };
+        for header in [LOCAL, ARRIVAL, ROUTE, DEVICE, NAME].into_iter().filter(is_needed) {
             out.push('\n');
-            out.push_str(NAME);
+            out.push_str(header);
         }
     }
     if data.is_some() {
@@ -114,6 +129,10 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
         out.push_str(WALK);
     }
     out.push_str(&code::functions(plan, &needs));
+    if plan.asks_for_device() {
+        out.push('\n');
+        out.push_str(PROBE_DEVICE);
+    }
     out.push_str("\nchar LICENSE[] SEC(\"license\") = \"Dual MIT/GPL\";\n");
     section::spread(out)
 }

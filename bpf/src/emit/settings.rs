@@ -93,6 +93,16 @@ impl Needs {
         .collect()
     }
 
+    /// The first callback that a connection comes by, among those that are needed (`tcp_connect()`,
+    /// net/ipv4/tcp_output.c).
+    pub(super) fn first(&self) -> String {
+        let callbacks = self.callbacks();
+        let is_needed = |it: &Callback| callbacks.contains(it);
+        constant(
+            [CONNECT, RWND, TIMEOUT, ECN, ACTIVE].into_iter().find(is_needed).unwrap_or(TIMEOUT),
+        )
+    }
+
     /// The statement that leaves callbacks alone that no rule needs. With one comparison that is four instructions;
     /// where several callbacks are needed, those beyond the last one take four, and each gap one more. In larger
     /// programs clang saves the context over calls of helpers before all that: one more.

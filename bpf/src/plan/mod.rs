@@ -63,6 +63,8 @@ pub struct Plan {
     pub walk: Option<Walk>,
     /// How these are matched.
     pub matching: Matching,
+    /// True where some rule asks for the device of an incoming connection.
+    pub hears: bool,
 }
 
 /// Terms that stay are repeated in this many ranges, all in all, before they are planned by themselves.
@@ -113,7 +115,14 @@ pub fn plan(rules: &[Rule], regions: &Regions) -> Result<Plan, Diagnostic> {
         lists: regions.lists.clone(),
         walk: data,
         matching: matching(rules, &regions.lists)?,
+        hears: regions.rules.iter().flatten().any(hears),
     })
+}
+
+/// True for a term that asks for the device of incoming connections, too.
+fn hears(term: &Term) -> bool {
+    let asks = term.bounds().any(|(dimension, _)| matches!(dimension, Dimension::Interface(_)));
+    asks && term.bound(Dimension::Direction).is_none_or(|set| set.contains(1))
 }
 
 fn entangled(rules: &[Rule]) -> Diagnostic {
@@ -252,6 +261,16 @@ fn key(terms: &[(usize, Term)]) -> Key {
 }
 
 impl Plan {
+    /// True where the program looks for a device.
+    #[must_use]
+    pub fn asks_for_device(&self) -> bool {
+        self.nodes.iter().any(|node| match node {
+            Node::Choose(dimension, _) => matches!(dimension, Dimension::Interface(_)),
+            Node::Walk => !self.lists.is_empty(),
+            _ => false,
+        })
+    }
+
     /// The first value and the node of each arm, as a set of values for each node, in order of first value.
     #[must_use]
     pub fn targets(dimension: Dimension, arms: &[(u128, Id)]) -> Vec<(Id, Set)> {

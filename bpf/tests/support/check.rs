@@ -4,12 +4,12 @@ use super::connection::Connection;
 use super::handshake;
 use super::hazards::hazards;
 use super::image::Image;
-use super::kernel::Log;
+use super::kernel::{Log, Method};
 use super::model::{Direction, Rule, Rules};
 use super::oracle::decide;
 use super::print::{Printed, name, print};
 use super::random::Random;
-use super::runner::Runner;
+use super::runner::{Load, Runner};
 use super::sample::Sampler;
 use super::settings::{SPECS, TIMEOUT_INIT};
 use super::verifier::verify;
@@ -215,6 +215,11 @@ fn told(rule: &set_rto_compiler::rule::Rule) -> String {
     format!("[[rule]]\nname = \"{}\"\nrto = \"1s\"\n{when}", rule.name)
 }
 
+/// How devices are found: now by route, now by address.
+pub(crate) fn method(rules: &Rules) -> Method {
+    if rules.style.count_ones() & 1 == 0 { Method::Route } else { Method::Address }
+}
+
 fn run(
     rules: &Rules,
     c: &str,
@@ -236,7 +241,8 @@ fn run(
         return Err(format!("hazards: {found:?}"));
     }
     let asks_device = image.section(".maps").is_some();
-    let mut runner = Runner::new(image, big_endian)?;
+    let load = Load { method: method(rules), ..Load::default() };
+    let mut runner = Runner::loaded(image, big_endian, &load)?;
     seen.seconded += usize::from(runner.has_second());
     for (number, connection) in samples.iter().enumerate() {
         let expected = decide(rules, connection);

@@ -20,6 +20,8 @@ const IS_FULLSOCK: usize = 72;
 const STATE: usize = 88;
 const RTT_MIN: usize = 92;
 const TOTAL_RETRANS: usize = 136;
+/// Eight bytes.
+const SK: usize = 184;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
@@ -101,7 +103,7 @@ impl Connection {
     }
 
     /// The context at a callback, as it lies in memory.
-    pub(crate) fn context(&self, big_endian: bool, op: u32, reply: u32) -> Vec<u8> {
+    pub(crate) fn context(&self, big_endian: bool, op: u32, reply: u32, socket: u64) -> Vec<u8> {
         let mut bytes = vec![0; CONTEXT_SIZE];
         let mut put = |at: usize, raw: &[u8]| bytes[at..at + raw.len()].copy_from_slice(raw);
         let number = |value: u32| match big_endian {
@@ -139,6 +141,8 @@ impl Connection {
         put(STATE, &number(state));
         let retransmits = if is_full { self.socket.retransmits } else { 0 };
         put(TOTAL_RETRANS, &number(retransmits));
+        let socket = if is_full { socket } else { 0 };
+        put(SK, &if big_endian { socket.to_be_bytes() } else { socket.to_le_bytes() });
         bytes
     }
 }

@@ -1,6 +1,6 @@
 //! What rules must set besides timers, at each callback of a connection's life.
 
-use super::check::{Seen, other};
+use super::check::{Seen, method, other};
 use super::connection::Connection;
 use super::hazards::hazards;
 use super::image::Image;
@@ -47,8 +47,14 @@ impl<'r> Expectation<'r> {
             without: if random.percent(60) { 0 } else { random.next() & random.next() },
             two_jiffies_us: *random.pick(&[2_000, 8_000, 20_000]),
             untimed: rules.rules.iter().enumerate().filter_map(untimed).collect(),
+            method: method(rules),
+            first: None,
         };
-        Self { rules, kinds, load, big_endian }
+        let mut expectation = Self { rules, kinds, load, big_endian };
+        let needed = expectation.needed();
+        let life = life(Direction::Outgoing);
+        expectation.load.first = life.iter().find(|op| needed.contains(op)).copied();
+        expectation
     }
 
     /// Callbacks at which some rule does something.

@@ -44,9 +44,9 @@ pub(crate) struct Image {
 const ADDRESS: object::elf::RelocationType = object::elf::R_BPF_64_64;
 
 impl Image {
-    /// Reads an object that clang has made: the first of its programs.
+    /// Reads an object that clang has made: the program that decides.
     pub(crate) fn read(object: &[u8], big_endian: bool) -> Self {
-        Self::program(object, big_endian, None)
+        Self::program(object, big_endian, Some("set_rto"))
     }
 
     /// The same, a program by its name.

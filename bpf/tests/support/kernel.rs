@@ -2,7 +2,7 @@
 //! helpers that reach them.
 //!
 //! Nobody resolves the offsets of the compiled object here (CO-RE), so they are those of the structures as
-//! `emit/device.h` declares them.
+//! `emit/route.h` declares them.
 
 use super::connection::{Connection, Path};
 use super::model::Direction;
@@ -57,10 +57,31 @@ pub(crate) trait Guest {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Addresses {
     pub(crate) context: u64,
+    /// The maps: local devices, known devices, and arrivals, which no test asks.
     pub(crate) map: u64,
-    /// Where the map's value is put.
+    /// Where a map's value is put.
     pub(crate) value: u64,
+    /// Where the socket's storage is.
+    pub(crate) storage: u64,
 }
+
+impl Addresses {
+    /// Clang orders the maps as it likes; they are definitions of four or five pointers each.
+    fn is_map(&self, address: u64) -> bool {
+        (self.map..self.map + 3 * 40).contains(&address)
+    }
+}
+
+/// How the loader says that devices are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Method {
+    #[default]
+    Route,
+    Address,
+}
+
+/// What the kernel tells of the network namespace by number.
+pub(crate) const COOKIE: u64 = 0x1234_5678_9abc;
 
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -69,27 +90,103 @@ pub(crate) struct Kernel {
     socket: u64,
     is_full: bool,
     refusals: u64,
-    /// The only entry of the map of local addresses: its key and value.
-    entry: Option<([u8; 16], u32)>,
+    /// The map of local devices: keys, names, numbers.
+    entries: Vec<([u8; 16], Vec<u8>, u32)>,
+    /// What is stored with the socket.
+    pub(crate) stored: [u8; 16],
+    /// `bound_dev_if`, as the context's `sk` shows it.
+    pub(crate) bound: u32,
+    cookie: u64,
 }
 
 impl Kernel {
-    /// As it is at a callback.
-    pub(crate) fn new(connection: &Connection, big_endian: bool, op: u32) -> Self {
+    /// As it is at a callback. `first`: the first one that the program asks for.
+    pub(crate) fn new(
+        connection: &Connection,
+        big_endian: bool,
+        op: u32,
+        (method, first): (Method, u32),
+    ) -> Self {
         let kernel = Self {
             big_endian,
             memory: Vec::new(),
             socket: 0,
             is_full: connection.is_full_at(op),
             refusals: connection.socket.refusals,
-            entry: None,
+            entries: Vec::new(),
+            stored: [0; 16],
+            bound: 0,
+            cookie: COOKIE,
         };
-        let path = connection.path;
-        let (Path::Bound(before) | Path::Address(before)) = path else {
-            return kernel.build(connection, path, 0);
+        let mut kernel = match connection.path {
+            path @ (Path::Bound(before) | Path::Address(before)) => {
+                assert!(before < CHAIN, "more devices than the search looks at");
+                kernel.build(connection, path, before)
+            }
+            path => kernel.build(connection, path, 0),
         };
-        assert!(before < CHAIN, "more devices than the search looks at");
-        kernel.build(connection, path, before)
+        if method == Method::Address {
+            kernel.know(connection, op);
+        } else if connection.direction == Direction::Outgoing {
+            kernel.remember(connection, op == first);
+        }
+        kernel
+    }
+
+    /// By the address method: the same device, as far as the map can lead to it.
+    fn know(&mut self, connection: &Connection, op: u32) {
+        self.memory.clear();
+        self.entries.clear();
+        let by_index = |index: u32| {
+            let mut key = [0; 16];
+            key[..8].fill(0xff);
+            let bytes = if self.big_endian { index.to_be_bytes() } else { index.to_le_bytes() };
+            key[12..].copy_from_slice(&bytes);
+            key
+        };
+        let address = match connection.local {
+            std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            std::net::IpAddr::V6(address) => address.octets(),
+        };
+        let name = connection.device.clone().unwrap_or_default();
+        let wrong = (address, connection.decoy.clone(), DECOY_INDEX);
+        let right = (address, name.clone(), INDEX);
+        match connection.path {
+            Path::Bound(_) if connection.is_full_at(op) => {
+                self.bound = INDEX;
+                self.entries = vec![wrong, (by_index(INDEX), name, INDEX)];
+            }
+            Path::Gone if connection.is_full_at(op) => {
+                self.bound = INDEX;
+                self.entries = vec![wrong];
+            }
+            Path::Bound(_) | Path::Route | Path::Address(_) => self.entries = vec![right],
+            Path::OtherNamespace => {
+                self.entries = vec![wrong];
+                self.cookie ^= 1;
+            }
+            Path::Nothing | Path::Unreadable | Path::Gone => {}
+        }
+    }
+
+    /// What the program has stored at an earlier callback, and where that leads since.
+    fn remember(&mut self, connection: &Connection, is_first: bool) {
+        let is_found = matches!(connection.path, Path::Route | Path::Bound(_) | Path::Address(_));
+        let nobody = Vec::new();
+        let name = match connection.socket.retransmits {
+            // The socket was connected before, to somewhere else.
+            0 if is_first => &connection.decoy,
+            0 => return,
+            _ if is_found => connection.device.as_ref().unwrap_or(&nobody),
+            _ => return,
+        };
+        self.stored[..name.len()].copy_from_slice(name);
+        if connection.socket.retransmits > 0 {
+            // The route has gone, and nothing is right any more.
+            let route = (self.socket - BASE) as usize;
+            self.memory[route - 8..route].fill(0);
+            self.entries = vec![(connection.words(connection.local), Vec::new(), DECOY_INDEX)];
+        }
     }
 
     fn build(mut self, connection: &Connection, path: Path, before: u8) -> Self {
@@ -146,10 +243,10 @@ impl Kernel {
         self.socket = self.allocate(8);
         self.put64(self.socket, socket);
         let key = connection.words(connection.local);
-        self.entry = match path {
-            Path::Address(_) => Some((key, INDEX)),
-            Path::Nothing => None,
-            _ => Some((key, DECOY_INDEX)),
+        self.entries = match path {
+            Path::Address(_) => vec![(key, Vec::new(), INDEX)],
+            Path::Nothing => Vec::new(),
+            _ => vec![(key, Vec::new(), DECOY_INDEX)],
         };
         self
     }
@@ -188,10 +285,13 @@ impl Kernel {
         self.memory.get(start..start.checked_add(size)?)
     }
 
-    /// The value that the map has for the local address, as it lies in memory.
-    pub(crate) fn value(&self) -> [u8; 4] {
-        let value = self.entry.map_or(0, |(_, value)| value);
-        if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() }
+    /// `struct local_device`, as it lies in memory.
+    fn value(&self, name: &[u8], index: u32) -> [u8; 24] {
+        let mut value = [0; 24];
+        value[..name.len()].copy_from_slice(name);
+        let bytes = if self.big_endian { index.to_be_bytes() } else { index.to_le_bytes() };
+        value[16..20].copy_from_slice(&bytes);
+        value
     }
 
     /// Answers a helper call. None for one that no kernel would allow.
@@ -211,8 +311,21 @@ impl Kernel {
             1 => {
                 let key = guest.read(second, 16)?;
                 log.calls.push(Call(id, 16, 0));
-                let found = self.entry.is_some_and(|(known, _)| known == *key);
-                (first == at.map).then_some(if found { at.value } else { 0 })
+                let found = self.entries.iter().find(|(known, ..)| *known == *key);
+                if let Some((_, name, index)) = found {
+                    guest.write(at.value, &self.value(name, *index))?;
+                }
+                at.is_map(first).then_some(found.map_or(0, |_| at.value))
+            }
+            // sk_storage_get: of a full socket; made where there is none
+            107 => {
+                log.calls.push(Call(id, 0, 0));
+                (at.is_map(first) && self.is_full && fourth == 1).then_some(at.storage)
+            }
+            // get_netns_cookie
+            122 => {
+                log.calls.push(Call(id, 0, 0));
+                (first == at.context).then_some(self.cookie)
             }
             // setsockopt: never on a request socket
             49 => {
@@ -222,6 +335,8 @@ impl Kernel {
                 let answer = if is_refused { REFUSAL.wrapping_neg() } else { 0 };
                 (first == at.context && self.is_full).then_some(answer)
             }
+            // Where devices are found by address, the kernel's structures are not looked at.
+            113 | 115 if self.memory.is_empty() => None,
             // probe_read_kernel
             113 => {
                 log.calls.push(Call(id, second, from));

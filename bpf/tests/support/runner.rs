@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, REPLY};
 use super::image::Image;
-use super::kernel::{Addresses, Guest, Kernel, Log, NAMESPACE};
+use super::kernel::{Addresses, COOKIE, Guest, Kernel, Log, Method, NAMESPACE};
 use super::second::Second;
 use set_rto_compiler::machine::{Exit, Memory};
 
@@ -17,6 +17,8 @@ const JIFFIES: usize = 112;
 
 const CONTEXT: u64 = 0x7e00_0000_0000;
 const VALUE: u64 = 0x7d00_0000_0000;
+const STORAGE: u64 = 0x7c00_0000_0000;
+const SOCKET: u64 = 0x7b00_0000_0000;
 
 /// No decision takes so many steps, not even one that matches a name with hundreds of globs.
 const MOST_STEPS: u64 = 1_000_000;
@@ -48,6 +50,9 @@ pub(crate) struct Load {
     pub(crate) two_jiffies_us: u32,
     /// Rules without a timer.
     pub(crate) untimed: Vec<usize>,
+    pub(crate) method: Method,
+    /// The first callback of an outgoing connection that the program asks for, where that is not for the timer.
+    pub(crate) first: Option<u32>,
 }
 
 pub(crate) struct Runner {
@@ -56,6 +61,7 @@ pub(crate) struct Runner {
     big_endian: bool,
     hits: Option<u64>,
     map: u64,
+    method: (Method, u32),
     second: Option<Second>,
 }
 
@@ -69,17 +75,29 @@ impl Runner {
         for section in image.sections.iter_mut().filter(|it| it.name == ".rodata") {
             fill(&mut section.bytes, big_endian, load);
         }
+        for section in image.sections.iter_mut().filter(|it| it.name == ".rodata.device") {
+            let by_address = load.method == Method::Address;
+            let (method, cookie) = match big_endian {
+                true => (u32::from(by_address).to_be_bytes(), COOKIE.to_be_bytes()),
+                false => (u32::from(by_address).to_le_bytes(), COOKIE.to_le_bytes()),
+            };
+            section.bytes[..4].copy_from_slice(&method);
+            section.bytes[8..16].copy_from_slice(&cookie);
+        }
         let mut memory = Memory::default();
         for section in image.sections.iter().filter(|it| !it.is_map()) {
             memory.add(section.base, section.bytes.clone(), section.is_writable());
         }
         memory.add(CONTEXT, vec![0; super::connection::CONTEXT_SIZE], true);
-        memory.add(VALUE, vec![0; 8], false);
+        memory.add(VALUE, vec![0; 24], true);
+        memory.add(STORAGE, vec![0; 16], true);
+        memory.add(SOCKET, vec![0; 4], false);
         Ok(Self {
             memory,
             big_endian,
             hits: image.section(".bss").map(|section| section.base),
             map: image.section(".maps").map_or(0, |section| section.base),
+            method: (load.method, load.first.unwrap_or(super::settings::TIMEOUT_INIT)),
             second: if big_endian { None } else { Second::new(&image)? },
             program: image.program,
         })
@@ -97,14 +115,20 @@ impl Runner {
         op: u32,
         reply: u32,
     ) -> Result<(Outcome, u64), String> {
-        let kernel = Kernel::new(connection, self.big_endian, op);
-        let before = connection.context(self.big_endian, op, reply);
+        let kernel = Kernel::new(connection, self.big_endian, op, self.method);
+        let before = connection.context(self.big_endian, op, reply, SOCKET);
         self.bytes(CONTEXT).copy_from_slice(&before);
-        self.bytes(VALUE)[..4].copy_from_slice(&kernel.value());
+        self.bytes(STORAGE).copy_from_slice(&kernel.stored);
+        let bound = match self.big_endian {
+            true => kernel.bound.to_be_bytes(),
+            false => kernel.bound.to_le_bytes(),
+        };
+        self.bytes(SOCKET).copy_from_slice(&bound);
         if let Some(hits) = self.hits {
             self.bytes(hits).fill(0);
         }
-        let addresses = Addresses { context: CONTEXT, map: self.map, value: VALUE };
+        let addresses =
+            Addresses { context: CONTEXT, map: self.map, value: VALUE, storage: STORAGE };
         let mut log = Log::default();
         let mut helper = |id, arguments, memory: &mut Memory| {
             kernel.call(memory, &addresses, id, arguments, &mut log)
@@ -114,8 +138,8 @@ impl Runner {
         let mut after = self.bytes(CONTEXT).to_vec();
         let number: fn([u8; 4]) -> u32 =
             if self.big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
-        let mut reply = [0; 4];
-        reply.copy_from_slice(&after[REPLY..REPLY + 4]);
+        let mut answer = [0; 4];
+        answer.copy_from_slice(&after[REPLY..REPLY + 4]);
         after[REPLY..REPLY + 4].copy_from_slice(&before[REPLY..REPLY + 4]);
         if after != before {
             return Err("the context was written to".into());
@@ -128,9 +152,9 @@ impl Runner {
             Some(hits) => counters(self.bytes(hits).chunks(8).map(count)),
             None => Vec::new(),
         };
-        let outcome = Outcome { value, reply: number(reply), counted, log };
+        let outcome = Outcome { value, reply: number(answer), counted, log };
         if let Some(second) = &self.second {
-            let other = second.run(kernel, &before)?;
+            let other = second.run(kernel, connection, op, reply)?;
             if other != outcome {
                 return Err(format!("rbpf says {other:?}, the machine {outcome:?}"));
             }

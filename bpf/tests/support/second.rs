@@ -1,7 +1,7 @@
 //! A second opinion: rbpf's interpreter. It works on this process's own memory.
 
 use super::adapt;
-use super::connection::{CONTEXT_SIZE, REPLY};
+use super::connection::{CONTEXT_SIZE, Connection, REPLY};
 use super::image::Image;
 use super::kernel::{Addresses, Guest, Kernel, Log};
 use super::runner::{Outcome, counters};
@@ -12,6 +12,10 @@ pub(super) struct Second {
     context: Vec<Cell<u64>>,
     hits: Option<Vec<Cell<u64>>>,
     map: u64,
+    /// What a map has for a key; what is stored with the socket; the socket.
+    value: Vec<Cell<u64>>,
+    storage: Vec<Cell<u64>>,
+    socket: Vec<Cell<u64>>,
     /// The other sections, kept for the program.
     _sections: Vec<Vec<Cell<u64>>>,
 }
@@ -26,7 +30,6 @@ struct Host {
 
 thread_local! {
     static HOST: RefCell<Option<Host>> = const { RefCell::new(None) };
-    static VALUE_HERE: Cell<u64> = const { Cell::new(0) };
 }
 
 fn cells(bytes: &[u8]) -> Vec<Cell<u64>> {
@@ -58,11 +61,12 @@ impl Second {
         // The machine borrows its program; both live as long as the test.
         let mut vm =
             rbpf::EbpfVmNoData::new(Some(code.leak())).map_err(|error| error.to_string())?;
-        for cells in sections.iter().chain([&context]) {
+        let (value, storage, socket) = (cells(&[0; 24]), cells(&[0; 16]), cells(&[0; 8]));
+        for cells in sections.iter().chain([&context, &value, &storage, &socket]) {
             vm.register_allowed_memory(address(cells)..address(cells) + cells.len() as u64 * 8);
         }
-        let value = VALUE_HERE.with(|value| value.as_ptr().expose_provenance() as u64);
-        vm.register_allowed_memory(value..value + 8);
+        vm.register_helper(107, |a, b, c, d, e| help(107, [a, b, c, d, e])).expect("a helper");
+        vm.register_helper(122, |a, b, c, d, e| help(122, [a, b, c, d, e])).expect("a helper");
         vm.register_helper(1, |a, b, c, d, e| help(1, [a, b, c, d, e])).expect("a helper");
         vm.register_helper(49, |a, b, c, d, e| help(49, [a, b, c, d, e])).expect("a helper");
         vm.register_helper(113, |a, b, c, d, e| help(113, [a, b, c, d, e])).expect("a helper");
@@ -78,21 +82,31 @@ impl Second {
                 _ => kept.push(cells),
             }
         }
-        Ok(Some(Self { vm, context, hits, map, _sections: kept }))
+        Ok(Some(Self { vm, context, hits, map, value, storage, socket, _sections: kept }))
     }
 
-    pub(super) fn run(&self, kernel: Kernel, before: &[u8]) -> Result<Outcome, String> {
-        for (cell, word) in self.context.iter().zip(cells(before)) {
-            cell.set(word.get());
-        }
+    pub(super) fn run(
+        &self,
+        kernel: Kernel,
+        connection: &Connection,
+        op: u32,
+        reply: u32,
+    ) -> Result<Outcome, String> {
+        let put = |to: &[Cell<u64>], bytes: &[u8]| {
+            to.iter().zip(cells(bytes)).for_each(|(cell, word)| cell.set(word.get()));
+        };
+        put(&self.context, &connection.context(false, op, reply, address(&self.socket)));
+        put(&self.storage, &kernel.stored);
+        put(&self.socket, &kernel.bound.to_le_bytes());
         if let Some(hits) = &self.hits {
             hits.iter().for_each(|cell| cell.set(0));
         }
-        let mut word = [0; 8];
-        word[..4].copy_from_slice(&kernel.value());
-        VALUE_HERE.set(u64::from_ne_bytes(word));
-        let value = VALUE_HERE.with(|value| value.as_ptr().expose_provenance() as u64);
-        let addresses = Addresses { context: address(&self.context), map: self.map, value };
+        let addresses = Addresses {
+            context: address(&self.context),
+            map: self.map,
+            value: address(&self.value),
+            storage: address(&self.storage),
+        };
         HOST.set(Some(Host { kernel, addresses, log: Log::default(), failed: false }));
         let ran = self.vm.execute_program().map_err(|error| error.to_string())?;
         let host = HOST.take().expect("put there before");

@@ -11,10 +11,14 @@ _set_rto()
             mapfile -t COMPREPLY < <(compgen -d -- "$word")
             return
             ;;
+        --interface-method)
+            mapfile -t COMPREPLY < <(compgen -W 'route address' -- "$word")
+            return
+            ;;
     esac
     case $verb in
         '') options='install remove status check try rules --version --help' ;;
-        install) options='--cgroup --pin --partial --help' ;;
+        install) options='--cgroup --pin --partial --interface-method --help' ;;
         remove) options='--pin --help' ;;
         status) options='--pin --json --help' ;;
         check | rules) options='--json --help' ;;

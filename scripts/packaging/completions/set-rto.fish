@@ -16,4 +16,5 @@ complete -c set-rto -n "not __fish_seen_subcommand_from $verbs" -a rules -d 'the
 complete -c set-rto -n '__fish_seen_subcommand_from install' -l cgroup -x -a '(__fish_complete_directories)' -d 'the cgroup whose sockets are meant'
 complete -c set-rto -n '__fish_seen_subcommand_from install remove status' -l pin -x -a '(__fish_complete_directories)' -d 'where on the bpffs it is pinned'
 complete -c set-rto -n '__fish_seen_subcommand_from install' -l partial -d 'leave out the settings that this kernel lacks, and say which'
+complete -c set-rto -n '__fish_seen_subcommand_from install' -l interface-method -x -a 'route address' -d 'how the interface of a connection is found, route or address'
 complete -c set-rto -n '__fish_seen_subcommand_from status check rules' -l json -d 'one JSON object'

@@ -1,0 +1,107 @@
+// ---- The device that a SYN came in by ----
+//
+// A request socket has no route, and does not tell: it has a device where the listener is bound to one or the
+// address is link-local. But the kernel looks for the listener just before, on the same processor, and asks
+// sk_lookup programs then.
+
+// The last SYN, or other packet of no connection yet, of each processor.
+struct arrival {
+	u32 remote[4]; // IPv4 as the last word
+	u32 local[4];
+	u32 remote_port; // host byte order, as the local one
+	u32 local_port;
+	u32 index;
+};
+
+struct {
+	int (*type)[6]; // BPF_MAP_TYPE_PERCPU_ARRAY
+	int (*max_entries)[1];
+	u32 *key;
+	struct arrival *value;
+} arrivals SEC(".maps");
+
+// include/uapi/linux/bpf.h
+struct bpf_sk_lookup {
+	u64 cookie;
+	u32 family;
+	u32 protocol;
+	u32 remote_ip4; // network byte order, as all addresses
+	u32 remote_ip6[4];
+	u16 remote_port; // network byte order
+	u16 not_used;
+	u32 local_ip4;
+	u32 local_ip6[4];
+	u32 local_port; // host byte order
+	u32 ingress_ifindex; // from Linux 5.17 on
+};
+
+enum { IPPROTO_TCP = 6, SK_PASS = 1 };
+
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define NET16(x) __builtin_bswap16(x)
+#else
+#define NET16(x) (x)
+#endif
+
+// A field of that context; in assembly for the same reasons as FIELD.
+#define LOOKUP(size, name)                                                          \
+	({                                                                          \
+		u64 field;                                                          \
+		asm volatile("%0 = *(" size " *)(%1 + %2)"                          \
+			     : "=&r"(field)                                         \
+			     : "r"(ctx), "i"(__builtin_offsetof(struct bpf_sk_lookup, name))); \
+		field;                                                              \
+	})
+
+// Never chooses a socket and never refuses one: whatever other programs say stands.
+SEC("sk_lookup")
+int note_arrival(struct bpf_sk_lookup *ctx)
+{
+	struct arrival *arrival;
+	u32 key = 0;
+
+	if (LOOKUP("u32", protocol) != IPPROTO_TCP)
+		return SK_PASS;
+	arrival = map_lookup(&arrivals, &key);
+	if (!arrival)
+		return SK_PASS;
+	if (LOOKUP("u32", family) == AF_INET) {
+		arrival->remote[3] = LOOKUP("u32", remote_ip4);
+		arrival->local[3] = LOOKUP("u32", local_ip4);
+	} else {
+		arrival->remote[0] = LOOKUP("u32", remote_ip6[0]);
+		arrival->remote[1] = LOOKUP("u32", remote_ip6[1]);
+		arrival->remote[2] = LOOKUP("u32", remote_ip6[2]);
+		arrival->remote[3] = LOOKUP("u32", remote_ip6[3]);
+		arrival->local[0] = LOOKUP("u32", local_ip6[0]);
+		arrival->local[1] = LOOKUP("u32", local_ip6[1]);
+		arrival->local[2] = LOOKUP("u32", local_ip6[2]);
+		arrival->local[3] = LOOKUP("u32", local_ip6[3]);
+	}
+	arrival->remote_port = NET16(LOOKUP("u16", remote_port));
+	arrival->local_port = LOOKUP("u32", local_port);
+	arrival->index = LOOKUP("u32", ingress_ifindex);
+	return SK_PASS;
+}
+
+// The ifindex of the device that this connection's SYN came in by; 0 where it is not known. What was noted may be
+// about another packet: where a listener was found without looking, or on another processor.
+static __always_inline u32 arrival_index(struct bpf_sock_ops *ctx)
+{
+	struct arrival *arrival;
+	u32 key = 0;
+
+	if (!finding.arrivals)
+		return 0;
+	arrival = map_lookup(&arrivals, &key);
+	if (!arrival || arrival->remote_port != HOST(remote_port) || arrival->local_port != FIELD(local_port))
+		return 0;
+	if (is_ipv4(ctx))
+		return arrival->remote[3] == FIELD(remote_ip4) && arrival->local[3] == FIELD(local_ip4) ?
+			       arrival->index : 0;
+	return arrival->remote[0] == FIELD(remote_ip6[0]) && arrival->remote[1] == FIELD(remote_ip6[1]) &&
+		       arrival->remote[2] == FIELD(remote_ip6[2]) && arrival->remote[3] == FIELD(remote_ip6[3]) &&
+		       arrival->local[0] == FIELD(local_ip6[0]) && arrival->local[1] == FIELD(local_ip6[1]) &&
+		       arrival->local[2] == FIELD(local_ip6[2]) && arrival->local[3] == FIELD(local_ip6[3]) ?
+		       arrival->index : 0;
+}

@@ -1,0 +1,94 @@
+// ---- Devices as `set-rto install` found them ----
+
+static void *(*map_lookup)(void *map, const void *key) = (void *)1;
+
+// How devices are found, for all rules alike: filled in by the loader, which loads the program only once it is
+// known. What is not used then is dead code to the verifier; a kernel need not have it.
+enum { BY_ROUTE, BY_ADDRESS };
+const volatile struct {
+	u32 method;
+	u32 why; // for `set-rto status`
+	u64 cookie; // of the network namespace whose names are meant; 0 where the kernel tells none
+	u32 arrivals; // 1: `note_arrival` runs
+} finding SEC(".rodata.device");
+
+struct device_name {
+	union {
+		char text[16]; // NUL-padded
+		u64 words[2];
+	};
+};
+
+struct local_device {
+	struct device_name name;
+	u32 index;
+	u32 padding;
+};
+
+// By local address, IPv4 mapped, the device that has it; by BY_INDEX and the ifindex, every device.
+struct {
+	int (*type)[1]; // BPF_MAP_TYPE_HASH
+	int (*max_entries)[65536];
+	int (*map_flags)[1]; // BPF_F_NO_PREALLOC
+	u32 (*key)[4];
+	struct local_device *value;
+} local_devices SEC(".maps");
+
+// No address begins so that a connection can have.
+#define BY_INDEX 0xffffffff, 0xffffffff, 0
+
+static __always_inline struct local_device *device_of_index(u32 index)
+{
+	u32 key[4] = { BY_INDEX, index };
+
+	return map_lookup(&local_devices, key);
+}
+
+static __always_inline struct local_device *device_of_address(struct bpf_sock_ops *ctx)
+{
+	u32 key[4] = { 0, 0, NET32(0xffff), FIELD(local_ip4) };
+
+	// Not the ip6 fields as they are: without CONFIG_IPV6 they are zero.
+	if (!is_ipv4(ctx)) {
+		key[0] = FIELD(local_ip6[0]);
+		key[1] = FIELD(local_ip6[1]);
+		key[2] = FIELD(local_ip6[2]);
+		key[3] = FIELD(local_ip6[3]);
+	}
+	return map_lookup(&local_devices, key);
+}
+
+// The part of struct bpf_sock that is used (include/uapi/linux/bpf.h).
+struct bpf_sock {
+	u32 bound_dev_if;
+};
+
+// A full socket; 0 for a request socket.
+#define SOCKET(ctx)                                                                  \
+	({                                                                           \
+		struct bpf_sock *socket;                                             \
+		asm volatile("%0 = *(u64 *)(%1 + 184)" : "=&r"(socket) : "r"(ctx)); \
+		socket;                                                              \
+	})
+
+// The context in a register that outlives calls of helpers. In assembly, since clang would copy it as soon as the
+// program starts, at the cost of an instruction for callbacks that no rule needs.
+static __always_inline struct bpf_sock_ops *over_calls(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock_ops *kept;
+
+	asm volatile("%0 = %1" : "=r"(kept) : "r"(ctx));
+	return kept;
+}
+
+struct device {
+	union {
+		char name[16]; // NUL-padded
+		u64 words[2];
+		struct device_name whole;
+	};
+	int found; // 0: not looked for yet, 1: yes, -1: there is none
+#if AUTOMATA
+	u64 lists; // of patterns that the name matches, a bit for each
+#endif
+};

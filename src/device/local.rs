@@ -1,0 +1,188 @@
+//! Devices and local addresses of this network namespace, and the program's map of them.
+
+use super::Method;
+use crate::bpf::{self, Key, Value};
+use crate::error::{Error, Result};
+use crate::host;
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+
+/// The map in the generated C.
+pub(crate) const MAP: &str = "local_devices";
+
+/// What the map is to have, by its keys.
+type Entries = BTreeMap<Key, Value>;
+
+/// Patterns that rules have for devices, one a line.
+static PATTERNS: &str = include_str!(concat!(env!("OUT_DIR"), "/interfaces.txt"));
+
+/// This host's devices.
+pub(crate) struct Devices {
+    entries: Entries,
+    /// Addresses that several devices have.
+    shared: Vec<String>,
+    names: Vec<String>,
+    with_address: Vec<String>,
+}
+
+/// The key for a device by its number: `BY_INDEX` in the generated C.
+fn by_index(index: u32) -> Key {
+    let mut key = [0; 16];
+    key[..8].fill(0xff);
+    key[12..].copy_from_slice(&index.to_ne_bytes());
+    key
+}
+
+/// `struct local_device`: the name, padded with NULs, and the number.
+fn value(name: &str, index: u32) -> Value {
+    let mut value = Value::default();
+    // Names have 15 bytes at most (`IFNAMSIZ`).
+    for (to, from) in value[..15].iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    value[16..20].copy_from_slice(&index.to_ne_bytes());
+    value
+}
+
+impl Devices {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// It does not tell.
+    pub(crate) fn read() -> Result<Self> {
+        let mut found = Self {
+            entries: Entries::new(),
+            shared: Vec::new(),
+            names: Vec::new(),
+            with_address: Vec::new(),
+        };
+        for (name, index) in host::devices()? {
+            found.entries.insert(by_index(index), value(&name, index));
+            found.names.push(name);
+        }
+        let addresses = host::local_addresses()?;
+        for (address, name, index) in &addresses {
+            let is_shared = addresses.iter().any(|(it, _, other)| it == address && other != index);
+            match is_shared {
+                true => found.shared.push(address.to_canonical().to_string()),
+                false => drop(found.entries.insert(address.octets(), value(name, *index))),
+            }
+            found.with_address.push(name.clone());
+        }
+        found.shared.sort();
+        found.shared.dedup();
+        Ok(found)
+    }
+
+    /// Writes the program's map, and drops what is gone; true if something changed.
+    ///
+    /// # Errors
+    /// The kernel does not take it.
+    pub(crate) fn write(&self, map: BorrowedFd<'_>) -> Result<bool> {
+        let failed = |errno| {
+            Error::call("store the local addresses", errno, "are there more than 65,536 of them?")
+        };
+        let mut changed = false;
+        let mut known = Entries::new();
+        for key in bpf::keys(map).map_err(failed)? {
+            match self.entries.contains_key(&key) {
+                true => drop(bpf::look_up(map, &key).map(|value| known.insert(key, value))),
+                false => {
+                    bpf::delete(map, &key).map_err(failed)?;
+                    changed = true;
+                }
+            }
+        }
+        for (key, value) in &self.entries {
+            if known.get(key) != Some(value) {
+                bpf::update(map, key, value).map_err(failed)?;
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// What rules about devices can't see by this method, for people.
+    pub(crate) fn notes(&self, method: Method) -> Vec<String> {
+        if method == Method::Route {
+            return Vec::new();
+        }
+        let mut notes = Vec::new();
+        for pattern in PATTERNS.lines() {
+            let has = |names: &[String]| names.iter().any(|name| matches(pattern, name));
+            let what = match (has(&self.names), has(&self.with_address)) {
+                (_, true) => continue,
+                (true, false) => "has no address",
+                (false, _) => "is not there",
+            };
+            notes.push(format!(
+                "interface `{pattern}` {what} yet: `set-rto install` again when it has one"
+            ));
+        }
+        for address in &self.shared {
+            notes.push(format!(
+                "{address} is an address of several devices: what has it belongs to none"
+            ));
+        }
+        notes
+    }
+}
+
+/// `*` is any run of characters, `?` any single one.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (mut pattern, mut name) = (pattern.as_bytes(), name.as_bytes());
+    // Where to go on if what follows the last `*` does not match: that one takes one more.
+    let mut retry: Option<(&[u8], &[u8])> = None;
+    loop {
+        match (pattern, name) {
+            ([b'*', rest @ ..], _) => {
+                retry = Some((rest, name));
+                pattern = rest;
+            }
+            ([], []) => return true,
+            ([one, rest @ ..], [other, more @ ..]) if *one == b'?' || one == other => {
+                (pattern, name) = (rest, more);
+            }
+            _ => match retry {
+                Some((rest, [_, more @ ..])) => {
+                    retry = Some((rest, more));
+                    (pattern, name) = (rest, more);
+                }
+                _ => return false,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        for (pattern, name, is_it) in [
+            ("ax0", "ax0", true),
+            ("ax0", "ax00", false),
+            ("ax*", "ax", true),
+            ("ax*", "bax0", false),
+            ("*0", "eth0", true),
+            ("*0", "eth01", false),
+            ("w?an*", "wwan0", true),
+            ("w?an*", "wan0", false),
+            ("*a*b*", "xaxxbx", true),
+            ("*ab", "aab", true),
+            ("*", "", true),
+            ("?", "", false),
+        ] {
+            assert_eq!(matches(pattern, name), is_it, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn keys_and_values_are_those_of_the_program() {
+        assert_eq!(by_index(1)[..12], [255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0]);
+        let value = value("a-name-of-15-by", 7);
+        assert_eq!(value[..16], *b"a-name-of-15-by\0");
+        assert_eq!(value[16..20], 7_u32.to_ne_bytes());
+    }
+}

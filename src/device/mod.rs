@@ -1,0 +1,251 @@
+//! How `interface` rules find a connection's device on this kernel: one method for all rules, found by trying.
+
+pub(crate) mod arrivals;
+pub(crate) mod local;
+
+use crate::btf::{self, Btf};
+use crate::error::{Error, Result};
+use crate::policy::{self, Load, Skeleton};
+use crate::probe::{self, Place};
+use crate::{bpf, host};
+use libbpf_rs::MapCore;
+use libbpf_rs::skel::Skel;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::str::FromStr;
+
+/// What a device is found by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// The device of the socket's route: reads the kernel's structures, needs BTF.
+    Route,
+    /// The device that has the local address, as of the last install: needs nothing.
+    Address,
+}
+
+impl Method {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Route => "route",
+            Self::Address => "address",
+        }
+    }
+}
+
+impl FromStr for Method {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        [Self::Route, Self::Address]
+            .into_iter()
+            .find(|method| method.name() == text)
+            .ok_or_else(|| "the methods are `route` and `address`".into())
+    }
+}
+
+/// Why it is that method. The numbers stand in installed programs: they stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    KernelBtf = 0,
+    OwnBtf = 1,
+    NoBtf = 2,
+    WrongBtf = 3,
+    NotAllowed = 4,
+    Asked = 5,
+}
+
+impl Why {
+    /// In words, of a [`Way`].
+    fn text(self) -> &'static str {
+        match self {
+            Self::KernelBtf => "by the kernel's BTF",
+            Self::OwnBtf => "by BTF that set-rto was built with",
+            Self::NoBtf => "there is no BTF of this kernel",
+            Self::WrongBtf => "the BTF does not fit this kernel",
+            Self::NotAllowed => "this kernel lets programs read none of its structures",
+            Self::Asked => "asked for",
+        }
+    }
+}
+
+/// The method of a load, and what else it needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) method: Method,
+    pub(crate) why: Why,
+    /// Of the network namespace; 0 where the kernel tells none to sock_ops programs (before 5.15).
+    pub(crate) cookie: u64,
+    /// Whether the device of arrival is noted.
+    pub(crate) arrivals: bool,
+}
+
+impl Way {
+    /// `finding` in the generated C: method, why, cookie, arrivals.
+    pub(crate) const BYTES: usize = 24;
+
+    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[0] = u8::from(self.method == Method::Address);
+        let words = [bytes[0].into(), self.why as u32];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes[8..16].copy_from_slice(&self.cookie.to_ne_bytes());
+        bytes[16..20].copy_from_slice(&u32::from(self.arrivals).to_ne_bytes());
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        let reasons =
+            [Why::KernelBtf, Why::OwnBtf, Why::NoBtf, Why::WrongBtf, Why::NotAllowed, Why::Asked];
+        Some(Self {
+            method: if word(0)? == 0 { Method::Route } else { Method::Address },
+            why: *reasons.get(word(4)? as usize)?,
+            cookie: u64::from_ne_bytes(bytes.get(8..16)?.try_into().ok()?),
+            arrivals: word(16)? != 0,
+        })
+    }
+
+    /// For people.
+    pub(crate) fn text(self) -> String {
+        let by = match self.method {
+            Method::Route => "the device of the route",
+            Method::Address => "the device that has the local address",
+        };
+        let incoming = match (arrivals::are_wanted(), self.arrivals) {
+            (false, _) => "",
+            (true, true) => "; of incoming connections, the device that the SYN came in by",
+            (true, false) => {
+                "; of incoming connections, the device that the listener is bound to or that has the local address, \
+                 since this kernel does not tell by which one the SYN came in (Linux 5.17 does)"
+            }
+        };
+        format!("{by}, {}{incoming}", self.why.text())
+    }
+}
+
+/// The program in the kernel, and which way it goes.
+pub(crate) struct Loaded {
+    pub(crate) skeleton: Skeleton,
+    /// None where no rule asks for a device.
+    pub(crate) way: Option<Way>,
+    /// What else was tried before, and why it failed.
+    pub(crate) failed: Vec<String>,
+}
+
+/// What to load, and where it can be tried.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// Columns of settings to leave out.
+    pub(crate) without: u64,
+    pub(crate) asked: Option<Method>,
+    /// Below it a cgroup is made for a moment. None: nothing is tried.
+    pub(crate) cgroup: Option<&'a Path>,
+    /// The map of arrivals, where it is there already.
+    pub(crate) arrivals: Option<&'a OwnedFd>,
+}
+
+/// Loads the program by the best method that works; nothing is attached yet.
+///
+/// # Errors
+/// A kernel that can't run these rules, by the method that was asked for, or does not allow it.
+pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
+    let plain = Load { without: wanted.without, way: None, btf: None, arrivals: None };
+    if !policy::asks_for_interface() {
+        let skeleton = policy::load(&plain)?;
+        return Ok(Loaded { skeleton, way: None, failed: Vec::new() });
+    }
+    let arrivals = arrivals::are_wanted() && arrivals::are_told();
+    let mut failed = Vec::new();
+    let (mut why, mut first) = (Why::NoBtf, None);
+    let load = |way: Way, btf: Option<Btf>| {
+        let arrivals = wanted.arrivals.map(AsFd::as_fd);
+        policy::load(&Load { way: Some(way), btf, arrivals, ..plain })
+    };
+    if wanted.asked != Some(Method::Address) {
+        for btf in btf::candidates() {
+            let is_kernels = matches!(btf, Btf::Kernel);
+            let reason = if is_kernels { Why::KernelBtf } else { Why::OwnBtf };
+            let way = Way { method: Method::Route, why: reason, cookie: 0, arrivals };
+            match load(way, Some(btf)) {
+                Ok(skeleton) => {
+                    let fits = fits(&skeleton, wanted.cgroup);
+                    // The kernel's own is believed where it can't be tried.
+                    if fits.unwrap_or(is_kernels) {
+                        return Ok(Loaded { skeleton, way: Some(way), failed });
+                    }
+                    why = Why::WrongBtf;
+                    let what = match fits {
+                        Some(_) => "it does not fit this kernel",
+                        None => "no connection to 127.0.0.1 to try it on",
+                    };
+                    failed.push(format!("{btf}: {what}"));
+                }
+                Err(error) => {
+                    if !policy::missing_capabilities(wanted.asked).is_empty() {
+                        return Err(error);
+                    }
+                    why = Why::NotAllowed;
+                    failed.push(format!("{btf}: {}", error.cause()));
+                    first.get_or_insert(error);
+                }
+            }
+        }
+    } else {
+        why = Why::Asked;
+    }
+    if wanted.asked == Some(Method::Route) {
+        return Err(first.unwrap_or_else(|| {
+            let why = if failed.is_empty() { why.text().into() } else { failed.join("; ") };
+            Error::new(
+                format!("interfaces can't be found by route: {why}"),
+                "`set-rto install` alone chooses a method that works",
+            )
+        }));
+    }
+    let cookie = host::netns_cookie();
+    let way = |cookie| Way { method: Method::Address, why, cookie, arrivals };
+    // A kernel may have the cookie, and not tell it to programs.
+    let loaded = match load(way(cookie), None) {
+        Err(_) if cookie != 0 => load(way(0), None).map(|skeleton| (skeleton, way(0))),
+        loaded => loaded.map(|skeleton| (skeleton, way(cookie))),
+    };
+    match loaded {
+        Ok((skeleton, way)) => Ok(Loaded { skeleton, way: Some(way), failed }),
+        // Not for lack of a method, then.
+        Err(error) => Err(first.unwrap_or(error)),
+    }
+}
+
+/// Whether the device of a connection to 127.0.0.1 is found to be `lo`; None where there is no such connection.
+fn fits(skeleton: &Skeleton, cgroup: Option<&Path>) -> Option<bool> {
+    let place = Place::create(cgroup?).ok()?;
+    let directory = place.open().ok()?;
+    let mut programs = skeleton.object().progs_mut();
+    let program = programs.find(|program| program.name() == policy::PROBE_DEVICE)?;
+    let _link = program.attach_cgroup(directory.as_raw_fd()).ok()?;
+    let map = skeleton.object().maps().find(|map| map.name() == "known_devices")?;
+    probe::connect_and_judge(&place, &|socket| {
+        bpf::of_socket(map.as_fd(), socket).is_ok_and(|name| name.starts_with(b"lo\0"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_are_read_as_they_were_written() {
+        for method in [Method::Route, Method::Address] {
+            for why in [Why::KernelBtf, Why::WrongBtf, Why::Asked] {
+                let way = Way { method, why, cookie: 0x0123_4567_89ab_cdef, arrivals: true };
+                assert_eq!(Way::from_bytes(&way.to_bytes()), Some(way));
+                let way = Way { arrivals: false, cookie: 0, ..way };
+                assert_eq!(Way::from_bytes(&way.to_bytes()), Some(way));
+            }
+        }
+        assert_eq!(Way::from_bytes(&[9; Way::BYTES]), None);
+        assert_eq!(Way::from_bytes(&[]), None);
+    }
+}
