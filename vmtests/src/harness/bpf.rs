@@ -18,6 +18,7 @@ use super::mounts;
 #[repr(u32)]
 pub(crate) enum Command {
     MapCreate = 0,
+    MapLookup = 1,
     ProgLoad = 5,
     ObjPin = 6,
     ObjGet = 7,
@@ -45,6 +46,9 @@ pub(crate) struct Hook {
 pub(crate) const SOCK_OPS: Hook = Hook { program_type: 13, attach_type: 3 };
 /// Packets that leave a cgroup: a hook that is not set-rto's.
 pub(crate) const EGRESS: Hook = Hook { program_type: 8, attach_type: 1 };
+
+/// The search for a listener in a network namespace, which takes the place of the cgroup then.
+pub(crate) const SK_LOOKUP: Hook = Hook { program_type: 30, attach_type: 36 };
 
 /// `union bpf_attr`, filled by offset in its native byte order.
 struct Attributes([u64; 18]);
@@ -163,6 +167,18 @@ pub(crate) fn map() -> Result<OwnedFd> {
         Attributes::new().word(0, MAP_TYPE_ARRAY).word(4, 4).word(8, 8).word(12, 1);
     // SAFETY: no pointers.
     unsafe { attributes.open(Command::MapCreate) }.context("cannot make a map")
+}
+
+/// The value of that element.
+pub(crate) fn read(map: &OwnedFd) -> Result<u64> {
+    let (key, mut value) = (0_u32, 0_u64);
+    let mut attributes = Attributes::new()
+        .word(0, map.as_raw_fd().cast_unsigned())
+        .pointer(8, &raw const key)
+        .pointer(16, (&raw mut value).cast_const());
+    // SAFETY: key and value have the sizes that the map was made with, and outlive the call.
+    unsafe { attributes.call(Command::MapLookup) }.context("cannot read a map")?;
+    Ok(value)
 }
 
 /// Pins a map, program or link.

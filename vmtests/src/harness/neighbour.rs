@@ -9,6 +9,8 @@ use super::asm::EXIT;
 use super::asm::OP;
 use super::asm::REPLY;
 use super::asm::TIMEOUT_INIT;
+use super::asm::add_atomically;
+use super::asm::load_map_value;
 use super::asm::load_word;
 use super::asm::mov;
 use super::asm::mov_register;
@@ -59,6 +61,45 @@ impl Neighbour {
             Neighbour::AnswersOthers => answer(skip_if_equal(2, TIMEOUT_INIT, 2), -1),
             Neighbour::Silent => end.to_vec(),
         }
+    }
+}
+
+/// Counts how often TIMEOUT_INIT was asked about a full socket, and how often programs before it had answered.
+pub(crate) struct Replies {
+    asked: OwnedFd,
+    answered: OwnedFd,
+}
+
+impl Replies {
+    /// Attaches it behind those that are there.
+    pub(crate) fn attach(cgroup: &Path) -> Result<Self> {
+        let counts = Replies { asked: bpf::map()?, answered: bpf::map()? };
+        let [first, second] = load_map_value(4, &counts.asked);
+        let [third, fourth] = load_map_value(4, &counts.answered);
+        let instructions = [
+            mov_register(6, 1),
+            mov(3, 1),
+            load_word(2, 6, OP),
+            skip_unless_equal(2, TIMEOUT_INIT, 8),
+            first,
+            second,
+            add_atomically(4, 3),
+            load_word(2, 6, REPLY),
+            skip_if_equal(2, 0, 3),
+            third,
+            fourth,
+            add_atomically(4, 3),
+            mov(0, 1),
+            EXIT,
+        ];
+        let program = bpf::load(bpf::SOCK_OPS, "replies", &instructions)?;
+        bpf::attach(bpf::SOCK_OPS, cgroup, &program, bpf::ALLOW_MULTI)?;
+        Ok(counts)
+    }
+
+    /// How often it was asked and answered so far.
+    pub(crate) fn read(&self) -> Result<(u64, u64)> {
+        Ok((bpf::read(&self.asked)?, bpf::read(&self.answered)?))
     }
 }
 

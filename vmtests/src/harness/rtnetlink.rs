@@ -86,6 +86,14 @@ fn set_flags(name: &str, flags: u32) -> Result<()> {
     request.send().with_context(|| format!("cannot bring {name} up or down"))
 }
 
+/// Gives a device another name. Older kernels want it to be down.
+pub(crate) fn rename(name: &str, to: &str) -> Result<()> {
+    let mut request = Request::new(libc::RTM_NEWLINK, 0);
+    request.bytes(&ifinfo(index(name)?, 0, 0));
+    request.string(libc::IFLA_IFNAME, to);
+    request.send().with_context(|| format!("cannot call {name} {to}"))
+}
+
 /// Removes a device (and with a veth device its peer).
 pub(crate) fn delete_link(name: &str) -> Result<()> {
     let mut request = Request::new(libc::RTM_DELLINK, 0);

@@ -27,6 +27,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::socket;
 use nix::sys::socket::sockopt::BindToDevice;
 use nix::sys::socket::sockopt::Ipv6V6Only;
+use nix::sys::socket::sockopt::Mark;
 use nix::sys::socket::sockopt::ReuseAddr;
 
 /// How to open a connection beyond where to.
@@ -56,8 +57,34 @@ impl Connection {
             bind(socket.as_raw_fd(), &SockaddrStorage::from(local))
                 .with_context(|| format!("cannot bind to {local}"))?;
         }
-        match connect(socket.as_raw_fd(), &SockaddrStorage::from(remote)) {
-            Ok(()) | Err(Errno::EINPROGRESS) => Ok(Connection { socket }),
+        let connection = Connection { socket };
+        connection.send_syn(remote)?;
+        Ok(connection)
+    }
+
+    /// Sends a SYN from a socket with a mark.
+    pub(crate) fn open_marked(mark: u32, remote: SocketAddr) -> Result<Self> {
+        let socket = tcp_socket(remote, None)?;
+        setsockopt(&socket, Mark, &mark)?;
+        let connection = Connection { socket };
+        connection.send_syn(remote)?;
+        Ok(connection)
+    }
+
+    /// Gives the connection up, and has the same socket open another.
+    pub(crate) fn open_again(&self, remote: SocketAddr) -> Result<()> {
+        let nobody =
+            libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+        let size = mem::size_of_val(&nobody) as libc::socklen_t;
+        // SAFETY: an address of that size, which the kernel only reads.
+        let outcome = unsafe { libc::connect(self.socket.as_raw_fd(), &raw const nobody, size) };
+        Errno::result(outcome).context("cannot disconnect a socket")?;
+        self.send_syn(remote)
+    }
+
+    fn send_syn(&self, remote: SocketAddr) -> Result<()> {
+        match connect(self.socket.as_raw_fd(), &SockaddrStorage::from(remote)) {
+            Ok(()) | Err(Errno::EINPROGRESS) => Ok(()),
             Err(errno) => Err(errno).with_context(|| format!("cannot connect to {remote}")),
         }
     }

@@ -35,6 +35,7 @@ tests! {
     killed_in_an_install_over_another: 180,
     killed_in_an_install_that_mounts_bpffs: 180,
     killed_in_remove: 180,
+    killed_where_devices_are_asked_for: 180,
 }
 
 /// What a killed run has to leave: a policy, or none.
@@ -135,6 +136,17 @@ fn killed_in_an_install_that_mounts_bpffs() -> Result<()> {
     };
     scene.kill_everywhere((&scene.a, &["install"]), reset, (DEFAULT_RTO, A))?;
     scene.clear()
+}
+
+/// Then there are two programs and two links.
+fn killed_where_devices_are_asked_for() -> Result<()> {
+    let scene = Scene { a: SetRto::of("devices")?, ..Scene::new()? };
+    scene.kill_everywhere((&scene.a, &["install"]), || scene.clear(), (DEFAULT_RTO, A))?;
+    let reset = || scene.b.ok(&["install"]).map(drop);
+    scene.kill_everywhere((&scene.a, &["install"]), reset, (B, A))?;
+    let reset = || scene.a.ok(&["install"]).map(drop);
+    scene.kill_everywhere((&scene.b, &["install"]), reset, (A, B))?;
+    scene.kill_everywhere((&scene.a, &["remove"]), reset, (A, DEFAULT_RTO))
 }
 
 fn killed_in_remove() -> Result<()> {

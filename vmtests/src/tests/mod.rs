@@ -6,6 +6,8 @@ mod conditions;
 mod handshakes;
 mod install;
 mod interfaces;
+mod interfaces_arrivals;
+mod interfaces_methods;
 mod killed;
 mod lacking;
 mod machine;
@@ -30,6 +32,8 @@ pub(crate) const ALL: &[&[Test]] = &[
     bare::TESTS,
     conditions::TESTS,
     interfaces::TESTS,
+    interfaces_methods::TESTS,
+    interfaces_arrivals::TESTS,
     random::TESTS,
     timers::TESTS,
     by_hand::TESTS,

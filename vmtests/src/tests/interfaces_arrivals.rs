@@ -1,0 +1,180 @@
+//! The device that a SYN came in by, as a second program notes it; and how that is put in force with the first.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+
+use super::interfaces_methods::NAMED;
+use super::interfaces_methods::RULES;
+use super::interfaces_methods::by_route;
+use super::policy::Policy;
+use super::policy::end;
+use super::state::PIN;
+use crate::harness::Skip;
+use crate::harness::asm;
+use crate::harness::bpf;
+use crate::harness::netns::Namespace;
+use crate::harness::setrto::SetRto;
+use crate::harness::tests;
+
+tests! {
+    arrival_is_not_the_way_back: 60,
+    arrival_is_not_the_way_back_by_address: 60,
+    arrival_at_late_devices: 60,
+    arrival_is_noted_only_where_needed: 60,
+    arrival_moves_with_the_namespace: 60,
+    arrival_among_other_programs: 60,
+    arrival_that_finds_no_room: 60,
+}
+
+/// [`Skip`] where this kernel does not tell by which device a SYN comes in.
+fn need_arrivals(policy: &Policy) -> Result<()> {
+    if policy.set_rto.status()?.json["arrivals"] != true {
+        bail!(Skip::new("this kernel does not tell sk_lookup programs the device (Linux 5.17)"));
+    }
+    Ok(())
+}
+
+/// SYNs that come in by one device and are answered by another.
+fn not_the_way_back(method: &str) -> Result<()> {
+    let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
+    if policy.set_rto.run(&["install", "--interface-method", method])?.code != Some(0) {
+        bail!(Skip::new(format!("this kernel does not find devices by {method}")));
+    }
+    need_arrivals(&policy)?;
+    let (va, ax0) = (policy.cable("va")?, policy.cable("ax0")?);
+    let four = (end("0.0.0.0:1001")?, None);
+    let both = (end("[::]:1001")?, None);
+    let mut port = 4000;
+    for (by, other, rule) in [(ax0, va, NAMED), (va, ax0, None)] {
+        // The far end's route and the local address are the other cable's.
+        let mut probe = |listener, from: SocketAddr, here: std::net::IpAddr| {
+            port += 1;
+            let from = SocketAddr::new(from.ip(), port);
+            policy.incoming_at(listener, &by.name, from, (here, 1001).into(), rule)
+        };
+        probe(four, other.remote4(0), other.here4())?;
+        probe(both, other.remote4(0), other.here4())?;
+        probe(both, other.remote6(0), other.here6())?;
+    }
+    policy.finish()
+}
+
+fn arrival_is_not_the_way_back() -> Result<()> {
+    not_the_way_back("route")
+}
+
+fn arrival_is_not_the_way_back_by_address() -> Result<()> {
+    not_the_way_back("address")
+}
+
+fn arrival_at_late_devices() -> Result<()> {
+    let mut policy = by_route(&["va"])?;
+    need_arrivals(&policy)?;
+    policy.lay("ax0")?;
+    let cable = policy.cable("ax0")?;
+    let here = (cable.here4(), 1001).into();
+    policy.incoming_at((end("0.0.0.0:1001")?, None), "ax0", cable.remote4(4001), here, NAMED)?;
+    policy.finish()
+}
+
+/// The names of the pins.
+fn pinned() -> Vec<String> {
+    let entries = fs::read_dir(PIN).into_iter().flatten().flatten();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn arrival_is_noted_only_where_needed() -> Result<()> {
+    let (with, without) = (SetRto::of("devices")?, SetRto::of("a")?);
+    let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
+    need_arrivals(&policy)?;
+    let names = pinned();
+    let is_right = matches!(&names[..], [link, map, policy]
+        if link.starts_with("arrival-") && map == "arrivals" && policy == "link");
+    ensure!(is_right, "{names:?}");
+    without.ok(&["install"])?;
+    ensure!(pinned() == ["link"], "{:?}", pinned());
+    with.ok(&["install"])?;
+    ensure!(pinned() == names, "{:?}", pinned());
+    // One that somebody has taken away comes back.
+    fs::remove_file(Path::new(PIN).join(&names[0]))?;
+    ensure!(with.status()?.json["arrivals"] == false, "{:?}", with.status()?);
+    with.ok(&["install"])?;
+    ensure!(pinned() == names && with.status()?.json["arrivals"] == true, "{:?}", pinned());
+    with.ok(&["remove"])?;
+    ensure!(!Path::new(PIN).exists(), "{:?}", pinned());
+    Ok(())
+}
+
+fn arrival_moves_with_the_namespace() -> Result<()> {
+    let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
+    need_arrivals(&policy)?;
+    let before = pinned();
+    let other = Namespace::create()?;
+    let set_rto = policy.set_rto.clone();
+    other.run(|| set_rto.ok(&["install"]).map(drop))?;
+    let after = pinned();
+    ensure!(after.len() == 3 && after[0] != before[0], "{before:?}, then {after:?}");
+    Ok(())
+}
+
+const NETNS: &str = "/proc/self/ns/net";
+
+/// One more program that is asked where a listener is looked for, with that answer.
+fn lookup_program(answer: i32) -> Result<OwnedFd> {
+    let program = bpf::load(bpf::SK_LOOKUP, "other", &[asm::mov(0, answer), asm::EXIT])?;
+    bpf::link(bpf::SK_LOOKUP, Path::new(NETNS), &program)
+}
+
+/// What another program refuses stays refused, and its link where it is.
+fn arrival_among_other_programs() -> Result<()> {
+    const DROP: i32 = 0;
+    const PASS: i32 = 1;
+    let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
+    need_arrivals(&policy)?;
+    let cable = policy.cable("ax0")?;
+    let probe = |port| {
+        let here = (cable.here4(), 1001).into();
+        policy.incoming_at((end("0.0.0.0:1001")?, None), "ax0", cable.remote4(port), here, NAMED)
+    };
+    let _other = lookup_program(PASS)?;
+    probe(4001)?;
+    let drops = lookup_program(DROP)?;
+    ensure!(probe(4002).is_err(), "a SYN that another program refuses was answered");
+    policy.set_rto.ok(&["remove"])?;
+    policy.set_rto.ok(&["install"])?;
+    ensure!(probe(4003).is_err(), "the other program's answer counts no more");
+    drop(drops);
+    sleep(Duration::from_millis(200));
+    probe(4004)
+}
+
+/// 64 programs can be there. An install that can't have its second link leaves nothing, or what was there before.
+fn arrival_that_finds_no_room() -> Result<()> {
+    let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
+    need_arrivals(&policy)?;
+    policy.set_rto.ok(&["remove"])?;
+    let others = (0..64).map(|_| lookup_program(1)).collect::<Result<Vec<_>>>()?;
+    let refused = policy.set_rto.run(&["install"])?;
+    refused.refuses(2, &["network namespace", "64"])?;
+    ensure!(policy.set_rto.status()?.code == 3 && !Path::new(PIN).exists(), "{:?}", pinned());
+    let before = SetRto::of("a")?;
+    before.ok(&["install"])?;
+    let program = before.status()?.json["program_id"].clone();
+    policy.set_rto.run(&["install"])?.refuses(2, &["network namespace"])?;
+    let status = before.status()?;
+    let is_same = status.code == 0 && status.json["program_id"] == program;
+    ensure!(is_same && pinned() == ["link"], "{:?}, {status:?}", pinned());
+    drop(others);
+    Ok(())
+}

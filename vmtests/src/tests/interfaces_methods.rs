@@ -1,0 +1,343 @@
+//! How devices are found: the route, the local address; what is said about it, and what happens when devices, routes
+//! and addresses change.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+
+use super::policy::Policy;
+use super::policy::Rule;
+use super::policy::end;
+use super::support::expect_armed;
+use super::support::need_ipv6;
+use crate::harness::Skip;
+use crate::harness::clock::DEFAULT_RTO;
+use crate::harness::lab::Lab;
+use crate::harness::mounts;
+use crate::harness::neighbour::Replies;
+use crate::harness::netns::Namespace;
+use crate::harness::restrict::CAP_BPF;
+use crate::harness::restrict::CAP_NET_ADMIN;
+use crate::harness::restrict::Restriction;
+use crate::harness::rtnetlink;
+use crate::harness::rtnetlink::Prefix;
+use crate::harness::sandbox;
+use crate::harness::setrto::SetRto;
+use crate::harness::sockets::Connection;
+use crate::harness::sockets::From;
+use crate::harness::tests;
+use crate::harness::wire::kernel_version;
+
+pub(super) const RULES: &str = include_str!("../../rules/devices.toml");
+pub(super) const NAMED: Rule = Some("named");
+const NAMED_RTO: Duration = Duration::from_secs(2);
+
+tests! {
+    method_is_said: 60,
+    method_without_btf: 60,
+    method_is_replaced: 60,
+    install_again_is_silent: 60,
+    address_outgoing: 60,
+    address_follows_installs: 60,
+    address_shared_by_devices: 60,
+    address_of_another_namespace: 60,
+    address_needs_no_perfmon: 60,
+    route_by_rule_and_device: 60,
+    route_of_the_mark_a_rule_sets: 60,
+    route_renamed: 60,
+    route_gone_when_asked_again: 60,
+    route_of_a_socket_connected_again: 60,
+}
+
+/// Demands the method that is in force.
+fn in_force(set_rto: &SetRto) -> Result<String> {
+    let status = set_rto.status()?;
+    let method = status.json["interface_method"].as_str();
+    method.map(str::to_owned).with_context(|| format!("no method in {status:?}"))
+}
+
+/// Installs by the route; [`Skip`] where this kernel can't.
+pub(super) fn by_route(devices: &[&str]) -> Result<Policy> {
+    let policy = Policy::install("devices", RULES, devices)?;
+    if in_force(&policy.set_rto)? != "route" {
+        bail!(Skip::new("there is no BTF of this kernel, so no device of a route"));
+    }
+    Ok(policy)
+}
+
+/// Installs by the address, whatever this kernel can do.
+fn by_address(devices: &[&str]) -> Result<Policy> {
+    let policy = Policy::install("devices", RULES, devices)?;
+    policy.set_rto.ok(&["install", "--interface-method", "address"])?;
+    ensure!(in_force(&policy.set_rto)? == "address", "not by address");
+    Ok(policy)
+}
+
+fn method_is_said() -> Result<()> {
+    let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
+    let set_rto = &policy.set_rto;
+    let method = in_force(set_rto)?;
+    let words = if method == "route" { "device of the route" } else { "local address" };
+    for arguments in [&["status"][..], &["check"]] {
+        let said = set_rto.ok(arguments)?;
+        ensure!(said.stdout.contains(words), "{arguments:?} does not say `{words}`: {said}");
+    }
+    let report = set_rto.ok(&["check", "--json"])?.json()?;
+    let checks = report["checks"].as_array().context("no checks")?;
+    let check = checks.iter().find(|check| check["name"] == "interface").context("not there")?;
+    let detail = check["detail"].as_str().unwrap_or_default();
+    ensure!(check["ok"] == true && detail.contains(words), "{check}");
+    let why = set_rto.status()?.json["interface_why"].clone();
+    ensure!(why.as_str().is_some_and(|why| why.contains(words)), "{why}");
+    // Asked for.
+    let said = set_rto.ok(&["install", "--interface-method", "address"])?;
+    ensure!(said.stdout.contains("local address, asked for"), "{said}");
+    set_rto.run(&["install", "--interface-method", "guess"])?.refuses(1, &["route", "address"])?;
+    ensure!(in_force(set_rto)? == "address", "a wrong argument changed something");
+    // A program that asks for no device has no method.
+    let other = SetRto::of("a")?;
+    other.ok(&["install"])?;
+    ensure!(other.status()?.json["interface_method"].is_null(), "{:?}", other.status()?);
+    Ok(())
+}
+
+/// As on a kernel without BTF: there is none where the kernel would show it.
+fn method_without_btf() -> Result<()> {
+    let btf = Path::new("/sys/kernel/btf");
+    if btf.exists() {
+        mounts::mount_fresh("tmpfs", btf)?;
+    }
+    let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
+    ensure!(in_force(&policy.set_rto)? == "address", "by route without BTF");
+    let said = policy.set_rto.ok(&["status"])?;
+    ensure!(said.stdout.contains("there is no BTF of this kernel"), "{said}");
+    policy.outgoing(policy.cable("ax0")?.remote4(1001), NAMED)?;
+    policy.outgoing(policy.cable("va")?.remote4(1001), None)?;
+    let forced = policy.set_rto.run(&["install", "--interface-method", "route"])?;
+    forced.refuses(2, &["route", "no BTF"])?;
+    ensure!(in_force(&policy.set_rto)? == "address", "a refused install changed something");
+    policy.finish()
+}
+
+fn method_is_replaced() -> Result<()> {
+    let policy = by_route(&["va", "ax0"])?;
+    let (va, ax0) = (policy.cable("va")?, policy.cable("ax0")?);
+    // From the other device's address: the methods differ.
+    let from = From { local: Some((va.here4(), 0).into()), device: None };
+    let status = policy.set_rto.status()?;
+    for (method, rto) in [("address", DEFAULT_RTO), ("route", NAMED_RTO), ("address", DEFAULT_RTO)]
+    {
+        policy.set_rto.ok(&["install", "--interface-method", method])?;
+        ensure!(in_force(&policy.set_rto)? == method, "not by {method}");
+        expect_armed(&Connection::open_from(from, ax0.remote4(1001))?, rto).context(method)?;
+    }
+    // What was asked for once holds for that install.
+    policy.set_rto.ok(&["install"])?;
+    ensure!(in_force(&policy.set_rto)? == "route", "still by address");
+    let link = |status: &crate::harness::setrto::Status| status.json["link_id"].clone();
+    ensure!(link(&policy.set_rto.status()?) == link(&status), "another link");
+    Ok(())
+}
+
+/// A hotplug script calls it each time.
+fn install_again_is_silent() -> Result<()> {
+    let mut policy = Policy::install("devices", RULES, &["va", "ax0"])?;
+    for method in ["address", "route"] {
+        if policy.set_rto.run(&["install", "--interface-method", method])?.code != Some(0) {
+            continue;
+        }
+        let again = ["install", "--interface-method", method];
+        let program = policy.set_rto.status()?.json["program_id"].clone();
+        for _ in 0..2 {
+            let said = policy.set_rto.ok(&again)?;
+            ensure!(said.stdout.is_empty() && said.stderr.is_empty(), "by {method}: {said}");
+        }
+        policy.lay(if method == "route" { "rad8" } else { "rad9" })?;
+        let said = policy.set_rto.ok(&again)?;
+        ensure!(said.stdout.contains("read again"), "by {method}: {said}");
+        let same = policy.set_rto.status()?.json["program_id"] == program;
+        ensure!(same, "by {method}: another program for a new device");
+        let said = policy.set_rto.ok(&again)?;
+        ensure!(said.stdout.is_empty() && said.stderr.is_empty(), "by {method}: {said}");
+    }
+    Ok(())
+}
+
+fn address_outgoing() -> Result<()> {
+    let policy = by_address(&["va", "ax0"])?;
+    for (name, rule) in [("ax0", NAMED), ("va", None)] {
+        let cable = policy.cable(name)?;
+        policy.outgoing(cable.remote4(1001), rule)?;
+        policy.outgoing(cable.remote6(1001), rule)?;
+        policy.outgoing(end(&format!("[::ffff:{}]:1001", cable.remote4(0).ip()))?, rule)?;
+        if crate::harness::netns::has_ipv6() {
+            policy.outgoing(cable.remote_local(1001)?, rule)?;
+        }
+    }
+    // Several addresses of one device.
+    let more: SocketAddr = "10.88.0.1:0".parse()?;
+    rtnetlink::add_address("ax0", Prefix { address: more.ip(), length: 32 })?;
+    policy.set_rto.ok(&["install", "--interface-method", "address"])?;
+    let ax0 = policy.cable("ax0")?;
+    let from = From { local: Some(more), device: None };
+    policy.outgoing_from(from, ax0.remote4(1001), NAMED)?;
+    // The device that a socket is bound to is known without an address.
+    let va = policy.cable("va")?;
+    let bound = From { local: Some((va.here4(), 0).into()), device: Some("ax0") };
+    policy.outgoing_from(bound, ax0.remote4(1001), NAMED)?;
+    // Within the host.
+    policy.outgoing("127.0.0.1:1001".parse::<SocketAddr>()?, None)?;
+    policy.finish()
+}
+
+/// Devices and addresses count as of the last install.
+fn address_follows_installs() -> Result<()> {
+    const AGAIN: [&str; 3] = ["install", "--interface-method", "address"];
+    let mut policy = Policy::install("devices", RULES, &["va"])?;
+    let said = policy.set_rto.ok(&AGAIN)?;
+    said.says(&["interface `ax0` is not there"])?;
+    ensure!(!said.stderr.contains("`va`"), "`va` is there: {said}");
+    policy.lay("ax0")?;
+    let remote = policy.cable("ax0")?.remote4(1001);
+    policy.outgoing(remote, None)?;
+    policy.set_rto.ok(&AGAIN)?;
+    policy.outgoing(remote, NAMED)?;
+    rtnetlink::rename("ax0", "ax1")?;
+    rtnetlink::set_up("ax1")?;
+    policy.set_rto.ok(&AGAIN)?.says(&["interface `ax0` is not there"])?;
+    policy.outgoing_from(
+        From { local: Some("10.20.2.1:0".parse()?), device: None },
+        policy.cable("va")?.remote4(1001),
+        None,
+    )?;
+    rtnetlink::rename("ax1", "ax0")?;
+    policy.set_rto.ok(&AGAIN)?;
+    policy.outgoing_from(
+        From { local: Some("10.20.2.1:0".parse()?), device: None },
+        policy.cable("va")?.remote4(1001),
+        NAMED,
+    )?;
+    policy.finish()
+}
+
+fn address_shared_by_devices() -> Result<()> {
+    let policy = by_address(&["va", "ax0"])?;
+    let shared: SocketAddr = "10.88.0.1:0".parse()?;
+    for name in ["va", "ax0"] {
+        rtnetlink::add_address(name, Prefix { address: shared.ip(), length: 32 })?;
+    }
+    policy.set_rto.ok(&["remove"])?;
+    let said = policy.set_rto.ok(&["install", "--interface-method", "address"])?;
+    said.says(&["10.88.0.1 is an address of several devices"])?;
+    let from = From { local: Some(shared), device: None };
+    policy.outgoing_from(from, policy.cable("ax0")?.remote4(1001), None)?;
+    policy.outgoing(policy.cable("ax0")?.remote4(1001), NAMED)?;
+    policy.finish()
+}
+
+/// The same names and addresses in a container mean nothing, where the kernel can tell.
+fn address_of_another_namespace() -> Result<()> {
+    let policy = by_address(&["ax0"])?;
+    let silent = policy.cable("ax0")?.remote4(1001);
+    policy.outgoing(silent, NAMED)?;
+    let other = Namespace::create()?;
+    let mut lab = Lab::new()?;
+    other.run(|| {
+        lab.lay("ax0")?;
+        // Before Linux 5.15 it can't.
+        let rto = if kernel_version()? < (5, 15) { NAMED_RTO } else { DEFAULT_RTO };
+        expect_armed(&Connection::open(silent)?, rto)
+    })
+}
+
+/// That is, it calls no helper that reads the kernel's memory: OpenWrt's kernels have none.
+fn address_needs_no_perfmon() -> Result<()> {
+    let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
+    policy.set_rto.ok(&["remove"])?;
+    let few = policy.set_rto.restricted(Restriction::Only(vec![CAP_BPF, CAP_NET_ADMIN]))?;
+    few.run(&["install"])?.refuses(2, &["CAP_PERFMON"])?;
+    few.ok(&["install", "--interface-method", "address"])?;
+    policy.outgoing(policy.cable("ax0")?.remote4(1001), NAMED)?;
+    policy.outgoing(policy.cable("va")?.remote4(1001), None)?;
+    policy.finish()
+}
+
+/// Whatever chooses the route: the mark of a socket, or the device that it is bound to.
+fn route_by_rule_and_device() -> Result<()> {
+    let policy = by_route(&["va", "ax0"])?;
+    let (va, ax0) = (policy.cable("va")?, policy.cable("ax0")?);
+    let gateway = "10.20.2.254".parse()?;
+    let remote = va.remote4(1001);
+    rtnetlink::add_route_in(100, Prefix { address: remote.ip(), length: 32 }, gateway, "ax0")?;
+    rtnetlink::route_by_mark(7, 100)?;
+    policy.outgoing(remote, None)?;
+    let marked = Connection::open_marked(7, remote)?;
+    expect_armed(&marked, NAMED_RTO).context("marked")?;
+    // From an address of the other device, too.
+    let bound = From { local: Some((va.here4(), 0).into()), device: Some("ax0") };
+    expect_armed(&Connection::open_from(bound, ax0.remote4(1001))?, NAMED_RTO)?;
+    Ok(())
+}
+
+/// The mark that a rule sets takes the connection to another device; the rule decides all the same, once.
+fn route_of_the_mark_a_rule_sets() -> Result<()> {
+    let policy = by_route(&["va", "ax0"])?;
+    let remote = policy.cable("va")?.remote4(2001);
+    let gateway = "10.20.2.254".parse()?;
+    rtnetlink::add_route_in(100, Prefix { address: remote.ip(), length: 32 }, gateway, "ax0")?;
+    rtnetlink::route_by_mark(7, 100)?;
+    policy.outgoing(remote, Some("marked"))?;
+    policy.finish()
+}
+
+fn route_renamed() -> Result<()> {
+    let policy = by_route(&["va", "ax0"])?;
+    let (va, ax0) = (policy.cable("va")?.remote4(1001), policy.cable("ax0")?.remote4(1001));
+    policy.outgoing(ax0, NAMED)?;
+    rtnetlink::set_down("ax0")?;
+    rtnetlink::rename("ax0", "ax1")?;
+    rtnetlink::rename("va", "ax0")?;
+    policy.outgoing(va, NAMED)?;
+    policy.finish()
+}
+
+/// At each repetition of the SYN the kernel asks again. Of an IPv6 connection it has dropped the route before.
+fn route_gone_when_asked_again() -> Result<()> {
+    need_ipv6()?;
+    let policy = by_route(&["va", "ax0"])?;
+    let replies = Replies::attach(&sandbox::cgroup()?)?;
+    // By its address it would be the other device's.
+    let from = From { local: Some((policy.cable("va")?.here6(), 0).into()), device: None };
+    let connection = Connection::open_from(from, policy.cable("ax0")?.remote6(1001))?;
+    expect_armed(&connection, NAMED_RTO)?;
+    let limit = Instant::now() + Duration::from_secs(8);
+    while connection.retransmits()? == 0 {
+        ensure!(Instant::now() < limit, "the SYN is not repeated");
+        sleep(Duration::from_millis(50));
+    }
+    sleep(Duration::from_millis(200));
+    let (asked, answered) = replies.read()?;
+    ensure!(asked > 1, "asked {asked} times only");
+    ensure!(answered == asked, "asked {asked} times, answered {answered} times");
+    ensure!(policy.set_rto.status()?.hits("named")? == 1, "counted again");
+    Ok(())
+}
+
+/// What was found for the first connection of a socket does not hold for the second one.
+fn route_of_a_socket_connected_again() -> Result<()> {
+    let policy = by_route(&["va", "ax0"])?;
+    let (va, ax0) = (policy.cable("va")?.remote4(1001), policy.cable("ax0")?.remote4(1001));
+    for (first, second, rto) in [(va, ax0, NAMED_RTO), (ax0, va, DEFAULT_RTO)] {
+        let connection = Connection::open(first)?;
+        connection.open_again(second)?;
+        expect_armed(&connection, rto).with_context(|| format!("{first}, then {second}"))?;
+    }
+    Ok(())
+}
