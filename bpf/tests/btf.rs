@@ -174,7 +174,7 @@ fn what_is_lacking_is_named() {
     let all = vec!["struct device.index".into(), "struct sock.dev".into()];
     let error = minimal(&object, &none).expect_err("nothing is there");
     assert_eq!(error, Error::Lacks(all));
-    assert_eq!(error.to_string(), "no struct device.index, no struct sock.dev in it");
+    assert_eq!(error.to_string(), "it has no struct device.index, no struct sock.dev");
     // A field of another kind is none.
     let mut kernel = Kernel::new(4);
     let int = kernel.add("int", Kind::Int(4, 0x0100_0020));
@@ -269,6 +269,10 @@ fn other_files_are_told_apart() {
             (found, expected) => assert_eq!(found, Err(expected)),
         }
     }
+    // Types, but not of a kernel.
+    let types = Kernel::new(8).raw(false);
+    let error = minimal(&object, &types).expect_err("a number only").to_string();
+    assert!(error.contains("it has no struct ") && error.contains(" more"), "{error}");
     // An ELF file without BTF: of a machine's own programs.
     let own = std::fs::read("/proc/self/exe").expect("this program");
     assert_eq!(minimal(&object, &own), Err(Error::Without));

@@ -73,7 +73,15 @@ impl fmt::Display for Error {
                 let (has, is) = if *big { ("big", "little") } else { ("little", "big") };
                 write!(f, "BTF of a {has}-endian kernel, where the target is {is}-endian")
             }
-            Self::Lacks(what) => write!(f, "no {} in it", what.join(", no ")),
+            Self::Lacks(what) => {
+                // Where it is no kernel's, everything is lacking.
+                let shown = &what[..what.len().min(3)];
+                let rest = match what.len() - shown.len() {
+                    0 => String::new(),
+                    more => format!(" and {more} more"),
+                };
+                write!(f, "it has no {}{rest}", shown.join(", no "))
+            }
         }
     }
 }
