@@ -8,11 +8,14 @@ use libbpf_rs::MapCore;
 use libbpf_rs::skel::Skel;
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::sockopt::BindToDevice;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, connect, socket,
+    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, connect, setsockopt,
+    socket,
 };
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -204,11 +207,11 @@ fn connect_within(place: &Place, to: impl SockaddrLike, judge: Option<Judge<'_>>
         Ok(ForkResult::Child) => {
             let mut socket = None;
             if fs::write(place.path.join("cgroup.procs"), "0").is_ok() {
-                socket = try_connect(&to);
+                socket = try_connect(&to, judge.is_some());
                 // SAFETY: a plain system call.
                 let is_apart = || unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
                 if socket.is_none() && judge.is_none() && is_apart() && loopback_up().is_ok() {
-                    socket = try_connect(&to);
+                    socket = try_connect(&to, false);
                 }
             }
             let is_good = |socket: OwnedFd| judge.is_none_or(|judge| judge(socket.as_fd()));
@@ -242,11 +245,14 @@ fn mapped() -> SockaddrIn6 {
     SocketAddrV6::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), PORT, 0, 0).into()
 }
 
-/// A socket that has sent a SYN.
-fn try_connect(to: &impl SockaddrLike) -> Option<OwnedFd> {
+/// A socket that has sent a SYN; bound to `lo` if so wanted.
+fn try_connect(to: &impl SockaddrLike, bound: bool) -> Option<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let family = to.family().unwrap_or(AddressFamily::Inet);
     let socket = socket(family, SockType::Stream, flags, None).ok()?;
+    if bound {
+        setsockopt(&socket, BindToDevice, &OsString::from("lo")).ok()?;
+    }
     let sent = matches!(
         connect(socket.as_raw_fd(), to),
         Ok(()) | Err(Errno::EINPROGRESS | Errno::ECONNREFUSED)

@@ -44,6 +44,19 @@ fn value(name: &str, index: u32) -> Value {
     value
 }
 
+/// Puts a device besides `lo`, if there is one, where the program that tries BTF looks for it: at a number that none
+/// has. [`Devices::write`] drops it.
+pub(crate) fn put_other(map: BorrowedFd<'_>) -> Result<()> {
+    // LOOPBACK_IFINDEX, include/net/flow.h.
+    const LOOPBACK: u32 = 1;
+    let Some((name, index)) = host::devices()?.into_iter().find(|(_, index)| *index != LOOPBACK)
+    else {
+        return Ok(());
+    };
+    bpf::update(map, &by_index(0), &value(&name, index))
+        .map_err(|errno| Error::call("store a device", errno, "is there memory for it?"))
+}
+
 impl Devices {
     /// Asks the kernel.
     ///

@@ -224,6 +224,8 @@ fn fits(skeleton: &Skeleton, cgroup: Option<&Path>) -> Option<bool> {
     let directory = place.open().ok()?;
     let mut programs = skeleton.object().progs_mut();
     let program = programs.find(|program| program.name() == policy::PROBE_DEVICE)?;
+    let devices = skeleton.object().maps().find(|map| map.name() == local::MAP)?;
+    local::put_other(devices.as_fd()).ok()?;
     let _link = program.attach_cgroup(directory.as_raw_fd()).ok()?;
     let map = skeleton.object().maps().find(|map| map.name() == "known_devices")?;
     probe::connect_and_judge(&place, &|socket| {
