@@ -13,6 +13,8 @@ use crate::step::step;
 
 /// Names the rules file for build.rs of the root package.
 const RULES_VARIABLE: &str = "SET_RTO_RULES";
+/// Names kernels for it, whose BTF is embedded.
+pub(crate) const BTF_VARIABLE: &str = "SET_RTO_BTF";
 
 /// The rules file to compile in, absolute: the option, else SET_RTO_RULES, else none, which means
 /// `rules.toml` of the root. An error when there is no such file.
@@ -70,9 +72,24 @@ pub(crate) fn static_release(
 
 /// Builds one binary of the workspace in the dev profile, which links faster. Gives its path.
 pub(crate) fn dev(sh: &Shell, binary: &str, rules: Option<&Path>) -> Result<PathBuf> {
+    dev_with_btf(sh, binary, rules, None)
+}
+
+/// The same with the BTF of these kernels in it, as `SET_RTO_BTF` has them.
+pub(crate) fn dev_with_btf(
+    sh: &Shell,
+    binary: &str,
+    rules: Option<&Path>,
+    btf: Option<&str>,
+) -> Result<PathBuf> {
     // With --package, dependencies would lose the features that the other members ask for, and
     // the C libraries would be built once more than `cargo test --workspace` has done.
-    executable(cargo_build(sh, rules).args(["--workspace", "--bin", binary]))
+    let build = cargo_build(sh, rules);
+    let build = match btf {
+        Some(btf) => build.env(BTF_VARIABLE, btf),
+        None => build.env_remove(BTF_VARIABLE),
+    };
+    executable(build.args(["--workspace", "--bin", binary]))
 }
 
 /// Cargo's target directory, wherever CARGO_TARGET_DIR or a configuration puts it.

@@ -1,5 +1,7 @@
 //! `cargo xtask matrix`: the live suite on other kernels, each in a virtual machine.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
@@ -18,7 +20,8 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
     let suite = build::dev(sh, "live", None)?;
     let target = build::target_dir(sh)?;
     let bin_dir = target.join("live").join("bin");
-    test::build_loaders(sh, &bin_dir)?;
+    let kernels = step("get the kernels whose BTF is built in", || btf(&matrix, options))?;
+    test::build_loaders(sh, &bin_dir, &kernels)?;
     let out = target.join("matrix");
     let mut command = std::process::Command::new(&matrix);
     command.arg("--suite").arg(&suite).arg("--bin-dir").arg(&bin_dir).arg("--out").arg(&out);
@@ -28,4 +31,14 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
         bail!("not all kernels did as expected");
     }
     Ok(())
+}
+
+/// The BTF of those of the kernels that do not carry it themselves, a file each.
+fn btf(matrix: &Path, options: &[String]) -> Result<Vec<String>> {
+    let mut command = std::process::Command::new(matrix);
+    let (status, output) = tee(command.arg("--btf").args(options))?;
+    if !status.success() {
+        bail!("not all kernels are to be had");
+    }
+    Ok(output.lines().filter_map(|line| line.strip_prefix("btf: ")).map(str::to_owned).collect())
 }

@@ -111,6 +111,8 @@ pub(crate) const MATRIX: &[Need] = &[
     program("xz", [&["xz-utils"], &["xz"], &["xz"], &["xz"]]),
     program("zstd", [&["zstd"]; 4]),
     program("bc", [&["bc"]; 4]),
+    // Before Debian 12 it was part of another package.
+    program("pahole", [&["pahole|dwarves"], &["dwarves"], &["pahole"], &["pahole"]]),
     program("dpkg-deb", [&["dpkg"], &["dpkg"], &["dpkg"], &["dpkg"]]),
     Need {
         probe: Probe::Header("openssl/opensslv.h"),

@@ -63,12 +63,12 @@ fn packages_of_the_matrix() {
     let line = |manager| for_bare_machine(MATRIX, manager);
     assert_eq!(
         line(Manager::Apt),
-        "qemu-system-x86 qemu-guest-agent busybox-static cpio kmod xz-utils zstd bc dpkg libssl-dev \
+        "qemu-system-x86 qemu-guest-agent busybox-static cpio kmod xz-utils zstd bc pahole dpkg libssl-dev \
          libelf-dev"
     );
     assert_eq!(
         line(Manager::Dnf),
-        "qemu-system-x86-core qemu-guest-agent busybox cpio kmod xz zstd bc dpkg openssl-devel \
+        "qemu-system-x86-core qemu-guest-agent busybox cpio kmod xz zstd bc dwarves dpkg openssl-devel \
          elfutils-libelf-devel"
     );
 }

@@ -75,6 +75,7 @@ fn not_built(name: &'static str, lacking: &[&Need]) -> Section {
 fn cargo_command(sh: &Shell) -> Command {
     let mut command = Command::new(cargo());
     command.current_dir(sh.current_dir()).env_remove("SET_RTO_RULES");
+    command.env_remove(build::BTF_VARIABLE);
     command
 }
 
@@ -119,7 +120,7 @@ fn live(sh: &Shell, filters: &[String], section: &mut Section) -> Result<()> {
         return Ok(());
     };
     let bin_dir = build::target_dir(sh)?.join("live").join("bin");
-    build_loaders(sh, &bin_dir)?;
+    build_loaders(sh, &bin_dir, &[])?;
 
     // The suite takes one filter at a time.
     let rounds: Vec<Option<&String>> =
@@ -172,8 +173,9 @@ fn count_listed(list: &str, filters: &[String]) -> u64 {
 
 /// Builds set-rto once for each rules file of the suite and once for the default rules, which
 /// are the ones that get the static release binary. Each lands in `bin_dir` under the name of its
-/// rules file.
-pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path) -> Result<()> {
+/// rules file; and once more, as `interfaces-btf`, the one of the rules on interfaces, with the BTF of these kernels
+/// (as `SET_RTO_BTF` has them) and of the one that runs here.
+pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path, kernels: &[String]) -> Result<()> {
     if bin_dir.exists() {
         // A binary of rules that are gone must not be tested.
         fs::remove_dir_all(bin_dir)
@@ -182,6 +184,11 @@ pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path) -> Result<()> {
     fs::create_dir_all(bin_dir).with_context(|| format!("cannot make {}", bin_dir.display()))?;
 
     let dir = sh.current_dir().join("vmtests").join("rules");
+    let btf = carried(kernels)?.join(":");
+    let file = dir.join("interfaces.toml");
+    let build = || build::dev_with_btf(sh, "set-rto", Some(&file), Some(&btf));
+    let binary = step(&format!("build set-rto with the BTF of {btf}"), build)?;
+    copy(&binary, &bin_dir.join("interfaces-btf"))?;
     let rules = sh
         .read_dir(dir)?
         .into_iter()
@@ -197,6 +204,17 @@ pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path) -> Result<()> {
     }
     let binary = build::static_release(sh, None, None)?;
     copy(&binary, &bin_dir.join(DEFAULT))
+}
+
+/// With these kernels, the one that runs here, where it has BTF.
+fn carried(kernels: &[String]) -> Result<Vec<String>> {
+    const OWN: &str = "/sys/kernel/btf/vmlinux";
+    let mut all = kernels.to_vec();
+    if Path::new(OWN).exists() {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        all.push(format!("{}={OWN}", release.trim()));
+    }
+    Ok(all)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

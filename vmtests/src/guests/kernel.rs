@@ -20,6 +20,8 @@ pub struct Image {
     pub modules: Option<(PathBuf, String)>,
     /// What the package is called, with its version.
     pub origin: String,
+    /// Its BTF, `RELEASE.btf`, where that was made beside it.
+    pub btf: Option<PathBuf>,
 }
 
 /// Suites whose lists have been fetched in this run.
@@ -95,7 +97,8 @@ fn stock(suite: &Suite) -> Result<Image> {
         Ok(())
     })?;
     let file = boot(&root).with_context(|| format!("no vmlinuz in {}", root.display()))?;
-    Ok(Image { file, modules: Some((root, release)), origin: format!("{package} {version}") })
+    let origin = format!("{package} {version}");
+    Ok(Image { file, modules: Some((root, release)), origin, btf: None })
 }
 
 fn built(suite: &Suite, configs: &Path, config: &str) -> Result<Image> {
@@ -118,6 +121,9 @@ fn built(suite: &Suite, configs: &Path, config: &str) -> Result<Image> {
         file: image.join("bzImage"),
         modules: None,
         origin: format!("{package} {version}, {config}"),
+        btf: fs::read_dir(&image)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|extension| extension == "btf")),
     })
 }
 
@@ -171,6 +177,14 @@ fn build(source: &Path, fragment: &str, config: &str, into: &Path) -> Result<()>
     let mut make = Command::new("nice");
     step(make.args(["make", "WERROR=0", "bzImage"]).arg(format!("-j{jobs}")))?;
     fs::copy(source.join("arch/x86/boot/bzImage"), into.join("bzImage"))?;
+    let configured = fs::read_to_string(source.join(".config"))?;
+    if configured.contains("\nCONFIG_DEBUG_INFO=y\n") {
+        // It carries no BTF; what describes it to debuggers tells the same.
+        let release = fs::read_to_string(source.join("include/config/kernel.release"))?;
+        let file = into.join(format!("{}.btf", release.trim()));
+        let option = format!("--btf_encode_detached={}", file.display());
+        step(Command::new("pahole").arg(option).arg("vmlinux"))?;
+    }
     Ok(())
 }
 

@@ -28,6 +28,8 @@ pub struct Kernel {
     pub origin: Origin,
     /// CI runs it.
     pub core: bool,
+    /// Its BTF, which it does not carry itself, is built into one of the executables.
+    pub btf: bool,
     /// Words for the kernel's command line.
     pub args: Vec<String>,
     /// Patterns of tests that cannot pass, with the reasons; without one, those that pass all the same.
@@ -98,12 +100,13 @@ fn kernel(line: &str) -> Result<Kernel> {
         other => bail!("unknown origin {other}: debian or source"),
     };
     let mut kernel =
-        Kernel { name, origin, core: false, args: Vec::new(), unsupported: Vec::new() };
+        Kernel { name, origin, core: false, btf: false, args: Vec::new(), unsupported: Vec::new() };
     for word in words {
         match word.strip_prefix("args=") {
             Some(arg) => kernel.args.push(arg.to_owned()),
             None if word == "core" => kernel.core = true,
-            None => bail!("unknown option {word}: core, or args="),
+            None if word == "btf" => kernel.btf = true,
+            None => bail!("unknown option {word}: core, btf, or args="),
         }
     }
     Ok(kernel)
@@ -121,10 +124,10 @@ mod tests {
 
     #[test]
     fn lines_are_read() {
-        let text = "# x\na debian sid core args=x=1\n+ syn_v6\n- syn_*: too old\n\nb source trixie hz300\n";
+        let text = "# x\na debian sid core args=x=1\n+ syn_v6\n- syn_*: too old\n\nb source trixie hz300 btf\n";
         let kernels = parse(text).expect("good lines");
         assert_eq!(kernels[0].args, ["x=1"]);
-        assert!(kernels[0].core);
+        assert!(kernels[0].core && !kernels[0].btf && kernels[1].btf);
         assert_eq!(kernels[0].excuse("syn_v4"), Some("too old"));
         assert_eq!(kernels[0].excuse("my_syn"), None);
         assert_eq!(kernels[0].excuse("syn_v6"), None);

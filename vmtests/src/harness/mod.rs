@@ -2,6 +2,7 @@
 
 pub(crate) mod asm;
 pub(crate) mod bpf;
+pub(crate) mod btf;
 pub(crate) mod capture;
 pub(crate) mod cgroup;
 pub(crate) mod clock;

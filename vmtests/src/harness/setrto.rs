@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -18,6 +19,14 @@ use serde_json::Value;
 use super::restrict::Restriction;
 use super::sandbox;
 
+/// In place of the first executable, the second one.
+static SUBSTITUTE: OnceLock<(&str, &str)> = OnceLock::new();
+
+/// From now on in this test, another executable of the same rules stands for that of a rule file.
+pub(crate) fn substitute(rules: &'static str, other: &'static str) {
+    SUBSTITUTE.get_or_init(|| (rules, other));
+}
+
 /// The executable built from one rule file.
 #[derive(Debug, Clone)]
 pub(crate) struct SetRto {
@@ -28,9 +37,18 @@ pub(crate) struct SetRto {
 impl SetRto {
     /// The executable of `rules/<rules>.toml`.
     pub(crate) fn of(rules: &str) -> Result<Self> {
+        let rules = match SUBSTITUTE.get() {
+            Some((known, other)) if *known == rules => other,
+            _ => rules,
+        };
         let binary = sandbox::bin_dir()?.join(rules);
         ensure!(binary.exists(), "no executable {}", binary.display());
         Ok(SetRto { binary, restriction: None })
+    }
+
+    /// Another executable.
+    pub(crate) fn at(binary: PathBuf) -> Self {
+        SetRto { binary, restriction: None }
     }
 
     /// The same executable, from now on run under a restriction.

@@ -1,6 +1,7 @@
 //! The tests, by what they are about.
 
 mod bare;
+mod btf;
 mod by_hand;
 mod conditions;
 mod handshakes;
@@ -34,6 +35,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     interfaces::TESTS,
     interfaces_methods::TESTS,
     interfaces_arrivals::TESTS,
+    btf::TESTS,
     random::TESTS,
     timers::TESTS,
     by_hand::TESTS,

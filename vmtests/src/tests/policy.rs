@@ -60,7 +60,15 @@ pub(crate) struct Policy {
 impl Policy {
     /// Lays cables with these names, the first of which leads to everywhere, and installs.
     pub(crate) fn install(binary: &str, rules: &'static str, devices: &[&str]) -> Result<Self> {
-        let set_rto = SetRto::of(binary)?;
+        Self::install_with(SetRto::of(binary)?, rules, devices)
+    }
+
+    /// The same with any executable of these rules.
+    pub(crate) fn install_with(
+        set_rto: SetRto,
+        rules: &'static str,
+        devices: &[&str],
+    ) -> Result<Self> {
         let mut lab = Lab::new()?;
         let cables = devices.iter().map(|name| lab.lay(name)).collect::<Result<_>>()?;
         set_rto.ok(&["install"])?;

@@ -2,6 +2,8 @@
 //!
 //!     matrix --suite FILE --bin-dir DIR --out DIR [--list] [--core] [--readme] [--jobs N] [--test PART] [NAME…]
 //!
+//!     matrix --btf [--core] [NAME…]
+//!
 //! FILE is the live suite, DIR its executables (see `live`). `cargo xtask matrix` builds both and calls this.
 
 mod options;
@@ -16,6 +18,7 @@ use options::Options;
 use results::Outcome;
 use run::Bench;
 use set_rto_vmtests::guests::guest;
+use set_rto_vmtests::guests::kernel::{Image, Suites};
 use set_rto_vmtests::guests::kernels::{self, Kernel, Origin};
 use stage::Stage;
 use std::fs::{self, File};
@@ -64,6 +67,18 @@ fn run(options: &Options) -> Result<bool> {
         return Ok(true);
     }
     let chosen: Vec<_> = kernels.iter().filter(|kernel| options.chooses(kernel)).collect();
+    if options.btf {
+        let mut suites = Suites::default();
+        for kernel in chosen.iter().filter(|kernel| kernel.btf) {
+            // What is not to be had is reported when it is its turn to boot.
+            match suites.image(kernel, &room().join("kernels")) {
+                Ok(Image { btf: Some(btf), .. }) => println!("btf: {}", btf.display()),
+                Ok(Image { origin, .. }) => println!("no BTF of {origin}"),
+                Err(error) => println!("no BTF of {}: {error:#}", kernel.name),
+            }
+        }
+        return Ok(true);
+    }
     let all = tests(&options.suite, options.filter.as_deref())?;
     fs::create_dir_all(&options.out)?;
     // Two runs from one checkout would write the same files.

@@ -13,6 +13,8 @@ pub(crate) struct Options {
     pub(crate) list: bool,
     /// The README shows the last whole run of each kernel.
     pub(crate) readme: bool,
+    /// Tells only which files have the BTF that is to be built in.
+    pub(crate) btf: bool,
     pub(crate) core: bool,
     pub(crate) filter: Option<String>,
     /// How many guests run at a time; by default as many as there are processors where each guest has a clock of
@@ -42,6 +44,7 @@ impl Options {
                 }
                 "--readme" => options.readme = true,
                 "--list" => options.list = true,
+                "--btf" => options.btf = true,
                 "--core" => options.core = true,
                 _ if word.starts_with('-') => bail!("unknown option {word}"),
                 _ => options.names.push(word.clone()),

@@ -1,0 +1,146 @@
+//! BTF that is built in, for kernels that carry none: this kernel's own is hidden from most of these tests.
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::anyhow;
+use anyhow::bail;
+use anyhow::ensure;
+
+use super::interfaces;
+use super::policy::Policy;
+use crate::harness::Skip;
+use crate::harness::btf;
+use crate::harness::btf::CARRIER;
+use crate::harness::btf::Copy;
+use crate::harness::lab::Lab;
+use crate::harness::note;
+use crate::harness::setrto;
+use crate::harness::setrto::SetRto;
+use crate::harness::tests;
+
+const RULES: &str = include_str!("../../rules/interfaces.toml");
+
+tests! {
+    btf_embedded_is_used: 60,
+    btf_embedded_outgoing: 60,
+    btf_embedded_incoming: 60,
+    btf_embedded_hot_plugged: 60,
+    btf_embedded_namespaces: 60,
+    btf_embedded_moved_is_detected: 240,
+    btf_of_the_kernel_comes_first: 60,
+    btf_of_other_kernels_gives_no_wrong_answer: 60,
+}
+
+/// The executable that carries this kernel's BTF, which is now hidden.
+fn embedded() -> Result<SetRto> {
+    let path = btf::carrier()?;
+    if !btf::is_of_this_kernel(&path)? {
+        bail!(Skip::new("no executable carries the BTF of this kernel"));
+    }
+    btf::hide()?;
+    Ok(SetRto::at(path))
+}
+
+/// Runs a test of interfaces with that executable.
+fn like(name: &str) -> Result<()> {
+    embedded()?;
+    setrto::substitute("interfaces", CARRIER);
+    let test = interfaces::TESTS.iter().find(|test| test.name == name);
+    let test = test.with_context(|| format!("no test {name}"))?;
+    (test.run)().map_err(|error| match error.downcast_ref::<Skip>() {
+        Some(skip) => anyhow!("not run: {skip}"),
+        None => error,
+    })
+}
+
+/// How `status` says that devices are found.
+fn method(set_rto: &SetRto) -> Result<String> {
+    let status = set_rto.status()?;
+    let method = status.json["interface_method"].as_str();
+    Ok(method.with_context(|| format!("no method in {status:?}"))?.to_owned())
+}
+
+fn btf_embedded_is_used() -> Result<()> {
+    let set_rto = embedded()?;
+    let checked = set_rto.ok(&["check"])?;
+    let line = checked.stdout.lines().find(|line| line.contains("interface:"));
+    let line = line.with_context(|| format!("nothing about interfaces in {checked}"))?;
+    ensure!(line.starts_with("ok ") && line.contains("BTF that set-rto was built with"), "{line}");
+    set_rto.ok(&["install"])?;
+    ensure!(method(&set_rto)? == "route", "not by route: {:?}", set_rto.status()?);
+    Ok(())
+}
+
+fn btf_embedded_outgoing() -> Result<()> {
+    like("interface_outgoing")
+}
+
+fn btf_embedded_incoming() -> Result<()> {
+    like("interface_incoming_bound_listener")
+}
+
+fn btf_embedded_hot_plugged() -> Result<()> {
+    like("interface_hot_plugged")
+}
+
+fn btf_embedded_namespaces() -> Result<()> {
+    like("interface_of_another_namespace")
+}
+
+/// Every field that the program reads, in turn, where it is not: as in BTF of another configuration.
+fn btf_embedded_moved_is_detected() -> Result<()> {
+    embedded()?;
+    let copy = Copy::of(&btf::carrier()?)?;
+    let set_rto = SetRto::at(copy.path.clone());
+    // A device besides `lo`: by chance, another field has the same number there.
+    let _lab = Lab::with_cable()?;
+    let mut fields = copy.fields();
+    // The first of its struct in every kernel; nothing is found by it where there are few devices.
+    fields.retain(|field| *field != ("hlist_node".into(), "next".into()));
+    ensure!(fields.len() >= 10, "it reads only {fields:?}");
+    let mut unseen = Vec::new();
+    for field in &fields {
+        for by in [8, 4] {
+            copy.move_field(field, by)?;
+            set_rto.ok(&["install"])?;
+            if method(&set_rto)? != "address" {
+                unseen.push(format!("{}.{} by {by}", field.0, field.1));
+            }
+            set_rto.ok(&["remove"])?;
+        }
+    }
+    note(format_args!("moved {} fields", fields.len()));
+    ensure!(unseen.is_empty(), "taken for this kernel's: {}", unseen.join(", "));
+    Ok(())
+}
+
+/// Where the kernel tells, what is built in is not asked.
+fn btf_of_the_kernel_comes_first() -> Result<()> {
+    if !btf::is_shown() {
+        bail!(Skip::new("this kernel has no BTF of its own"));
+    }
+    let copy = Copy::of(&btf::carrier()?)?;
+    copy.move_field(&("net_device".into(), "name".into()), 8)?;
+    let set_rto = SetRto::at(copy.path.clone());
+    set_rto.ok(&["install"])?;
+    ensure!(method(&set_rto)? == "route", "the kernel's BTF is not used: {:?}", set_rto.status()?);
+    Ok(())
+}
+
+/// Whether it fits by chance or not: the answers are right.
+fn btf_of_other_kernels_gives_no_wrong_answer() -> Result<()> {
+    let path = btf::carrier()?;
+    btf::hide()?;
+    let copy = Copy::of(&path)?;
+    if btf::is_of_this_kernel(&path)? {
+        copy.move_field(&("sock".into(), "sk_dst_cache".into()), 8)?;
+    }
+    let set_rto = SetRto::at(copy.path.clone());
+    let policy = Policy::install_with(set_rto, RULES, &["va", "ax0"])?;
+    for (name, rule) in [("ax0", Some("interface-name")), ("va", None)] {
+        policy.outgoing(policy.cable(name)?.remote4(1001), rule)?;
+        policy.outgoing(policy.cable(name)?.remote6(1001), rule)?;
+    }
+    note(format_args!("by {}", method(&policy.set_rto)?));
+    policy.finish()
+}
