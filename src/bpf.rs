@@ -65,7 +65,9 @@ pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<(String, Vec<u32>)> {
     };
     let mut size = size_of_val(&info) as u32;
     // SAFETY: `info` is as large as said, and `maps` as large as said in it.
-    check(unsafe { sys::bpf_prog_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut size) })?;
+    check(unsafe {
+        sys::bpf_obj_get_info_by_fd(fd.as_raw_fd(), (&raw mut info).cast(), &raw mut size)
+    })?;
     let count = maps.len().min(info.nr_map_ids as usize);
     Ok((name(&info.name), maps[..count].to_vec()))
 }
@@ -75,7 +77,9 @@ pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<(String, usize)> {
     let mut info = sys::bpf_map_info::default();
     let mut size = size_of_val(&info) as u32;
     // SAFETY: `info` is as large as said.
-    check(unsafe { sys::bpf_map_get_info_by_fd(fd.as_raw_fd(), &raw mut info, &raw mut size) })?;
+    check(unsafe {
+        sys::bpf_obj_get_info_by_fd(fd.as_raw_fd(), (&raw mut info).cast(), &raw mut size)
+    })?;
     Ok((name(&info.name), info.value_size as usize))
 }
 
