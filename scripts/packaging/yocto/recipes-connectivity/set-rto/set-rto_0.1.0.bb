@@ -1,0 +1,35 @@
+# For a layer of yours: `cargo-update-recipe-crates` writes set-rto-crates.inc out of Cargo.lock, SRC_URI says where
+# the sources are, or EXTERNALSRC (externalsrc.bbclass). Put your rules beside it as files/rules.toml, by a .bbappend.
+# Not tried: there is no Yocto where this was written.
+SUMMARY = "TCP's first retransmit timer per connection, by rules compiled into the binary"
+LICENSE = "MIT | Apache-2.0"
+LIC_FILES_CHKSUM = "file://LICENSE-MIT;md5=6e182b04f1a19dca42d17a46901249f4"
+
+inherit cargo cargo-update-recipe-crates pkgconfig systemd update-rc.d
+
+require ${BPN}-crates.inc
+
+SRC_URI += "file://rules.toml"
+
+# clang (of meta-clang, or of the core since 5.3) compiles the BPF program; the rest is for libelf, which is built from
+# source for the target and for the build itself.
+DEPENDS = "clang-native autoconf-native automake-native gettext-native flex-native bison-native gawk-native m4-native"
+
+export CLANG = "${STAGING_BINDIR_NATIVE}/clang"
+export SET_RTO_RULES = "${UNPACKDIR}/rules.toml"
+
+CARGO_BUILD_FLAGS += "--package set-rto"
+
+SYSTEMD_SERVICE:${PN} = "set-rto.service"
+INITSCRIPT_NAME = "set-rto"
+INITSCRIPT_PARAMS = "start 35 S ."
+
+do_install:append() {
+    install -d ${D}${sbindir}
+    mv ${D}${bindir}/set-rto ${D}${sbindir}/set-rto
+    install -D -m 0644 ${S}/scripts/packaging/systemd/set-rto.service ${D}${systemd_system_unitdir}/set-rto.service
+    install -D -m 0755 ${S}/scripts/packaging/buildroot/set-rto/S35set-rto ${D}${sysconfdir}/init.d/set-rto
+    install -D -m 0644 ${S}/scripts/packaging/man/set-rto.8 ${D}${mandir}/man8/set-rto.8
+    install -D -m 0644 ${S}/scripts/packaging/man/set-rto-rules.5 ${D}${mandir}/man5/set-rto-rules.5
+}
+
