@@ -9,13 +9,15 @@ Usage: cargo xtask TASK
   install [--rules FILE] [--no-activate] [--prefix DIR]  install what the build needs, build, put into force
   remove [--prefix DIR]                                  put out of force, delete the binary
   build [--rules FILE] [--target TRIPLE]                 build the static release binary, print its path
-  dist [--target T]... [--rules FILE] [--revision N]     binary, packages, manual pages in target/dist
+  dist [--target T]... [--rules FILE] [--btf FILE]... [--revision N]
+                                                         binary, package, manual pages in target/dist
   test [FILTER...]                                       install what tests need, check, run every test
   show [FILE]                                            print the C that the rules become
   explain FILE CONNECTION                                say which rule decides, and why no earlier one does
   fuzz [--minutes N]                                     random rule sets against random connections
   bench [--quick | --readme]                             sizes, times, instructions, beside other ways
   demo [--readme] [KERNEL...]                            slow links with and without a rule, in virtual machines
+  image [--list] [NAME...]                               packages on the systems they are for, in virtual machines
   matrix [--list] [--core] [--readme] [--jobs N] [--test PART] [NAME...]
                                                          the live suite on other kernels, in virtual machines
 
@@ -49,6 +51,8 @@ pub(crate) enum Task {
     Bench { quick: bool, readme: bool },
     /// Measure connections over slow links on these kernels; put the tables into the README.
     Demo { kernels: Vec<String>, readme: bool },
+    /// Boot images; the words are for the program that does.
+    Image { options: Vec<String> },
     /// Run the live suite on other kernels; the words are for the program that does.
     Matrix { options: Vec<String> },
 }
@@ -85,9 +89,13 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
                 targets.push(target);
             }
             let rules = rest.value("--rules")?;
+            let mut btf = Vec::new();
+            while let Some(file) = rest.value("--btf")? {
+                btf.push(file);
+            }
             let revision = rest.value("--revision")?.unwrap_or_else(|| "1".to_owned());
             rest.end()?;
-            Ok(Task::Dist { options: dist::Options { targets, rules, revision } })
+            Ok(Task::Dist { options: dist::Options { targets, rules, btf, revision } })
         }
         "test" => match rest.left.iter().find(|word| word.starts_with('-')) {
             Some(option) => Err(rest.unknown(option)),
@@ -127,6 +135,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
                 None => Ok(Task::Demo { kernels: rest.left, readme }),
             }
         }
+        "image" => Ok(Task::Image { options: rest.left }),
         "matrix" => Ok(Task::Matrix { options: rest.left }),
         other => Err(format!("there is no task `{other}`; `cargo xtask --help` lists them")),
     }
@@ -191,7 +200,7 @@ mod tests {
         }
         for task in [
             "install", "remove", "build", "dist", "test", "show", "explain", "fuzz", "bench",
-            "matrix", "demo",
+            "matrix", "demo", "image",
         ] {
             assert!(USAGE.lines().any(|line| line.trim_start().starts_with(task)), "{task}");
         }
@@ -238,14 +247,16 @@ mod tests {
 
     #[test]
     fn several_targets() {
-        let dist = |targets: &[&str], rules: Option<&str>, revision: &str| {
-            let targets = targets.iter().map(|&target| target.to_owned()).collect();
+        let dist = |targets: &[&str], rules: Option<&str>, btf: &[&str], revision: &str| {
+            let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
             let (rules, revision) = (rules.map(str::to_owned), revision.to_owned());
-            Ok(Task::Dist { options: dist::Options { targets, rules, revision } })
+            let (targets, btf) = (own(targets), own(btf));
+            Ok(Task::Dist { options: dist::Options { targets, rules, btf, revision } })
         };
-        assert_eq!(words("dist"), dist(&[], None, "1"));
-        let line = "dist --target x86_64 --rules a.toml --target=mips --revision 2";
-        assert_eq!(words(line), dist(&["x86_64", "mips"], Some("a.toml"), "2"));
+        assert_eq!(words("dist"), dist(&[], None, &[], "1"));
+        let line = "dist --target x86_64 --rules a.toml --btf b --target=mips --revision 2 --btf=c";
+        let expected = dist(&["x86_64", "mips"], Some("a.toml"), &["b", "c"], "2");
+        assert_eq!(words(line), expected);
         assert!(words("dist x86_64").is_err());
     }
 

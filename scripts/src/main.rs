@@ -16,6 +16,7 @@ mod compiler;
 mod demo;
 mod dist;
 mod elf;
+mod image;
 mod install;
 mod managers;
 mod matrix;
@@ -64,9 +65,15 @@ fn run() -> Result<()> {
             let binary = build::static_release(&sh, rules.as_deref(), target.as_deref())?;
             println!("{}", binary.display());
         }
-        Task::Dist { options } => {
+        Task::Dist { mut options } => {
+            for file in &mut options.btf {
+                *file = dist::btf_file(file, &caller)?;
+            }
             let rules = build::resolve_rules(options.rules.clone(), &caller)?;
-            dist::run(&sh, &options, rules.as_deref())?;
+            let into = build::target_dir(&sh)?.join("dist");
+            for folder in dist::run(&sh, &options, rules.as_deref(), &into)? {
+                println!("{}", folder.display());
+            }
         }
         Task::Test { filters } => test::run(&sh, &filters)?,
         Task::Show { rules } => {
@@ -79,6 +86,7 @@ fn run() -> Result<()> {
         Task::Fuzz { minutes } => compiler::fuzz(&sh, minutes)?,
         Task::Bench { quick, readme } => bench::run(&sh, quick, readme)?,
         Task::Demo { kernels, readme } => demo::run(&sh, &kernels, readme)?,
+        Task::Image { options } => image::run(&sh, &options)?,
         Task::Matrix { options } => matrix::run(&sh, &options)?,
     }
     Ok(())

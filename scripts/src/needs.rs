@@ -124,6 +124,10 @@ pub(crate) const MATRIX: &[Need] = &[
     },
 ];
 
+/// What booting images needs on top of [`MATRIX`].
+pub(crate) const IMAGE: &[Need] =
+    &[program("mmdebstrap", [&["mmdebstrap"]; 4]), program("lintian", [&["lintian"]; 4])];
+
 /// What the live suite needs on top of [`BUILD`].
 pub(crate) const LIVE: &[Need] = &[
     program("ip", [&["iproute2"], &["iproute"], &["iproute2"], &["iproute2"]]),

@@ -10,7 +10,7 @@ mod targets;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use xshell::Shell;
 
 use crate::build;
@@ -24,25 +24,50 @@ pub(crate) struct Options {
     pub(crate) targets: Vec<String>,
     /// The rules file to compile in.
     pub(crate) rules: Option<String>,
+    /// BTF of kernels that have none of their own, `PATH` or `RELEASE=PATH`; none: what the environment says.
+    pub(crate) btf: Vec<String>,
     /// What stands behind the version of the Debian package: another set of rules needs a higher one.
     pub(crate) revision: String,
 }
 
-/// Makes everything for all targets that were asked for.
-pub(crate) fn run(sh: &Shell, options: &Options, rules: Option<&Path>) -> Result<()> {
-    let targets = targets::chosen(&options.targets)?;
-    deb::check_revision(&options.revision)?;
-    for target in targets {
-        let folder = one(sh, target, rules, &options.revision)?;
-        println!("{}", folder.display());
+/// A BTF file as `--btf` names it, absolute, its release before it if that is given.
+pub(crate) fn btf_file(word: &str, caller: &Path) -> Result<String> {
+    let (release, path) = match word.split_once('=') {
+        Some((release, path)) => (format!("{release}="), path),
+        None => (String::new(), word),
+    };
+    let path = caller.join(path);
+    if !path.is_file() {
+        bail!("--btf: there is no file {}", path.display());
     }
-    Ok(())
+    Ok(format!("{release}{}", path.display()))
 }
 
-fn one(sh: &Shell, target: &Target, rules: Option<&Path>, revision: &str) -> Result<PathBuf> {
+/// Makes everything for all targets that were asked for, a folder each. Gives the folders.
+pub(crate) fn run(
+    sh: &Shell,
+    options: &Options,
+    rules: Option<&Path>,
+    into: &Path,
+) -> Result<Vec<PathBuf>> {
+    let targets = targets::chosen(&options.targets)?;
+    deb::check_revision(&options.revision)?;
+    if !options.btf.is_empty() {
+        sh.set_var("SET_RTO_BTF", options.btf.join(":"));
+    }
+    targets.iter().map(|target| one(sh, target, rules, &options.revision, into)).collect()
+}
+
+fn one(
+    sh: &Shell,
+    target: &Target,
+    rules: Option<&Path>,
+    revision: &str,
+    into: &Path,
+) -> Result<PathBuf> {
     let binary = build::static_release(sh, rules, Some(target.triple))?;
     step(&format!("put together what {} gets", target.name), || {
-        let folder = build::target_dir(sh)?.join("dist").join(target.name);
+        let folder = into.join(target.name);
         if folder.exists() {
             // A file of earlier rules must not stay beside those of these.
             fs::remove_dir_all(&folder).with_context(|| cannot("empty", &folder))?;
@@ -65,4 +90,18 @@ fn one(sh: &Shell, target: &Target, rules: Option<&Path>, revision: &str) -> Res
 
 fn cannot(what: &str, path: &Path) -> String {
     format!("cannot {what} {}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn btf_files_are_absolute_and_there() {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let manifest = here.join("Cargo.toml").display().to_string();
+        assert_eq!(btf_file("Cargo.toml", here).unwrap(), manifest);
+        assert_eq!(btf_file("6.1.0=Cargo.toml", here).unwrap(), format!("6.1.0={manifest}"));
+        assert!(btf_file("6.1.0=no.btf", here).unwrap_err().to_string().contains("no.btf"));
+    }
 }

@@ -138,7 +138,10 @@ fn without_addresses(text: &str) -> String {
 }
 
 /// Where the host's own packages come from.
-fn mirror() -> Result<String> {
+///
+/// # Errors
+/// No apt here, or none of Debian.
+pub fn mirror() -> Result<String> {
     let format = "$(REPO_URI) $(COMPONENT) $(CODENAME)";
     let output = Command::new("apt-get").args(["indextargets", "--format", format]).output();
     let output = output.context("cannot run apt-get: the kernels come from Debian's packages")?;

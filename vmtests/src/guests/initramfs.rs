@@ -2,7 +2,8 @@
 //! layer in memory over it, and goes on with vmtest's init there.
 //!
 //! Debian's kernels have virtio and 9p as modules. The layer keeps whatever runs as root in the guest away from the
-//! host's files.
+//! host's files. The word `payload` on the command line mounts a second folder, and runs its before.sh in the image
+//! before the image's own init starts.
 
 use super::kernel::{Image, run};
 use anyhow::{Context as _, Result, bail};
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the machine and the tests need. A kernel that has one built in has no module of that name.
-const MODULES: [&str; 20] = [
+const MODULES: [&str; 21] = [
     "virtio_pci",
     "virtio_console",
     "9pnet_virtio",
@@ -34,6 +35,7 @@ const MODULES: [&str; 20] = [
     "cls_flower",
     "act_mirred",
     "act_gact",
+    "tcp_diag",
 ];
 
 const INIT: &str = r#"#!/bin/busybox sh
@@ -55,6 +57,17 @@ fail() { echo "set-rto: $1"; /bin/busybox sleep 1; /bin/busybox poweroff -f; }
 /bin/busybox mount -t tmpfs tmpfs /layer || fail "no memory"
 /bin/busybox mkdir /layer/upper /layer/work
 /bin/busybox mount -t overlay -o lowerdir=/host,upperdir=/layer/upper,workdir=/layer/work overlay /root || fail "no overlay"
+case " $(/bin/busybox cat /proc/cmdline) " in
+*" payload "*)
+	/bin/busybox mkdir -p /root/payload
+	/bin/busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,cache=mmap,msize=1048576 payload /root/payload || fail "no payload"
+	if [ -e /root/payload/before.sh ]; then
+		/bin/busybox mount -t devtmpfs dev /root/dev
+		/bin/busybox chroot /root /bin/sh /payload/before.sh || fail "before.sh failed"
+		/bin/busybox umount /root/dev
+	fi
+	;;
+esac
 /bin/busybox umount /sys /proc
 exec /bin/busybox switch_root /root "$init"
 fail "no init"
@@ -64,7 +77,7 @@ fail "no init"
 ///
 /// # Errors
 /// No busybox, no such module, a full disk.
-pub(crate) fn write(image: &Image, dir: &Path, file: &Path) -> Result<()> {
+pub fn write(image: &Image, dir: &Path, file: &Path) -> Result<()> {
     let root = dir.join("initramfs");
     begin(&root, INIT)?;
     let mut names = String::new();

@@ -240,7 +240,8 @@ fn complain(fragment: &str, config: &str) -> Result<()> {
 }
 
 /// FNV-1a: a name for the cache, nothing more.
-fn fingerprint(text: &str) -> u64 {
+#[must_use]
+pub fn fingerprint(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
     })

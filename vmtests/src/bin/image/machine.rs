@@ -1,0 +1,151 @@
+//! A machine that boots an image and says on its console what it finds out.
+
+use anyhow::{Context as _, Result, bail};
+use set_rto_vmtests::guests::guest::Accelerator;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The longest that a guest may take: some minutes without KVM on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// How long it may say nothing.
+const SILENCE: Duration = Duration::from_secs(5 * 60);
+
+/// What is booted.
+#[derive(Debug)]
+pub(crate) struct Machine<'a> {
+    pub(crate) kernel: &'a Path,
+    pub(crate) initrd: &'a Path,
+    pub(crate) accelerator: Accelerator,
+    /// Folders of this host, read-only there, by the names that the guest mounts.
+    pub(crate) shares: Vec<(&'static str, PathBuf)>,
+}
+
+/// What the guest said.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// How many checks held.
+    pub(crate) ok: usize,
+    /// Those that did not.
+    pub(crate) wrong: Vec<String>,
+    /// How many the guest says there were; none where it did not come to its end.
+    end: Option<usize>,
+}
+
+impl Found {
+    /// Takes a line of the console.
+    fn read(&mut self, line: &str) {
+        let Some((_, text)) = line.split_once("image: ") else { return };
+        match text.trim_end().split_once(' ') {
+            Some(("ok", _)) => self.ok += 1,
+            Some(("FAILED", what)) => self.wrong.push(what.to_owned()),
+            Some(("end", count)) => self.end = count.parse().ok(),
+            _ => {}
+        }
+    }
+
+    /// # Errors
+    /// It ended early, or lines were lost.
+    fn complete(self) -> Result<Self> {
+        let seen = self.ok + self.wrong.len();
+        match self.end {
+            Some(end) if end == seen && end > 0 => Ok(self),
+            Some(end) => bail!("the guest ran {end} checks, {seen} of them were seen"),
+            None => bail!(
+                "the guest did not come to its end; {} held, and these did not: {}",
+                self.ok,
+                self.wrong.join("; ")
+            ),
+        }
+    }
+}
+
+impl Machine<'_> {
+    /// Boots it; the console is kept in `log`.
+    ///
+    /// # Errors
+    /// It does not boot, hangs, or ends early.
+    pub(crate) fn run(&self, log: &Path) -> Result<Found> {
+        let mut qemu = self.start()?;
+        let stdout = qemu.stdout.take().context("no pipe")?;
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
+                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut log_file = File::create(log)?;
+        let mut found = Found::default();
+        let end = Instant::now() + LIMIT;
+        let hung = loop {
+            let wait = SILENCE.min(end.saturating_duration_since(Instant::now()));
+            match lines.recv_timeout(wait) {
+                Ok(line) => {
+                    writeln!(log_file, "{}", line.trim_end())?;
+                    found.read(&line);
+                }
+                Err(RecvTimeoutError::Disconnected) => break false,
+                Err(RecvTimeoutError::Timeout) => break true,
+            }
+        };
+        // It may have ended already.
+        let _ = qemu.kill();
+        qemu.wait()?;
+        if hung {
+            bail!("the guest hung, and was killed; its console is {}", log.display());
+        }
+        found.complete().with_context(|| format!("see its console, {}", log.display()))
+    }
+
+    fn start(&self) -> Result<Child> {
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(match self.accelerator {
+            Accelerator::Kvm => ["-enable-kvm", "-cpu", "host"].as_slice(),
+            Accelerator::Tcg => ["-machine", "accel=tcg", "-cpu", "max"].as_slice(),
+        });
+        qemu.args(["-m", "2G", "-smp", "2", "-nographic", "-no-reboot", "-nic", "none"]);
+        qemu.arg("-kernel").arg(self.kernel).arg("-initrd").arg(self.initrd);
+        qemu.args([
+            "-append",
+            "console=ttyS0 panic=-1 mitigations=off quiet init=/sbin/init payload",
+        ]);
+        for (at, (tag, folder)) in self.shares.iter().enumerate() {
+            let options = "security_model=none,readonly=on,multidevs=remap";
+            qemu.arg("-fsdev")
+                .arg(format!("local,id=share{at},path={},{options}", folder.display()))
+                .arg("-device")
+                .arg(format!("virtio-9p-pci,fsdev=share{at},mount_tag={tag}"));
+        }
+        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        qemu.spawn().context("cannot run qemu-system-x86_64")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(console: &str) -> Result<Found> {
+        let mut found = Found::default();
+        console.lines().for_each(|line| found.read(line));
+        found.complete()
+    }
+
+    #[test]
+    fn lines_are_counted() {
+        let console = "Booting\nimage: ok a\r\n[1.0] noise image: ok b\nimage: FAILED c: d\n";
+        let good = found(&format!("{console}image: end 3\n")).expect("complete");
+        assert_eq!((good.ok, good.wrong), (2, vec!["c: d".to_owned()]));
+        for bad in ["", "image: end 4\n", "image: end x\n"] {
+            assert!(found(&format!("{console}{bad}")).is_err(), "{bad}");
+        }
+        assert!(found("image: end 0\n").is_err(), "no checks at all");
+    }
+}

@@ -1,0 +1,182 @@
+//! Images of the systems that set-rto is packaged for, each booted in a virtual machine: what the package does there.
+//!
+//!     image --built DIR --out DIR [--list] [NAME…]
+//!
+//! DIR holds what `cargo xtask image` built: a folder for each of the rules files of an image. What a guest finds out
+//! it tells on its console, a line each (vmtests/images/lib.sh).
+
+mod machine;
+mod openwrt;
+mod rootfs;
+
+use anyhow::{Context as _, Result, bail};
+use machine::Machine;
+use nix::fcntl::{Flock, FlockArg};
+use set_rto_vmtests::guests::guest::{self, Accelerator};
+use set_rto_vmtests::guests::kernel::Suites;
+use set_rto_vmtests::guests::{cache, initramfs, kernels};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What an image is made of.
+#[derive(Debug, Clone, Copy)]
+enum Made {
+    /// Debian's packages besides the essential ones.
+    Debian(&'static [&'static str]),
+    /// busybox and the static binary, nothing else.
+    Busybox,
+}
+
+/// An image; `images/NAME` has its rules, what is done to it before it boots, and the script that runs in it.
+#[derive(Debug, Clone, Copy)]
+struct Image {
+    name: &'static str,
+    /// Its kernel, of those in KERNELS.
+    kernel: &'static str,
+    made: Made,
+    /// A folder of scripts/packaging that it gets as it is.
+    packaging: Option<&'static str>,
+}
+
+const IMAGES: [Image; 3] = [
+    Image {
+        name: "debian",
+        kernel: "debian-6.12",
+        made: Made::Debian(&["systemd-sysv", "udev", "iproute2"]),
+        packaging: None,
+    },
+    Image {
+        name: "container",
+        kernel: "debian-6.12",
+        made: Made::Debian(&["iproute2", "podman", "crun", "busybox-static"]),
+        packaging: Some("container"),
+    },
+    Image { name: "openwrt", kernel: "openwrt-old", made: Made::Busybox, packaging: None },
+];
+
+fn main() -> ExitCode {
+    match Options::read().and_then(|options| run(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("image: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The command line.
+#[derive(Default)]
+struct Options {
+    built: PathBuf,
+    out: PathBuf,
+    list: bool,
+    names: Vec<String>,
+}
+
+impl Options {
+    fn read() -> Result<Self> {
+        let mut options = Self::default();
+        let mut words = std::env::args().skip(1);
+        while let Some(word) = words.next() {
+            let mut value = || words.next().with_context(|| format!("{word} needs a value"));
+            match word.as_str() {
+                "--built" => options.built = value()?.into(),
+                "--out" => options.out = value()?.into(),
+                "--list" => options.list = true,
+                _ if word.starts_with('-') => bail!("unknown option {word}"),
+                _ => options.names.push(word),
+            }
+        }
+        for name in &options.names {
+            if IMAGES.iter().all(|image| image.name != name) {
+                bail!("there is no image {name}; --list shows what there is");
+            }
+        }
+        Ok(options)
+    }
+
+    fn chooses(&self, image: &Image) -> bool {
+        self.names.is_empty() || self.names.iter().any(|name| name == image.name)
+    }
+}
+
+/// vmtests/, where this was built.
+fn room() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// True if all images did what they should.
+fn run(options: &Options) -> Result<bool> {
+    if options.list {
+        IMAGES.iter().for_each(|image| println!("{} {}", image.name, image.kernel));
+        return Ok(true);
+    }
+    // One at a time, as with the matrix: they share kernels and the processor.
+    let lock = File::create(cache::dir()?.join("image.lock"))?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+    fs::create_dir_all(&options.out)?;
+    let out = fs::canonicalize(&options.out)?;
+    let mut suites = Suites::default();
+    let mut accelerator = None;
+    let (mut passed, mut failed) = (0, 0);
+    for image in IMAGES.iter().filter(|image| options.chooses(image)) {
+        match one(image, &options.built, &out, &mut suites, &mut accelerator) {
+            Ok(found) => {
+                passed += found.ok;
+                failed += found.wrong.len();
+                println!("{}: {} passed, {} failed", image.name, found.ok, found.wrong.len());
+                found.wrong.iter().for_each(|line| println!("  {line}"));
+            }
+            Err(error) => {
+                failed += 1;
+                println!("{}: {error:#}", image.name);
+            }
+        }
+    }
+    println!("image: {passed} passed; {failed} failed");
+    Ok(failed == 0 && passed > 0)
+}
+
+fn one(
+    image: &Image,
+    built: &Path,
+    out: &Path,
+    suites: &mut Suites,
+    accelerator: &mut Option<Accelerator>,
+) -> Result<machine::Found> {
+    println!("{}: getting its parts", image.name);
+    let kernels = kernels::parse(&fs::read_to_string(room().join("KERNELS"))?)?;
+    let kernel = kernels.iter().find(|kernel| kernel.name == image.kernel);
+    let kernel = kernel.with_context(|| format!("KERNELS has no {}", image.kernel))?;
+    let kernel = suites.image(kernel, &room().join("kernels"))?;
+    let scratch = out.join(image.name);
+    let _ = fs::remove_dir_all(&scratch);
+    fs::create_dir_all(&scratch)?;
+    let accelerator = match *accelerator {
+        Some(known) => known,
+        None => *accelerator.insert(guest::accelerator(&kernel, &scratch)?),
+    };
+    let initrd = scratch.join("initramfs.gz");
+    let built = built.join(image.name);
+    let scripts = room().join("images");
+    let shares = match image.made {
+        Made::Debian(packages) => {
+            initramfs::write(&kernel, &scratch, &initrd)?;
+            let payload = scratch.join("payload");
+            let packaging = room().join("../scripts/packaging");
+            let mut folders = vec![scripts.join(image.name), built];
+            folders.extend(image.packaging.map(|folder| packaging.join(folder)));
+            rootfs::payload(&scripts.join("lib.sh"), &folders, &payload)?;
+            vec![("/dev/root", rootfs::debian(packages)?), ("payload", payload)]
+        }
+        Made::Busybox => {
+            openwrt::write(&scripts, &built, &scratch, &initrd)?;
+            Vec::new()
+        }
+    };
+    println!("{}: booting {} ({accelerator:?})", image.name, kernel.origin);
+    let machine = Machine { kernel: &kernel.file, initrd: &initrd, accelerator, shares };
+    machine.run(&out.join(format!("{}.console", image.name)))
+}

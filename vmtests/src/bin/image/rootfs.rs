@@ -1,0 +1,54 @@
+//! Root file systems of Debian, and the folder of what is tried in one.
+
+use anyhow::{Context as _, Result};
+use set_rto_vmtests::guests::{apt, cache, kernel};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const SUITE: &str = "trixie";
+
+/// A minimal Debian with these packages, made once by mmdebstrap from the host's own mirror.
+///
+/// # Errors
+/// No mmdebstrap, no mirror, a package that is not there.
+pub(crate) fn debian(packages: &[&str]) -> Result<PathBuf> {
+    let packages = packages.join(",");
+    let name = format!("image/{SUITE}_{:016x}", kernel::fingerprint(&packages));
+    let dir = cache::entry(&name, |dir| {
+        println!("making a Debian with {packages}: a minute or two");
+        let root = dir.join("root");
+        let mut mmdebstrap = Command::new("mmdebstrap");
+        mmdebstrap.args(["--quiet", "--variant=minbase"]);
+        mmdebstrap.arg(format!("--include={packages}"));
+        mmdebstrap.arg(SUITE).arg(&root).arg(apt::mirror()?);
+        kernel::run(&mut mmdebstrap)?;
+        // What the packages were fetched from is for this host only.
+        Ok(fs::write(root.join("etc/apt/sources.list"), "")?)
+    })?;
+    Ok(dir.join("root"))
+}
+
+/// Lays out what the guest mounts as /payload: a file, and those of some folders.
+///
+/// # Errors
+/// Something is not there.
+pub(crate) fn payload(file: &Path, folders: &[PathBuf], to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    let copy = |from: &Path| -> Result<()> {
+        let name = from.file_name().context("no file")?;
+        fs::copy(from, to.join(name)).with_context(|| format!("cannot copy {}", from.display()))?;
+        Ok(())
+    };
+    copy(file)?;
+    for folder in folders {
+        let entries = fs::read_dir(folder);
+        for entry in entries.with_context(|| format!("cannot read {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_file() {
+                copy(&path)?;
+            }
+        }
+    }
+    Ok(())
+}
