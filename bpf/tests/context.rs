@@ -31,7 +31,7 @@ fn no_guarded_field_is_loaded_over_the_context() {
 fn the_walk_finds_what_it_looks_for() {
     let program = |body: &str| {
         compile_c(&format!(
-            "__attribute__((section(\"sockops\"), used)) int p(void *ctx) {{ asm volatile(\"{body}\" ::: \"r0\", \"r1\", \"r2\", \"r6\"); return 1; }}"
+            "__attribute__((section(\"sockops\"), used)) int set_rto(void *ctx) {{ asm volatile(\"{body}\" ::: \"r0\", \"r1\", \"r2\", \"r6\"); return 1; }}"
         ))
     };
     let count = |body: &str| hazards(&program(body)).len();
