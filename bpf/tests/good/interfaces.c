@@ -44,31 +44,48 @@ d6:
 	goto d4;
 }
 
-// Run once, in a cgroup of its own, on a connection to 127.0.0.1: whether the route's device and the first one
-// are the same, `lo`, which the loader reads. If not, the BTF is not this kernel's.
+// Run once, in a cgroup of its own, on a connection to 127.0.0.1 of a socket that is bound to `lo`: whether the
+// device of the route, the first one and the one bound to are the same, whose name the loader reads then; and whether
+// another one, which the loader puts where none is, is found, too. If not, the BTF is not this kernel's.
 SEC("sockops")
 int probe_device(struct bpf_sock_ops *ctx)
 {
-	struct device route = {}, first = {};
+	struct device first = {}, other = {};
+	struct local_device *expected;
+	struct net_device *route = 0, *dev;
+	struct dst_entry *dst;
 	struct bpf_sock *socket;
 	struct device_name *known;
-	struct net_device *dev;
 	struct sock *sk;
 	struct net *net;
+	u32 bound = 0;
 
 	if (FIELD(op) != BPF_SOCK_OPS_TIMEOUT_INIT)
 		return 1;
 	ctx = over_calls(ctx);
-	find_by_route(ctx, &route);
 	READ_POINTER(sk, ((struct bpf_sock_ops_kern *)ctx)->sk);
+	READ(bound, sk->__sk_common.skc_bound_dev_if);
+	READ_POINTER(dst, sk->sk_dst_cache);
+	if (dst)
+		READ_POINTER(route, dst->dev);
 	net = namespace_of(sk);
-	dev = net ? device_by_index(net, 1) : 0;
-	if (dev)
-		read_name(&first, dev);
+	if (!net || !route || bound != 1)
+		return 1;
+	dev = device_by_index(net, bound);
+	if (dev != route || !read_name(&first, dev))
+		return 1;
+	expected = device_of_index(0);
+	if (expected) {
+		dev = device_by_index(net, expected->index);
+		if (dev)
+			read_name(&other, dev);
+		if (other.words[0] != expected->name.words[0] || other.words[1] != expected->name.words[1])
+			return 1;
+	}
 	socket = SOCKET(ctx);
 	known = socket ? sk_storage_get(&known_devices, socket, 0, BPF_SK_STORAGE_GET_F_CREATE) : 0;
-	if (known && (first.words[0] != route.words[0] || first.words[1] != route.words[1]))
-		known->words[0] = 0;
+	if (known)
+		*known = first.whole;
 	return 1;
 }
 
