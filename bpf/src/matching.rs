@@ -22,7 +22,7 @@ const FEW: usize = 8;
 /// automata share them.
 const MOST_ENTRIES: usize = 1 << 16;
 
-/// Automata of a program; each takes at most 170 instructions to walk through.
+/// Automata of a program; each takes a walk along the 16 bytes of a name at most.
 const MOST_AUTOMATA: usize = 16;
 
 /// Bytes of all together: a map's value has at most 4 MiB before Linux 5.19.
