@@ -19,7 +19,7 @@ use std::str::FromStr;
 pub(crate) enum Method {
     /// The device of the socket's route: reads the kernel's structures, needs BTF.
     Route,
-    /// The device that has the local address, as of the last install: needs nothing.
+    /// The device that has the local address, as of the last install: needs no BTF.
     Address,
 }
 
