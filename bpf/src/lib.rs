@@ -16,6 +16,7 @@ pub mod ast;
 pub mod btf;
 pub mod check;
 pub mod diag;
+pub mod duration;
 pub mod emit;
 pub mod explain;
 #[cfg(feature = "machine")]

@@ -1,8 +1,8 @@
 //! Between the third pass and the fourth: settings that make no sense for the connections that a rule decides are
 //! mistakes; timers that are likely not what was meant get a note.
 
-use crate::check::spell_duration as spell;
 use crate::diag::Diagnostic;
+use crate::duration::spell;
 use crate::emit::settings::{MOST_COLUMNS, columns};
 use crate::reach::Regions;
 use crate::rule::Rule;

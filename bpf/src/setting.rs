@@ -267,7 +267,7 @@ impl fmt::Display for Settings {
             match (form, value) {
                 (Duration(_, unit), Value::Number(number)) => {
                     let us = u64::from(*number) * unit;
-                    write!(f, " {}", crate::check::spell_duration(us))?;
+                    write!(f, " {}", crate::duration::spell(us))?;
                 }
                 (True, _) => {}
                 (_, Value::Number(number)) => write!(f, " {number}")?,

@@ -1,9 +1,10 @@
 //! The manual page of the rules (`scripts/packaging/man/set-rto-rules.5`) against the compiler's own tables: no key,
 //! range, version or limit may be missing or differ.
 
-use set_rto_compiler::check::{KEYS, spell_duration};
+use set_rto_compiler::check::KEYS;
 use set_rto_compiler::compile;
 use set_rto_compiler::diag::Source;
+use set_rto_compiler::duration::spell;
 use set_rto_compiler::setting::{Form, Mechanism, SPECS, Setting, Spec};
 use set_rto_compiler::size::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
 
@@ -38,10 +39,10 @@ fn items(name: &str) -> Vec<(&'static str, String)> {
 fn range(spec: &Spec) -> String {
     match &spec.form {
         Form::Duration(range, unit) => {
-            let (low, high) = (spell_duration(*range.start()), spell_duration(*range.end()));
+            let (low, high) = (spell(*range.start()), spell(*range.end()));
             let steps = match unit {
                 1 => String::new(),
-                unit => format!(", in steps of {}", spell_duration(*unit)),
+                unit => format!(", in steps of {}", spell(*unit)),
             };
             format!("A duration from {low} to {high}{steps}.")
         }

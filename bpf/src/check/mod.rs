@@ -7,8 +7,6 @@ mod interface;
 mod port;
 mod setting;
 
-pub use duration::spell as spell_duration;
-
 use crate::ast::{Document, Entry, Table, Value};
 use crate::diag::{Diagnostic, Source, Span, nearest};
 use crate::rule::{Condition, Direction, End, Family, Formula, PortRange, Rule, Test, set};

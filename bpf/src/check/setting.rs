@@ -3,6 +3,7 @@
 use super::{duration, wrong_type};
 use crate::ast::Value as Written;
 use crate::diag::Diagnostic;
+use crate::duration::spell;
 use crate::setting::{Form, Setting, Value};
 use std::ops::RangeInclusive;
 use toml::de::DeValue;
@@ -49,7 +50,7 @@ fn time(
 ) -> Result<Value, Diagnostic> {
     let us = duration::microseconds(written, key, range)?;
     if !us.is_multiple_of(unit) {
-        let unit = duration::spell(unit);
+        let unit = spell(unit);
         return Err(Diagnostic::new(
             format!("`{key}` is no multiple of {unit}"),
             written.span.clone(),

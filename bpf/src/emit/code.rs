@@ -6,16 +6,12 @@
 use super::condition::{Kind, Test};
 use super::settings::Needs;
 use super::{expression, line, table, walk};
-use crate::plan::{Id, Node, Plan};
+use crate::plan::{Id, Node, Plan, TABLE};
 use crate::space::{Dimension, Set};
 use std::collections::{BTreeSet, HashMap};
 
 /// Chains of comparisons up to so many, then a search tree.
 const CHAIN: usize = 6;
-
-/// From so many ranges on, a table is shorter and quicker than a tree: a tree of 32 takes 5 comparisons of two
-/// instructions each, a table of ports 5 instructions whatever its size, and clang's time grows with the code.
-pub(crate) const TABLE: usize = 32;
 
 /// True for a program that computes the number of the rule, or addresses in tables.
 pub(super) fn computes(plan: &Plan) -> bool {

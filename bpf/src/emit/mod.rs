@@ -11,8 +11,6 @@ mod table;
 mod tree;
 mod walk;
 
-pub(crate) use code::TABLE;
-
 use crate::matching::Matching;
 use crate::plan::{Node, Plan};
 use crate::space::{Dimension, Side};

@@ -67,6 +67,10 @@ pub struct Plan {
     pub hears: bool,
 }
 
+/// From so many ranges on, a table is shorter and quicker than a tree: a tree of 32 takes 5 comparisons of two
+/// instructions each, a table of ports 5 instructions whatever its size, and clang's time grows with the code.
+pub(crate) const TABLE: usize = 32;
+
 /// Terms that stay are repeated in this many ranges, all in all, before they are planned by themselves.
 const MOST_REPEATED: usize = 64;
 
@@ -172,7 +176,7 @@ impl Planner {
             Node::First(..) => 4,
             // A list is a bit, or a few names.
             Node::Choose(Dimension::Interface(_), _) => 4,
-            Node::Choose(_, arms) => arms.len().min(crate::emit::TABLE),
+            Node::Choose(_, arms) => arms.len().min(TABLE),
         };
         self.nodes.push(node.clone());
         self.known.insert(node, self.nodes.len() - 1);

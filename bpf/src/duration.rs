@@ -1,0 +1,126 @@
+//! Durations: a decimal number and a unit, exact to the microsecond.
+
+const UNITS: [(&str, u64); 4] = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000)];
+
+/// Microseconds.
+///
+/// # Errors
+/// What to do, where the text is not a duration.
+pub fn parse(text: &str) -> Result<u64, String> {
+    let format = || "a number and a unit: \"300ms\", \"1.5s\", \"2m\"".to_string();
+    let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits_end);
+    if unit.is_empty() && !number.is_empty() {
+        return Err(format!("add a unit: \"{number}s\"; the units are us, ms, s and m"));
+    }
+    let Some((_, scale)) = UNITS.iter().find(|(name, _)| *name == unit) else {
+        return Err(if number.is_empty() {
+            format()
+        } else {
+            format!("unknown unit `{unit}`: the units are us, ms, s and m")
+        });
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) {
+        return Err(format());
+    }
+    // A value that overflows is beyond every range; saturating keeps it so.
+    let whole = whole.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(*scale);
+    Ok(whole.saturating_add(part(fraction, *scale)?))
+}
+
+/// The digits behind the point, in microseconds.
+fn part(digits: &str, scale: u64) -> Result<u64, String> {
+    let digits = digits.trim_end_matches('0');
+    let finer = || "finer than a microsecond".to_string();
+    // No unit divides by 10^9 microseconds, so a ninth digit is always too fine; and nothing overflows.
+    if digits.len() > 8 {
+        return Err(finer());
+    }
+    let parts = digits.bytes().fold(0, |sum, byte| sum * 10 + u64::from(byte - b'0')) * scale;
+    let whole = 10_u64.pow(u32::try_from(digits.len()).unwrap_or(8));
+    if parts.is_multiple_of(whole) { Ok(parts / whole) } else { Err(finer()) }
+}
+
+/// A duration as a person would write it: `1.5s`, `300ms`.
+#[must_use]
+pub fn spell(us: u64) -> String {
+    let (name, scale) = match us {
+        0..1_000 => ("us", 1),
+        1_000..1_000_000 => ("ms", 1_000),
+        _ => ("s", 1_000_000),
+    };
+    let (whole, rest) = (us / scale, us % scale);
+    if rest == 0 {
+        return format!("{whole}{name}");
+    }
+    let digits = format!("{:0width$}", rest, width = if scale == 1_000 { 3 } else { 6 });
+    format!("{whole}.{}{name}", digits.trim_end_matches('0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_exact() {
+        for (text, us) in [
+            ("1ms", 1_000),
+            ("1.5s", 1_500_000),
+            ("0.001s", 1_000),
+            ("2m", 120_000_000),
+            ("0.5m", 30_000_000),
+            ("0.000001m", 60),
+            ("0.0000001m", 6),
+            ("1.25m", 75_000_000),
+            ("0.0125m", 750_000),
+            ("1500us", 1_500),
+            ("20.000000s", 20_000_000),
+            ("007s", 7_000_000),
+        ] {
+            assert_eq!(parse(text), Ok(us), "{text}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "",
+            "s",
+            "20",
+            "1.s",
+            ".5s",
+            "1..5s",
+            "1.5.5s",
+            "-1s",
+            "+1s",
+            "1e3s",
+            "1 s",
+            " 1s",
+            "1h",
+            "1S",
+            "0x10s",
+            "0.5us",
+            "0.0000001s",
+            "1s ",
+            "٣s",
+            "0.00000001m",
+        ] {
+            assert!(parse(text).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn huge_numbers_do_not_wrap() {
+        assert_eq!(parse("99999999999999999999999m"), Ok(u64::MAX));
+        assert_eq!(parse("18446744073709551615.9s"), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn spelled_as_written() {
+        for text in ["1ms", "300ms", "1.5s", "20s", "120s", "1.25ms", "999us"] {
+            assert_eq!(spell(parse(text).expect("a duration")), text);
+        }
+    }
+}
