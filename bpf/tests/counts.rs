@@ -133,22 +133,31 @@ fn prefixes(ranges: &[(u128, u128)], is_v4: bool) -> u64 {
     };
     let mut runner = runner(&rules((0..count).map(condition)));
 
+    worst(&mut runner, near(ranges, count, is_v4).into_iter())
+}
+
+/// Connections to addresses at the edges of ranges, and within; the ranges are those of so many rules in turn.
+fn near(ranges: &[(u128, u128)], rules: usize, is_v4: bool) -> Vec<(Connection, Option<usize>)> {
     let mut random = Random(2);
-    let cases = (0..4_000).map(|_| {
+    let case = |_| {
         let (low, high) = *random.pick(ranges);
         let value = match random.below(5) {
             0 => low,
             1 => high,
             2 => low - 1,
             3 => high + 1,
-            _ => low + (random.wide() & (high - low)),
+            _ => low + random.wide() % (high - low + 1),
         };
         let after = ranges.partition_point(|(low, _)| *low <= value);
-        let rule = after.checked_sub(1).filter(|at| value <= ranges[*at].1).map(|at| at % count);
+        let rule = after.checked_sub(1).filter(|at| value <= ranges[*at].1).map(|at| at % rules);
         let local = if is_v4 { "10.0.0.1:40000" } else { "[2001:db8::1]:40000" };
-        (outgoing(local, &SocketAddr::new(address(value), 80).to_string()), rule)
-    });
-    worst(&mut runner, cases)
+        let remote = match is_v4 {
+            true => IpAddr::V4(Ipv4Addr::from_bits(value as u32)),
+            false => IpAddr::V6(Ipv6Addr::from_bits(value)),
+        };
+        (outgoing(local, &SocketAddr::new(remote, 80).to_string()), rule)
+    };
+    (0..4_000).map(case).collect()
 }
 
 fn even4(at: usize) -> (u128, u128) {
@@ -224,6 +233,84 @@ fn prefixes_of_both_shapes() {
     };
     at_most_80("IPv4, both", true, both(dense4, |at| (0x8000_0000 + at as u128 * 0x4000, 15)));
     at_most_80("IPv6, both", false, both(even6, dense6));
+}
+
+/// Prefixes out of the registries' blocks (RFC 7249), in the lengths of a full routing table, thousandths of all; half of
+/// them beside one before. One list, as they overlap.
+fn routing_table(blocks: &[(u128, u32)], lengths: &[(u32, usize)], is_v4: bool) {
+    let lengths: Vec<u32> =
+        lengths.iter().flat_map(|(length, of)| std::iter::repeat_n(*length, *of)).collect();
+    let mut random = Random(4);
+    let width = if is_v4 { 32 } else { 128 };
+    let hosts = |length: u32| u128::MAX.checked_shr(128 - width + length).unwrap_or(0);
+    let mut all: Vec<(u128, u128)> = Vec::with_capacity(PREFIXES);
+    for _ in 0..PREFIXES {
+        let more = hosts(*random.pick(&lengths));
+        let beside = all.last().filter(|_| random.percent(50)).map(|it| it.1 + 1);
+        let (block, length) = *random.pick(blocks);
+        let low = beside.unwrap_or(block | random.wide() & hosts(length)) & !more;
+        all.push((low, low | more));
+    }
+    let item = |(low, more): &(u128, u128)| {
+        let address = match is_v4 {
+            true => IpAddr::V4(Ipv4Addr::from_bits(*low as u32)),
+            false => IpAddr::V6(Ipv6Addr::from_bits(*low)),
+        };
+        format!("\"{address}/{}\"", width - (more - low + 1).ilog2())
+    };
+    let items: Vec<_> = all.iter().map(item).collect();
+    let mut runner = runner(&rules(std::iter::once(format!("remote = [{}]", items.join(", ")))));
+    all.sort_unstable();
+    let mut joined: Vec<(u128, u128)> = Vec::new();
+    for (low, high) in all {
+        match joined.last_mut() {
+            Some(last) if low <= last.1 + 1 => last.1 = last.1.max(high),
+            _ => joined.push((low, high)),
+        }
+    }
+    let cases = near(&joined, 1, is_v4);
+    let worst = worst(&mut runner, cases.into_iter());
+    let family = if is_v4 { "IPv4" } else { "IPv6" };
+    eprintln!("100,000 prefixes, {family}, as routed: {worst} instructions at most");
+    assert!(worst <= 80, "{family}: {worst} instructions");
+}
+
+#[test]
+fn prefixes_as_they_are_routed() {
+    let blocks: Vec<_> = (1..224).filter(|it| *it != 127).map(|it| (it << 24, 8)).collect();
+    let lengths = [
+        (24, 600),
+        (23, 100),
+        (22, 110),
+        (21, 50),
+        (20, 45),
+        (19, 27),
+        (18, 15),
+        (17, 10),
+        (16, 15),
+        (15, 3),
+        (14, 2),
+        (12, 1),
+        (28, 7),
+        (32, 15),
+    ];
+    routing_table(&blocks, &lengths, true);
+    let blocks =
+        [(0x2001, 16), (0x2400, 12), (0x2600, 12), (0x2800, 12), (0x2a00, 12), (0x2c00, 12)];
+    let lengths = [
+        (48, 480),
+        (32, 140),
+        (44, 110),
+        (40, 90),
+        (36, 50),
+        (46, 50),
+        (47, 30),
+        (29, 20),
+        (56, 10),
+        (64, 15),
+        (128, 5),
+    ];
+    routing_table(&blocks.map(|(block, length)| (block << 112, length)), &lengths, false);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! Addresses have no such array. Theirs is a tree that adapts to where the boundaries lie, see table.h and tree.rs. It
 //! is over words: IPv6 addresses are looked up by their upper half, and where that does not decide by the lower one.
 
-use super::tree::{JOINED, LOW_SEARCH, List, NODE_BYTES, Stage, Tree};
+use super::tree::{JOINED, LOW_SEARCH, List, NODE_BYTES, Stage, Tree, Zone};
 use super::{expression, line, side};
 use crate::space::Dimension;
 use std::collections::HashMap;
@@ -259,31 +259,54 @@ fn mask(count: usize) -> usize {
 /// The function from the root on.
 fn upper(out: &mut String, table: &str, name: &str, width: u32, tree: &Tree) {
     line(out, format_args!("\nstatic __always_inline u64 {name}(u64 word)\n{{"));
+    let has_roots = tree.zones.iter().any(|zone| zone.ends.0 < zone.ends.1);
+    out.push_str(if has_roots { "\tu64 entry, at;\n\n" } else { "\tu64 entry;\n\n" });
+    zones(out, table, tree, (0, tree.zones.len()), 1);
+    descend(out, table, width, tree, &tree.high, "");
+}
+
+/// Statements that find the entry of the root that the word is in; they return where that decides.
+fn zones(out: &mut String, table: &str, tree: &Tree, (from, to): (usize, usize), depth: usize) {
+    let tabs = "\t".repeat(depth);
     let list = &tree.list;
-    // One boundary at least, else there was no choice.
-    let (first, last) = (list[1.min(list.len() - 1)], list[list.len() - 1]);
-    // One subtraction serves both ends: what is below the first boundary wraps around.
-    line(out, format_args!("\tu64 entry, at = word - 0x{:x}ull;\n", first.0));
-    line(out, format_args!("\tif (at >= 0x{:x}ull)", last.0 - first.0));
-    if list[0].1 == last.1 {
-        line(out, format_args!("\t\treturn {};", last.1));
-    } else {
-        let (below, above) = (list[0].1, last.1);
-        line(out, format_args!("\t\treturn word < 0x{:x}ull ? {below} : {above};", first.0));
+    if to - from > 1 {
+        let middle = from + (to - from) / 2;
+        let first = list[tree.zones[middle].ends.0].0;
+        line(out, format_args!("{tabs}if (word < 0x{first:x}ull) {{"));
+        zones(out, table, tree, (from, middle), depth + 1);
+        line(out, format_args!("{tabs}}} else {{"));
+        zones(out, table, tree, (middle, to), depth + 1);
+        line(out, format_args!("{tabs}}}"));
+        return;
     }
-    match tree.root {
+    // One boundary at least, else there was no choice.
+    let Zone { ends, root } = tree.zones[from];
+    let (first, last) = (list[ends.0], list[ends.1]);
+    let (below, above) = (list[0].1, last.1);
+    let outside = match from == 0 && below != above {
+        true => format!("word < 0x{:x}ull ? {below} : {above}", first.0),
+        false => above.to_string(),
+    };
+    if ends.0 == ends.1 {
+        line(out, format_args!("{tabs}entry = {outside};"));
+        return;
+    }
+    // One subtraction serves both ends: what is below the first boundary wraps around.
+    line(out, format_args!("{tabs}at = word - 0x{:x}ull;", first.0));
+    line(out, format_args!("{tabs}if (at >= 0x{:x}ull)", last.0 - first.0));
+    line(out, format_args!("{tabs}\treturn {outside};"));
+    match root {
         Some(root) => {
-            // The lower halves' stand before.
+            // Others' stand before.
             let place = if root.place == 0 { String::new() } else { format!("{} + ", root.place) };
             let (shift, mask) = (root.shift, mask(tree.entries.len()));
             line(
                 out,
-                format_args!("\tentry = {table}_entries[({place}(at >> {shift})) & {mask}];"),
+                format_args!("{tabs}entry = {table}_entries[({place}(at >> {shift})) & {mask}];"),
             );
         }
-        None => line(out, format_args!("\tentry = {};", tree.only)),
+        None => line(out, format_args!("{tabs}entry = {};", first.1)),
     }
-    descend(out, table, width, tree, &tree.high, "");
 }
 
 /// From an entry on: nodes, a search, the answer.

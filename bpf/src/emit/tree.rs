@@ -1,7 +1,7 @@
 //! The data behind a table of addresses: what [`super::table`] writes, see table.h.
 //!
-//! Measured in executed instructions: a node costs 20, a step of a search 3. So a search among a hundred is
-//! no worse than a node; what is the best for a table is found by trying.
+//! Measured in executed instructions: a node costs 20, a step of a search 3, to halve the whole 2. So a search among a
+//! hundred is no worse than a node; what is the best for a table is found by trying.
 
 /// Ascending first values, the first of all is 0, and what holds from there on: a number below [`LOW_SEARCH`].
 pub(super) type List = Vec<(u64, u32)>;
@@ -14,6 +14,15 @@ const NODE: u32 = 0x4000_0000;
 
 /// Instructions of a node.
 const NODE_COST: usize = 20;
+
+/// Instructions of a comparison that halves the zones.
+const ZONE_COST: usize = 2;
+
+/// Zones are 2 to the power of this at most.
+const MOST_HALVINGS: u32 = 3;
+
+/// Tables of fewer boundaries than this are one zone: a search through them is short, and the code too.
+const FEW_BOUNDARIES: usize = 256;
 
 /// Of struct node: places of nodes are in bytes, which saves an instruction.
 pub(super) const NODE_BYTES: usize = 32;
@@ -48,6 +57,15 @@ pub(super) struct Stage {
     pub(super) rounds: u32,
 }
 
+/// A part of the boundaries that is far from the others, as the blocks are that registries give addresses out of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Zone {
+    /// Its first and last boundary, by place in the list.
+    pub(super) ends: (usize, usize),
+    /// Entries between them; none if there is but one value.
+    pub(super) root: Option<Spread>,
+}
+
 /// All arrays of a table.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
@@ -60,10 +78,8 @@ pub(super) struct Tree {
     pub(super) high: Stage,
     /// For the lower half.
     pub(super) low: Stage,
-    /// Between the first and the last boundary; none if there is but one value.
-    pub(super) root: Option<Spread>,
-    /// That value.
-    pub(super) only: u32,
+    /// In order; a power of two.
+    pub(super) zones: Vec<Zone>,
     /// The upper half's boundaries and values.
     pub(super) list: List,
 }
@@ -77,7 +93,7 @@ impl Tree {
         let count = list.len() + lows.iter().map(Vec::len).sum::<usize>();
         let most_starts = (count * 4).max(FEW_BYTES / 16);
         if !lows.is_empty() {
-            (tree, entries) = best(start_bytes, &tree, |tree, rounds| {
+            (tree, entries) = best(start_bytes, &tree, &[0], |tree, _, rounds| {
                 let mut filler =
                     Filler { tree, rounds, kinds: (LOW_SEARCH, LOW_NODE), depth: 0, most_starts };
                 let entries: Option<Vec<u32>> = lows.iter().map(|list| filler.list(list)).collect();
@@ -92,9 +108,12 @@ impl Tree {
         };
         let list: List = list.into_iter().map(|(start, value)| (start, number(value))).collect();
         tree.lows = tree.starts.len();
-        let (mut tree, ()) = best(start_bytes, &tree, |tree, rounds| {
+        let halvings = if list.len() < FEW_BOUNDARIES { 0 } else { MOST_HALVINGS };
+        let cuts: Vec<_> = (0..=halvings).map(|it| zones(&list, (1 << it) - 1)).collect();
+        let halvings: Vec<_> = (0..=halvings).collect();
+        let (mut tree, ()) = best(start_bytes, &tree, &halvings, |tree, halvings, rounds| {
             let mut filler = Filler { tree, rounds, kinds: (SEARCH, NODE), depth: 0, most_starts };
-            filler.root(&list)?;
+            filler.zones(&list, &cuts[halvings as usize])?;
             let depth = filler.depth;
             tree.high = Stage { depth, rounds };
             Some((depth, ()))
@@ -108,6 +127,7 @@ impl Tree {
             starts: self.starts.clone(),
             entries: self.entries.clone(),
             nodes: self.nodes.clone(),
+            zones: Vec::new(),
             list: Vec::new(),
             ..*self
         }
@@ -118,27 +138,46 @@ impl Tree {
     }
 }
 
+/// The ends of zones between the widest gaps, so many of them; one zone if there are not enough.
+fn zones(list: &List, gaps: usize) -> Vec<(usize, usize)> {
+    let last = list.len() - 1;
+    let mut widest: Vec<usize> = (2..=last).collect();
+    widest.sort_by_key(|at| std::cmp::Reverse(list[*at].0 - list[*at - 1].0));
+    widest.truncate(gaps);
+    if widest.len() < gaps {
+        widest.clear();
+    }
+    widest.sort_unstable();
+    let firsts = std::iter::once(1.min(last)).chain(widest.iter().copied());
+    let lasts = widest.iter().map(|at| at - 1).chain([last]);
+    firsts.zip(lasts).collect()
+}
+
 /// The cheapest way to fill, by executed instructions, among those that do not take too many bytes.
 fn best<T: Default>(
     start_bytes: usize,
     before: &Tree,
-    mut fill: impl FnMut(&mut Tree, u32) -> Option<(usize, T)>,
+    halvings: &[u32],
+    mut fill: impl FnMut(&mut Tree, u32, u32) -> Option<(usize, T)>,
 ) -> (Tree, T) {
     let mut tried = Vec::new();
-    for rounds in 0..=MOST_ROUNDS {
-        let mut tree = before.copy();
-        let Some((depth, _)) = fill(&mut tree, rounds) else { continue };
-        tried.push((depth * NODE_COST + cost(rounds), tree.bytes(start_bytes), rounds));
-        // With more steps than are needed it gets no better.
-        if depth == 0 {
-            break;
+    for halvings in halvings {
+        for rounds in 0..=MOST_ROUNDS {
+            let mut tree = before.copy();
+            let Some((depth, _)) = fill(&mut tree, *halvings, rounds) else { continue };
+            let cost = *halvings as usize * ZONE_COST + depth * NODE_COST + cost(rounds);
+            tried.push((cost, tree.bytes(start_bytes), *halvings, rounds));
+            // With more steps than are needed it gets no better.
+            if depth == 0 {
+                break;
+            }
         }
     }
     let least = tried.iter().map(|it| it.1).min().unwrap_or_default();
     let limit = FEW_BYTES.max(2 * least);
     let chosen = tried.iter().filter(|it| it.1 <= limit).min();
     let mut tree = before.copy();
-    let filled = chosen.and_then(|it| fill(&mut tree, it.2));
+    let filled = chosen.and_then(|it| fill(&mut tree, it.2, it.3));
     (tree, filled.unwrap_or_default().1)
 }
 
@@ -178,17 +217,19 @@ impl Filler<'_> {
         self.entry(&mut listed, 0, list.len() - 1, 0)
     }
 
-    /// The root of a list, behind which there is one value less to find: that above the last boundary.
-    fn root(&mut self, list: &List) -> Option<()> {
+    /// The zones of a list, behind each of which there is one value less to find: that above its last boundary.
+    fn zones(&mut self, list: &List, ends: &[(usize, usize)]) -> Option<()> {
         let mut listed = Listed { list, place: None };
-        match list.as_slice() {
-            [] | [_] => {}
-            [.., _, _] if list.len() <= 3 => self.tree.only = list[1].1,
-            [.., last] => {
-                // All words below the last boundary, and none below the first.
-                let ends = (list[1].0, last.0 - 1);
-                self.tree.root = Some(self.spread(&mut listed, 1, list.len() - 3, ends, 0)?);
-            }
+        for &(first, last) in ends {
+            let root = match last - first {
+                0 | 1 => None,
+                between => {
+                    // All words below the last boundary, and none below the first.
+                    let words = (list[first].0, list[last].0 - 1);
+                    Some(self.spread(&mut listed, first, between - 1, words, 0)?)
+                }
+            };
+            self.tree.zones.push(Zone { ends: (first, last), root });
         }
         Some(())
     }
@@ -297,11 +338,13 @@ mod tests {
     }
 
     fn find(tree: &Tree, upper: u64, lower: u64) -> u32 {
-        let (first, last) = (tree.list[1], tree.list[tree.list.len() - 1]);
-        let entry = match tree.root {
+        let zone = tree.zones.partition_point(|it| tree.list[it.ends.0].0 <= upper);
+        let zone = tree.zones[zone.saturating_sub(1)];
+        let (first, last) = (tree.list[zone.ends.0], tree.list[zone.ends.1]);
+        let entry = match zone.root {
             _ if upper < first.0 => tree.list[0].1,
             _ if upper >= last.0 => last.1,
-            None => tree.only,
+            None => first.1,
             Some(root) => tree.entries[root.place + ((upper - root.first) >> root.shift) as usize],
         };
         match descend(tree, entry, (SEARCH, NODE), tree.high, upper) {
