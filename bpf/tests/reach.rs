@@ -190,3 +190,20 @@ fn exactly_the_idle_rules_are_refused() {
     assert!(sets > 1_500, "only {sets} rule sets were small enough");
     assert!(idle > 200, "only {idle} rules were idle");
 }
+
+/// Sixty thousand rules, none of which is within another: of two more, ten cover the one, and all but a port of the other.
+#[test]
+fn what_ten_of_sixty_thousand_cover() {
+    let site = |at: usize| format!("remote = \"10.{}.{}.0/24\"", at >> 8, at & 255);
+    let rule = |name: &str, at: usize, ports: &str| {
+        format!("[[rule]]\nname = \"{name}\"\n{}\nremote_port = {ports}\nrto = \"2s\"\n", site(at))
+    };
+    let port = |at: usize| (1_000 + at % 10).to_string();
+    let mut text: String =
+        (0..60_000).map(|at| rule(&format!("r{at}"), at / 10, &port(at))).collect();
+    text += &rule("covered", 777, "\"1000-1009\"");
+    text += &rule("one-port-more", 4_321, "\"1000-1010\"");
+    let errors = compile(&Source { name: "rules.toml", text: &text }, VERSION).expect_err("one");
+    let messages: Vec<_> = errors.iter().map(|error| error.message.as_str()).collect();
+    assert_eq!(messages, ["rule `covered` can never be reached"]);
+}

@@ -1,6 +1,7 @@
 //! What earlier rules have taken: asked for each rule whether anything of it is left.
 
-use super::{Dimension, Set, Side, Term};
+use super::near::{Near, Ranges};
+use super::{Dimension, Set, Term};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -9,10 +10,10 @@ use std::rc::Rc;
 const MOST_SPLITS: usize = 20_000;
 
 /// How many pairs of regions are compared in a cover's life, some seconds of work; then only what needs no comparison is
-/// found: 65,000 rules that each bound two dimensions would be two thousand million pairs.
+/// found.
 const MOST_PAIRS: usize = 8_000_000;
 
-/// So many hulls are compared in the time of a pair of regions.
+/// So many terms are looked at, or ranges sorted, in the time of a pair of regions.
 const QUICKER: usize = 16;
 
 /// A growing union of terms.
@@ -20,8 +21,8 @@ const QUICKER: usize = 16;
 pub struct Cover {
     /// Terms that bound one dimension only.
     single: BTreeMap<Dimension, Ranges>,
-    /// All others, with what of them is quick to compare.
-    several: Vec<(Hull, Term)>,
+    /// All others.
+    several: Near,
     pairs: Cell<usize>,
     everything: bool,
 }
@@ -33,7 +34,7 @@ impl Cover {
         match (bounds.next(), bounds.next()) {
             (None, _) => self.everything = true,
             (Some((dimension, set)), None) => self.single.entry(dimension).or_default().add(set),
-            _ => self.several.push((Hull::of(term), term.clone())),
+            _ => self.several.add(term),
         }
     }
 
@@ -49,7 +50,7 @@ impl Cover {
             let bound = region.bound(*dimension);
             if bound.is_none() && self.several.is_empty() {
                 // Nothing but this dimension could use what is left of it.
-                if domain(*dimension).ranges().iter().all(|range| taken.contains(*range)) {
+                if taken.contains_all(&domain(*dimension)) {
                     return true;
                 }
                 continue;
@@ -64,49 +65,16 @@ impl Cover {
                 None => return true,
             }
         }
-        // To look for neighbours is to compare, too, only quicker.
-        let spent = self.pairs.get() + self.several.len() / QUICKER;
-        if spent >= MOST_PAIRS {
-            self.pairs.set(MOST_PAIRS);
+        if self.several.is_empty() || self.pairs.get() >= MOST_PAIRS {
             return false;
         }
-        let hull = Hull::of(&region);
-        let near = self.several.iter().filter(|(other, _)| other.meets(&hull));
-        let several: Vec<_> = near.map(|(_, term)| term).collect();
+        let (several, seen) = self.several.of(&region, domain);
+        // To look for neighbours is to compare, too, only quicker.
+        let spent = (self.pairs.get() + seen / QUICKER).min(MOST_PAIRS);
         let mut left = Left { splits: MOST_SPLITS, pairs: MOST_PAIRS - spent };
         let is_within = !escapes(region, several, domain, &mut left);
         self.pairs.set(MOST_PAIRS - left.pairs);
         is_within
-    }
-}
-
-/// The first and last value of some dimensions: ports, and the upper half of an address.
-#[derive(Debug)]
-struct Hull([(u64, u64); 4]);
-
-impl Hull {
-    fn of(term: &Term) -> Self {
-        let mut hull = [(0, u64::MAX); 4];
-        for (dimension, set) in term.bounds() {
-            let (place, shift) = match dimension {
-                Dimension::Port(Side::Local) => (0, 0),
-                Dimension::Port(Side::Remote) => (1, 0),
-                Dimension::Ipv4(Side::Local) => (2, 0),
-                Dimension::Ipv4(Side::Remote) => (3, 0),
-                Dimension::Ipv6(Side::Local) => (2, 64),
-                Dimension::Ipv6(Side::Remote) => (3, 64),
-                _ => continue,
-            };
-            if let (Some((low, _)), Some((_, high))) = (set.ranges().first(), set.ranges().last()) {
-                hull[place] = ((low >> shift) as u64, (high >> shift) as u64);
-            }
-        }
-        Self(hull)
-    }
-
-    /// False for two of one family that have nothing in common.
-    fn meets(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).all(|(one, other)| one.0 <= other.1 && other.0 <= one.1)
     }
 }
 
@@ -146,7 +114,7 @@ fn escapes(
                 Part::Corner => kept.push(term),
             }
         }
-        terms = kept;
+        terms = needed(&region, kept, domain, left);
         if terms.is_empty() {
             return true;
         }
@@ -176,6 +144,31 @@ fn escapes(
     false
 }
 
+/// Without the terms that ask for a dimension of which the region has values that none of them asks for, see [`Near::of`].
+fn needed<'t>(
+    region: &Term,
+    mut terms: Vec<&'t Term>,
+    domain: &impl Fn(Dimension) -> Set,
+    left: &mut Left,
+) -> Vec<&'t Term> {
+    let mut asked: BTreeMap<Dimension, Vec<(u128, u128)>> = BTreeMap::new();
+    for (dimension, set) in terms.iter().flat_map(|term| term.bounds()) {
+        asked.entry(dimension).or_default().extend(set.ranges());
+    }
+    for (dimension, ranges) in asked {
+        left.pairs = left.pairs.saturating_sub(ranges.len() / QUICKER);
+        let asked = Set::from_ranges(ranges);
+        let is_covered = match region.bound(dimension) {
+            Some(set) => set.is_within(&asked),
+            None => domain(dimension).is_within(&asked),
+        };
+        if !is_covered {
+            terms.retain(|term| term.bound(dimension).is_none());
+        }
+    }
+    terms
+}
+
 /// How much of a region a term takes.
 enum Part<'t> {
     None,
@@ -203,64 +196,10 @@ fn part<'t>(region: &Term, term: &'t Term) -> Part<'t> {
     }
 }
 
-/// A union of ranges that grows: first → last value.
-#[derive(Debug, Default)]
-struct Ranges(BTreeMap<u128, u128>);
-
-impl Ranges {
-    fn add(&mut self, set: &Set) {
-        for &(mut low, mut high) in set.ranges() {
-            // All that overlap or touch are taken in.
-            loop {
-                let end = high.saturating_add(1);
-                let touching = self.0.range(..=end).next_back().map(|(l, h)| (*l, *h));
-                match touching {
-                    Some((l, h)) if h.saturating_add(1) >= low => {
-                        self.0.remove(&l);
-                        (low, high) = (low.min(l), high.max(h));
-                    }
-                    _ => break,
-                }
-            }
-            self.0.insert(low, high);
-        }
-    }
-
-    /// True if the whole range is in here.
-    fn contains(&self, (low, high): (u128, u128)) -> bool {
-        self.0.range(..=low).next_back().is_some_and(|(_, end)| *end >= high)
-    }
-
-    /// The values of the set that are not in here.
-    fn leave(&self, set: &Set) -> Set {
-        let mut taken = Vec::new();
-        for &(low, high) in set.ranges() {
-            taken.extend(
-                self.0.range(..=low).next_back().map(|(l, h)| (*l, *h)).filter(|(_, h)| *h >= low),
-            );
-            if low < high {
-                taken.extend(self.0.range(low + 1..=high).map(|(l, h)| (*l, *h)));
-            }
-        }
-        set.minus(&Set::from_ranges(taken))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Side;
     use super::*;
-
-    #[test]
-    fn ranges_grow_together() {
-        let mut ranges = Ranges::default();
-        for (low, high) in [(10, 20), (30, 40), (21, 25), (0, 0), (50, 60), (28, 55)] {
-            ranges.add(&Set::range(low, high));
-        }
-        assert_eq!(ranges.0, BTreeMap::from([(0, 0), (10, 25), (28, 60)]));
-        let left = ranges.leave(&Set::range(0, 65));
-        assert_eq!(left.ranges(), [(1, 9), (26, 27), (61, 65)]);
-        assert!(ranges.leave(&Set::range(12, 13)).is_empty());
-    }
 
     /// Boxes in a small cube, against looking at every point of it.
     #[test]

@@ -7,6 +7,7 @@
 pub mod automaton;
 mod cover;
 mod names;
+mod near;
 mod set;
 mod terms;
 
