@@ -61,11 +61,7 @@ impl Lab {
         rtnetlink::add_veth(name, cable.mac(), &far, cable.far_mac(), self.far.as_fd())?;
         rtnetlink::set_up(name)?;
         self.far.run(|| rtnetlink::set_up(&far))?;
-        cable.connect(Ipv4Addr::new(10, 20, number, 254).into(), cable.remote4(0).ip(), 24)?;
-        if has_ipv6() {
-            cable.connect(Cable::ipv6(0xfd20, number, 254), cable.remote6(0).ip(), 64)?;
-            rtnetlink::add_neighbour(Cable::nobody_local(), cable.nobody(), name)?;
-        }
+        cable.connect_all()?;
         Ok(cable)
     }
 
@@ -120,6 +116,15 @@ impl Lab {
 }
 
 impl Cable {
+    /// Gives the device here another name; all else stays as it was.
+    pub(crate) fn rename(&self, to: &str) -> Result<Cable> {
+        let cable = Cable { name: to.to_owned(), ..*self };
+        if rtnetlink::rename(&self.name, to)? {
+            cable.connect_all()?;
+        }
+        Ok(cable)
+    }
+
     /// This side's IPv4 address.
     pub(crate) fn here4(&self) -> IpAddr {
         Ipv4Addr::new(10, 20, self.number, 1).into()
@@ -197,6 +202,17 @@ impl Cable {
     /// An address that no device has.
     fn nobody(&self) -> Mac {
         [2, 0, 0, 0, self.number, 0xfe]
+    }
+
+    /// Addresses and routes of this side.
+    fn connect_all(&self) -> Result<()> {
+        let number = self.number;
+        self.connect(Ipv4Addr::new(10, 20, number, 254).into(), self.remote4(0).ip(), 24)?;
+        if has_ipv6() {
+            self.connect(Cable::ipv6(0xfd20, number, 254), self.remote6(0).ip(), 64)?;
+            rtnetlink::add_neighbour(Cable::nobody_local(), self.nobody(), &self.name)?;
+        }
+        Ok(())
     }
 
     /// Gives this side its address of the gateway's family and routes the remote prefix.

@@ -86,12 +86,25 @@ fn set_flags(name: &str, flags: u32) -> Result<()> {
     request.send().with_context(|| format!("cannot bring {name} up or down"))
 }
 
-/// Gives a device another name. Older kernels want it to be down.
-pub(crate) fn rename(name: &str, to: &str) -> Result<()> {
-    let mut request = Request::new(libc::RTM_NEWLINK, 0);
-    request.bytes(&ifinfo(index(name)?, 0, 0));
-    request.string(libc::IFLA_IFNAME, to);
-    request.send().with_context(|| format!("cannot call {name} {to}"))
+/// Gives a device another name. Returns true where the kernel wanted it to be down for that (before Linux 6.2): then
+/// it is up again, and has lost its routes, neighbours and IPv6 addresses.
+pub(crate) fn rename(name: &str, to: &str) -> Result<bool> {
+    let request = |name: &str| -> Result<Request> {
+        let mut request = Request::new(libc::RTM_NEWLINK, 0);
+        request.bytes(&ifinfo(index(name)?, 0, 0));
+        request.string(libc::IFLA_IFNAME, to);
+        Ok(request)
+    };
+    let failed = || format!("cannot call {name} {to}");
+    match request(name)?.send() {
+        Err(Errno::EBUSY) => {
+            set_down(name)?;
+            request(name)?.send().with_context(failed)?;
+            set_up(to)?;
+            Ok(true)
+        }
+        other => other.with_context(failed).map(|()| false),
+    }
 }
 
 /// Removes a device (and with a veth device its peer).
@@ -101,10 +114,10 @@ pub(crate) fn delete_link(name: &str) -> Result<()> {
     request.send().with_context(|| format!("cannot remove {name}"))
 }
 
-/// Gives a device an address, usable at once (no duplicate address detection).
+/// Gives a device an address, if it does not have it; usable at once (no duplicate address detection).
 pub(crate) fn add_address(name: &str, prefix: Prefix) -> Result<()> {
     let (family, address) = octets(prefix.address);
-    let mut request = Request::new(libc::RTM_NEWADDR, CREATE);
+    let mut request = Request::new(libc::RTM_NEWADDR, REPLACE);
     let flags = if prefix.address.is_ipv6() { IFA_F_NODAD } else { 0 };
     request.bytes(&[family, prefix.length, flags, 0]);
     request.bytes(&index(name)?.to_ne_bytes());
@@ -154,7 +167,7 @@ pub(crate) fn add_neighbour(address: IpAddr, mac: Mac, name: &str) -> Result<()>
 
 /// The same in place of one that is there.
 pub(crate) fn replace_neighbour(address: IpAddr, mac: Mac, name: &str) -> Result<()> {
-    neighbour((libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16, address, mac, name)
+    neighbour(REPLACE, address, mac, name)
 }
 
 fn neighbour(flags: u16, address: IpAddr, mac: Mac, name: &str) -> Result<()> {
@@ -178,6 +191,8 @@ const VETH_INFO_PEER: u16 = 1;
 const IFA_F_NODAD: u8 = 2;
 /// Of a request that makes something new.
 const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+/// Of one that makes it, or takes the place of what is there.
+const REPLACE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
 const HEADER: usize = 16;
 
 fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
