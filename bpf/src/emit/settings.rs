@@ -359,10 +359,11 @@ impl Cases<'_> {
     }
 }
 
-/// `tcp_init_transfer()` (net/ipv4/tcp_input.c; seen on 6.18) sets the congestion window just before it calls
-/// the callbacks of established connections.
+/// What is set where the connection is established, of outgoing ones too. `tcp_init_transfer()` (net/ipv4/tcp_input.c;
+/// seen on 6.18) sets the congestion window just before it calls these callbacks. An algorithm starts as soon as it is
+/// set, and dctcp becomes plain Reno where ECN is not agreed on by then (`dctcp_init()`, net/ipv4/tcp_dctcp.c).
 fn is_late(column: &Column) -> bool {
-    column.setting == Setting::InitialCwnd
+    matches!(column.setting, Setting::InitialCwnd | Setting::Congestion)
 }
 
 /// Options by the callback at which they are set.

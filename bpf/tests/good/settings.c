@@ -12,8 +12,12 @@ static __always_inline int set_0(struct bpf_sock_ops *ctx)
 		// and what both ends have
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		set(ctx, 0, 6, SOL_TCP, TCP_RTO_MAX_MS, 60000);
-		set_algorithm(ctx, 0, 8, "reno");
 		set(ctx, 0, 10, SOL_TCP, TCP_USER_TIMEOUT, 120000);
+		if (FIELD(op) == BPF_SOCK_OPS_TCP_CONNECT_CB)
+			break;
+		// and what the end of the handshake sets anew
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		set_algorithm(ctx, 0, 8, "reno");
 		break;
 	}
 	return 1;
@@ -31,13 +35,13 @@ static __always_inline int set_1(struct bpf_sock_ops *ctx)
 		count(1);
 		set(ctx, 1, 4, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
 		set(ctx, 1, 5, SOL_TCP, TCP_BPF_DELACK_MAX, least(2000));
-		set_algorithm(ctx, 1, 7, "dctcp");
 		set_tos(ctx, 1, 21, 40);
 		if (FIELD(op) == BPF_SOCK_OPS_TCP_CONNECT_CB)
 			break;
 		// and what the end of the handshake sets anew
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		set(ctx, 1, 1, SOL_TCP, TCP_BPF_IW, 40);
+		set_algorithm(ctx, 1, 7, "dctcp");
 		break;
 	}
 	return 1;

@@ -91,9 +91,9 @@ impl Setting {
         SPECS[self.at].4
     }
 
-    /// The end of the handshake sets it anew: it must be told there.
+    /// The end of the handshake sets it anew, or it depends on what was agreed on: it must be told there.
     pub(crate) fn is_late(&self) -> bool {
-        self.told() == Told::Option(TCP, 1001)
+        matches!(self.told(), Told::Option(TCP, 1001) | Told::Algorithm(..))
     }
 
     /// Only the end that sends the SYN has it.

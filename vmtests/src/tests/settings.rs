@@ -23,6 +23,7 @@ use super::samples::install;
 use super::samples::lab;
 use super::samples::refusals;
 use super::samples::sent;
+use crate::harness::Skip;
 use crate::harness::capture::Capture;
 use crate::harness::clock::Hz;
 use crate::harness::lab::Lab;
@@ -57,6 +58,7 @@ tests! {
     setting_mark_routes_the_syn: 60,
     setting_priority: 60,
     setting_ecn: 60,
+    setting_congestion_with_ecn: 60,
     setting_initial_rwnd: 60,
     setting_below_two_ticks_is_said: 60,
     settings_of_one_client_only: 60,
@@ -305,6 +307,28 @@ fn setting_ecn() -> Result<()> {
             ensure!(found == expected, "{way:?}, port {port}: {found:?}, not {expected:?}");
         }
     }
+    Ok(())
+}
+
+/// An algorithm that looks, when it starts, at what the handshake has agreed on.
+fn setting_congestion_with_ecn() -> Result<()> {
+    const CONGESTION: Opt = Opt(libc::IPPROTO_TCP, libc::TCP_CONGESTION);
+    let known = sysctl("ipv4/tcp_available_congestion_control").context("no algorithms")?;
+    if !known.split_whitespace().any(|name| name == "dctcp") {
+        bail!(Skip::new("this kernel has no dctcp"));
+    }
+    let set_rto = install("settings", "dctcp")?;
+    let (lab, cable) = lab()?;
+    for way in BOTH {
+        for (port, is_meant) in [(5014, true), (OTHER, false)] {
+            let pair = Pair::open(&lab, &cable, way, port)?;
+            for end in [&pair.here, &pair.there] {
+                let name = pair::name(end, CONGESTION)?;
+                ensure!((name == "dctcp") == is_meant, "{way:?}, port {port}: {name}");
+            }
+        }
+    }
+    ensure!(refusals(&set_rto, "dctcp", "congestion \"dctcp\"")? == 0, "the kernel refused it");
     Ok(())
 }
 
