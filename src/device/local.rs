@@ -3,7 +3,7 @@
 use super::Method;
 use crate::bpf::{self, Key, Value};
 use crate::error::{Error, Result};
-use crate::host;
+use crate::host::{self, links};
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
@@ -33,14 +33,15 @@ fn by_index(index: u32) -> Key {
     key
 }
 
-/// `struct local_device`: the name, padded with NULs, and the number.
-fn value(name: &str, index: u32) -> Value {
+/// `struct local_device`: the name, padded with NULs, the number, and whether it is a VRF.
+fn value(name: &str, index: u32, is_vrf: bool) -> Value {
     let mut value = Value::default();
     // Names have 15 bytes at most (`IFNAMSIZ`).
     for (to, from) in value[..15].iter_mut().zip(name.bytes()) {
         *to = from;
     }
     value[16..20].copy_from_slice(&index.to_ne_bytes());
+    value[20..].copy_from_slice(&u32::from(is_vrf).to_ne_bytes());
     value
 }
 
@@ -53,7 +54,7 @@ pub(crate) fn put_other(map: BorrowedFd<'_>) -> Result<()> {
     else {
         return Ok(());
     };
-    bpf::update(map, &by_index(0), &value(&name, index))
+    bpf::update(map, &by_index(0), &value(&name, index, false))
         .map_err(|errno| Error::call("store a device", errno, "is there memory for it?"))
 }
 
@@ -70,7 +71,7 @@ impl Devices {
             with_address: Vec::new(),
         };
         for (name, index) in host::devices()? {
-            found.entries.insert(by_index(index), value(&name, index));
+            found.entries.insert(by_index(index), value(&name, index, links::is_vrf(&name)));
             found.names.push(name);
         }
         let addresses = host::local_addresses()?;
@@ -78,7 +79,7 @@ impl Devices {
             let is_shared = addresses.iter().any(|(it, _, other)| it == address && other != index);
             match is_shared {
                 true => found.shared.push(address.to_canonical().to_string()),
-                false => drop(found.entries.insert(address.octets(), value(name, *index))),
+                false => drop(found.entries.insert(address.octets(), value(name, *index, false))),
             }
             found.with_address.push(name.clone());
         }
@@ -117,20 +118,14 @@ impl Devices {
 
     /// What rules about devices can't see by this method, for people.
     pub(crate) fn notes(&self, method: Method) -> Vec<String> {
-        if method == Method::Route {
-            return Vec::new();
-        }
         let mut notes = Vec::new();
         for pattern in PATTERNS.lines() {
-            let has = |names: &[String]| names.iter().any(|name| matches(pattern, name));
-            let what = match (has(&self.names), has(&self.with_address)) {
-                (_, true) => continue,
-                (true, false) => "has no address",
-                (false, _) => "is not there",
-            };
-            notes.push(format!(
-                "interface `{pattern}` {what} yet: `set-rto install` again when it has one"
-            ));
+            notes.extend(
+                self.note(pattern, method).map(|what| format!("interface `{pattern}` {what}")),
+            );
+        }
+        if method == Method::Route {
+            return notes;
         }
         for address in &self.shared {
             notes.push(format!(
@@ -138,6 +133,29 @@ impl Devices {
             ));
         }
         notes
+    }
+
+    fn note(&self, pattern: &str, method: Method) -> Option<String> {
+        let named: Vec<_> = self.names.iter().filter(|name| matches(pattern, name)).collect();
+        if let [first, others @ ..] = named.as_slice() {
+            if others.iter().chain([first]).all(|name| links::is_vrf(name)) {
+                return Some("is a VRF: name the devices in it".into());
+            }
+            if let Some(upper) = links::part_of(first)
+                && others.iter().all(|name| links::part_of(name).is_some())
+            {
+                return Some(format!("is part of {upper}: name the device that has the addresses"));
+            }
+        }
+        if method == Method::Route {
+            return None;
+        }
+        let what = match self.with_address.iter().any(|name| matches(pattern, name)) {
+            true => return None,
+            false if named.is_empty() => "is not there",
+            false => "has no address",
+        };
+        Some(format!("{what} yet: `set-rto install` again when it has one"))
     }
 }
 
@@ -194,8 +212,9 @@ mod tests {
     #[test]
     fn keys_and_values_are_those_of_the_program() {
         assert_eq!(by_index(1)[..12], [255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0]);
-        let value = value("a-name-of-15-by", 7);
+        let value = value("a-name-of-15-by", 7, true);
         assert_eq!(value[..16], *b"a-name-of-15-by\0");
         assert_eq!(value[16..20], 7_u32.to_ne_bytes());
+        assert_eq!(value[20..], 1_u32.to_ne_bytes());
     }
 }

@@ -1,6 +1,7 @@
-//! What the loader finds on this host: kernel, capabilities, addresses; mounts and cgroups in their own files.
+//! What the loader finds on this host: kernel, capabilities, addresses; the rest in their own files.
 
 pub(crate) mod cgroup;
+pub(crate) mod links;
 pub(crate) mod mounts;
 
 use crate::error::{Error, Result};

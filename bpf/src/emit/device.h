@@ -21,7 +21,7 @@ static __always_inline int find_by_address(struct bpf_sock_ops *ctx, struct devi
 		if (socket)
 			index = socket->bound_dev_if;
 	}
-	found = index ? device_of_index(index) : device_of_address(ctx);
+	found = index ? device_meant(ctx, index) : device_of_address(ctx);
 	if (!found)
 		return 0;
 	device->whole = found->name;

@@ -22,7 +22,7 @@ struct device_name {
 struct local_device {
 	struct device_name name;
 	u32 index;
-	u32 padding;
+	u32 is_vrf; // 1: stands for the devices in it
 };
 
 // By local address, IPv4 mapped, the device that has it; by BY_INDEX and the ifindex, every device.
@@ -56,6 +56,21 @@ static __always_inline struct local_device *device_of_address(struct bpf_sock_op
 		key[3] = FIELD(local_ip6[3]);
 	}
 	return map_lookup(&local_devices, key);
+}
+
+// What an index that a socket is bound to, or that a packet came in by, means: for a VRF, of which alone the kernel
+// tells (vrf_ip_rcv(), drivers/net/vrf.c), the device in it that has the local address.
+static __always_inline struct local_device *device_meant(struct bpf_sock_ops *ctx, u32 index)
+{
+	struct local_device *device = device_of_index(index);
+
+	if (device && device->is_vrf) {
+		struct local_device *member = device_of_address(ctx);
+
+		if (member)
+			return member;
+	}
+	return device;
 }
 
 // The part of struct bpf_sock that is used (include/uapi/linux/bpf.h).

@@ -158,17 +158,18 @@ static __always_inline int find_by_route(struct bpf_sock_ops *ctx, struct device
 			READ_POINTER(dev, dst->dev);
 	}
 	if (!dev) {
+		struct local_device *found;
+
 		// For what is not known otherwise: the device that the listener is bound to or that the link-local
 		// address belongs to; else the device that has the local address stands for it.
 		if (!index)
 			READ(index, sk->__sk_common.skc_bound_dev_if);
-		if (!index) {
-			struct local_device *found = device_of_address(ctx);
-
-			if (!found)
-				return 0;
+		found = index ? device_meant(ctx, index) : device_of_address(ctx);
+		// What came after the install is found by its index all the same.
+		if (found)
 			index = found->index;
-		}
+		if (!index)
+			return 0;
 		dev = device_by_index(net, index);
 		if (!dev)
 			return 0;

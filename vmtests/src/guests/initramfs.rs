@@ -13,21 +13,28 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What the machine and the tests need. A kernel that has one built in has no module of that name.
-const MODULES: [&str; 21] = [
+const MODULES: [&str; 27] = [
     "virtio_pci",
     "virtio_console",
     "9pnet_virtio",
     "9p",
     "overlay",
     "veth",
+    // Kinds of devices.
     "dummy",
+    "8021q",
+    "bridge",
+    "bonding",
+    "macvlan",
+    "tun",
+    "ipip",
+    "vrf",
     "sch_netem",
     "sch_tbf",
     "ipv6",
     "tcp_bbr",
     "tcp_dctcp",
     "sch_fq",
-    "vrf",
     // The channels of the demonstration.
     "ifb",
     "sch_ingress",

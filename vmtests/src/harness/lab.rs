@@ -4,6 +4,7 @@
 //! over the first cable, to anywhere else) goes to a gateway that does not exist: it leaves the
 //! device, and there is silence. Where a test asks for it, 10.20.n.2 and fd20:n::2 answer.
 
+use std::fs::File;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -12,8 +13,10 @@ use std::net::SocketAddrV6;
 use std::os::fd::AsFd as _;
 
 use anyhow::Result;
+use anyhow::bail;
 
 use super::capture::inject;
+use super::links;
 use super::netns::Namespace;
 use super::netns::has_ipv6;
 use super::packet;
@@ -33,6 +36,24 @@ pub(crate) struct Cable {
     /// The device on this side.
     pub(crate) name: String,
     number: u8,
+    /// The VLAN that its packets are of.
+    vlan: Option<u16>,
+    /// The table of its routes.
+    table: u8,
+}
+
+/// What the near end of a cable is made to be.
+pub(crate) enum Over<'a> {
+    /// It is the port of a bridge, which has the cable's name.
+    Bridge,
+    /// It is the member of a bond.
+    Bond,
+    /// Another Ethernet address on it.
+    Macvlan,
+    /// A VLAN on it.
+    Vlan(u16),
+    /// The near end itself, in a VRF of that name with that routing table.
+    Vrf(&'a str, u8),
 }
 
 impl Lab {
@@ -56,13 +77,98 @@ impl Lab {
     /// Lays a cable with the number, and so the addresses, of one that is gone.
     pub(crate) fn lay_again(&mut self, name: &str, number: u8) -> Result<Cable> {
         self.cables = self.cables.max(number);
-        let cable = Cable { name: name.to_owned(), number };
-        let far = cable.far_name();
-        rtnetlink::add_veth(name, cable.mac(), &far, cable.far_mac(), self.far.as_fd())?;
+        let cable = Cable { name: name.to_owned(), number, vlan: None, table: rtnetlink::MAIN };
+        self.draw(&cable, name, cable.mac())?;
         rtnetlink::set_up(name)?;
-        self.far.run(|| rtnetlink::set_up(&far))?;
         cable.connect_all()?;
         Ok(cable)
+    }
+
+    /// Lays a cable with the near end `end`, under a device of another kind: that has the name and the addresses.
+    pub(crate) fn lay_under(&mut self, name: &str, end: &str, over: &Over<'_>) -> Result<Cable> {
+        self.cables += 1;
+        let (vlan, table) = match over {
+            Over::Vlan(id) => (Some(*id), rtnetlink::MAIN),
+            Over::Vrf(_, table) => (None, *table),
+            _ => (None, rtnetlink::MAIN),
+        };
+        let cable = Cable { name: name.to_owned(), number: self.cables, vlan, table };
+        let mac = cable.mac();
+        // Where the device over it has its own, the end has another one.
+        let other = [2, 0, 0, 0, cable.number, 3];
+        let is_one = matches!(over, Over::Bond | Over::Vrf(..));
+        self.draw(&cable, end, if is_one { mac } else { other })?;
+        match over {
+            // A bond brings its members up itself.
+            Over::Bond => {
+                links::add_bond(name)?;
+                links::join(end, name)?;
+            }
+            Over::Bridge => {
+                rtnetlink::set_up(end)?;
+                links::add_bridge(name, mac)?;
+                links::join(end, name)?;
+            }
+            Over::Macvlan => {
+                rtnetlink::set_up(end)?;
+                links::add_macvlan(name, mac, end)?;
+            }
+            Over::Vlan(id) => {
+                rtnetlink::set_up(end)?;
+                links::add_vlan(name, mac, end, *id)?;
+            }
+            Over::Vrf(vrf, table) => {
+                links::add_vrf(vrf, *table)?;
+                rtnetlink::set_up(vrf)?;
+                links::join(name, vrf)?;
+            }
+        }
+        rtnetlink::set_up(name)?;
+        cable.connect_all()?;
+        Ok(cable)
+    }
+
+    /// A tun device with the addresses of a cable, and its other end, which reads and writes IP packets.
+    pub(crate) fn lay_tun(&mut self, name: &str) -> Result<(Cable, File)> {
+        self.cables += 1;
+        let number = self.cables;
+        let cable = Cable { name: name.to_owned(), number, vlan: None, table: rtnetlink::MAIN };
+        let end = links::add_tun(name)?;
+        rtnetlink::set_up(name)?;
+        cable.connect_all()?;
+        Ok((cable, end))
+    }
+
+    /// A tunnel of IPv4 in IPv4 over a cable to [`Cable::there4`], with the addresses of another cable.
+    pub(crate) fn lay_ipip(&mut self, name: &str, over: &Cable) -> Result<Cable> {
+        let (IpAddr::V4(local), IpAddr::V4(remote)) = (over.here4(), over.there4()) else {
+            bail!("not IPv4");
+        };
+        self.cables += 1;
+        let number = self.cables;
+        let cable = Cable { name: name.to_owned(), number, vlan: None, table: rtnetlink::MAIN };
+        links::add_ipip(name, local, remote)?;
+        rtnetlink::set_up(name)?;
+        // It carries nothing but IPv4.
+        cable.connect(Ipv4Addr::new(10, 20, number, 254).into(), cable.remote4(0).ip(), 24)?;
+        rtnetlink::replace_neighbour(over.there4(), over.far_mac(), &over.name)?;
+        Ok(cable)
+    }
+
+    /// Sends an IP packet in another one over a cable, from where [`Lab::lay_ipip`] has its tunnel end.
+    pub(crate) fn send_in_ipip(&self, over: &Cable, packet: &[u8]) -> Result<()> {
+        let (IpAddr::V4(from), IpAddr::V4(to)) = (over.there4(), over.here4()) else {
+            bail!("not IPv4");
+        };
+        let frame = packet::ipip(over.far_mac(), over.mac(), from, to, packet);
+        self.far.run(|| inject(&over.far_name(), &[frame]))
+    }
+
+    /// A veth pair from `end` to the far side, which is up.
+    fn draw(&self, cable: &Cable, end: &str, mac: Mac) -> Result<()> {
+        let far = cable.far_name();
+        rtnetlink::add_veth(end, mac, &far, cable.far_mac(), self.far.as_fd())?;
+        self.far.run(|| rtnetlink::set_up(&far))
     }
 
     /// Gives the far end of a cable addresses, [`Cable::there4`] and [`Cable::there6`]: there, someone answers.
@@ -97,7 +203,7 @@ impl Lab {
     pub(crate) fn syns(&self, cable: &Cable, ends: &[(SocketAddr, SocketAddr)]) -> Result<()> {
         let frames: Vec<Vec<u8>> = ends
             .iter()
-            .map(|(from, to)| packet::syn(cable.far_mac(), cable.mac(), *from, *to))
+            .map(|(from, to)| cable.tagged(packet::syn(cable.far_mac(), cable.mac(), *from, *to)))
             .collect();
         self.far.run(|| inject(&cable.far_name(), &frames))
     }
@@ -187,6 +293,15 @@ impl Cable {
         Ipv6Addr::new(network, number.into(), 0, 0, 0, 0, 0, host).into()
     }
 
+    /// A frame with the tag of the cable's VLAN, if there is one (IEEE 802.1Q: behind the Ethernet addresses).
+    fn tagged(&self, mut frame: Vec<u8>) -> Vec<u8> {
+        if let Some(id) = self.vlan {
+            let [high, low] = id.to_be_bytes();
+            frame.splice(12..12, [0x81, 0x00, high, low]);
+        }
+        frame
+    }
+
     fn far_name(&self) -> String {
         format!("far{}", self.number)
     }
@@ -220,7 +335,8 @@ impl Cable {
         let here = if gateway.is_ipv4() { self.here4() } else { self.here6() };
         rtnetlink::add_address(&self.name, Prefix { address: here, length })?;
         rtnetlink::add_neighbour(gateway, self.nobody(), &self.name)?;
-        rtnetlink::add_route(Prefix { address: remote, length }, gateway, &self.name)?;
+        let to = Prefix { address: remote, length };
+        rtnetlink::add_route_in(self.table, to, gateway, &self.name)?;
         if self.number == 1 {
             let anywhere: IpAddr = match gateway {
                 IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -7,6 +7,7 @@ pub(crate) mod capture;
 pub(crate) mod cgroup;
 pub(crate) mod clock;
 pub(crate) mod lab;
+pub(crate) mod links;
 pub(crate) mod mounts;
 pub(crate) mod neighbour;
 pub(crate) mod netns;

@@ -50,6 +50,21 @@ pub(crate) fn mount_fresh(kind: &str, place: &Path) -> Result<()> {
         .with_context(|| format!("cannot mount {kind} at {}", place.display()))
 }
 
+/// Has `/sys` show the devices of the present network namespace, not of the one in which it was mounted.
+pub(crate) fn show_devices() -> Result<()> {
+    let place = std::env::temp_dir().join(format!("set-rto-sys-{}", std::process::id()));
+    std::fs::create_dir(&place)?;
+    mount_fresh("sysfs", &place)?;
+    let bound = ["class/net", "devices/virtual/net"].iter().try_for_each(|part| {
+        let (from, to) = (place.join(part), Path::new("/sys").join(part));
+        mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+    });
+    // What is bound stays.
+    umount2(&place, MntFlags::MNT_DETACH)?;
+    std::fs::remove_dir(&place)?;
+    bound.context("cannot mount the present devices in /sys")
+}
+
 /// Makes all mounts private, then replaces bpffs by an empty one and cgroup2 by one whose root is
 /// the calling process's own cgroup (which needs a cgroup namespace): whatever a test does, the
 /// machine's root cgroup and pins stay out of reach.

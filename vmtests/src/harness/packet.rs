@@ -166,6 +166,30 @@ pub(crate) fn syn_with(
     frame
 }
 
+/// The IP packet in a frame without a VLAN's tag.
+pub(crate) fn of_frame(frame: &[u8]) -> &[u8] {
+    frame.get(14..).unwrap_or_default()
+}
+
+/// An IPv4 packet in another one (RFC 2003), as an Ethernet frame.
+pub(crate) fn ipip(
+    from: Mac,
+    to: Mac,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    inner: &[u8],
+) -> Vec<u8> {
+    const IPIP: u8 = 4;
+    let length = ((20 + inner.len()) as u16).to_be_bytes();
+    let mut header =
+        [0x45, 0, length[0], length[1], 0, 0, 0x40, 0, 64, IPIP, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    header[12..16].copy_from_slice(&source.octets());
+    header[16..20].copy_from_slice(&destination.octets());
+    let sum = checksum(&header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    [&to[..], &from, &ETHERTYPE_IPV4.to_be_bytes(), &header, inner].concat()
+}
+
 fn in_ipv6(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(four) => four.to_ipv6_mapped().octets(),

@@ -114,6 +114,21 @@ pub(crate) fn delete_link(name: &str) -> Result<()> {
     request.send().with_context(|| format!("cannot remove {name}"))
 }
 
+/// Removes a device that may have gone with another one.
+pub(crate) fn delete_link_if_there(name: &str) -> Result<()> {
+    if if_nametoindex(name).is_ok() { delete_link(name) } else { Ok(()) }
+}
+
+/// Takes an address from a device.
+pub(crate) fn remove_address(name: &str, prefix: Prefix) -> Result<()> {
+    let (family, address) = octets(prefix.address);
+    let mut request = Request::new(libc::RTM_DELADDR, 0);
+    request.bytes(&[family, prefix.length, 0, 0]);
+    request.bytes(&index(name)?.to_ne_bytes());
+    request.attribute(libc::IFA_LOCAL, &address);
+    request.send().with_context(|| format!("cannot take {} from {name}", prefix.address))
+}
+
 /// Gives a device an address, if it does not have it; usable at once (no duplicate address detection).
 pub(crate) fn add_address(name: &str, prefix: Prefix) -> Result<()> {
     let (family, address) = octets(prefix.address);
@@ -128,20 +143,32 @@ pub(crate) fn add_address(name: &str, prefix: Prefix) -> Result<()> {
 
 /// Routes a prefix over a gateway that is a neighbour on `name`.
 pub(crate) fn add_route(to: Prefix, gateway: IpAddr, name: &str) -> Result<()> {
-    add_route_in(libc::RT_TABLE_MAIN, to, gateway, name)
+    add_route_in(MAIN, to, gateway, name)
 }
 
-/// The same in a routing table, by its number.
+/// Routes a prefix over a device without a gateway.
+pub(crate) fn add_route_over(to: Prefix, name: &str) -> Result<()> {
+    route(MAIN, to, None, name)
+}
+
+/// Routes a prefix over a gateway in a routing table, by its number.
 pub(crate) fn add_route_in(table: u8, to: Prefix, gateway: IpAddr, name: &str) -> Result<()> {
+    route(table, to, Some(gateway), name)
+}
+
+fn route(table: u8, to: Prefix, gateway: Option<IpAddr>, name: &str) -> Result<()> {
     let (family, destination) = octets(to.address);
     let mut request = Request::new(libc::RTM_NEWROUTE, CREATE);
-    let (protocol, scope, kind) = (libc::RTPROT_STATIC, libc::RT_SCOPE_UNIVERSE, libc::RTN_UNICAST);
+    let scope = if gateway.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
+    let (protocol, kind) = (libc::RTPROT_STATIC, libc::RTN_UNICAST);
     request.bytes(&[family, to.length, 0, 0, table, protocol, scope, kind]);
     request.bytes(&0_u32.to_ne_bytes());
     request.attribute(libc::RTA_DST, &destination);
-    request.attribute(libc::RTA_GATEWAY, &octets(gateway).1);
+    if let Some(gateway) = gateway {
+        request.attribute(libc::RTA_GATEWAY, &octets(gateway).1);
+    }
     request.attribute(libc::RTA_OIF, &index(name)?.to_ne_bytes());
-    request.send().with_context(|| format!("cannot route {to:?} over {gateway} on {name}"))
+    request.send().with_context(|| format!("cannot route {to:?} over {gateway:?} on {name}"))
 }
 
 /// Looks IPv4 packets with that mark up in a routing table: `ip rule add fwmark MARK lookup TABLE`.
@@ -149,14 +176,28 @@ pub(crate) fn add_route_in(table: u8, to: Prefix, gateway: IpAddr, name: &str) -
 /// # Errors
 /// The kernel's errno; [`Skip`] where it has one table only (CONFIG_IP_MULTIPLE_TABLES).
 pub(crate) fn route_by_mark(mark: u32, table: u8) -> Result<()> {
-    const TO_TABLE: u8 = 1;
     const FRA_FWMARK: u16 = 10;
+    add_rule(libc::AF_INET as u8, 0, (FRA_FWMARK, &mark.to_ne_bytes()), table)
+}
+
+/// The same for packets from an address, of either family: `ip rule add from ADDRESS lookup TABLE`.
+///
+/// # Errors
+/// As for [`route_by_mark`].
+pub(crate) fn route_from(address: IpAddr, table: u8) -> Result<()> {
+    const FRA_SRC: u16 = 2;
+    let (family, bytes) = octets(address);
+    add_rule(family, bytes.len() as u8 * 8, (FRA_SRC, &bytes), table)
+}
+
+fn add_rule(family: u8, length: u8, (kind, value): (u16, &[u8]), table: u8) -> Result<()> {
+    const TO_TABLE: u8 = 1;
     let mut request = Request::new(libc::RTM_NEWRULE, CREATE);
-    request.bytes(&[libc::AF_INET as u8, 0, 0, 0, table, 0, 0, TO_TABLE, 0, 0, 0, 0]);
-    request.attribute(FRA_FWMARK, &mark.to_ne_bytes());
+    request.bytes(&[family, 0, length, 0, table, 0, 0, TO_TABLE, 0, 0, 0, 0]);
+    request.attribute(kind, value);
     match request.send() {
-        Err(Errno::EOPNOTSUPP) => bail!(Skip::new("this kernel has no routing by marks")),
-        other => other.context("cannot route by a mark"),
+        Err(Errno::EOPNOTSUPP) => bail!(Skip::new("this kernel has no routing by rules")),
+        other => other.context("cannot add a routing rule"),
     }
 }
 
@@ -187,15 +228,18 @@ pub(crate) fn index(name: &str) -> Result<u32> {
     if_nametoindex(name).with_context(|| format!("no device {name}"))
 }
 
+/// The routing table in which `ip route` writes by itself.
+pub(crate) const MAIN: u8 = libc::RT_TABLE_MAIN;
+
 const VETH_INFO_PEER: u16 = 1;
 const IFA_F_NODAD: u8 = 2;
 /// Of a request that makes something new.
-const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+pub(super) const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 /// Of one that makes it, or takes the place of what is there.
 const REPLACE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
 const HEADER: usize = 16;
 
-fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
+pub(super) fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[4..8].copy_from_slice(&index.to_ne_bytes());
     bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
@@ -203,7 +247,7 @@ fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
     bytes
 }
 
-fn octets(address: IpAddr) -> (u8, Vec<u8>) {
+pub(super) fn octets(address: IpAddr) -> (u8, Vec<u8>) {
     match address {
         IpAddr::V4(four) => (libc::AF_INET as u8, four.octets().to_vec()),
         IpAddr::V6(six) => (libc::AF_INET6 as u8, six.octets().to_vec()),
@@ -211,12 +255,12 @@ fn octets(address: IpAddr) -> (u8, Vec<u8>) {
 }
 
 /// A netlink message under construction.
-struct Request {
+pub(super) struct Request {
     bytes: Vec<u8>,
 }
 
 impl Request {
-    fn new(kind: u16, flags: u16) -> Self {
+    pub(super) fn new(kind: u16, flags: u16) -> Self {
         let flags = flags | (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
         let mut bytes = vec![0; HEADER];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
@@ -224,13 +268,22 @@ impl Request {
         Request { bytes }
     }
 
+    /// Attributes alone, to be nested.
+    pub(super) fn attributes() -> Self {
+        Request { bytes: Vec::new() }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Appends bytes, and zeros to the next multiple of four.
-    fn bytes(&mut self, bytes: &[u8]) {
+    pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
+    pub(super) fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 2]);
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -239,20 +292,20 @@ impl Request {
         self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
     }
 
-    fn attribute(&mut self, kind: u16, value: &[u8]) {
+    pub(super) fn attribute(&mut self, kind: u16, value: &[u8]) {
         let start = self.bytes.len();
         self.nested(kind, |inner| inner.bytes.extend_from_slice(value));
         self.bytes.resize(start + (4 + value.len()).next_multiple_of(4), 0);
     }
 
-    fn string(&mut self, kind: u16, value: &str) {
+    pub(super) fn string(&mut self, kind: u16, value: &str) {
         let mut terminated = value.as_bytes().to_vec();
         terminated.push(0);
         self.attribute(kind, &terminated);
     }
 
     /// Sends the request and waits for the kernel's answer.
-    fn send(mut self) -> Result<(), Errno> {
+    pub(super) fn send(mut self) -> Result<(), Errno> {
         let length = self.bytes.len() as u32;
         self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
         let socket: OwnedFd = socket(

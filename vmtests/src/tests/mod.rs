@@ -11,6 +11,7 @@ mod interfaces_arrivals;
 mod interfaces_methods;
 mod killed;
 mod lacking;
+mod links;
 mod machine;
 mod neighbours;
 mod policy;
@@ -35,6 +36,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     interfaces::TESTS,
     interfaces_methods::TESTS,
     interfaces_arrivals::TESTS,
+    links::TESTS,
     btf::TESTS,
     random::TESTS,
     timers::TESTS,

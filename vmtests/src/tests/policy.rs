@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::time::Duration;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -16,11 +17,14 @@ use anyhow::ensure;
 
 use super::support::expect_armed;
 use super::support::expect_synack_timer;
+use super::support::judge_synack_timer;
+use super::support::synack_timer;
 use crate::harness::clock::DEFAULT_RTO;
 use crate::harness::lab::Cable;
 use crate::harness::lab::Lab;
 use crate::harness::netns::has_ipv6;
 use crate::harness::note;
+use crate::harness::packet;
 use crate::harness::setrto::SetRto;
 use crate::harness::sockets::Connection;
 use crate::harness::sockets::From;
@@ -79,6 +83,12 @@ impl Policy {
     /// Lays one more cable.
     pub(crate) fn lay(&mut self, name: &str) -> Result<()> {
         self.cables.push(self.lab.lay(name)?);
+        Ok(())
+    }
+
+    /// The same for one that is laid otherwise.
+    pub(crate) fn lay_by(&mut self, lay: impl FnOnce(&mut Lab) -> Result<Cable>) -> Result<()> {
+        self.cables.push(lay(&mut self.lab)?);
         Ok(())
     }
 
@@ -162,16 +172,42 @@ impl Policy {
             .with_context(|| format!("incoming from {remote} to {local}: rule {rule:?}"))
     }
 
+    /// The same, where `send` has the SYN come in; one that is asked for is an IP packet.
+    pub(crate) fn incoming_by(
+        &self,
+        listener: (SocketAddr, Option<&str>),
+        (remote, local): (SocketAddr, SocketAddr),
+        rule: Rule,
+        send: impl FnOnce(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        if self.leaves_out(local) {
+            return Ok(());
+        }
+        let rto = self.expected(rule)?;
+        let _listener = listen(listener.0, listener.1)?;
+        let frame = packet::syn([0; 6], [0; 6], remote, local);
+        let start = Instant::now();
+        send(packet::of_frame(&frame))?;
+        synack_timer(remote, local)
+            .and_then(|left| judge_synack_timer(left, start.elapsed(), rto))
+            .with_context(|| format!("incoming from {remote} to {local}: rule {rule:?}"))
+    }
+
     /// Demands that the rules' counters are the numbers of connections they decided, and says what
     /// was left out.
     pub(crate) fn finish(self) -> Result<()> {
+        self.finish_round()
+    }
+
+    /// The same, before another program is installed, which counts anew.
+    pub(crate) fn finish_round(&self) -> Result<()> {
         let left_out = self.left_out.get();
         if left_out > 0 {
             note(format!("{left_out} probes left out: this kernel has no IPv6"));
         }
         let status = self.set_rto.status()?;
         let rules = status.json["rules"].as_array().context("no rules in the status")?;
-        let decided = self.decided.borrow();
+        let decided = self.decided.take();
         ensure!(!decided.is_empty(), "no probe of this test met a rule");
         let count = self.rules.matches("[[rule]]").count();
         ensure!(rules.len() == count, "the file has {count} rules: {status:?}");

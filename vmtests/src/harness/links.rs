@@ -1,0 +1,124 @@
+//! Devices of other kinds than a cable's: those that a host's configuration makes over its network cards, or of
+//! nothing. Every function acts on the network namespace of the calling thread.
+
+use std::fs::File;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd as _;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::bail;
+use nix::errno::Errno;
+
+use super::Skip;
+use super::rtnetlink;
+use super::rtnetlink::CREATE;
+use super::rtnetlink::Mac;
+use super::rtnetlink::Request;
+use super::rtnetlink::ifinfo;
+
+/// A VLAN (802.1Q) of a device.
+pub(crate) fn add_vlan(name: &str, mac: Mac, over: &str, id: u16) -> Result<()> {
+    const IFLA_VLAN_ID: u16 = 1;
+    let over = rtnetlink::index(over)?.to_ne_bytes();
+    add("vlan", name, |request, data| {
+        request.attribute(libc::IFLA_ADDRESS, &mac);
+        request.attribute(libc::IFLA_LINK, &over);
+        data.attribute(IFLA_VLAN_ID, &id.to_ne_bytes());
+    })
+}
+
+/// A second Ethernet address of a device, as a device of its own.
+pub(crate) fn add_macvlan(name: &str, mac: Mac, over: &str) -> Result<()> {
+    const IFLA_MACVLAN_MODE: u16 = 1;
+    const BRIDGE: u32 = 4;
+    let over = rtnetlink::index(over)?.to_ne_bytes();
+    add("macvlan", name, |request, data| {
+        request.attribute(libc::IFLA_ADDRESS, &mac);
+        request.attribute(libc::IFLA_LINK, &over);
+        data.attribute(IFLA_MACVLAN_MODE, &BRIDGE.to_ne_bytes());
+    })
+}
+
+/// A bridge without ports.
+pub(crate) fn add_bridge(name: &str, mac: Mac) -> Result<()> {
+    add("bridge", name, |request, _| request.attribute(libc::IFLA_ADDRESS, &mac))
+}
+
+/// A bond without members, which takes its Ethernet address from the first.
+pub(crate) fn add_bond(name: &str) -> Result<()> {
+    add("bond", name, |_, _| {})
+}
+
+/// A device whose packets go nowhere.
+pub(crate) fn add_dummy(name: &str) -> Result<()> {
+    add("dummy", name, |_, _| {})
+}
+
+/// A routing domain of its own, with that table.
+pub(crate) fn add_vrf(name: &str, table: u8) -> Result<()> {
+    const IFLA_VRF_TABLE: u16 = 1;
+    add("vrf", name, |_, data| data.attribute(IFLA_VRF_TABLE, &u32::from(table).to_ne_bytes()))
+}
+
+/// A tunnel of IPv4 in IPv4.
+pub(crate) fn add_ipip(name: &str, local: Ipv4Addr, remote: Ipv4Addr) -> Result<()> {
+    const IFLA_IPTUN_LOCAL: u16 = 2;
+    const IFLA_IPTUN_REMOTE: u16 = 3;
+    add("ipip", name, |_, data| {
+        data.attribute(IFLA_IPTUN_LOCAL, &local.octets());
+        data.attribute(IFLA_IPTUN_REMOTE, &remote.octets());
+    })
+}
+
+/// A device whose packets a program sends and gets. It lives as long as the file.
+///
+/// # Errors
+/// The kernel's errno; [`Skip`] where it has no such devices.
+pub(crate) fn add_tun(name: &str) -> Result<File> {
+    let file = match File::options().read(true).write(true).open("/dev/net/tun") {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
+            bail!(Skip::new("this kernel has no tun devices"))
+        }
+        other => other.context("cannot open /dev/net/tun")?,
+    };
+    // SAFETY: a plain structure of numbers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name[..15].iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+    // SAFETY: the request is what TUNSETIFF takes.
+    let outcome =
+        unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw const request) };
+    match outcome {
+        0 => Ok(file),
+        _ => Err(io::Error::last_os_error()).with_context(|| format!("cannot make {name}")),
+    }
+}
+
+/// Puts a device into a bridge, a bond or a VRF.
+pub(crate) fn join(name: &str, master: &str) -> Result<()> {
+    let mut request = Request::new(libc::RTM_NEWLINK, 0);
+    request.bytes(&ifinfo(rtnetlink::index(name)?, 0, 0));
+    request.attribute(libc::IFLA_MASTER, &rtnetlink::index(master)?.to_ne_bytes());
+    request.send().with_context(|| format!("cannot put {name} into {master}"))
+}
+
+/// Makes a device of a kind, down. `fill` gets the request and what is for that kind only.
+fn add(kind: &str, name: &str, fill: impl FnOnce(&mut Request, &mut Request)) -> Result<()> {
+    let mut request = Request::new(libc::RTM_NEWLINK, CREATE);
+    request.bytes(&ifinfo(0, 0, 0));
+    request.string(libc::IFLA_IFNAME, name);
+    let mut data = Request::attributes();
+    fill(&mut request, &mut data);
+    request.nested(libc::IFLA_LINKINFO, |info| {
+        info.string(libc::IFLA_INFO_KIND, kind);
+        info.attribute(libc::IFLA_INFO_DATA, data.as_bytes());
+    });
+    match request.send() {
+        Err(Errno::EOPNOTSUPP) => bail!(Skip::new(format!("this kernel has no {kind} devices"))),
+        other => other.with_context(|| format!("cannot make {name}, a {kind} device")),
+    }
+}

@@ -1,0 +1,291 @@
+//! Devices of all kinds: which name counts, by each method that this kernel has.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use anyhow::Result;
+use anyhow::ensure;
+
+use super::interfaces_methods::NAMED;
+use super::interfaces_methods::RULES;
+use super::policy::Policy;
+use super::policy::Rule;
+use super::policy::end;
+use crate::harness::lab::Cable;
+use crate::harness::lab::Over;
+use crate::harness::links;
+use crate::harness::mounts;
+use crate::harness::netns::has_ipv6;
+use crate::harness::rtnetlink;
+use crate::harness::rtnetlink::Prefix;
+use crate::harness::sockets::From;
+use crate::harness::tests;
+
+tests! {
+    link_vlan: 60,
+    link_bridge: 60,
+    link_bond: 60,
+    link_macvlan: 60,
+    link_vrf: 60,
+    link_vrfs_with_equal_addresses: 60,
+    link_tun: 60,
+    link_ipip: 60,
+    link_dummy: 60,
+    link_without_address: 60,
+    link_chosen_by_source: 60,
+    link_in_another_is_noted: 60,
+}
+
+/// A network of which `va` leads to everywhere, and more.
+fn network() -> Result<Policy> {
+    Policy::install("devices", RULES, &["va"])
+}
+
+/// Installs by each method that this kernel has, tries each, and demands the hits.
+fn by_each(policy: &Policy, probe: impl Fn(&Policy, &str) -> Result<()>) -> Result<()> {
+    for method in ["route", "address"] {
+        // Counts anew, also where it is the same method.
+        policy.set_rto.ok(&["remove"])?;
+        if policy.set_rto.run(&["install", "--interface-method", method])?.code == Some(0) {
+            probe(policy, method).and_then(|()| policy.finish_round()).context(method)?;
+        } else {
+            ensure!(method == "route", "the address method works on every kernel");
+        }
+    }
+    Ok(())
+}
+
+/// Connections that leave and come in by a cable, of sockets that are bound to nothing and of such as are bound to
+/// its device.
+fn both_ways(policy: &Policy, cable: &Cable, rule: Rule) -> Result<()> {
+    let name = cable.name.as_str();
+    policy.outgoing(cable.remote4(1001), rule)?;
+    policy.outgoing(cable.remote6(1001), rule)?;
+    policy.outgoing(end(&format!("[::ffff:{}]:1001", cable.remote4(0).ip()))?, rule)?;
+    let from = From { local: None, device: Some(name) };
+    policy.outgoing_from(from, cable.remote4(1001), rule)?;
+    let (here4, here6) = ((cable.here4(), 1001).into(), (cable.here6(), 1001).into());
+    for (at, bound) in [None, Some(name)].into_iter().enumerate() {
+        let far = |end: SocketAddr| SocketAddr::new(end.ip(), 4000 + at as u16);
+        let (four, six) = (far(cable.remote4(0)), far(cable.remote6(0)));
+        policy.incoming_at((end("0.0.0.0:1001")?, bound), name, four, here4, rule)?;
+        policy.incoming_at((end("[::]:1001")?, bound), name, six, here6, rule)?;
+        let mapped = SocketAddr::new(four.ip(), 4100 + at as u16);
+        if has_ipv6() {
+            policy.incoming_at((end("[::]:1001")?, bound), name, mapped, here4, rule)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is over a network card counts, and has the addresses; the card itself does not.
+fn the_upper_counts(over: Over<'_>) -> Result<()> {
+    let mut policy = network()?;
+    policy.lay_by(|lab| lab.lay_under("ax0", "low0", &over))?;
+    // The member has the name, which says nothing. That of the device before stays free.
+    let before = policy.cable("ax0")?.clone();
+    by_each(&policy, |policy, _| both_ways(policy, &before, NAMED))?;
+    rtnetlink::delete_link("ax0")?;
+    rtnetlink::delete_link_if_there("low0")?;
+    policy.lay_by(|lab| lab.lay_under("up0", "ax0", &over))?;
+    let after = policy.cable("up0")?.clone();
+    by_each(&policy, |policy, _| {
+        both_ways(policy, &after, None)?;
+        // One at least must meet a rule, or the policy is not in force.
+        policy.outgoing(policy.cable("va")?.remote4(2001), Some("marked"))
+    })
+}
+
+fn link_vlan() -> Result<()> {
+    the_upper_counts(Over::Vlan(5))
+}
+
+fn link_bridge() -> Result<()> {
+    the_upper_counts(Over::Bridge)
+}
+
+fn link_bond() -> Result<()> {
+    the_upper_counts(Over::Bond)
+}
+
+fn link_macvlan() -> Result<()> {
+    the_upper_counts(Over::Macvlan)
+}
+
+/// Connections of a socket that is bound to a VRF, which leave and come in by the device in it.
+fn within(policy: &Policy, cable: &Cable, vrf: &str, rule: Rule, port: u16) -> Result<()> {
+    let from = From { local: None, device: Some(vrf) };
+    policy.outgoing_from(from, cable.remote4(1001), rule)?;
+    policy.outgoing_from(from, cable.remote6(1001), rule)?;
+    let far = |end: SocketAddr, port| SocketAddr::new(end.ip(), port);
+    let (here4, here6) = ((cable.here4(), 1001).into(), (cable.here6(), 1001).into());
+    let (four, six) = (far(cable.remote4(0), port), far(cable.remote6(0), port));
+    policy.incoming_at((end("0.0.0.0:1001")?, Some(vrf)), &cable.name, four, here4, rule)?;
+    policy.incoming_at((end("[::]:1001")?, Some(vrf)), &cable.name, six, here6, rule)?;
+    if has_ipv6() {
+        let mapped = far(cable.remote4(0), port + 1);
+        policy.incoming_at((end("[::]:1001")?, Some(vrf)), &cable.name, mapped, here4, rule)?;
+    }
+    Ok(())
+}
+
+/// The device in a VRF counts: packets leave by it.
+fn link_vrf() -> Result<()> {
+    let mut policy = network()?;
+    policy.lay_by(|lab| lab.lay_under("ax0", "ax0", &Over::Vrf("red", 100)))?;
+    let member = policy.cable("ax0")?.clone();
+    by_each(&policy, |policy, _| within(policy, &member, "red", NAMED, 4000))?;
+    rtnetlink::delete_link("ax0")?;
+    rtnetlink::delete_link("red")?;
+    policy.lay_by(|lab| lab.lay_under("low0", "low0", &Over::Vrf("ax0", 101)))?;
+    let member = policy.cable("low0")?.clone();
+    by_each(&policy, |policy, _| {
+        within(policy, &member, "ax0", None, 4000)?;
+        policy.outgoing(policy.cable("va")?.remote4(2001), Some("marked"))
+    })?;
+    // An address of the VRF itself.
+    let own = "10.88.0.1:1001".parse::<SocketAddr>()?;
+    rtnetlink::add_address("ax0", Prefix { address: own.ip(), length: 32 })?;
+    by_each(&policy, |policy, method| {
+        let rule = if method == "route" { None } else { NAMED };
+        let from = From { local: Some((own.ip(), 0).into()), device: Some("ax0") };
+        policy.outgoing_from(from, member.remote4(1001), rule)?;
+        let far = SocketAddr::new(member.remote4(0).ip(), 4004);
+        policy.incoming_at((end("0.0.0.0:1001")?, Some("ax0")), "low0", far, own, NAMED)
+    })
+}
+
+/// Of a local address that devices in several VRFs have, nothing tells whose it is but the way that a SYN takes.
+fn link_vrfs_with_equal_addresses() -> Result<()> {
+    let mut policy = network()?;
+    policy.lay_by(|lab| lab.lay_under("ax0", "ax0", &Over::Vrf("red", 100)))?;
+    policy.lay_by(|lab| lab.lay_under("low0", "low0", &Over::Vrf("blue", 101)))?;
+    let (red, blue) = (policy.cable("ax0")?.clone(), policy.cable("low0")?.clone());
+    let shared = red.here4();
+    rtnetlink::add_address("low0", Prefix { address: shared, length: 32 })?;
+    by_each(&policy, |policy, method| {
+        let rule = if method == "route" { NAMED } else { None };
+        let from = |vrf| From { local: Some((shared, 0).into()), device: Some(vrf) };
+        policy.outgoing_from(from("red"), red.remote4(1001), rule)?;
+        policy.outgoing_from(from("blue"), blue.remote4(1001), None)?;
+        policy.outgoing(policy.cable("va")?.remote4(2001), Some("marked"))
+    })
+}
+
+fn link_tun() -> Result<()> {
+    let mut policy = network()?;
+    let mut other = None;
+    policy.lay_by(|lab| {
+        let (cable, end) = lab.lay_tun("ax0")?;
+        other = Some(end);
+        Ok(cable)
+    })?;
+    let (cable, other) = (policy.cable("ax0")?.clone(), other.context("no tun")?);
+    by_each(&policy, |policy, _| {
+        policy.outgoing(cable.remote4(1001), NAMED)?;
+        policy.outgoing(cable.remote6(1001), NAMED)?;
+        let put = |packet: &[u8]| Ok((&other).write_all(packet)?);
+        let (four, six) = (cable.remote4(4000), cable.remote6(4000));
+        let (here4, here6) = ((cable.here4(), 1001).into(), (cable.here6(), 1001).into());
+        policy.incoming_by((end("0.0.0.0:1001")?, None), (four, here4), NAMED, put)?;
+        policy.incoming_by((end("[::]:1001")?, None), (six, here6), NAMED, put)
+    })
+}
+
+/// The tunnel counts, not what it goes over.
+fn link_ipip() -> Result<()> {
+    let mut policy = Policy::install("devices", RULES, &["va", "wire"])?;
+    let under = policy.cable("wire")?.clone();
+    policy.lay_by(|lab| lab.lay_ipip("ax0", &under))?;
+    let cable = policy.cable("ax0")?.clone();
+    by_each(&policy, |policy, _| {
+        policy.outgoing(cable.remote4(1001), NAMED)?;
+        policy.outgoing(under.remote4(1001), None)?;
+        let ends = (cable.remote4(4000), (cable.here4(), 1001).into());
+        let any = (end("0.0.0.0:1001")?, None);
+        policy.incoming_by(any, ends, NAMED, |packet| policy.lab.send_in_ipip(&under, packet))
+    })
+}
+
+/// An address that is on no link: what it is for leaves and comes in by another device.
+fn link_dummy() -> Result<()> {
+    let policy = network()?;
+    links::add_dummy("ax0")?;
+    rtnetlink::set_up("ax0")?;
+    let own = "10.88.0.1:1001".parse::<SocketAddr>()?;
+    rtnetlink::add_address("ax0", Prefix { address: own.ip(), length: 32 })?;
+    let va = policy.cable("va")?.clone();
+    by_each(&policy, |policy, method| {
+        let by_address = if method == "route" { None } else { NAMED };
+        let from = From { local: Some((own.ip(), 0).into()), device: None };
+        policy.outgoing_from(from, va.remote4(1001), by_address)?;
+        let is_told = policy.set_rto.status()?.json["arrivals"] == true;
+        let incoming = if is_told { None } else { NAMED };
+        policy.incoming_at((end("0.0.0.0:1001")?, None), "va", va.remote4(4000), own, incoming)?;
+        policy.outgoing(va.remote4(2001), Some("marked"))
+    })
+}
+
+/// A link without an address of its own, over which that of another device is used.
+fn link_without_address() -> Result<()> {
+    let mut policy = network()?;
+    policy.lay("ax0")?;
+    let (va, ax0) = (policy.cable("va")?.clone(), policy.cable("ax0")?.clone());
+    rtnetlink::set_down("ax0")?;
+    rtnetlink::remove_address("ax0", Prefix { address: ax0.here4(), length: 24 })?;
+    rtnetlink::set_up("ax0")?;
+    rtnetlink::add_route_over(Prefix { address: ax0.remote4(0).ip(), length: 24 }, "ax0")?;
+    by_each(&policy, |policy, method| {
+        let by_route = if method == "route" { NAMED } else { None };
+        let from = From { local: Some((va.here4(), 0).into()), device: None };
+        policy.outgoing_from(from, ax0.remote4(1001), by_route)?;
+        // The socket may say by which device it is to leave.
+        let bound = From { local: Some((va.here4(), 0).into()), device: Some("ax0") };
+        policy.outgoing_from(bound, ax0.remote4(1001), NAMED)
+    })
+}
+
+/// `ip rule add from ADDRESS`: where a host has several ways to everywhere.
+fn link_chosen_by_source() -> Result<()> {
+    let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
+    let (va, ax0) = (policy.cable("va")?.clone(), policy.cable("ax0")?.clone());
+    rtnetlink::route_from(ax0.here4(), 100)?;
+    let to = Prefix { address: "0.0.0.0".parse()?, length: 0 };
+    rtnetlink::add_route_in(100, to, "10.20.2.254".parse()?, "ax0")?;
+    let six = Prefix { address: "::".parse()?, length: 0 };
+    if has_ipv6() {
+        rtnetlink::route_from(ax0.here6(), 100)?;
+        rtnetlink::add_route_in(100, six, "fd20:2::fe".parse()?, "ax0")?;
+    }
+    by_each(&policy, |policy, _| {
+        // Elsewhere: over `va`, but for this rule.
+        for remote in ["10.99.0.1:1001", "[fd99::1]:1001"] {
+            let remote = end(remote)?;
+            let local = |cable: &Cable| match remote.is_ipv4() {
+                true => (cable.here4(), 0).into(),
+                false => (cable.here6(), 0).into(),
+            };
+            for (cable, rule) in [(&ax0, NAMED), (&va, None)] {
+                let from = From { local: Some(local(cable)), device: None };
+                policy.outgoing_from(from, remote, rule)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Who names a device that is in another one is told which name counts.
+fn link_in_another_is_noted() -> Result<()> {
+    let mut policy = network()?;
+    mounts::show_devices()?;
+    policy.lay_by(|lab| lab.lay_under("up0", "ax0", &Over::Bridge))?;
+    for method in ["route", "address"] {
+        let said = policy.set_rto.run(&["install", "--interface-method", method])?;
+        if said.code == Some(0) {
+            said.says(&["interface `ax0` is part of up0"])?;
+            ensure!(!said.stderr.contains("`va`"), "nothing is the matter with `va`: {said}");
+        }
+    }
+    Ok(())
+}
