@@ -18,6 +18,7 @@ mod dist;
 mod elf;
 mod image;
 mod install;
+mod large;
 mod managers;
 mod matrix;
 mod needs;

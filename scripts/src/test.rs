@@ -12,7 +12,7 @@ use crate::needs::{BUILD, LINT, LIVE, Need, PACKAGING, cargo};
 use crate::privilege::is_root;
 use crate::report::{Section, any_failed, summary};
 use crate::step::{step, tee};
-use crate::{build, setup};
+use crate::{build, large, setup};
 
 /// The name of the default rules among those of the live suite.
 const DEFAULT: &str = "default";
@@ -174,7 +174,7 @@ fn count_listed(list: &str, filters: &[String]) -> u64 {
 /// Builds set-rto once for each rules file of the suite and once for the default rules, which
 /// are the ones that get the static release binary. Each lands in `bin_dir` under the name of its
 /// rules file; and once more, as `interfaces-btf`, the one of the rules on interfaces, with the BTF of these kernels
-/// (as `SET_RTO_BTF` has them) and of the one that runs here.
+/// (as `SET_RTO_BTF` has them) and of the one that runs here. `large` is of [`large::rules`].
 pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path, kernels: &[String]) -> Result<()> {
     if bin_dir.exists() {
         // A binary of rules that are gone must not be tested.
@@ -202,6 +202,11 @@ pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path, kernels: &[String]) -> R
         let binary = step(&title, || build::dev(sh, "set-rto", Some(&file)))?;
         copy(&binary, &bin_dir.join(name))?;
     }
+    // The suite reads them, too.
+    let file = bin_dir.join("large.toml");
+    fs::write(&file, large::rules()).with_context(|| format!("cannot write {}", file.display()))?;
+    let binary = step("build set-rto with large rules", || build::dev(sh, "set-rto", Some(&file)))?;
+    copy(&binary, &bin_dir.join("large"))?;
     let binary = build::static_release(sh, None, None)?;
     copy(&binary, &bin_dir.join(DEFAULT))
 }
