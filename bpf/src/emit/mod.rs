@@ -1,6 +1,7 @@
 //! The last pass: [`Plan`] → C. One file that needs no header, made to be read: the rules as comments, the
 //! prelude (beside this file), tables where they beat code, then the decisions.
 
+mod bits;
 mod code;
 mod condition;
 mod expression;

@@ -56,12 +56,28 @@ impl Tables {
 }
 
 impl Tables {
+    /// A name that no other array has.
+    pub(super) fn name(&mut self, kind: &str) -> String {
+        self.arrays += 1;
+        format!("{kind}_{}", self.arrays - 1)
+    }
+
     /// An array of numbers by place; its name.
     pub(super) fn array(&mut self, kind: &str, values: &[u32]) -> String {
-        let name = format!("{kind}_{}", self.arrays);
-        self.arrays += 1;
+        let name = self.name(kind);
         array(&mut self.text, "u32", &name, values);
         name
+    }
+
+    /// An array of so many words, the last of which are 0.
+    pub(super) fn words(&mut self, name: &str, count: usize, values: &[u64]) {
+        let out = &mut self.text;
+        line(out, format_args!("\nconst u64 {name}[{count}] SEC(\".rodata.tables\") = {{"));
+        for row in values.chunks(8) {
+            let row: Vec<_> = row.iter().map(|it| format!("{it:#x}")).collect();
+            line(out, format_args!("{},", row.join(",")));
+        }
+        out.push_str("};\n");
     }
 }
 
@@ -76,7 +92,7 @@ fn ports(out: &mut String, name: &str, values: &[(u128, u32)]) {
     array(out, kind, name, &all);
 }
 
-fn array(out: &mut String, kind: &str, name: &str, values: &[u32]) {
+pub(super) fn array(out: &mut String, kind: &str, name: &str, values: &[u32]) {
     line(out, format_args!("\nconst {kind} {name}[{}] SEC(\".rodata.tables\") = {{", values.len()));
     for row in values.chunks(16) {
         let row: Vec<_> = row.iter().map(u32::to_string).collect();
@@ -252,7 +268,7 @@ fn find_starts(out: &mut String, name: &str, width: u32, chunks: &Chunks, kind: 
 }
 
 /// Masked, an index stays within an array whatever it is: so the verifier needs no comparison.
-fn mask(count: usize) -> usize {
+pub(super) fn mask(count: usize) -> usize {
     count.next_power_of_two() - 1
 }
 

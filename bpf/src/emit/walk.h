@@ -44,3 +44,13 @@ static __always_inline u64 first_of(u64 rule, u64 other)
 	asm volatile("%0 = %1\n\t%0 s>>= 63" : "=r"(sign) : "r"(less));
 	return rule + (less & sign);
 }
+
+// A word of a row, whose place is known to be within the rows.
+#define WORD(rows, row, bytes) (*(const u64 *)((const void *)(rows) + (row) + (bytes)))
+
+// Which bit is the first one, as a place in an array that is ordered to suit: a de Bruijn sequence times what is below
+// and with that bit moves another number to the topmost six bits for each.
+static __always_inline u64 first_bit(u64 bits)
+{
+	return (bits ^ (bits - 1)) * 0x03f79d71b4cb0a89ull >> 58;
+}

@@ -1,13 +1,13 @@
 //! Rules as data, see walk.h.
 
-use super::{expression, line, side, table};
+use super::{bits, expression, line, side, table};
 use crate::matching::Matching;
 use crate::plan::Plan;
 use crate::plan::walk::{Axis, Entry, Group, Layout, Scale, Stage, Target, Test, Walk};
 use crate::space::{Dimension, Set};
 
 /// As in walk.h.
-const ANSWER: usize = 0x100_0000;
+pub(super) const ANSWER: usize = 0x100_0000;
 
 /// True where an IPv6 address is looked up.
 pub(super) fn asks_ipv6(walk: &Walk) -> bool {
@@ -27,7 +27,7 @@ fn looks_up(walk: &Walk, wanted: fn(Dimension) -> bool) -> bool {
 /// Writes the statements that return the number of the rule; the data goes among the tables.
 pub(super) fn emit(out: &mut String, tables: &mut table::Tables, plan: &Plan, walk: &Walk) {
     let none = plan.labels.len();
-    facts(out, tables, walk);
+    let values = facts(out, tables, walk);
     let mut is_first = true;
     for (number, stage) in walk.stages.iter().enumerate().filter(|(_, it)| !it.groups.is_empty()) {
         let has_lists = number > 0;
@@ -37,7 +37,10 @@ pub(super) fn emit(out: &mut String, tables: &mut table::Tables, plan: &Plan, wa
         let data = Data { number, stage, layout: &walk.layout, has_lists, none };
         data.tests(&mut tables.text);
         for group in &stage.groups {
-            let found = data.group(out, tables, walk, group);
+            let found = match &group.entry {
+                Entry::Bits(bits) => bits::emit(tables, walk, bits, &values, none),
+                _ => data.group(out, tables, walk, group),
+            };
             match is_first {
                 true => line(out, format_args!("\tu64 found = {found};")),
                 false => line(out, format_args!("\tfound = first_of(found, {found});")),
@@ -49,7 +52,8 @@ pub(super) fn emit(out: &mut String, tables: &mut table::Tables, plan: &Plan, wa
 }
 
 /// Everything that tests ask but the lists of interfaces.
-fn facts(out: &mut String, tables: &mut table::Tables, walk: &Walk) {
+/// Returns the value of each.
+fn facts(out: &mut String, tables: &mut table::Tables, walk: &Walk) -> Vec<(Axis, String)> {
     let mut values = Vec::new();
     let mut parts = [String::new(), String::new()];
     for (axis, scale) in &walk.axes {
@@ -90,14 +94,17 @@ fn facts(out: &mut String, tables: &mut table::Tables, walk: &Walk) {
                 line(out, format_args!("\tu64 above = {local} - {remote}, below = -above;"));
                 values.push((*axis, "(1 + (below >> 63) - (above >> 63))".into()));
             }
-            Axis::List(_) => {}
+            Axis::List(list) => values.push((*axis, format!("(lists >> {list} & 1)"))),
         }
     }
     let [ipv4, ipv6] = parts;
     if !ipv4.is_empty() {
         line(out, format_args!("\n\tif (is_ipv4(ctx)) {{\n{ipv4}\t}} else {{\n{ipv6}\t}}"));
     }
-    for (word, name) in WORDS.iter().enumerate().take(walk.layout.words) {
+    // Bits need no words.
+    let has_tests = walk.stages.iter().any(|stage| !stage.tests.is_empty());
+    let words = if has_tests { walk.layout.words } else { 0 };
+    for (word, name) in WORDS.iter().enumerate().take(words) {
         let places = walk.layout.places.iter().filter(|place| place.word == word);
         let fields = places.filter_map(|place| {
             let (_, value) = values.iter().find(|(axis, _)| *axis == place.axis)?;
@@ -112,6 +119,7 @@ fn facts(out: &mut String, tables: &mut table::Tables, walk: &Walk) {
         // The verifier is to forget by which way it knows them.
         line(out, format_args!("\tu64 {name} = opaque(ctx, {text});"));
     }
+    values
 }
 
 const WORDS: [&str; 2] = ["word", "other"];
@@ -123,7 +131,11 @@ fn lists(out: &mut String, plan: &Plan, stage: &Stage, is_first: bool) {
         Target::Rule(rule) => Some(rule),
         _ => None,
     });
-    let first = rules.min().unwrap_or_default();
+    let of_bits = stage.groups.iter().filter_map(|group| match &group.entry {
+        Entry::Bits(bits) => bits.blocks.first()?.rules.first().copied(),
+        _ => None,
+    });
+    let first = rules.chain(of_bits).min().unwrap_or_default();
     out.push_str("\tu64 lists = 0;\n\n");
     if first > 0 && !is_first {
         line(out, format_args!("\tif (found < ANSWER + {first})\n\t\treturn found - ANSWER;"));
@@ -265,6 +277,7 @@ impl Data<'_> {
                 };
                 self.start(out, tables, walk.axes.get(axis), *axis, &name, &starts)
             }
+            Entry::Bits(_) => String::new(),
         };
         let names: String =
             WORDS[..self.layout.words].iter().map(|name| format!(", {name}")).collect();

@@ -133,7 +133,7 @@ fn entangled(rules: &[Rule]) -> Diagnostic {
     let span = rules.first().map_or(0..0, |rule| rule.span.clone());
     Diagnostic::new("the rules from here on are too entangled", span)
         .label("thousands of them test ranges of several fields at once, and overlap")
-        .help("use fewer of them, or single ports and prefixes")
+        .help("use fewer of them, shorter lists, or single ports and prefixes")
 }
 
 fn summary(rule: &Rule) -> String {

@@ -3,7 +3,7 @@
 //!
 //!     verify OBJECT...
 //!
-//! Prints for each object milliseconds, verified and translated instructions; the kernel's reason and exit code 1
+//! Prints for each object milliseconds, verified and translated instructions of its programs; the kernel's reason and exit code 1
 //! where it refuses one.
 
 use anyhow::Context as _;
@@ -58,15 +58,21 @@ fn verify(path: &str) -> Result<()> {
         }
     };
     let milliseconds = start.elapsed().as_millis();
-    let program = object.progs().next().context("no program in the object")?;
-    let mut info = sys::bpf_prog_info::default();
-    let mut size = size_of_val(&info) as u32;
-    let fd = program.as_fd().as_raw_fd();
-    // SAFETY: `info` is as large as said, and asks for nothing to be written elsewhere.
-    let ret = unsafe { sys::bpf_prog_get_info_by_fd(fd, &raw mut info, &raw mut size) };
-    if ret != 0 {
-        return Err(std::io::Error::last_os_error()).context("cannot ask about the program");
+    let mut sums = (0, 0);
+    for program in object.progs() {
+        let mut info = sys::bpf_prog_info::default();
+        let mut size = size_of_val(&info) as u32;
+        let fd = program.as_fd().as_raw_fd();
+        // SAFETY: `info` is as large as said, and asks for nothing to be written elsewhere.
+        let ret = unsafe { sys::bpf_prog_get_info_by_fd(fd, &raw mut info, &raw mut size) };
+        if ret != 0 {
+            return Err(std::io::Error::last_os_error()).context("cannot ask about a program");
+        }
+        sums = (sums.0 + info.verified_insns, sums.1 + info.xlated_prog_len / 8);
     }
-    println!("{milliseconds} {} {}", info.verified_insns, info.xlated_prog_len / 8);
+    if sums.1 == 0 {
+        bail!("no program in the object");
+    }
+    println!("{milliseconds} {} {}", sums.0, sums.1);
     Ok(())
 }

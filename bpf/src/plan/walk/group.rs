@@ -1,8 +1,9 @@
 //! Parts rules into groups. A table over one axis leads to those of a group that are left, so that it costs the same for
 //! ten rules and for ten thousand. A rule that lies in few ranges of the axis is repeated in each; those for which that
 //! would be too much, or which do not ask for the axis, are for other groups, and what is left at last for one without a
-//! table. So the data grows with the rules, not with the product of their conditions.
+//! table. So the data grows with the rules, not with the product of their conditions. What costs less as bits becomes these.
 
+use super::bits::{self, bits};
 use super::tree::{Builder, Cell};
 use super::{Axes, Axis, Entry, Group, Ranges, Region, Stage, Target};
 use std::collections::{BTreeSet, HashMap};
@@ -27,19 +28,37 @@ const LONGEST: usize = 4_096;
 /// How many tests regions make in all ranges of a table, at most: so many times as they have, and so many anyway.
 const REPEATED: (usize, usize) = (3, 4_000);
 
+/// Instructions of a test, of a table, and of taking the earlier of two rules, about.
+const TEST_COST: usize = 17;
+const TABLE_COST: usize = 6;
+const FIRST_COST: usize = 5;
+
 /// Plans a stage of tests of so many bytes; None where it would be too much.
 pub(super) fn stage(regions: Vec<Region>, axes: &Axes, bytes: usize) -> Option<Stage> {
+    if regions.is_empty() {
+        return Some(Stage::default());
+    }
     // Where tables repeat too much, a walk past all of it may still be short enough.
     let tables = |most: usize| plan(regions.clone(), axes, MOST_BYTES / bytes, most);
-    tables(MOST_TABLES).or_else(|| tables(0))
+    let parted = tables(MOST_TABLES).or_else(|| tables(0));
+    // One for all may be better than several.
+    let most = parted.as_ref().map_or(usize::MAX, |(_, cost)| *cost);
+    match bits(&regions, axes, bits::MOST_BYTES, most) {
+        Some(bits) => {
+            let group = Group { entry: Entry::Bits(bits), longest: 0 };
+            Some(Stage { groups: vec![group], tests: Vec::new() })
+        }
+        None => parted.map(|(stage, _)| stage),
+    }
 }
 
+/// With so many tables, and what a decision costs then.
 fn plan(
     mut regions: Vec<Region>,
     axes: &Axes,
     most_tests: usize,
     most_tables: usize,
-) -> Option<Stage> {
+) -> Option<(Stage, usize)> {
     let mut parts: Vec<(Option<Axis>, Vec<Region>)> = Vec::new();
     while parts.len() < most_tables && regions.len() > FEW {
         let Some((axis, chosen)) = best(&regions, axes) else { break };
@@ -68,14 +87,26 @@ fn plan(
             }
         }
     };
-    let total: usize = lists.iter().map(plain).sum();
+    // A group whose tests would not even fit in a row is for bits.
+    let plain: Vec<usize> = lists.iter().map(plain).collect();
+    let total: usize = plain.iter().filter(|tests| **tests <= most_tests / 2).sum();
     if total > most_tests {
         return None;
     }
     let times = (ROOM / total.max(1)).max(1);
+    let mut bytes = bits::MOST_BYTES;
+    let mut cost = 0;
     let mut builder = Builder::new(axes);
     let mut groups = Vec::new();
-    for (axis, group, divided) in lists {
+    for ((axis, group, divided), plain) in lists.into_iter().zip(plain) {
+        cost += FIRST_COST;
+        if plain > most_tests / 2 {
+            let bits = bits(&group, axes, bytes, usize::MAX)?;
+            (bytes, cost) = (bytes - bits.bytes, cost + bits.cost);
+            groups.push(Group { entry: Entry::Bits(bits), longest: 0 });
+            continue;
+        }
+        let before = builder.len();
         let mut longest = 0;
         let mut known: HashMap<Vec<usize>, Target> = HashMap::new();
         let mut target = |list: Vec<usize>, axis: Option<Axis>| {
@@ -107,11 +138,24 @@ fn plan(
             }
             _ => Entry::At(target((0..group.len()).collect(), None)),
         };
-        groups.push(Group { entry, longest });
+        let walk = longest * TEST_COST + if axis.is_some() { TABLE_COST } else { 0 };
+        let is_long = longest > FEW;
+        match is_long.then(|| bits(&group, axes, bytes, walk)).flatten() {
+            Some(bits) => {
+                builder.truncate(before);
+                (bytes, cost) = (bytes - bits.bytes, cost + bits.cost);
+                groups.push(Group { entry: Entry::Bits(bits), longest: 0 });
+            }
+            None => {
+                cost += walk;
+                groups.push(Group { entry, longest });
+            }
+        }
     }
     let tests = builder.finish();
     let longest: usize = groups.iter().map(|group| group.longest).sum();
-    (tests.len() <= most_tests && longest <= LONGEST).then_some(Stage { groups, tests })
+    let is_within = tests.len() <= most_tests && longest <= LONGEST;
+    is_within.then_some((Stage { groups, tests }, cost))
 }
 
 /// The axis of the table that leaves the fewest rules, counting those that share a range of it, and which regions it

@@ -7,15 +7,18 @@
 //! What is known of a connection is put into one or two words first ([`axis`]): ports, numbers for where the addresses
 //! lie, the direction. A [`Test`] holds these words against bounds for all of them at once. The rules are parted into
 //! groups ([`group`]): one by where the remote address lies, say, one by the local port, a last one for the rest. Within
-//! a group a table leads to the few rules that are left, and a tree ([`tree`]) parts these where they are many. Of the
-//! rules that the groups find the earliest decides.
+//! a group a table leads to the few rules that are left, and a tree ([`tree`]) parts these where they are many. A group
+//! for which the walk would be long is put into bits ([`bits`](mod@bits)) instead. Of the rules that the groups find the
+//! earliest decides.
 
 mod axis;
+mod bits;
 mod group;
 mod layout;
 mod tree;
 
 pub use axis::{Axes, Axis, Scale};
+pub use bits::{Bits, Block, Column};
 pub use layout::{Layout, Place};
 
 use super::Terms;
@@ -57,6 +60,8 @@ pub enum Entry {
     At(Target),
     /// By an axis: from each first value on, ascending from 0.
     By(Axis, Vec<(u32, Target)>),
+    /// There is no walk: bits decide.
+    Bits(Bits),
 }
 
 /// Where a test leads.
@@ -139,6 +144,20 @@ mod tests {
         })
     }
 
+    /// The rule of the first bit.
+    fn first(block: &Block, number: impl Fn(Axis) -> u32) -> Option<usize> {
+        let rows: Vec<&Vec<u64>> = block
+            .columns
+            .iter()
+            .map(|column| {
+                let at = column.starts.partition_point(|it| it.0 <= number(column.axis)) - 1;
+                &column.rows[column.starts[at].1 as usize]
+            })
+            .collect();
+        let left = |at: &usize| rows.iter().all(|row| row[at / 64] >> (at % 64) & 1 == 1);
+        (0..block.rules.len()).find(left).map(|at| block.rules[at])
+    }
+
     fn decide(walk: &Walk, values: &[u128]) -> Option<usize> {
         let mut found: Option<usize> = None;
         for stage in &walk.stages {
@@ -149,6 +168,11 @@ mod tests {
                         let number = number(walk, *axis, values);
                         targets[targets.partition_point(|it| it.0 <= number) - 1].1
                     }
+                    Entry::Bits(bits) => bits
+                        .blocks
+                        .iter()
+                        .find_map(|block| first(block, |axis| number(walk, axis, values)))
+                        .map_or(Target::Nothing, Target::Rule),
                 };
                 let mut steps = 0;
                 while let Target::Test(at) = target {

@@ -35,6 +35,18 @@ impl<'a> Builder<'a> {
         self.tests
     }
 
+    /// How many tests there are.
+    pub(super) fn len(&self) -> usize {
+        self.tests.len()
+    }
+
+    /// Forgets all tests but the first so many.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.tests.truncate(len);
+        self.depths.truncate(len);
+        self.known.retain(|_, target| !matches!(target, Target::Test(at) if *at >= len));
+    }
+
     /// Tests on the longest walk.
     pub(super) fn depth(&self, target: Target) -> usize {
         match target {
