@@ -51,11 +51,11 @@ fn mixed(at: usize) -> Vec<String> {
         1 | 4 => vec![format!("remote_port = {ports}")],
         _ => vec![remote, format!("remote_port = {ports}")],
     };
-    if at % 7 == 0 {
+    if at.is_multiple_of(7) {
         all.push(format!("local_port = {ports}"));
     }
-    if at % 3 == 0 {
-        let here = at % 2 == 0;
+    if at.is_multiple_of(3) {
+        let here = at.is_multiple_of(2);
         all.push(match (is_v4, here) {
             (true, true) => "local = \"10.20.0.0/16\"".into(),
             (true, false) => "local = \"10.21.0.0/16\"".into(),
