@@ -111,6 +111,9 @@ fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
         )
     })?;
     libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
+    if let Ok(mut log) = LOG.lock() {
+        log.clear();
+    }
     // One object for the life of this one-shot process.
     let storage = Box::leak(Box::new(MaybeUninit::<OpenObject>::uninit()));
     let mut builder = SetRtoSkelBuilder::default();
@@ -224,13 +227,19 @@ fn set_timers(code: &mut [libbpf_sys::bpf_insn], jiffies: &[u32]) {
     }
 }
 
-/// What libbpf had to say, the verifier's log included; shown only if the load fails.
+/// What libbpf had to say about the last load, the verifier's log included; shown only if that fails.
 static LOG: Mutex<String> = Mutex::new(String::new());
 
 fn keep(_: PrintLevel, text: String) {
     if let Ok(mut log) = LOG.lock() {
         log.push_str(&text);
     }
+}
+
+/// True if the last load failed since the BTF lacks something that the program reads.
+pub(crate) fn lacked_fields() -> bool {
+    // libbpf's words, in place of an instruction that it could not make (`fixup_log_failed_core_relo()`).
+    LOG.lock().is_ok_and(|log| log.contains("CO-RE relocation"))
 }
 
 /// How much of the log is shown: its end says why.

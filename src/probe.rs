@@ -8,17 +8,18 @@ use libbpf_rs::MapCore;
 use libbpf_rs::skel::Skel;
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::sockopt::BindToDevice;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, connect, setsockopt,
-    socket,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, accept,
+    bind, connect, getsockname, listen, setsockopt, socket,
 };
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// What the kernel said to one column.
@@ -61,7 +62,7 @@ pub(crate) fn ask(cgroup: &Path) -> Result<Vec<(Column, Answer)>> {
             .map(|bytes| answer(u64::from_ne_bytes(bytes.try_into().unwrap_or_default())))
             .collect()
     };
-    connect_within(&place, ipv4(), None);
+    connect_within(&place, &ipv4());
     let answers = read();
     let mut answers: Vec<_> = rules::columns()
         .zip(answers)
@@ -74,7 +75,7 @@ pub(crate) fn ask(cgroup: &Path) -> Result<Vec<(Column, Answer)>> {
     if let Some((at, (_, known))) = numbered.find(|(_, (column, _))| column.option == "IP_TOS")
         && *known == Answer::Yes
     {
-        connect_within(&place, mapped(), None);
+        connect_within(&place, &mapped());
         if let Some(Answer::No(errno)) = read().get(at) {
             *known = Answer::NotMapped(*errno);
         }
@@ -194,28 +195,19 @@ impl Drop for Place {
     }
 }
 
-/// A socket of the child that is judged there.
-pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>) -> bool;
+/// The sockets of a connection of the child's to itself: the one that sent the SYN, and, if wanted, the one that
+/// answered it.
+pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>, Option<BorrowedFd<'_>>) -> bool;
 
-/// One connection from a child that lives in the cgroup; what is made of its socket there. That nothing listens at
-/// its end does not matter. None where there was none. Where no loopback device is up here, it is made in a network
-/// of the child's own, unless it is to be judged.
-fn connect_within(place: &Place, to: impl SockaddrLike, judge: Option<Judge<'_>>) -> Option<bool> {
+/// Has a child that lives in the cgroup do something there, with its own answer. None where that could not be tried.
+fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Option<bool> {
     const UNTRIED: i32 = 2;
     // SAFETY: this process has one thread; the child calls nothing that another thread could have locked.
     match unsafe { fork() } {
         Ok(ForkResult::Child) => {
-            let mut socket = None;
-            if fs::write(place.path.join("cgroup.procs"), "0").is_ok() {
-                socket = try_connect(&to, judge.is_some());
-                // SAFETY: a plain system call.
-                let is_apart = || unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
-                if socket.is_none() && judge.is_none() && is_apart() && loopback_up().is_ok() {
-                    socket = try_connect(&to, false);
-                }
-            }
-            let is_good = |socket: OwnedFd| judge.is_none_or(|judge| judge(socket.as_fd()));
-            let code = socket.map_or(UNTRIED, |socket| i32::from(!is_good(socket)));
+            let entered = fs::write(place.path.join("cgroup.procs"), "0");
+            let answer = entered.ok().and_then(|()| work());
+            let code = answer.map_or(UNTRIED, |is_good| i32::from(!is_good));
             // SAFETY: ends the child without the parent's destructors.
             unsafe { libc::_exit(code) }
         }
@@ -228,9 +220,40 @@ fn connect_within(place: &Place, to: impl SockaddrLike, judge: Option<Judge<'_>>
     }
 }
 
-/// One connection to 127.0.0.1, judged where it was made; None where there was none.
-pub(crate) fn connect_and_judge(place: &Place, judge: Judge<'_>) -> Option<bool> {
-    connect_within(place, ipv4(), Some(judge))
+/// One connection from there. That nothing listens at its end does not matter. Where no loopback device is up here,
+/// it is made in a network of the child's own.
+fn connect_within(place: &Place, to: &impl SockaddrLike) {
+    within(place, &|| {
+        // SAFETY: a plain system call.
+        let is_apart = || unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
+        let mut socket = try_connect(to, false);
+        if socket.is_none() && is_apart() && loopback_up().is_ok() {
+            socket = try_connect(to, false);
+        }
+        socket.map(|_| true)
+    });
+}
+
+/// One connection over `lo` to 127.0.0.1, to a listener there if `answered`, judged where it was made; None where
+/// there was none.
+pub(crate) fn connect_and_judge(place: &Place, answered: bool, judge: Judge<'_>) -> Option<bool> {
+    within(place, &|| {
+        if !answered {
+            return Some(judge(try_connect(&ipv4(), true)?.as_fd(), None));
+        }
+        let listener = stream(AddressFamily::Inet, true)?;
+        bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).ok()?;
+        listen(&listener, Backlog::new(1).ok()?).ok()?;
+        let place: SockaddrIn = getsockname(listener.as_raw_fd()).ok()?;
+        let socket = try_connect(&place, true)?;
+        let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        // Milliseconds; the answer is there when connect() returns, unless a firewall is in the way.
+        poll(&mut ready, 1000_u16).ok().filter(|ready| *ready == 1)?;
+        let raw = accept(listener.as_raw_fd()).ok()?;
+        // SAFETY: the call has just made this descriptor, nobody else owns it.
+        let other = unsafe { OwnedFd::from_raw_fd(raw) };
+        Some(judge(socket.as_fd(), Some(other.as_fd())))
+    })
 }
 
 /// RFC 863, discard: whether something listens there does not matter.
@@ -245,14 +268,19 @@ fn mapped() -> SockaddrIn6 {
     SocketAddrV6::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), PORT, 0, 0).into()
 }
 
-/// A socket that has sent a SYN; bound to `lo` if so wanted.
-fn try_connect(to: &impl SockaddrLike, bound: bool) -> Option<OwnedFd> {
+/// A socket that does not wait; bound to `lo` if so wanted.
+fn stream(family: AddressFamily, bound: bool) -> Option<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let family = to.family().unwrap_or(AddressFamily::Inet);
     let socket = socket(family, SockType::Stream, flags, None).ok()?;
     if bound {
         setsockopt(&socket, BindToDevice, &OsString::from("lo")).ok()?;
     }
+    Some(socket)
+}
+
+/// One that has sent a SYN.
+fn try_connect(to: &impl SockaddrLike, bound: bool) -> Option<OwnedFd> {
+    let socket = stream(to.family().unwrap_or(AddressFamily::Inet), bound)?;
     let sent = matches!(
         connect(socket.as_raw_fd(), to),
         Ok(()) | Err(Errno::EINPROGRESS | Errno::ECONNREFUSED)

@@ -7,10 +7,10 @@ use crate::btf::{self, Btf};
 use crate::error::{Error, Result};
 use crate::policy::{self, Load, Skeleton};
 use crate::probe::{self, Place};
-use crate::{bpf, host};
+use crate::{bpf, host, rules};
 use libbpf_rs::MapCore;
 use libbpf_rs::skel::Skel;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -186,6 +186,12 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
                     if !policy::missing_capabilities(wanted.asked).is_empty() {
                         return Err(error);
                     }
+                    // The BTF lacks what the program reads, so that libbpf has spoiled it: not the kernel's fault.
+                    if policy::lacked_fields() {
+                        why = Why::WrongBtf;
+                        failed.push(format!("{btf}: it does not fit this kernel"));
+                        continue;
+                    }
                     why = Why::NotAllowed;
                     failed.push(format!("{btf}: {}", error.cause()));
                     first.get_or_insert(error);
@@ -218,7 +224,8 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
     }
 }
 
-/// Whether the device of a connection to 127.0.0.1 is found to be `lo`; None where there is no such connection.
+/// Whether the device of a connection to 127.0.0.1 is found to be `lo`, at each end; None where there is no such
+/// connection.
 fn fits(skeleton: &Skeleton, cgroup: Option<&Path>) -> Option<bool> {
     let place = Place::create(cgroup?).ok()?;
     let directory = place.open().ok()?;
@@ -228,8 +235,13 @@ fn fits(skeleton: &Skeleton, cgroup: Option<&Path>) -> Option<bool> {
     local::put_other(devices.as_fd()).ok()?;
     let _link = program.attach_cgroup(directory.as_raw_fd()).ok()?;
     let map = skeleton.object().maps().find(|map| map.name() == "known_devices")?;
-    probe::connect_and_judge(&place, &|socket| {
+    let is_right = |socket: BorrowedFd<'_>| {
         bpf::of_socket(map.as_fd(), socket).is_ok_and(|name| name.starts_with(b"lo\0"))
+    };
+    // Options of an incoming connection go by the packet that ends its handshake.
+    let answered = rules::has_columns() && arrivals::are_wanted();
+    probe::connect_and_judge(&place, answered, &|socket, other| {
+        is_right(socket) && other.is_none_or(is_right)
     })
 }
 

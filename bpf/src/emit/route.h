@@ -117,6 +117,17 @@ static __always_inline struct net *namespace_of(struct sock *sk)
 	return netns == bpf_metadata_policy.netns ? net : 0;
 }
 
+// The ifindex of the device that the packet came in by at which the kernel calls.
+static __always_inline u32 packet_index(struct bpf_sock_ops *ctx)
+{
+	struct sk_buff *skb;
+	u32 index = 0;
+
+	READ_POINTER(skb, ((struct bpf_sock_ops_kern *)ctx)->skb);
+	READ(index, skb->skb_iif);
+	return index;
+}
+
 static __always_inline int find_by_route(struct bpf_sock_ops *ctx, struct device *device)
 {
 	struct device_name *known = 0;
@@ -134,12 +145,8 @@ static __always_inline int find_by_route(struct bpf_sock_ops *ctx, struct device
 		index = arrival_index(ctx);
 #if COLUMNS
 		// The child of a request socket: the packet is there that made it.
-		if (!index && finding.arrivals && FIELD(op) == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
-			struct sk_buff *skb;
-
-			READ_POINTER(skb, ((struct bpf_sock_ops_kern *)ctx)->skb);
-			READ(index, skb->skb_iif);
-		}
+		if (!index && finding.arrivals && FIELD(op) == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+			index = packet_index(ctx);
 #endif
 #endif
 	} else {

@@ -94,6 +94,18 @@ impl Copy {
         fields
     }
 
+    /// Writes the copy anew with a field called otherwise in every kernel that it knows: none has one of that name.
+    pub(crate) fn hide_field(&self, name: &str) -> Result<()> {
+        let mut bytes = self.bytes.clone();
+        for (at, btf) in &self.carried {
+            let length = btf.clone().write().len();
+            let text = &mut bytes[*at..*at + length];
+            let place = text.windows(name.len()).position(|it| it == name.as_bytes());
+            text[place.with_context(|| format!("no field {name}"))?] = b'!';
+        }
+        fs::write(&self.path, bytes).context("cannot write the executable")
+    }
+
     /// Writes the copy anew with one field moved by some bytes in every kernel that it knows.
     pub(crate) fn move_field(&self, field: &Field, by: i32) -> Result<()> {
         let mut bytes = self.bytes.clone();
