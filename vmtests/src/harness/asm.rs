@@ -23,6 +23,15 @@ pub(crate) fn mov_register(to: u8, from: u8) -> u64 {
     instruction(0xbf, to, from, 0, 0)
 }
 
+pub(crate) fn add(register: u8, value: i32) -> u64 {
+    instruction(0x07, register, 0, 0, value)
+}
+
+/// A helper by its number.
+pub(crate) fn call(helper: i32) -> u64 {
+    instruction(0x85, 0, 0, 0, helper)
+}
+
 pub(crate) fn load_word(to: u8, from: u8, offset: i16) -> u64 {
     instruction(0x61, to, from, offset, 0)
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use anyhow::Result;
 
+use super::asm;
 use super::mounts;
 
 /// Commands of bpf(2).
@@ -236,6 +237,22 @@ pub(crate) fn has_cgroups() -> bool {
     let Err(error) = attached(SOCK_OPS, &cgroup) else { return true };
     let errno = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
     errno != Some(libc::EINVAL)
+}
+
+/// Whether programs may read the kernel's memory: not without CONFIG_BPF_EVENTS, nor under lockdown=confidentiality.
+pub(crate) fn may_read_memory() -> bool {
+    const PROBE_READ_KERNEL: i32 = 113;
+    // probe_read_kernel(r10 - 8, 8, 0)
+    let instructions = [
+        asm::mov_register(1, 10),
+        asm::add(1, -8),
+        asm::mov(2, 8),
+        asm::mov(3, 0),
+        asm::call(PROBE_READ_KERNEL),
+        asm::mov(0, 1),
+        asm::EXIT,
+    ];
+    load(SOCK_OPS, "reads", &instructions).is_ok()
 }
 
 fn open_cgroup(cgroup: &Path) -> Result<File> {
