@@ -31,7 +31,7 @@ const BUDGET: Duration = Duration::from_secs(8);
 const LEAST: u32 = 24;
 
 /// So many steps lead from the last system call to the first when it is late.
-const STEPS: u32 = 40;
+const STEPS: u32 = 16;
 
 tests! {
     killed_in_a_first_install: 180,
