@@ -110,6 +110,9 @@ fn detail(name: &str, output: &[String]) -> String {
     lines.join("\n").trim().to_owned()
 }
 
+/// More tests than that are not named in one line of the table.
+const MANY: usize = 10;
+
 /// For people and the README: the kernels with their counts, then every test that does not pass everywhere.
 pub(crate) fn markdown(outcomes: &[Outcome]) -> String {
     let mut out = String::from(
@@ -134,11 +137,23 @@ pub(crate) fn markdown(outcomes: &[Outcome]) -> String {
             rows.entry((test, what)).or_default().push(&it.name);
         }
     }
-    if !rows.is_empty() {
-        out.push_str("\n| test | not on | because |\n|---|---|---|\n");
-        for ((test, what), kernels) in rows {
-            out.push_str(&format!("| `{test}` | {} | {what} |\n", kernels.join(", ")));
+    // What is alike is one line.
+    let mut lines: Vec<(Vec<&str>, String, Vec<&str>)> = Vec::new();
+    for ((test, what), kernels) in rows {
+        match lines.iter_mut().find(|line| line.0 == kernels && line.1 == what) {
+            Some((_, _, tests)) => tests.push(test),
+            None => lines.push((kernels, what, vec![test])),
         }
+    }
+    if !lines.is_empty() {
+        out.push_str("\n| tests | not on | because |\n|---|---|---|\n");
+    }
+    for (kernels, what, tests) in lines {
+        let tests = match tests.len() {
+            0..=MANY => tests.iter().map(|test| format!("`{test}`")).collect::<Vec<_>>().join(", "),
+            many => format!("{many} tests"),
+        };
+        out.push_str(&format!("| {tests} | {} | {what} |\n", kernels.join(", ")));
     }
     out
 }
@@ -215,6 +230,9 @@ mod tests {
         assert!(is_failure("late") && is_failure("odd") && is_failure("lost"));
         assert_eq!(outcome.tests["gone"], Verdict::Unsupported("too old".into()));
         assert_eq!(outcome.counts(), (1, 3, 1));
+        let table = markdown(std::slice::from_ref(&outcome));
+        assert!(table.contains("| `gone` | k | too old |\n"), "{table}");
+        assert!(table.contains("| `late`, `lost`, `odd` | k | FAILED |\n"), "{table}");
         let again = Outcome::of_json(&outcome.json()).expect("what was written");
         assert_eq!(again.json(), outcome.json());
         assert!(!outcome.is_good());
