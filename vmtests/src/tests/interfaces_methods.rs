@@ -96,7 +96,8 @@ fn method_is_said() -> Result<()> {
     ensure!(check["ok"] == true && detail.contains(words), "{check}");
     let why = set_rto.status()?.json["interface_why"].clone();
     ensure!(why.as_str().is_some_and(|why| why.contains(words)), "{why}");
-    // Asked for.
+    // Asked for; anew, since where there is no other method, that one is in force already.
+    set_rto.ok(&["remove"])?;
     let said = set_rto.ok(&["install", "--interface-method", "address"])?;
     ensure!(said.stdout.contains("local address, asked for"), "{said}");
     set_rto.run(&["install", "--interface-method", "guess"])?.refuses(1, &["route", "address"])?;

@@ -1,6 +1,6 @@
-//! Version 1's net_cls in use: before Linux 5.15, sockets made since then belong to the root of version 2.
+//! Version 1's net_cls or net_prio in use: before Linux 5.15, sockets made since then belong to the root of version 2.
 //!
-//! That lasts until the machine ends, so this runs last.
+//! That lasts until the machine ends, so these run last.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::bail;
-use nix::errno::Errno;
 use nix::mount::MsFlags;
 use nix::mount::mount;
 
@@ -29,9 +28,36 @@ const OURS: Duration = Duration::from_secs(20);
 tests! {
     in whole_machine = true;
     machine_net_cls_in_use: 60,
+    machine_net_prio_in_use: 60,
 }
 
 fn machine_net_cls_in_use() -> Result<()> {
+    // In use is what a class has been given.
+    in_use("net_cls", "net_cls.classid", "0x100001", OURS)
+}
+
+/// The effect is the same, and lasts: on an older kernel it is there before, where there is net_cls.
+fn machine_net_prio_in_use() -> Result<()> {
+    let is_there_before = is_lost()? && has("net_cls")?;
+    let before = if is_there_before { DEFAULT_RTO } else { OURS };
+    in_use("net_prio", "net_prio.ifpriomap", "va 5", before)
+}
+
+/// Sockets of a cgroup belong to the root once a controller of version 1 is in use.
+fn is_lost() -> Result<bool> {
+    Ok(kernel_version()? < (5, 15))
+}
+
+fn has(controller: &str) -> Result<bool> {
+    let all = fs::read_to_string("/proc/cgroups").context("no list of controllers")?;
+    Ok(all.lines().any(|line| line.split_whitespace().next() == Some(controller)))
+}
+
+/// `before`: the timer of a cgroup with a policy, before the controller is used by writing to a file of a class.
+fn in_use(controller: &str, file: &str, text: &str, before: Duration) -> Result<()> {
+    if !has(controller)? {
+        bail!(Skip::new(format!("this kernel has no {controller}")));
+    }
     let set_rto = SetRto::of("default")?;
     let root = sandbox::cgroup()?;
     let (lab, cable) = Lab::with_cable()?;
@@ -39,26 +65,24 @@ fn machine_net_cls_in_use() -> Result<()> {
     let path = part.path.to_str().context("a cgroup whose name is no text")?;
     let there = "/sys/fs/bpf/part";
     set_rto.ok(&["install", "--cgroup", path, "--pin", there])?;
-    part.inside(|| expect_both(&lab, &cable, PORT, OURS).context("before net_cls"))?;
+    part.inside(|| expect_both(&lab, &cable, PORT, before).context("before"))?;
 
     let place = Path::new("/mnt");
-    match mount(Some("cgroup"), place, Some("cgroup"), MsFlags::empty(), Some("net_cls")) {
-        Err(Errno::EINVAL | Errno::ENOENT) => bail!(Skip::new("this kernel has no net_cls")),
-        other => other.context("cannot mount net_cls")?,
-    }
+    mount(Some("cgroup"), place, Some("cgroup"), MsFlags::empty(), Some(controller))
+        .with_context(|| format!("cannot mount {controller}"))?;
     let class = place.join("set-rto");
     fs::create_dir(&class)?;
-    // In use is what a class has been given.
-    fs::write(class.join("net_cls.classid"), "0x100001")?;
+    fs::write(class.join(file), text).with_context(|| format!("cannot write {text} to {file}"))?;
     fs::remove_dir(&class)?;
 
-    let lost = kernel_version()? < (5, 15);
-    let rto = if lost { DEFAULT_RTO } else { OURS };
-    part.inside(|| expect_both(&lab, &cable, PORT, rto).context("with net_cls"))?;
+    let rto = if is_lost()? { DEFAULT_RTO } else { OURS };
+    part.inside(|| {
+        expect_both(&lab, &cable, PORT, rto).with_context(|| format!("with {controller}"))
+    })?;
     set_rto.ok(&["remove", "--pin", there])?;
     // The root's programs are asked all the same.
     set_rto.ok(&["install"])?;
-    part.inside(|| expect_both(&lab, &cable, PORT, OURS).context("at the root, with net_cls"))?;
+    part.inside(|| expect_both(&lab, &cable, PORT, OURS).context("at the root"))?;
     set_rto.ok(&["remove"])?;
     Ok(())
 }
