@@ -76,7 +76,7 @@ fn bare_harness_sees_a_known_timer() -> Result<()> {
 /// The judge of schedules, on made-up times.
 fn bare_harness_tells_wrong_from_late() -> Result<()> {
     let hz = Hz::of_this_kernel()?;
-    let expected = [20_u64, 20, 40];
+    let expected = [60_u64, 60, 120];
     let times = |extra: [i64; 3]| {
         let mut at = Duration::from_secs(1);
         let mut times = vec![at];
