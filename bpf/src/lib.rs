@@ -92,8 +92,15 @@ impl Policy {
 /// Every mistake that can be found, in the order of the file.
 pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnostic>> {
     let document = parse::parse(source)?;
-    let rules = check::check(source, &document)?;
-    let regions = reach::reach(&rules)?;
+    let (rules, mut mistakes) = check::check(source, &document);
+    // What the right rules take, they take whatever the others turn out to be.
+    let reached = reach::reach(&rules);
+    if !mistakes.is_empty() {
+        mistakes.extend(reached.err().unwrap_or_default());
+        mistakes.sort_by_key(|mistake| mistake.span.start);
+        return Err(mistakes);
+    }
+    let regions = reached?;
     let notes = sense::sense(&rules, &regions)?;
     let plan = plan::plan(&rules, &regions).map_err(|error| vec![error])?;
     let digest = digest(source.text);

@@ -13,6 +13,7 @@ use crate::rule::{Condition, Direction, End, Family, Formula, PortRange, Rule, T
 use crate::setting::{SPECS, Setting, Settings, Value as Set};
 use crate::size::MOST_ITEMS;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Place;
 use toml::de::DeValue;
 
 /// Every key that a rule may have besides its settings.
@@ -34,11 +35,9 @@ const NAME_MAX: usize = 63;
 
 type Diagnostics = Vec<Diagnostic>;
 
-/// Checks all rules.
-///
-/// # Errors
-/// Every mistake of every rule.
-pub fn check(source: &Source<'_>, document: &Document<'_>) -> Result<Vec<Rule>, Diagnostics> {
+/// Checks all rules: those without a mistake, and every mistake of the others.
+#[must_use]
+pub fn check(source: &Source<'_>, document: &Document<'_>) -> (Vec<Rule>, Diagnostics) {
     let mut diagnostics = Vec::new();
     let mut rules = Vec::new();
     let mut names: HashMap<String, Span> = HashMap::new();
@@ -46,8 +45,21 @@ pub fn check(source: &Source<'_>, document: &Document<'_>) -> Result<Vec<Rule>, 
     let mut items = 0;
     for table in &document.rules {
         let line = lines.at(table.span.start);
-        match check_rule(source, table, line) {
-            Ok((rule, name_span)) => {
+        let (checked, name) = check_rule(source, table, line);
+        if let Some((name, span)) = name {
+            match names.entry(name) {
+                Place::Occupied(first) => diagnostics.push(
+                    Diagnostic::new(format!("two rules named `{}`", first.key()), span)
+                        .other(first.get().clone(), "the first")
+                        .help("give each rule a name of its own"),
+                ),
+                Place::Vacant(place) => {
+                    place.insert(span);
+                }
+            }
+        }
+        match checked {
+            Ok(rule) => {
                 items += rule.conditions.iter().map(|it| it.formula.items()).sum::<usize>();
                 if items > MOST_ITEMS {
                     // One is enough: all that follow would say the same.
@@ -61,21 +73,12 @@ pub fn check(source: &Source<'_>, document: &Document<'_>) -> Result<Vec<Rule>, 
                     );
                     break;
                 }
-                if let Some(first) = names.get(&rule.name) {
-                    diagnostics.push(
-                        Diagnostic::new(format!("two rules named `{}`", rule.name), name_span)
-                            .other(first.clone(), "the first")
-                            .help("give each rule a name of its own"),
-                    );
-                } else {
-                    names.insert(rule.name.clone(), name_span);
-                }
                 rules.push(rule);
             }
             Err(mut errors) => diagnostics.append(&mut errors),
         }
     }
-    if diagnostics.is_empty() { Ok(rules) } else { Err(diagnostics) }
+    (rules, diagnostics)
 }
 
 /// Line numbers for offsets that mostly ascend, without counting from the top each time.
@@ -101,11 +104,12 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// The rule, and its name with the place of it, which counts also where something else is wrong.
 fn check_rule(
     source: &Source<'_>,
     table: &Table<'_>,
     line: usize,
-) -> Result<(Rule, Span), Diagnostics> {
+) -> (Result<Rule, Diagnostics>, Option<(String, Span)>) {
     let mut diagnostics = Vec::new();
     let mut name = None;
     let mut conditions: Vec<Condition> = Vec::new();
@@ -169,12 +173,13 @@ fn check_rule(
                 .help("add a line such as `rto = \"20s\"`"),
         );
     }
-    match name {
-        Some((name, name_span)) if diagnostics.is_empty() => {
-            Ok((Rule { name, line, span: header, conditions, settings }, name_span))
+    let rule = match &name {
+        Some((name, _)) if diagnostics.is_empty() => {
+            Ok(Rule { name: name.clone(), line, span: header, conditions, settings })
         }
         _ => Err(diagnostics),
-    }
+    };
+    (rule, name.filter(|(name, _)| !name.is_empty()))
 }
 
 fn unknown_key(entry: &Entry<'_>) -> Diagnostic {
