@@ -46,7 +46,9 @@ d6:
 
 // Run once, in a cgroup of its own, on a connection to 127.0.0.1 of a socket that is bound to `lo`: whether the
 // device of the route, the first one and the one bound to are the same, whose name the loader reads then; and whether
-// another one, which the loader puts where none is, is found, too. If not, the BTF is not this kernel's.
+// another one, which the loader puts where none is, is found, too. If not, the BTF is not this kernel's. Where the
+// program looks at the packet that ends an incoming connection's handshake, at the other end: by whether that came in
+// by the same device.
 SEC("sockops")
 int probe_device(struct bpf_sock_ops *ctx)
 {
@@ -60,10 +62,24 @@ int probe_device(struct bpf_sock_ops *ctx)
 	struct net *net;
 	u32 bound = 0;
 
+#if defined(ARRIVALS) && COLUMNS
+	if (FIELD(op) != BPF_SOCK_OPS_TIMEOUT_INIT && FIELD(op) != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+		return 1;
+#else
 	if (FIELD(op) != BPF_SOCK_OPS_TIMEOUT_INIT)
 		return 1;
+#endif
 	ctx = over_calls(ctx);
 	READ_POINTER(sk, ((struct bpf_sock_ops_kern *)ctx)->sk);
+#if defined(ARRIVALS) && COLUMNS
+	if (FIELD(op) == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
+		net = namespace_of(sk);
+		dev = net ? device_by_index(net, packet_index(ctx)) : 0;
+		if (!dev || !read_name(&first, dev))
+			return 1;
+		goto found;
+	}
+#endif
 	READ(bound, sk->__sk_common.skc_bound_dev_if);
 	READ_POINTER(dst, sk->sk_dst_cache);
 	if (dst)
@@ -82,6 +98,9 @@ int probe_device(struct bpf_sock_ops *ctx)
 		if (other.words[0] != expected->name.words[0] || other.words[1] != expected->name.words[1])
 			return 1;
 	}
+#if defined(ARRIVALS) && COLUMNS
+found:
+#endif
 	socket = SOCKET(ctx);
 	known = socket ? sk_storage_get(&known_devices, socket, 0, BPF_SK_STORAGE_GET_F_CREATE) : 0;
 	if (known)
