@@ -51,8 +51,9 @@ pub(crate) fn is_of_this_kernel(executable: &Path) -> Result<bool> {
     Ok(bytes.windows(release.len()).any(|text| text == release.as_bytes()))
 }
 
-/// A field of a kernel structure: the struct's name and the field's.
-pub(crate) type Field = (String, String);
+/// A field of a kernel structure by its name alone, which is only there once: some kernels have it in a struct without
+/// a name, others not.
+pub(crate) type Field = String;
 
 /// A copy of an executable in which kernels' structures can be changed.
 pub(crate) struct Copy {
@@ -85,8 +86,8 @@ impl Copy {
         for (_, btf) in &self.carried {
             for (_, it) in btf.types() {
                 let Kind::Composite { members, .. } = &it.kind else { continue };
-                let named = members.iter().map(|member| (btf.text(it.name), btf.text(member.name)));
-                fields.extend(named.filter(|(_, name)| !name.is_empty()));
+                let names = members.iter().map(|member| btf.text(member.name));
+                fields.extend(names.filter(|name| !name.is_empty()));
             }
         }
         fields.sort();
@@ -116,7 +117,7 @@ impl Copy {
             for (_, it) in btf.types_mut() {
                 let Kind::Composite { members, .. } = &mut it.kind else { continue };
                 for member in members {
-                    if (names.text(it.name), names.text(member.name)) == *field {
+                    if names.text(member.name) == *field {
                         member.offset = member.offset.wrapping_add_signed(by * 8);
                     }
                 }
