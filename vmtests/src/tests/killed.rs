@@ -38,7 +38,7 @@ tests! {
     killed_in_an_install_over_another: 180,
     killed_in_an_install_that_mounts_bpffs: 180,
     killed_in_remove: 180,
-    killed_where_devices_are_asked_for: 180,
+    killed_where_devices_are_asked_for: 400,
 }
 
 /// What a killed run has to leave: a policy, or none.
