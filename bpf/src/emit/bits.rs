@@ -76,7 +76,7 @@ fn block(body: &mut String, tables: &mut Tables, walk: &Walk, block: &Block, ask
     for word in 0..block.words {
         let parts: Vec<_> = rows
             .iter()
-            .map(|(row, name, _)| format!("WORD({name}, {row}, {})", word * 8))
+            .map(|(row, name, _)| format!("ROW_WORD({name}, {row}, {})", word * 8))
             .collect();
         line(body, format_args!("\t\tleft = {};", parts.join(" & ")));
         line(

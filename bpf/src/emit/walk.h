@@ -46,7 +46,7 @@ static __always_inline u64 first_of(u64 rule, u64 other)
 }
 
 // A word of a row, whose place is known to be within the rows.
-#define WORD(rows, row, bytes) (*(const u64 *)((const void *)(rows) + (row) + (bytes)))
+#define ROW_WORD(rows, row, bytes) (*(const u64 *)((const void *)(rows) + (row) + (bytes)))
 
 // Which bit is the first one, as a place in an array that is ordered to suit: a de Bruijn sequence times what is below
 // and with that bit moves another number to the topmost six bits for each.
