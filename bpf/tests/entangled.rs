@@ -9,7 +9,8 @@ use std::time::Instant;
 use support::check::{Seen, check};
 use support::print::print;
 use support::tangle::{ALL, Tangle, tangle};
-use support::{VERSION, minutes};
+use support::verifier::verify;
+use support::{VERSION, clang, minutes, policy};
 
 fn look(kind: Tangle, count: usize, seed: u64, connections: usize) -> Seen {
     let rules = tangle(kind, count, seed);
@@ -53,6 +54,15 @@ fn thousands_of_rules() {
         let most = if kind == Tangle::Interfaces { 10_000 } else { 650 };
         assert!(worst <= most, "{kind:?}: {worst} instructions");
     }
+}
+
+/// The verifier follows what comes behind the lookup of a device for each of the ways through it.
+#[test]
+fn little_is_code_behind_a_device() {
+    let object =
+        clang(&policy(include_str!("entangled/device.toml")).c, cfg!(target_endian = "big"));
+    let verified = verify(&object.expect("C")).expect("the verifier takes it");
+    eprintln!("{verified} instructions verified");
 }
 
 /// What is too much is told, not left to the kernel.

@@ -81,7 +81,7 @@ const MOST_REPEATED: usize = 64;
 const MOST_CODE: usize = 150;
 
 /// The same where a rule asks for the device: a dozen ways lead through its lookup, and the verifier follows what comes
-/// behind for each. Of thirteen random rules with 150 comparisons it had not seen the end after 1,000,000 instructions.
+/// behind for each. Of thirteen random rules (below 150 comparisons) it had not seen the end after 1,000,000 instructions.
 const MOST_CODE_WITH_DEVICE: usize = 48;
 
 /// Terms that stand in all ranges of all divisions together, about 2 s of work.
