@@ -11,6 +11,7 @@ mod readme;
 mod results;
 mod run;
 mod stage;
+mod tables;
 
 use anyhow::{Context as _, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -90,8 +91,8 @@ fn run(options: &Options) -> Result<bool> {
     let stage = Stage::make(&options.out.join("stage"), &options.suite, &options.bin_dir)?;
     let bench = Bench { options, stage, all, configs: room().join("kernels") };
     let outcomes = bench.run(&chosen);
-    let table = results::markdown(&outcomes);
-    fs::write(options.out.join("matrix.md"), &table)?;
+    let table = tables::summary(&outcomes);
+    fs::write(options.out.join("matrix.md"), table.clone() + &tables::whole(&outcomes))?;
     fs::write(options.out.join("matrix.json"), format!("{:#}\n", results::json(&outcomes)))?;
     println!("\n{table}");
     if options.readme {
@@ -103,7 +104,7 @@ fn run(options: &Options) -> Result<bool> {
             .iter()
             .map(|kernel| last(kernel).unwrap_or_else(|| Outcome::none(&kernel.name)))
             .collect();
-        readme::update(&room().join("../README.md"), &results::markdown(&rows))?;
+        readme::update(&room().join("../README.md"), &tables::summary(&rows))?;
     }
     let (mut passed, mut failed, mut unsupported) = (0, 0, 0);
     for outcome in &outcomes {

@@ -1,4 +1,4 @@
-//! What came of the tests, and how it is shown.
+//! What came of the tests.
 
 use serde_json::{Value, json};
 use set_rto_vmtests::guests::kernels::Kernel;
@@ -110,54 +110,6 @@ fn detail(name: &str, output: &[String]) -> String {
     lines.join("\n").trim().to_owned()
 }
 
-/// More tests than that are not named in one line of the table.
-const MANY: usize = 10;
-
-/// For people and the README: the kernels with their counts, then every test that does not pass everywhere.
-pub(crate) fn markdown(outcomes: &[Outcome]) -> String {
-    let mut out = String::from(
-        "| kernel | package | passed | failed | unsupported |\n|---|---|---|---|---|\n",
-    );
-    for it in outcomes {
-        let (passed, failed, unsupported) = it.counts();
-        let origin = if it.broken.is_some() { "did not run" } else { &it.origin };
-        out.push_str(&format!(
-            "| {} | {origin} | {passed} | {failed} | {unsupported} |\n",
-            it.name
-        ));
-    }
-    let mut rows: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
-    for it in outcomes {
-        for (test, verdict) in &it.tests {
-            let what = match verdict {
-                Verdict::Pass => continue,
-                Verdict::Fail(_) => "FAILED".to_owned(),
-                Verdict::Unsupported(reason) => reason.clone(),
-            };
-            rows.entry((test, what)).or_default().push(&it.name);
-        }
-    }
-    // What is alike is one line.
-    let mut lines: Vec<(Vec<&str>, String, Vec<&str>)> = Vec::new();
-    for ((test, what), kernels) in rows {
-        match lines.iter_mut().find(|line| line.0 == kernels && line.1 == what) {
-            Some((_, _, tests)) => tests.push(test),
-            None => lines.push((kernels, what, vec![test])),
-        }
-    }
-    if !lines.is_empty() {
-        out.push_str("\n| tests | not on | because |\n|---|---|---|\n");
-    }
-    for (kernels, what, tests) in lines {
-        let tests = match tests.len() {
-            0..=MANY => tests.iter().map(|test| format!("`{test}`")).collect::<Vec<_>>().join(", "),
-            many => format!("{many} tests"),
-        };
-        out.push_str(&format!("| {tests} | {} | {what} |\n", kernels.join(", ")));
-    }
-    out
-}
-
 /// For machines.
 pub(crate) fn json(outcomes: &[Outcome]) -> Value {
     outcomes.iter().map(Outcome::json).collect()
@@ -230,9 +182,6 @@ mod tests {
         assert!(is_failure("late") && is_failure("odd") && is_failure("lost"));
         assert_eq!(outcome.tests["gone"], Verdict::Unsupported("too old".into()));
         assert_eq!(outcome.counts(), (1, 3, 1));
-        let table = markdown(std::slice::from_ref(&outcome));
-        assert!(table.contains("| `gone` | k | too old |\n"), "{table}");
-        assert!(table.contains("| `late`, `lost`, `odd` | k | FAILED |\n"), "{table}");
         let again = Outcome::of_json(&outcome.json()).expect("what was written");
         assert_eq!(again.json(), outcome.json());
         assert!(!outcome.is_good());
