@@ -100,6 +100,9 @@ impl Suite {
             ("APT::Architectures", "amd64".into()),
             ("Acquire::Languages", "none".into()),
             ("Acquire::Retries", "3".into()),
+            // In seconds. A mirror that hangs costs two minutes then, not ten.
+            ("Acquire::http::Timeout", "30".into()),
+            ("Acquire::https::Timeout", "30".into()),
             // Else apt drops root, and that user may not write here.
             ("APT::Sandbox::User", "root".into()),
             // Suites that are no longer updated stay usable.
@@ -142,18 +145,39 @@ fn without_addresses(text: &str) -> String {
 /// # Errors
 /// No apt here, or none of Debian.
 pub fn mirror() -> Result<String> {
-    let format = "$(REPO_URI) $(COMPONENT) $(CODENAME)";
-    let output = Command::new("apt-get").args(["indextargets", "--format", format]).output();
+    // What an update would fetch: told also where no lists are there yet.
+    let output = Command::new("apt-get").args(["--print-uris", "update"]).output();
     let output = output.context("cannot run apt-get: the kernels come from Debian's packages")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // The suite itself, not its updates, which may come from another place.
+    mirror_in(&String::from_utf8_lossy(&output.stdout))
+        .ok_or_else(|| anyhow!("apt on this host has no suite of Debian to tell a mirror from"))
+}
+
+/// The first place of a suite's component `main`, of the suite itself, not its updates, which may come from another
+/// place.
+fn mirror_in(uris: &str) -> Option<String> {
     let is_suite = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase());
-    let found = text.lines().find_map(|line| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        match words[..] {
-            [uri, "main", name] if is_suite(name) => Some(uri.to_owned()),
-            _ => None,
-        }
-    });
-    found.ok_or_else(|| anyhow!("apt on this host has no suite of Debian to tell a mirror from"))
+    uris.lines().find_map(|line| {
+        let uri = line.split('\'').nth(1)?;
+        let (mirror, place) = uri.split_once("/dists/")?;
+        let (suite, list) = place.split_once('/')?;
+        (is_suite(suite) && list.starts_with("main/binary-")).then(|| mirror.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mirror_in;
+
+    #[test]
+    fn the_mirror_is_that_of_a_suite_itself() {
+        let line = |host: &str, rest: &str| format!("'http://{host}/dists/{rest}' name 0 \n");
+        let uris = [
+            line("tools.example/debian", "bookworm/InRelease"),
+            line("tools.example/debian", "bookworm/stable/binary-amd64/Packages.xz"),
+            line("late.example/debian", "bookworm-updates/main/binary-amd64/Packages.xz"),
+            line("mirror.example/debian", "bookworm/main/binary-amd64/Packages.xz"),
+        ];
+        assert_eq!(mirror_in(&uris.concat()).as_deref(), Some("http://mirror.example/debian"));
+        assert_eq!(mirror_in(&uris[..3].concat()), None);
+    }
 }

@@ -24,16 +24,15 @@ pub struct Image {
     pub btf: Option<PathBuf>,
 }
 
-/// Suites whose lists have been fetched in this run.
+/// Suites whose lists have been fetched in this run, or why not: a mirror that hangs is asked once.
 #[derive(Default)]
-pub struct Suites(HashMap<String, Suite>);
+pub struct Suites(HashMap<String, Result<Suite, String>>);
 
 impl Suites {
     fn get(&mut self, name: &str) -> Result<&Suite> {
-        if !self.0.contains_key(name) {
-            self.0.insert(name.to_owned(), Suite::fetch(name)?);
-        }
-        self.0.get(name).ok_or_else(|| anyhow!("no suite {name}"))
+        let fetch = || Suite::fetch(name).map_err(|error| format!("{error:#}"));
+        let suite = self.0.entry(name.to_owned()).or_insert_with(fetch);
+        suite.as_ref().map_err(|why| anyhow!("{why}"))
     }
 
     /// Gets the kernel, from the cache if it is there.
