@@ -26,12 +26,12 @@ use crate::harness::trace::kill_at;
 
 /// How long one test goes on killing; on a slow machine the first system calls are left out, which
 /// change nothing.
-const BUDGET: Duration = Duration::from_secs(8);
+const BUDGET: Duration = Duration::from_secs(5);
 /// So many times in any case: fewer are behind the call that puts the new policy in force.
-const LEAST: u32 = 24;
+const LEAST: u32 = 20;
 
 /// So many steps lead from the last system call to the first when it is late.
-const STEPS: u32 = 16;
+const STEPS: u32 = 10;
 
 tests! {
     killed_in_a_first_install: 180,
