@@ -5,7 +5,7 @@ use nix::time::{ClockId, clock_getres};
 /// The kernel's tick rate. `CLOCK_MONOTONIC_COARSE` ticks with it: its resolution is `TICK_NSEC`, rounded
 /// from `1e9 / HZ` (`posix_get_coarse_res()`, kernel/time/posix-timers.c, 4.19 to 7.3).
 ///
-/// None where the clock is missing or its resolution is that of no kernel (24 to 1,024 Hz).
+/// None where the clock is missing or its resolution is that of no kernel (10 to 10,000 Hz).
 pub(crate) fn hz() -> Option<u32> {
     let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).ok()?;
     let ns = u64::try_from(resolution.tv_nsec()).ok().filter(|&ns| ns > 0)?;
@@ -31,6 +31,12 @@ pub(crate) fn microseconds(jiffies: u32, hz: u32) -> u64 {
     u64::from(jiffies) * 1_000_000 / u64::from(hz)
 }
 
+/// The jiffies of what the kernel tells in microseconds, which it cuts off: 601 at HZ 300 are told as 2,003,333 us
+/// (`jiffies_to_usecs()`, kernel/time/time.c).
+pub(crate) fn nearest_jiffies(us: u64, hz: u32) -> u64 {
+    (us * u64::from(hz) + 500_000) / 1_000_000
+}
+
 /// A timer for people: `20 s`, `1.5 s`, `300 ms`, `250 us`.
 pub(crate) fn spell(us: u64) -> String {
     let (scale, unit, width) = match us {
@@ -48,6 +54,15 @@ pub(crate) fn spell(us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn told_jiffies_are_those_that_were_set() {
+        for hz in [100, 250, 300, 1000, 1024] {
+            for jiffies in [1, 2, 99, 601, 36_000] {
+                assert_eq!(nearest_jiffies(microseconds(jiffies, hz), hz), u64::from(jiffies));
+            }
+        }
+    }
 
     #[test]
     fn jiffies_round_up_and_stay_in_range() {

@@ -39,7 +39,7 @@ pub(crate) fn run(target: &SocketAddr) -> Result<ExitCode> {
     let rto_us = u64::from(info[INFO_RTO]);
     let spelled = timer::spell(rto_us);
     let ticks = match timer::hz() {
-        Some(hz) => format!(" ({} jiffies at HZ {hz})", rto_us * u64::from(hz) / 1_000_000),
+        Some(hz) => format!(" ({} jiffies at HZ {hz})", timer::nearest_jiffies(rto_us, hz)),
         None => String::new(),
     };
     let default = if rto_us == DEFAULT_US { ", the kernel's default" } else { "" };
