@@ -5,6 +5,7 @@ use super::handshake;
 use super::hazards::hazards;
 use super::image::Image;
 use super::kernel::{Log, Method};
+use super::layout::Layout;
 use super::model::{Direction, Rule, Rules};
 use super::oracle::decide;
 use super::print::{Printed, name, print};
@@ -40,6 +41,8 @@ pub(crate) struct Seen {
     /// Connections whose callbacks were all gone through, and those that something was set for.
     pub(crate) lives: usize,
     pub(crate) changed: usize,
+    /// Sets by route on a kernel with pointers of 4 bytes, and connections there that a rule decided.
+    pub(crate) narrow: (usize, usize),
     /// Most instructions of a decision.
     pub(crate) worst: u64,
     /// Most that the verifier followed.
@@ -220,6 +223,16 @@ pub(crate) fn method(rules: &Rules) -> Method {
     if rules.style.count_ones() & 1 == 0 { Method::Route } else { Method::Address }
 }
 
+/// How the kernel lays out its structures: as declared, or anyhow with pointers of 8 or of 4 bytes.
+pub(crate) fn layout(rules: &Rules) -> Layout {
+    let mut random = Random(rules.style ^ 0x1a07);
+    match random.below(4) {
+        0 => Layout::DECLARED,
+        1 => Layout::made_up(&mut random, 8),
+        _ => Layout::made_up(&mut random, 4),
+    }
+}
+
 fn run(
     rules: &Rules,
     c: &str,
@@ -235,15 +248,17 @@ fn run(
     if rules.rules.iter().any(|rule| !rule.settings.is_empty()) {
         return handshake::run(rules, &object, big_endian, samples, hit, seen);
     }
-    let image = Image::read(&object, big_endian);
+    let load = Load { method: method(rules), layout: layout(rules), ..Load::default() };
+    let image = Image::on(&object, big_endian, Some("set_rto"), &load.layout);
     let found = hazards(image.program.instructions());
     if !found.is_empty() {
         return Err(format!("hazards: {found:?}"));
     }
     let asks_device = image.section(".maps").is_some();
-    let load = Load { method: method(rules), ..Load::default() };
     let mut runner = Runner::loaded(image, big_endian, &load)?;
     seen.seconded += usize::from(runner.has_second());
+    let is_narrow = asks_device && load.layout.is_narrow() && load.method == Method::Route;
+    seen.narrow.0 += usize::from(is_narrow);
     for (number, connection) in samples.iter().enumerate() {
         let expected = decide(rules, connection);
         // Replies of 0 and of other programs.
@@ -260,6 +275,7 @@ fn run(
         if let Some(rule) = expected {
             hit[rule] = true;
             seen.decided += 1;
+            seen.narrow.1 += usize::from(is_narrow);
         }
     }
     Ok(())

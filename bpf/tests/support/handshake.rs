@@ -1,10 +1,10 @@
 //! What rules must set besides timers, at each callback of a connection's life.
 
-use super::check::{Seen, method, other};
+use super::check::{Seen, layout, method, other};
 use super::connection::Connection;
 use super::hazards::hazards;
 use super::image::Image;
-use super::kernel::{Assignment, REFUSAL, refuses};
+use super::kernel::{Assignment, Method, REFUSAL, refuses};
 use super::model::{Direction, Family, Rule, Rules};
 use super::oracle::decide;
 use super::random::Random;
@@ -49,6 +49,7 @@ impl<'r> Expectation<'r> {
             untimed: rules.rules.iter().enumerate().filter_map(untimed).collect(),
             method: method(rules),
             first: None,
+            layout: layout(rules),
         };
         let mut expectation = Self { rules, kinds, load, big_endian };
         let needed = expectation.needed();
@@ -202,7 +203,7 @@ pub(crate) fn run(
 ) -> Result<(), String> {
     let mut random = Random(rules.style ^ 0x10ad);
     let expectation = Expectation::new(rules, big_endian, &mut random);
-    let image = Image::read(object, big_endian);
+    let image = Image::on(object, big_endian, Some("set_rto"), &expectation.load.layout);
     let found = hazards(image.program.instructions());
     if !found.is_empty() {
         return Err(format!("hazards: {found:?}"));
@@ -211,6 +212,9 @@ pub(crate) fn run(
     let mut runner = Runner::loaded(image, big_endian, &expectation.load)?;
     seen.seconded += usize::from(runner.has_second());
     seen.set += 1;
+    let Load { method, layout, .. } = &expectation.load;
+    let is_narrow = asks_device && layout.is_narrow() && *method == Method::Route;
+    seen.narrow.0 += usize::from(is_narrow);
     probe(&expectation, object, random.pick(samples))?;
     let needed = expectation.needed();
     let mut ask = |connection: &Connection, rule, op, seen: &mut Seen| {
@@ -247,6 +251,7 @@ pub(crate) fn run(
         if let Some(rule) = rule {
             hit[rule] = true;
             seen.decided += 1;
+            seen.narrow.1 += usize::from(is_narrow);
         }
         if number % 4 != 0 {
             ask(connection, rule, ops[number / 4 % ops.len()], seen)?;

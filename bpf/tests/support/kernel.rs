@@ -1,14 +1,19 @@
 //! The kernel's structures behind a connection's socket, as far as rules about interfaces look at them, and the
 //! helpers that reach them.
 //!
-//! Nobody resolves the offsets of the compiled object here (CO-RE), so they are those of the structures as
-//! `emit/route.h` declares them.
+//! They lie as a [`Layout`] says, and between their fields is junk.
 
 use super::connection::{Connection, Path};
+use super::layout::Layout;
 use super::model::Direction;
 
 /// Where the structures lie; nothing a program could load from.
 const BASE: u64 = 0xffff_8881_0000_0000;
+/// The same where pointers have 4 bytes.
+const NARROW_BASE: u64 = 0xc123_0000;
+
+/// What a program reads if it reads beside a field, in each byte.
+const JUNK: u8 = 0x5a;
 
 /// Inodes of network namespaces: the one that rules mean, and another.
 pub(crate) const NAMESPACE: u32 = 4_026_531_840;
@@ -17,6 +22,9 @@ const OTHER_NAMESPACE: u32 = 4_026_532_123;
 /// The decoy shares the device's hash chain.
 const INDEX: u32 = 7;
 const DECOY_INDEX: u32 = INDEX + 256;
+
+/// Bytes behind the context that a program for another kernel could take for a part of it.
+const PAGE: u64 = 4096;
 
 /// `-EFAULT`
 const FAULT: u64 = -14_i64 as u64;
@@ -86,8 +94,12 @@ pub(crate) const COOKIE: u64 = 0x1234_5678_9abc;
 #[derive(Debug)]
 pub(crate) struct Kernel {
     big_endian: bool,
+    layout: Layout,
     memory: Vec<u8>,
-    socket: u64,
+    /// The context, as the kernel has it.
+    context: u64,
+    /// Where the socket's route is.
+    route: u64,
     is_full: bool,
     refusals: u64,
     /// The map of local devices: keys, names, numbers.
@@ -106,17 +118,12 @@ impl Kernel {
         big_endian: bool,
         op: u32,
         (method, first): (Method, u32),
+        layout: &Layout,
     ) -> Self {
         let kernel = Self {
-            big_endian,
-            memory: Vec::new(),
-            socket: 0,
             is_full: connection.is_full_at(op),
             refusals: connection.socket.refusals,
-            entries: Vec::new(),
-            stored: [0; 16],
-            bound: 0,
-            cookie: COOKIE,
+            ..Self::empty(big_endian, layout)
         };
         let mut kernel = match connection.path {
             path @ (Path::Bound(before) | Path::Address(before)) => {
@@ -133,17 +140,50 @@ impl Kernel {
         kernel
     }
 
+    fn empty(big_endian: bool, layout: &Layout) -> Self {
+        Self {
+            big_endian,
+            layout: *layout,
+            memory: Vec::new(),
+            context: 0,
+            route: 0,
+            is_full: true,
+            refusals: 0,
+            entries: Vec::new(),
+            stored: [0; 16],
+            bound: 0,
+            cookie: COOKIE,
+        }
+    }
+
+    /// As the program finds it that tries BTF: a connection over `lo` of a socket that is bound to it; and another
+    /// device, which the loader has put where none is. The packet came in by `lo`, too.
+    pub(crate) fn of_probe(big_endian: bool, layout: &Layout) -> Self {
+        const LOOPBACK: u32 = 1;
+        let mut kernel = Self::empty(big_endian, layout);
+        let (net, heads) = kernel.network(NAMESPACE);
+        let (lo, other) = (kernel.device(b"lo", LOOPBACK), kernel.device(b"eth0", INDEX));
+        kernel.link(heads, LOOPBACK, &[lo]);
+        kernel.link(heads, INDEX, &[other]);
+        let dst = kernel.dst(lo);
+        kernel.socket(net, LOOPBACK, dst, LOOPBACK);
+        kernel.entries = vec![(kernel.by_index(0), b"eth0".to_vec(), INDEX)];
+        kernel
+    }
+
+    /// The key of a device by its number.
+    fn by_index(&self, index: u32) -> [u8; 16] {
+        let mut key = [0; 16];
+        key[..8].fill(0xff);
+        let bytes = if self.big_endian { index.to_be_bytes() } else { index.to_le_bytes() };
+        key[12..].copy_from_slice(&bytes);
+        key
+    }
+
     /// By the address method: the same device, as far as the map can lead to it.
     fn know(&mut self, connection: &Connection, op: u32) {
         self.memory.clear();
         self.entries.clear();
-        let by_index = |index: u32| {
-            let mut key = [0; 16];
-            key[..8].fill(0xff);
-            let bytes = if self.big_endian { index.to_be_bytes() } else { index.to_le_bytes() };
-            key[12..].copy_from_slice(&bytes);
-            key
-        };
         let address = match connection.local {
             std::net::IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
             std::net::IpAddr::V6(address) => address.octets(),
@@ -154,7 +194,7 @@ impl Kernel {
         match connection.path {
             Path::Bound(_) if connection.is_full_at(op) => {
                 self.bound = INDEX;
-                self.entries = vec![wrong, (by_index(INDEX), name, INDEX)];
+                self.entries = vec![wrong, (self.by_index(INDEX), name, INDEX)];
             }
             Path::Gone if connection.is_full_at(op) => {
                 self.bound = INDEX;
@@ -183,18 +223,14 @@ impl Kernel {
         self.stored[..name.len()].copy_from_slice(name);
         if connection.socket.retransmits > 0 {
             // The route has gone, and nothing is right any more.
-            let route = (self.socket - BASE) as usize;
-            self.memory[route - 8..route].fill(0);
+            self.put_pointer(self.route, 0);
             self.entries = vec![(connection.words(connection.local), Vec::new(), DECOY_INDEX)];
         }
     }
 
     fn build(mut self, connection: &Connection, path: Path, before: u8) -> Self {
-        // struct net { inum, dev_index_head }, hlist_head[256]
-        let (net, heads) = (self.allocate(16), self.allocate(256 * 8));
-        let inum = if path == Path::OtherNamespace { OTHER_NAMESPACE } else { NAMESPACE };
-        self.put32(net, inum);
-        self.put64(net + 8, heads);
+        let is_other = path == Path::OtherNamespace;
+        let (net, heads) = self.network(if is_other { OTHER_NAMESPACE } else { NAMESPACE });
         let nobody = Vec::new();
         let name = connection.device.as_ref().unwrap_or(&nobody);
         let device = self.device(name, INDEX);
@@ -209,39 +245,22 @@ impl Kernel {
             // The decoy stands behind the device then.
             chain.insert(before.into(), device);
         }
-        // struct net_device { name[16], ifindex, index_hlist at 24 }: the chain links the latter.
-        let mut link = heads + u64::from(INDEX) * 8;
-        for device in chain {
-            self.put64(link, device + 24);
-            link = device + 24;
-        }
-        // struct dst_entry { dev }
-        let route = self.allocate(8);
-        self.put64(
-            route,
-            match path {
-                Path::Route => device,
-                Path::Unreadable => 0x10,
-                _ => decoy,
-            },
-        );
+        self.link(heads, INDEX, &chain);
+        let dst = self.dst(match path {
+            Path::Route => device,
+            Path::Unreadable => 0x10,
+            _ => decoy,
+        });
         let has_route = matches!(path, Path::Route | Path::OtherNamespace | Path::Unreadable);
-        // struct sock { net, bound_dev_if, sk_dst_cache at 16 }
-        let socket = self.allocate(24);
-        self.put64(socket, net);
-        self.put32(
-            socket + 8,
-            match path {
-                Path::Bound(_) | Path::Gone => INDEX,
-                Path::Route | Path::OtherNamespace | Path::Unreadable => DECOY_INDEX,
-                Path::Address(_) | Path::Nothing => 0,
-            },
-        );
+        let bound = match path {
+            Path::Bound(_) | Path::Gone => INDEX,
+            Path::Route | Path::OtherNamespace | Path::Unreadable => DECOY_INDEX,
+            Path::Address(_) | Path::Nothing => 0,
+        };
         let is_incoming = connection.direction == Direction::Incoming;
         // Of a request socket, other things stand at that place; its child's route may lead elsewhere.
-        self.put64(socket + 16, if has_route || is_incoming { route } else { 0 });
-        self.socket = self.allocate(8);
-        self.put64(self.socket, socket);
+        let route = if has_route || is_incoming { dst } else { 0 };
+        self.socket(net, bound, route, DECOY_INDEX);
         let key = connection.words(connection.local);
         self.entries = match path {
             Path::Address(_) => vec![(key, Vec::new(), INDEX)],
@@ -251,22 +270,78 @@ impl Kernel {
         self
     }
 
+    /// `struct net`, and its 256 chains of devices.
+    fn network(&mut self, inum: u32) -> (u64, u64) {
+        let [size, ..] = self.layout.sizes();
+        let heads = self.allocate(256 * self.layout.pointer, 0);
+        let net = self.allocate(size, JUNK);
+        let [at, chains] = self.layout.net();
+        self.put32(net + at, inum);
+        self.put_pointer(net + chains, heads);
+        (net, heads)
+    }
+
+    /// `struct net_device`
     fn device(&mut self, name: &[u8], index: u32) -> u64 {
-        let device = self.allocate(32);
-        let at = (device - BASE) as usize;
-        self.memory[at..at + name.len()].copy_from_slice(name);
-        self.put32(device + 16, index);
+        let [_, size, ..] = self.layout.sizes();
+        let device = self.allocate(size, JUNK);
+        let [text, number, node] = self.layout.device();
+        let mut padded = [0; 16];
+        padded[..name.len()].copy_from_slice(name);
+        self.put(device + text, &padded);
+        self.put32(device + number, index);
+        self.put_pointer(device + node + self.layout.next(), 0);
         device
     }
 
-    fn allocate(&mut self, size: usize) -> u64 {
-        let address = BASE + self.memory.len() as u64;
-        self.memory.resize(self.memory.len() + size, 0);
-        address
+    /// A chain of devices: what is linked are their nodes.
+    fn link(&mut self, heads: u64, index: u32, chain: &[u64]) {
+        let [.., node] = self.layout.device();
+        let mut link = heads + u64::from(index & 255) * u64::from(self.layout.pointer);
+        for device in chain {
+            self.put_pointer(link, device + node);
+            link = device + node + self.layout.next();
+        }
+    }
+
+    /// `struct dst_entry`
+    fn dst(&mut self, device: u64) -> u64 {
+        let [_, _, size, ..] = self.layout.sizes();
+        let dst = self.allocate(size, JUNK);
+        self.put_pointer(dst + self.layout.dst(), device);
+        dst
+    }
+
+    /// `struct sock`, with its packet in `struct bpf_sock_ops_kern`.
+    fn socket(&mut self, net: u64, bound: u32, route: u64, arrival: u32) {
+        let [_, _, _, size, packet_size, context_size] = self.layout.sizes();
+        let socket = self.allocate(size, JUNK);
+        let [network, device, cache] = self.layout.sock();
+        self.put_pointer(socket + network, net);
+        self.put32(socket + device, bound);
+        self.route = socket + cache;
+        self.put_pointer(self.route, route);
+        let packet = self.allocate(packet_size, JUNK);
+        self.put32(packet + self.layout.packet(), arrival);
+        self.context = self.allocate(context_size, JUNK);
+        let [its_socket, its_packet] = self.layout.context();
+        self.put_pointer(self.context + its_socket, socket);
+        self.put_pointer(self.context + its_packet, packet);
+    }
+
+    fn base(&self) -> u64 {
+        if self.layout.is_narrow() { NARROW_BASE } else { BASE }
+    }
+
+    fn allocate(&mut self, size: u32, content: u8) -> u64 {
+        let start = self.memory.len().next_multiple_of(8);
+        self.memory.resize(start, JUNK);
+        self.memory.resize(start + size as usize, content);
+        self.base() + start as u64
     }
 
     fn put(&mut self, address: u64, bytes: &[u8]) {
-        let at = (address - BASE) as usize;
+        let at = (address - self.base()) as usize;
         self.memory[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
@@ -275,13 +350,16 @@ impl Kernel {
         self.put(address, &bytes);
     }
 
-    fn put64(&mut self, address: u64, value: u64) {
+    fn put_pointer(&mut self, address: u64, value: u64) {
+        if self.layout.is_narrow() {
+            return self.put32(address, u32::try_from(value).expect("an address of 32 bits"));
+        }
         let bytes = if self.big_endian { value.to_be_bytes() } else { value.to_le_bytes() };
         self.put(address, &bytes);
     }
 
     fn read(&self, address: u64, size: usize) -> Option<&[u8]> {
-        let start = usize::try_from(address.checked_sub(BASE)?).ok()?;
+        let start = usize::try_from(address.checked_sub(self.base())?).ok()?;
         self.memory.get(start..start.checked_add(size)?)
     }
 
@@ -304,8 +382,11 @@ impl Kernel {
         log: &mut Log,
     ) -> Option<u64> {
         let [first, second, third, fourth, fifth] = arguments;
-        // To the kernel the context is struct bpf_sock_ops_kern, which begins with the socket.
-        let from = if third == at.context { self.socket } else { third };
+        // To the kernel the context is struct bpf_sock_ops_kern, with the end of what is known here behind it.
+        let from = match third.checked_sub(at.context) {
+            Some(offset) if offset < PAGE => self.context + offset,
+            _ => third,
+        };
         match id {
             // map_lookup_elem
             1 => {

@@ -3,6 +3,7 @@
 use super::connection::{Connection, REPLY};
 use super::image::Image;
 use super::kernel::{Addresses, COOKIE, Guest, Kernel, Log, Method, NAMESPACE};
+use super::layout::Layout;
 use super::second::Second;
 use set_rto_compiler::machine::{Exit, Memory};
 
@@ -43,7 +44,7 @@ impl Outcome {
 }
 
 /// What the loader knows.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Load {
     /// Settings that are left out, a bit for each.
     pub(crate) without: u64,
@@ -53,6 +54,21 @@ pub(crate) struct Load {
     pub(crate) method: Method,
     /// The first callback of an outgoing connection that the program asks for, where that is not for the timer.
     pub(crate) first: Option<u32>,
+    /// Of the kernel that it is for.
+    pub(crate) layout: Layout,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            without: 0,
+            two_jiffies_us: 0,
+            untimed: Vec::new(),
+            method: Method::Route,
+            first: None,
+            layout: Layout::DECLARED,
+        }
+    }
 }
 
 pub(crate) struct Runner {
@@ -62,6 +78,7 @@ pub(crate) struct Runner {
     hits: Option<u64>,
     map: u64,
     method: (Method, u32),
+    layout: Layout,
     second: Option<Second>,
 }
 
@@ -98,6 +115,7 @@ impl Runner {
             hits: image.section(".bss").map(|section| section.base),
             map: image.section(".maps").map_or(0, |section| section.base),
             method: (load.method, load.first.unwrap_or(super::settings::TIMEOUT_INIT)),
+            layout: load.layout,
             second: if big_endian { None } else { Second::new(&image)? },
             program: image.program,
         })
@@ -115,7 +133,18 @@ impl Runner {
         op: u32,
         reply: u32,
     ) -> Result<(Outcome, u64), String> {
-        let kernel = Kernel::new(connection, self.big_endian, op, self.method);
+        let kernel = Kernel::new(connection, self.big_endian, op, self.method, &self.layout);
+        self.run_on(kernel, connection, op, reply)
+    }
+
+    /// The same in a kernel as it is given.
+    pub(crate) fn run_on(
+        &mut self,
+        kernel: Kernel,
+        connection: &Connection,
+        op: u32,
+        reply: u32,
+    ) -> Result<(Outcome, u64), String> {
         let before = connection.context(self.big_endian, op, reply, SOCKET);
         self.bytes(CONTEXT).copy_from_slice(&before);
         self.bytes(STORAGE).copy_from_slice(&kernel.stored);
@@ -160,6 +189,11 @@ impl Runner {
             }
         }
         Ok((outcome, steps))
+    }
+
+    /// What is stored with the socket after a run.
+    pub(crate) fn stored(&mut self) -> [u8; 16] {
+        self.bytes(STORAGE).try_into().expect("a name")
     }
 
     fn bytes(&mut self, base: u64) -> &mut [u8] {

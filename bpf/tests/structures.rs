@@ -1,0 +1,179 @@
+//! The way to a device through the kernel's structures, proven by execution: whatever their layout, with pointers of 4
+//! or 8 bytes, in either byte order, the program finds the device; and the one that tries BTF sees whether it fits.
+
+mod support;
+
+use set_rto_compiler::btf::minimal;
+use set_rto_compiler::btf::types::Btf;
+use set_rto_compiler::machine::{LD_IMM64, Program};
+use support::check::one;
+use support::connection::{Connection, outgoing};
+use support::image::Image;
+use support::kernel::Kernel;
+use support::layout::Layout;
+use support::model::{Condition, Direction, Rule, Rules};
+use support::oracle::decide;
+use support::print::print;
+use support::random::Random;
+use support::runner::{Load, Runner};
+use support::sample::Sampler;
+use support::settings::{PASSIVE_ESTABLISHED, TIMEOUT_INIT};
+use support::verifier::relocated;
+use support::{clang, policy};
+
+const LAYOUTS: usize = 40;
+const CONNECTIONS: usize = 300;
+
+/// Each byte order and size of pointers, with so many layouts.
+fn all(count: usize) -> impl Iterator<Item = (bool, Layout)> {
+    let mut random = Random(0x32);
+    let kinds = [(false, 4), (false, 8), (true, 4), (true, 8)];
+    (0..count * 4).map(move |at| {
+        let (big_endian, pointer) = kinds[at % 4];
+        (big_endian, Layout::made_up(&mut random, pointer))
+    })
+}
+
+fn object(c: &str, big_endian: bool) -> Vec<u8> {
+    clang(c, big_endian).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn devices_are_found_by_any_layout() {
+    let rule = |names: &[&str]| {
+        let list = names.iter().map(ToString::to_string).collect();
+        let conditions = vec![Condition::Interface(list)];
+        Rule { conditions, rto: Some(1_000_000), settings: Vec::new() }
+    };
+    let rules =
+        Rules { rules: vec![rule(&["ax0", "tnc*"]), rule(&["*0"]), rule(&["w?an*"])], style: 0 };
+    let c = policy(&print(&rules).text).c;
+    let objects = [object(&c, false), object(&c, true)];
+    let sampler = Sampler::new(&rules);
+    let mut random = Random(0x64);
+    let mut found = [0_usize; 4];
+    for (at, (big_endian, layout)) in all(LAYOUTS).enumerate() {
+        let image =
+            Image::on(&objects[usize::from(big_endian)], big_endian, Some("set_rto"), &layout);
+        let load = Load { layout, ..Load::default() };
+        let mut runner = Runner::loaded(image, big_endian, &load).expect("a program");
+        for _ in 0..CONNECTIONS {
+            let connection = sampler.connection(&mut random);
+            let expected = decide(&rules, &connection);
+            one(&mut runner, &connection, 0, expected, true)
+                .unwrap_or_else(|what| panic!("big-endian {big_endian}, {layout:?}: {what}"));
+            found[at % 4] += usize::from(expected.is_some());
+        }
+    }
+    eprintln!("found: {found:?}");
+    assert!(found.iter().all(|found| *found * 4 > LAYOUTS * CONNECTIONS), "too few: {found:?}");
+}
+
+/// Rules whose probe covers the packet, too.
+const PROBED: &str = "[[rule]]\nname = \"a\"\ninterface = \"ax0\"\nrto = \"1s\"\nmark = 1\n";
+
+/// What a probe that was loaded by one kernel's BTF stores at both ends of a connection in a kernel of another layout.
+fn probe(object: &[u8], big_endian: bool, btf: &Layout, real: &Layout) -> [[u8; 16]; 2] {
+    let image = Image::on(object, big_endian, Some("probe_device"), btf);
+    let load = Load { layout: *real, ..Load::default() };
+    let mut runner = Runner::loaded(image, big_endian, &load).expect("a program");
+    let answering =
+        Connection { direction: Direction::Incoming, ..outgoing("127.0.0.1:4000", "127.0.0.1:9") };
+    let asking = outgoing("127.0.0.1:9", "127.0.0.1:4000");
+    [(asking, TIMEOUT_INIT), (answering, PASSIVE_ESTABLISHED)].map(|(connection, op)| {
+        let kernel = Kernel::of_probe(big_endian, real);
+        let (outcome, _) = runner.run_on(kernel, &connection, op, 0).expect("a run");
+        assert_eq!((outcome.value, outcome.reply), (1, 0), "{outcome:?}");
+        runner.stored()
+    })
+}
+
+const LO: [u8; 16] = *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+#[test]
+fn the_probe_tells_what_fits() {
+    let c = policy(PROBED).c;
+    let objects = [object(&c, false), object(&c, true)];
+    // The link of a chain is the first of its struct in every kernel; nothing is found by it where devices are few.
+    let fields = |layout: &Layout, by| {
+        let mut moved = layout.moved(by);
+        moved.retain(|(field, _)| *field != "next");
+        assert_eq!(moved.len(), 15);
+        moved
+    };
+    for (big_endian, layout) in all(10) {
+        let object = &objects[usize::from(big_endian)];
+        assert_eq!(probe(object, big_endian, &layout, &layout), [LO; 2], "{layout:?}");
+        for by in [4, 8] {
+            for (field, moved) in fields(&layout, by) {
+                let said = probe(object, big_endian, &moved, &layout);
+                assert_ne!(said, [LO; 2], "{field} by {by}: {layout:?}");
+            }
+        }
+    }
+}
+
+/// The BTF of a kernel of 64 bits, in the binary for one of 32, and the other way round.
+#[test]
+fn the_probe_tells_pointers_of_another_size() {
+    let c = policy(PROBED).c;
+    let objects = [object(&c, false), object(&c, true)];
+    let layouts: Vec<_> = all(20).collect();
+    for pair in layouts.chunks(2) {
+        let [(big_endian, narrow), (_, wide)] = pair else { panic!("pairs") };
+        let object = &objects[usize::from(*big_endian)];
+        for (btf, real) in [(narrow, wide), (wide, narrow)] {
+            assert_ne!(probe(object, *big_endian, btf, real), [LO; 2], "{btf:?}, {real:?}");
+        }
+    }
+}
+
+/// What is embedded of a kernel of 32 bits leads to the same program as all its BTF.
+#[test]
+fn the_minimum_is_enough() {
+    let c = policy(PROBED).c;
+    for (big_endian, layout) in all(5) {
+        let object = object(&c, big_endian);
+        let full = layout.btf(big_endian);
+        let small = minimal(&object, &full.write()).expect("it is all there");
+        let small = Btf::read(&small).expect("what was written");
+        let code = |btf: &Btf| {
+            let mut code = support::image::code(&object);
+            let count = support::relocate::relocate(&object, "sockops", &mut code, btf);
+            assert!(count > 40, "{count} relocations");
+            code
+        };
+        assert_eq!(code(&small), code(&full));
+        assert_ne!(code(&small), support::image::code(&object));
+    }
+}
+
+/// libbpf makes the same programs for such kernels as the tests here run.
+#[test]
+fn libbpf_relocates_alike() {
+    let is_native = |big_endian: &bool| *big_endian == cfg!(target_endian = "big");
+    let object = object(&policy(PROBED).c, cfg!(target_endian = "big"));
+    let mut compared = 0;
+    for (big_endian, layout) in all(3).filter(|(big_endian, _)| is_native(big_endian)) {
+        let btf = layout.btf(big_endian);
+        let Some(programs) = relocated(&object, &btf.write()) else {
+            eprintln!("skipped: SET_RTO_VERIFY names no program that loads objects");
+            return;
+        };
+        for name in ["set_rto", "probe_device"] {
+            let theirs = programs.iter().find(|(it, _)| it == name).map(|(_, code)| code);
+            let theirs = Program::decode(theirs.expect("a program"), big_endian);
+            let ours = Image::on(&object, big_endian, Some(name), &layout).program;
+            let theirs = theirs.expect("whole instructions");
+            assert_eq!(theirs.instructions().len(), ours.instructions().len());
+            for (theirs, ours) in theirs.instructions().iter().zip(ours.instructions()) {
+                // Loads of addresses are of maps that libbpf has made.
+                if theirs.code != LD_IMM64 && ours.code != 0 {
+                    assert_eq!(theirs, ours, "{name}: {layout:?}");
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared > 1_000, "only {compared} instructions");
+}
