@@ -37,10 +37,8 @@ pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> String {
     let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
     let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    name.trim_start_matches("anon_inode:")
-        .trim_start_matches("bpf-")
-        .trim_start_matches("bpf_")
-        .into()
+    let name = name.strip_prefix("anon_inode:").unwrap_or(&name);
+    name.strip_prefix("bpf-").or(name.strip_prefix("bpf_")).unwrap_or(name).into()
 }
 
 /// Opens a program by its id. Needs CAP_SYS_ADMIN.

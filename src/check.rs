@@ -121,7 +121,7 @@ fn all() -> Vec<Check> {
     let root = cgroup::root().ok();
     let wanted = Wanted { without: 0, asked: None, cgroup: root.as_deref(), arrivals: None };
     let loaded = device::load(&wanted);
-    if policy::asks_for_interface() {
+    if rules::ask_for_interface() {
         let found = match &loaded {
             Ok(Loaded { way: Some(way), failed, .. }) => {
                 let before = failed.iter().map(|why| format!("; {why}")).collect::<String>();
@@ -133,7 +133,7 @@ fn all() -> Vec<Check> {
     }
     let found = match loaded {
         Ok(_) => Ok("the verifier accepts it".into()),
-        Err(error) => Err(error.to_string().trim_start_matches("set-rto: ").replace('\n', "; ")),
+        Err(error) => Err(error.in_a_line()),
     };
     checks.push(Check { name: "program", found });
     checks

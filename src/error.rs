@@ -23,6 +23,11 @@ impl Error {
         &self.message
     }
 
+    /// All of it in one line.
+    pub(crate) fn in_a_line(&self) -> String {
+        format!("{}; hint: {}", self.message, self.hint).replace('\n', "; ")
+    }
+
     /// A call that failed: `what: errno in words`.
     pub(crate) fn call(what: impl fmt::Display, errno: Errno, hint: impl Into<String>) -> Self {
         Self::new(format!("{what}: {}", errno.desc()), hint)

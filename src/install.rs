@@ -3,16 +3,18 @@
 
 use crate::bpf;
 use crate::device::local::{self, Devices};
-use crate::device::{self, Loaded, Method, Wanted, Way, Why, arrivals};
+use crate::device::{self, Loaded, Wanted, arrivals};
 use crate::error::{Error, Result};
 use crate::host::{self, cgroup, mounts};
 use crate::installed::{self, Installed, Program, State};
+use crate::undo::{Undo, remove_pin};
+use crate::way::{Method, Way, Why};
 use crate::{policy, probe, rules, timer};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, MapCore};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::DirBuilderExt;
@@ -156,7 +158,7 @@ fn mount_bpffs(undo: &mut Undo) -> Result<PathBuf> {
             )
         },
     )?;
-    undo.mounted = true;
+    undo.mounted();
     Ok(path.to_owned())
 }
 
@@ -288,13 +290,6 @@ fn attach(directory: &File, pin: &Path, wanted: &Wanted<'_>, undo: &mut Undo) ->
     Ok(Done::Installed(chosen))
 }
 
-/// Removes the link's name from the bpffs.
-pub(crate) fn remove_pin(path: &Path) -> Result<()> {
-    fs::remove_file(path).map_err(|error| {
-        Error::io(format_args!("remove {}", path.display()), &error, "run it as root")
-    })
-}
-
 fn attach_hint(error: &libbpf_rs::Error) -> String {
     match error.kind() {
         libbpf_rs::ErrorKind::PermissionDenied => {
@@ -314,7 +309,7 @@ fn create_pin_directory(pin: &Path, undo: &mut Undo) -> Result<()> {
                 "names on a bpffs have no dot in them",
             )
         })?;
-        undo.directories.push(directory.to_owned());
+        undo.created(directory.to_owned());
     }
     Ok(())
 }
@@ -342,43 +337,6 @@ fn note_rounding(hz: u32) {
             eprintln!(
                 "set-rto: rule `{name}`: rto {asked} becomes {given}, the kernel's tick is 1/{hz} s"
             );
-        }
-    }
-}
-
-/// What has to be undone if the install fails.
-#[derive(Default)]
-pub(crate) struct Undo {
-    mounted: bool,
-    directories: Vec<PathBuf>,
-    pins: Vec<PathBuf>,
-}
-
-impl Undo {
-    /// A pin that was not there before.
-    pub(crate) fn pinned(&mut self, path: PathBuf) {
-        self.pins.push(path);
-    }
-
-    /// All went well.
-    fn keep(mut self) {
-        self.mounted = false;
-        self.directories.clear();
-        self.pins.clear();
-    }
-}
-
-impl Drop for Undo {
-    fn drop(&mut self) {
-        // Best effort, in reverse order: the error that brought us here is the one to report.
-        for path in self.pins.iter().rev() {
-            let _ = fs::remove_file(path);
-        }
-        for directory in self.directories.iter().rev() {
-            let _ = fs::remove_dir(directory);
-        }
-        if self.mounted {
-            let _ = umount2(mounts::BPFFS_DIR, MntFlags::MNT_DETACH);
         }
     }
 }

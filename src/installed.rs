@@ -1,11 +1,12 @@
 //! What is at the pin: nothing, something foreign, or a policy of ours, and all that its program tells.
 
 use crate::bpf;
-use crate::device::{Way, local};
+use crate::device::local;
 use crate::error::{Error, Result};
 use crate::host::mounts;
 use crate::policy::{FINDING, PROGRAM, layout};
 use crate::rules;
+use crate::way::Way;
 use libbpf_rs::ProgramAttachType;
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
 use nix::errno::Errno;

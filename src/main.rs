@@ -19,6 +19,8 @@ mod rules;
 mod status;
 mod timer;
 mod try_connect;
+mod undo;
+mod way;
 
 use argh::FromArgs;
 use std::fmt::Display;
@@ -73,7 +75,7 @@ struct Install {
 
     /// how the interface of a connection is found, route or address (default: what works)
     #[argh(option, arg_name = "method")]
-    interface_method: Option<device::Method>,
+    interface_method: Option<way::Method>,
 }
 
 /// detach and unpin

@@ -1,11 +1,11 @@
 //! The program inside this binary: opened, completed with what only this host knows, loaded.
 
 use crate::btf::Btf;
-use crate::device::{Method, Way, arrivals};
 use crate::error::{Error, Result};
 use crate::host;
 use crate::rules;
 use crate::timer;
+use crate::way::{Method, Way};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{AsRawLibbpf, OpenObject, PrintLevel, libbpf_sys};
 use std::mem::MaybeUninit;
@@ -48,15 +48,10 @@ pub(crate) mod layout {
 /// In the program's instructions, `TIMER` in the generated C stands for the jiffies of rule 0.
 const TIMER: i32 = 0x5e77_0000;
 
-/// True where some rule asks for a device.
-pub(crate) fn asks_for_interface() -> bool {
-    env!("SET_RTO_INTERFACE") == "1"
-}
-
 /// The capabilities that are missing to load and attach the program, by name.
 pub(crate) fn missing_capabilities(asked: Option<Method>) -> Vec<&'static str> {
     // Reading kernel structures, or computing with addresses, takes CAP_PERFMON; of the latter the rule compiler knows.
-    let reads = asks_for_interface() && asked != Some(Method::Address);
+    let reads = rules::ask_for_interface() && asked != Some(Method::Address);
     host::missing_capabilities(reads || env!("SET_RTO_PERFMON") == "1")
 }
 
@@ -64,6 +59,9 @@ pub(crate) fn missing_capabilities(asked: Option<Method>) -> Vec<&'static str> {
 pub(crate) const PROBE: &str = "probe";
 /// The program that tries whether devices are found; where rules ask for them.
 pub(crate) const PROBE_DEVICE: &str = "probe_device";
+/// The program that notes by which device a SYN comes in, and its map; where rules ask for that.
+pub(crate) const NOTE_ARRIVAL: &str = "note_arrival";
+pub(crate) const ARRIVALS: &str = "arrivals";
 
 /// The loaded object.
 pub(crate) type Skeleton = SetRtoSkel<'static>;
@@ -88,7 +86,7 @@ pub(crate) struct Load<'a> {
 pub(crate) fn load(load: &Load<'_>) -> Result<Skeleton> {
     let mut names = vec![PROGRAM];
     if let Some(way) = load.way {
-        names.extend(way.arrivals.then_some(arrivals::PROGRAM));
+        names.extend(way.arrivals.then_some(NOTE_ARRIVAL));
         names.extend((way.method == Method::Route).then_some(PROBE_DEVICE));
     }
     load_programs(&names, load)
@@ -118,7 +116,7 @@ fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
     let storage = Box::leak(Box::new(MaybeUninit::<OpenObject>::uninit()));
     let mut builder = SetRtoSkelBuilder::default();
     // Without BTF libbpf would look for the kernel's for programs that are not loaded, too, and fail.
-    let btf = asks_for_interface().then_some(load.btf.unwrap_or(Btf::Empty));
+    let btf = rules::ask_for_interface().then_some(load.btf.unwrap_or(Btf::Empty));
     let handed = btf.map(|btf| btf.give_to(builder.object_builder_mut())).transpose()?;
     let mut open = builder
         .open(storage)
@@ -133,7 +131,7 @@ fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
     for mut map in object.maps_mut() {
         let is_wanted = match map.name().to_str() {
             Some("known_devices") => load.way.is_some_and(|way| way.method == Method::Route),
-            Some(arrivals::MAP) => match load.arrivals {
+            Some(ARRIVALS) => match load.arrivals {
                 Some(known) => {
                     map.reuse_fd(known).map_err(failed)?;
                     continue;
@@ -239,7 +237,7 @@ fn keep(_: PrintLevel, text: String) {
 /// True if the last load failed since the BTF lacks something that the program reads.
 pub(crate) fn lacked_fields() -> bool {
     // libbpf's words, in place of an instruction that it could not make (`fixup_log_failed_core_relo()`).
-    LOG.lock().is_ok_and(|log| log.contains("CO-RE relocation"))
+    LOG.lock().is_ok_and(|log| log.split("CO-RE relocation").nth(1).is_some())
 }
 
 /// How much of the log is shown: its end says why.

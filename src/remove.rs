@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::host::mounts;
 use crate::install;
 use crate::installed::{self, State};
+use crate::undo::remove_pin;
 use libbpf_rs::Link;
 use std::fs;
 use std::path::Path;
@@ -33,7 +34,7 @@ pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
                 Error::bpf(format_args!("detach {}", path.display()), &error, "run it as root")
             };
             Link::open(&path).and_then(|link| link.detach()).map_err(failed)?;
-            install::remove_pin(&path)?;
+            remove_pin(&path)?;
             arrivals::clear(pin, false)?;
             // Not empty if somebody else put something there: then it stays.
             let _ = fs::remove_dir(pin);

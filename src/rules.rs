@@ -66,6 +66,16 @@ pub(crate) fn has_columns() -> bool {
     !COLUMNS.is_empty()
 }
 
+/// True where some rule asks for a device.
+pub(crate) fn ask_for_interface() -> bool {
+    env!("SET_RTO_INTERFACE") == "1"
+}
+
+/// True where some rule asks for the device of an incoming connection.
+pub(crate) fn ask_for_arrivals() -> bool {
+    env!("SET_RTO_ARRIVALS") == "1"
+}
+
 fn words(bytes: &'static [u8]) -> impl ExactSizeIterator<Item = u32> {
     bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
 }

@@ -1,13 +1,14 @@
 //! `set-rto status`: is it there, is it this binary's, and who else is on the hook.
 
 use crate::bpf;
-use crate::device::{Way, arrivals};
+use crate::device::arrivals;
 use crate::error::Result;
 use crate::host::cgroup;
 use crate::installed::{self, Installed, Program, State};
 use crate::json::{self, Json};
 use crate::rules;
 use crate::rules::Column;
+use crate::way::Way;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};

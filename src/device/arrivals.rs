@@ -9,8 +9,8 @@
 use crate::bpf;
 use crate::error::{Error, Result};
 use crate::host;
-use crate::install::{Undo, remove_pin};
-use crate::policy::Skeleton;
+use crate::policy::{ARRIVALS as MAP, NOTE_ARRIVAL as PROGRAM, Skeleton};
+use crate::undo::{Undo, remove_pin};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, MapCore};
 use std::ffi::CString;
@@ -19,16 +19,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The program and its map in the generated C, and the names of their pins. The link's has the inode of the
-/// network namespace behind it.
-pub(crate) const PROGRAM: &str = "note_arrival";
-pub(crate) const MAP: &str = "arrivals";
+/// The pin of the link, with the inode of the network namespace behind it. The map's is named as the map.
 const LINK: &str = "arrival-";
-
-/// True where some rule asks for the device of an incoming connection.
-pub(crate) fn are_wanted() -> bool {
-    env!("SET_RTO_ARRIVALS") == "1"
-}
 
 /// Whether this kernel tells sk_lookup programs by which device a packet came in.
 pub(crate) fn are_told() -> bool {

@@ -1,10 +1,11 @@
 //! Devices and local addresses of this network namespace, and the program's map of them.
 
-use super::Method;
 use crate::bpf::{self, Key, Value};
 use crate::error::{Error, Result};
 use crate::host::{self, links};
+use crate::way::Method;
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::os::fd::BorrowedFd;
 
 /// The map in the generated C.
@@ -20,7 +21,7 @@ static PATTERNS: &str = include_str!(concat!(env!("OUT_DIR"), "/interfaces.txt")
 pub(crate) struct Devices {
     entries: Entries,
     /// Addresses that several devices have.
-    shared: Vec<String>,
+    shared: Vec<Ipv6Addr>,
     names: Vec<String>,
     with_address: Vec<String>,
 }
@@ -77,14 +78,13 @@ impl Devices {
         let addresses = host::local_addresses()?;
         for (address, name, index) in &addresses {
             let is_shared = addresses.iter().any(|(it, _, other)| it == address && other != index);
-            match is_shared {
-                true => found.shared.push(address.to_canonical().to_string()),
-                false => drop(found.entries.insert(address.octets(), value(name, *index, false))),
+            if !is_shared {
+                found.entries.insert(address.octets(), value(name, *index, false));
+            } else if !found.shared.contains(address) {
+                found.shared.push(*address);
             }
             found.with_address.push(name.clone());
         }
-        found.shared.sort();
-        found.shared.dedup();
         Ok(found)
     }
 
@@ -127,7 +127,7 @@ impl Devices {
         if method == Method::Route {
             return notes;
         }
-        for address in &self.shared {
+        for address in self.shared.iter().map(Ipv6Addr::to_canonical) {
             notes.push(format!(
                 "{address} is an address of several devices: what has it belongs to none"
             ));

@@ -20,11 +20,10 @@ const CGROUP2: FsType = FsType(0x6367_7270);
 /// # Errors
 /// No cgroup2 file system is mounted.
 pub(crate) fn root() -> Result<PathBuf> {
-    let mut found: Vec<_> =
-        mounts::all().into_iter().filter(|mount| mount.kind == "cgroup2").collect();
+    let found = mounts::all().into_iter().filter(|mount| mount.kind == "cgroup2");
     // The whole hierarchy before a bind mount of a part of it.
-    found.sort_by_key(|mount| mount.root != Path::new("/"));
-    found.into_iter().map(|mount| mount.point).next().ok_or_else(|| {
+    let first = found.min_by_key(|mount| mount.root != Path::new("/"));
+    first.map(|mount| mount.point).ok_or_else(|| {
         Error::new(
             "no cgroup2 file system is mounted",
             "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified",
