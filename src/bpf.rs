@@ -70,6 +70,13 @@ pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<(String, Vec<u32>)> {
     Ok((name(&info.name), maps[..count].to_vec()))
 }
 
+/// Has a map live as long as a program, also one that does not use it; no error where it does.
+pub(crate) fn bind_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: descriptors, and no options.
+    check(unsafe { sys::bpf_prog_bind_map(program.as_raw_fd(), map.as_raw_fd(), std::ptr::null()) })
+        .map(drop)
+}
+
 /// A map's name and the size of its value in bytes.
 pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<(String, usize)> {
     let mut info = sys::bpf_map_info::default();

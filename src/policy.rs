@@ -1,15 +1,16 @@
 //! The program inside this binary: opened, completed with what only this host knows, loaded.
 
+use crate::bpf;
 use crate::btf::Btf;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::rules;
 use crate::timer;
 use crate::way::{Method, Way};
-use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{AsRawLibbpf, OpenObject, PrintLevel, libbpf_sys};
+use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
+use libbpf_rs::{AsRawLibbpf, MapCore, OpenObject, PrintLevel, libbpf_sys};
 use std::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
 
 #[allow(
@@ -144,7 +145,28 @@ fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
     }
     let loaded = open.load().map_err(|error| refused(&error));
     drop(handed);
-    loaded
+    let loaded = loaded?;
+    let object = loaded.object();
+    if let Some(program) = object.progs().find(|program| program.name() == PROGRAM)
+        && names.contains(&PROGRAM)
+    {
+        let constants = object.maps().find(|map| map.name().to_string_lossy().ends_with(".rodata"));
+        keep_known(program.as_fd(), constants.as_ref().map(AsFd::as_fd))?;
+    }
+    Ok(loaded)
+}
+
+/// By its name and its constants a policy is known again. libbpf goes on where it could not give it these, for lack of
+/// memory.
+fn keep_known(program: BorrowedFd<'_>, constants: Option<BorrowedFd<'_>>) -> Result<()> {
+    const HINT: &str = "is memory short? try again";
+    let failed = |errno| Error::call("give the program its constants", errno, HINT);
+    constants.map_or(Ok(()), |map| bpf::bind_map(program, map)).map_err(failed)?;
+    let (name, _) = bpf::program_info(program).map_err(failed)?;
+    match name.is_empty() {
+        true => Err(Error::new("load the program: it got no name", HINT)),
+        false => Ok(()),
+    }
 }
 
 /// Fills in HZ, the timers and the network namespace.

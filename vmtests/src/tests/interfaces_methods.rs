@@ -226,6 +226,11 @@ fn address_follows_installs() -> Result<()> {
         policy.cable("va")?.remote4(1001),
         NAMED,
     )?;
+    // Down, it has no IPv6 address either.
+    let here = policy.cable("ax0")?.here4();
+    rtnetlink::set_down("ax0")?;
+    rtnetlink::remove_address("ax0", Prefix { address: here, length: 24 })?;
+    policy.set_rto.ok(&AGAIN)?.says(&["interface `ax0` has no address"])?;
     policy.finish()
 }
 

@@ -1,4 +1,5 @@
-//! SIGKILL at every system call: afterwards the new policy is in force or exactly what was there before.
+//! SIGKILL at every system call, and each call of bpf(2) refused: afterwards the new policy is in force or exactly what was
+//! there before.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::state::A;
 use super::state::B;
 use super::state::PIN;
 use super::state::attached;
+use super::state::pins;
 use crate::harness::clock::DEFAULT_RTO;
 use crate::harness::lab::Cable;
 use crate::harness::lab::Lab;
@@ -23,6 +25,7 @@ use crate::harness::sockets::Connection;
 use crate::harness::tests;
 use crate::harness::trace::End;
 use crate::harness::trace::kill_at;
+use crate::harness::trace::refuse_at;
 
 /// How long one test goes on killing; on a slow machine the first system calls are left out, which
 /// change nothing.
@@ -39,6 +42,7 @@ tests! {
     killed_in_an_install_that_mounts_bpffs: 180,
     killed_in_remove: 180,
     killed_where_devices_are_asked_for: 400,
+    refused_at_each_call_of_bpf: 400,
 }
 
 /// What a killed run has to leave: a policy, or none.
@@ -98,6 +102,52 @@ impl Scene {
         Ok(())
     }
 
+    /// Has each call of bpf(2) fail once in an install. One that says so leaves exactly what was there before; where there
+    /// is another way, the new policy is in force.
+    fn refuse_everywhere(
+        &self,
+        victim: &SetRto,
+        reset: impl Fn() -> Result<()>,
+        (old, new): (Duration, Duration),
+    ) -> Result<()> {
+        reset()?;
+        let (code, calls) = refuse_at(victim.command(&["install"]), u32::MAX)?;
+        ensure!(code == 0, "traced, install exits with {code}");
+        let start = Instant::now();
+        let (mut failed, mut went_on, mut left_out, mut last) = (0, 0, 0, 1);
+        while last <= calls {
+            reset()?;
+            let before = (pins()?, attached()?);
+            let (code, _) = refuse_at(victim.command(&["install"]), last)?;
+            let context = || format!("call {last} of {calls} refused, exit code {code}");
+            if code == 2 {
+                // Some kernels detach from a work queue.
+                let limit = Instant::now() + Duration::from_secs(5);
+                while (pins()?, attached()?) != before {
+                    let is_late = Instant::now() > limit;
+                    ensure!(!is_late, "{}: left {:?}, not {before:?}", context(), pins()?);
+                }
+                failed += 1;
+            } else {
+                ensure!(code == 0, "{}", context());
+                went_on += 1;
+            }
+            let rto = self.judge().with_context(context)?;
+            let expected = if code == 0 { new } else { old };
+            ensure!(rto == expected, "{}: the timer is {rto:?}", context());
+            let is_late = start.elapsed() > BUDGET && failed + went_on >= LEAST;
+            let step = if is_late { (calls / STEPS).max(1) } else { 1 };
+            left_out += step - 1;
+            last += step;
+        }
+        if left_out > 0 {
+            note(format!("{left_out} of {calls} calls left out on this slow machine"));
+        }
+        note(format!("{failed} of {calls} refusals end an install, {went_on} do not"));
+        ensure!(failed > 5 && went_on > 0, "{failed} failed, {went_on} went on");
+        Ok(())
+    }
+
     /// The timer in force. Everything else has to agree with it: how many programs are attached,
     /// and what `status` says.
     fn judge(&self) -> Result<Duration> {
@@ -111,7 +161,8 @@ impl Scene {
         ensure!(programs == count, "{programs} programs attached with a timer of {rto:?}");
         let said = (self.a.status()?, self.b.status()?);
         let exits = (said.0.code, said.1.code);
-        ensure!(exits == codes, "a timer of {rto:?}, and status exits with {exits:?}: {said:?}");
+        let in_words = self.a.run(&["status"])?;
+        ensure!(exits == codes, "a timer of {rto:?}, status exits with {exits:?}: {in_words}");
         Ok(rto)
     }
 
@@ -156,6 +207,16 @@ fn killed_where_devices_are_asked_for() -> Result<()> {
     let reset = || scene.a.ok(&["install"]).map(drop);
     scene.kill_everywhere((&scene.b, &["install"]), reset, (A, B))?;
     scene.kill_everywhere((&scene.a, &["remove"]), reset, (A, DEFAULT_RTO))
+}
+
+/// A program, a map, a link or a pin that can't be had.
+fn refused_at_each_call_of_bpf() -> Result<()> {
+    let scene = Scene { a: SetRto::of("devices")?, ..Scene::new()? };
+    scene.refuse_everywhere(&scene.a, || scene.clear(), (DEFAULT_RTO, A))?;
+    let reset = || scene.b.ok(&["install"]).map(drop);
+    scene.refuse_everywhere(&scene.a, reset, (B, A))?;
+    let reset = || scene.a.ok(&["install"]).map(drop);
+    scene.refuse_everywhere(&scene.b, reset, (A, B))
 }
 
 fn killed_in_remove() -> Result<()> {

@@ -12,6 +12,7 @@ use super::interfaces_methods::RULES;
 use super::policy::Policy;
 use super::policy::Rule;
 use super::policy::end;
+use crate::harness::Skip;
 use crate::harness::lab::Cable;
 use crate::harness::lab::Over;
 use crate::harness::links;
@@ -275,16 +276,43 @@ fn link_chosen_by_source() -> Result<()> {
     })
 }
 
-/// Who names a device that is in another one is told which name counts.
+/// Who names a device that is in another one, or a VRF, is told which name counts.
 fn link_in_another_is_noted() -> Result<()> {
     let mut policy = network()?;
     mounts::show_devices()?;
-    policy.lay_by(|lab| lab.lay_under("up0", "ax0", &Over::Bridge))?;
-    for method in ["route", "address"] {
-        let said = policy.set_rto.run(&["install", "--interface-method", method])?;
-        if said.code == Some(0) {
-            said.says(&["interface `ax0` is part of up0"])?;
+    let in_up0 = Some("interface `ax0` is part of up0");
+    let vrf = Some("interface `ax0` is a VRF: name the devices in it");
+    let links = [
+        ("up0", "ax0", Over::Bridge, in_up0),
+        ("up0", "ax0", Over::Bond, in_up0),
+        ("low0", "low0", Over::Vrf("ax0", 101), vrf),
+        ("ax0", "ax0", Over::Vrf("red", 100), None),
+        ("up0", "ax0", Over::Vlan(5), None),
+    ];
+    for (name, lower, over, note) in &links {
+        let laid = policy.lay_by(|lab| lab.lay_under(name, lower, over));
+        // Kinds that this kernel lacks have tests of their own, which say so.
+        let is_there = laid
+            .map(|_| true)
+            .or_else(|error| if error.is::<Skip>() { Ok(false) } else { Err(error) })?;
+        for method in ["route", "address"].into_iter().filter(|_| is_there) {
+            // What is the same is not said again.
+            policy.set_rto.ok(&["remove"])?;
+            let said = policy.set_rto.run(&["install", "--interface-method", method])?;
+            if said.code != Some(0) {
+                ensure!(method == "route", "the address method works on every kernel: {said}");
+                continue;
+            }
+            let told = said.stderr.lines().find(|line| line.contains("name the device"));
+            let is_right = match note {
+                Some(note) => told.is_some_and(|told| told.contains(note)),
+                None => told.is_none(),
+            };
+            ensure!(is_right, "{name}, by {method}, not {note:?}: {said}");
             ensure!(!said.stderr.contains("`va`"), "nothing is the matter with `va`: {said}");
+        }
+        for link in ["ax0", "red", "low0", "up0"] {
+            rtnetlink::delete_link_if_there(link)?;
         }
     }
     Ok(())
