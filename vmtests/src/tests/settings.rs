@@ -26,6 +26,7 @@ use super::samples::sent;
 use crate::harness::Skip;
 use crate::harness::capture::Capture;
 use crate::harness::clock::Hz;
+use crate::harness::lab::Cable;
 use crate::harness::lab::Lab;
 use crate::harness::netns::sysctl;
 use crate::harness::netns::write_sysctl;
@@ -124,24 +125,38 @@ fn setting_rto_min() -> Result<()> {
     let (lab, cable) = lab()?;
     for (port, is_meant) in [(5001, true), (OTHER, false)] {
         for way in BOTH {
-            let mut pair = Pair::open(&lab, &cable, way, port)?;
-            if way == Direction::Incoming {
-                // Its first measure was taken before the callback; later ones replace that.
-                pair.here.set_nodelay(true)?;
-                pair.there.set_nodelay(true)?;
-                for _ in 0..100 {
-                    pair.here.write_all(b"a")?;
-                    pair.there.read_exact(&mut [0])?;
-                    pair.there.write_all(b"b")?;
-                    pair.here.read_exact(&mut [0])?;
-                }
-            }
-            let rto = Duration::from_micros(pair::tcp_info(&pair.here, pair::RTO)?.into());
             let range = if is_meant { 40..=110 } else { 195..=1000 };
+            let mut rto = settled_timer(&lab, &cable, way, port)?;
+            for _ in 0..4 {
+                if rto < TIMER_AFTER_A_REPEATED_SYN {
+                    break;
+                }
+                note(format!("{way:?}, port {port}: its SYN was repeated, on a busy machine"));
+                rto = settled_timer(&lab, &cable, way, port)?;
+            }
             ensure!(range.contains(&rto.as_millis()), "{way:?}, port {port}: {rto:?}");
         }
     }
     Ok(())
+}
+
+/// Such a handshake measures no round trip (RFC 6298, 5.7).
+const TIMER_AFTER_A_REPEATED_SYN: Duration = Duration::from_secs(3);
+
+fn settled_timer(lab: &Lab, cable: &Cable, way: Direction, port: u16) -> Result<Duration> {
+    let mut pair = Pair::open(lab, cable, way, port)?;
+    if way == Direction::Incoming {
+        // Its first measure was taken before the callback; later ones replace that.
+        pair.here.set_nodelay(true)?;
+        pair.there.set_nodelay(true)?;
+        for _ in 0..100 {
+            pair.here.write_all(b"a")?;
+            pair.there.read_exact(&mut [0])?;
+            pair.there.write_all(b"b")?;
+            pair.here.read_exact(&mut [0])?;
+        }
+    }
+    Ok(Duration::from_micros(pair::tcp_info(&pair.here, pair::RTO)?.into()))
 }
 
 /// How long an ACK waits for data to travel with.
