@@ -208,6 +208,17 @@ impl Lab {
         self.far.run(|| inject(&cable.far_name(), &frames))
     }
 
+    /// Ends the handshake of such a SYN, which was answered with a number.
+    pub(crate) fn last_ack(
+        &self,
+        cable: &Cable,
+        ends: (SocketAddr, SocketAddr),
+        number: u32,
+    ) -> Result<()> {
+        let frame = packet::last_ack((cable.far_mac(), cable.mac()), ends, number);
+        self.far.run(|| inject(&cable.far_name(), &[frame]))
+    }
+
     /// Sends one such SYN with data.
     pub(crate) fn syn_with(
         &self,

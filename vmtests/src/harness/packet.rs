@@ -127,6 +127,28 @@ pub(crate) fn syn_with(
     source: SocketAddr,
     destination: SocketAddr,
 ) -> Vec<u8> {
+    segment(data, (from, to), (source, destination), (FLAG_SYN, FIRST, 0))
+}
+
+/// The number of a SYN.
+const FIRST: u32 = 0x1234_5678;
+
+/// What ends the handshake that such a SYN began: it acknowledges the SYN-ACK's number.
+pub(crate) fn last_ack(
+    macs: (Mac, Mac),
+    ends: (SocketAddr, SocketAddr),
+    acknowledged: u32,
+) -> Vec<u8> {
+    segment(&[], macs, ends, (FLAG_ACK, FIRST + 1, acknowledged.wrapping_add(1)))
+}
+
+/// Flags, the number of the first byte, and that of the next one expected.
+fn segment(
+    data: &[u8],
+    (from, to): (Mac, Mac),
+    (source, destination): (SocketAddr, SocketAddr),
+    (flags, sequence, acknowledged): (u8, u32, u32),
+) -> Vec<u8> {
     let length = 24 + data.len() as u8;
     let mut frame = Vec::with_capacity(78 + data.len());
     frame.extend_from_slice(&to);
@@ -156,8 +178,9 @@ pub(crate) fn syn_with(
     let mut tcp = [0; 24];
     tcp[0..2].copy_from_slice(&source.port().to_be_bytes());
     tcp[2..4].copy_from_slice(&destination.port().to_be_bytes());
-    tcp[4..8].copy_from_slice(&0x1234_5678_u32.to_be_bytes());
-    tcp[12..16].copy_from_slice(&[6 << 4, FLAG_SYN, 0xff, 0xff]);
+    tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
+    tcp[8..12].copy_from_slice(&acknowledged.to_be_bytes());
+    tcp[12..16].copy_from_slice(&[6 << 4, flags, 0xff, 0xff]);
     tcp[20..24].copy_from_slice(&[2, 4, 0x04, 0xb0]);
     let sum = checksum(&[&pseudo_header[..], &tcp, data].concat());
     tcp[16..18].copy_from_slice(&sum.to_be_bytes());

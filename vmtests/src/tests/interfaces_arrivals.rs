@@ -2,14 +2,20 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
+use std::time::Instant;
 
+use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::bail;
 use anyhow::ensure;
+use nix::sched::CpuSet;
+use nix::sched::sched_setaffinity;
+use nix::unistd::Pid;
 
 use super::interfaces_methods::NAMED;
 use super::interfaces_methods::RULES;
@@ -20,14 +26,20 @@ use super::state::PIN;
 use crate::harness::Skip;
 use crate::harness::asm;
 use crate::harness::bpf;
+use crate::harness::capture::Capture;
+use crate::harness::capture::Seen;
 use crate::harness::netns::Namespace;
+use crate::harness::pair::Opt;
+use crate::harness::pair::number as number_of;
 use crate::harness::setrto::SetRto;
+use crate::harness::sockets::listen;
 use crate::harness::tests;
 
 tests! {
     arrival_is_not_the_way_back: 60,
     arrival_is_not_the_way_back_by_address: 60,
     arrival_at_late_devices: 60,
+    arrival_before_another: 60,
     arrival_is_noted_only_where_needed: 60,
     arrival_moves_with_the_namespace: 60,
     arrival_among_other_programs: 60,
@@ -83,6 +95,50 @@ fn arrival_at_late_devices() -> Result<()> {
     let here = (cable.here4(), 1001).into();
     policy.incoming_at((end("0.0.0.0:1001")?, None), "ax0", cable.remote4(4001), here, NAMED)?;
     policy.finish()
+}
+
+/// Options are set when the handshake is over. On the same processor, another SYN has been noted by then.
+fn arrival_before_another() -> Result<()> {
+    let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
+    need_arrivals(&policy)?;
+    let mut one = CpuSet::new();
+    one.set(0)?;
+    sched_setaffinity(Pid::from_raw(0), &one)?;
+    let (va, ax0) = (policy.cable("va")?, policy.cable("ax0")?);
+    let mut port = 4000;
+    for method in ["route", "address"] {
+        if policy.set_rto.run(&["install", "--interface-method", method])?.code != Some(0) {
+            continue;
+        }
+        // The rule `marked` is for `va`, and the port 2001 over there.
+        for (first, second, mark) in [(va, ax0, 7), (ax0, va, 0)] {
+            port += 1;
+            let listener = TcpListener::from(listen(end(&format!("0.0.0.0:{port}"))?, None)?);
+            let ends = (first.remote4(2001), (first.here4(), port).into());
+            let mut capture = Capture::start(&first.name)?;
+            policy.lab.syns(first, &[ends])?;
+            let is_answer = |seen: &Seen| seen.segment.syn && seen.segment.ack;
+            let seen = capture.until(Duration::from_secs(5), |seen| seen.iter().any(is_answer))?;
+            let answer = seen.iter().find(|seen| is_answer(seen)).context("no SYN-ACK")?;
+            let number = answer.segment.sequence;
+            policy.lab.syns(second, &[(second.remote4(port), (second.here4(), port).into())])?;
+            sleep(Duration::from_millis(50));
+            policy.lab.last_ack(first, ends, number)?;
+            let limit = Instant::now() + Duration::from_secs(5);
+            let accepted = loop {
+                match listener.accept() {
+                    Ok((accepted, _)) => break accepted,
+                    Err(_) if Instant::now() < limit => sleep(Duration::from_millis(5)),
+                    Err(error) => {
+                        return Err(error).with_context(|| format!("by {method}: no connection"));
+                    }
+                }
+            };
+            let found = number_of(&accepted, Opt(libc::SOL_SOCKET, libc::SO_MARK))?;
+            ensure!(found == mark, "by {method}, in by {}: mark {found}, not {mark}", first.name);
+        }
+    }
+    Ok(())
 }
 
 /// The names of the pins.

@@ -246,6 +246,14 @@ fn address_shared_by_devices() -> Result<()> {
     let from = From { local: Some(shared), device: None };
     policy.outgoing_from(from, policy.cable("ax0")?.remote4(1001), None)?;
     policy.outgoing(policy.cable("ax0")?.remote4(1001), NAMED)?;
+    // Of one device only, and of both again: what was known before must not stay.
+    let prefix = Prefix { address: shared.ip(), length: 32 };
+    rtnetlink::remove_address("va", prefix)?;
+    policy.set_rto.ok(&["install", "--interface-method", "address"])?;
+    policy.outgoing_from(from, policy.cable("ax0")?.remote4(1001), NAMED)?;
+    rtnetlink::add_address("va", prefix)?;
+    policy.set_rto.ok(&["install", "--interface-method", "address"])?;
+    policy.outgoing_from(from, policy.cable("ax0")?.remote4(1001), None)?;
     policy.finish()
 }
 
