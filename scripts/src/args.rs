@@ -9,8 +9,8 @@ Usage: cargo xtask TASK
   install [--rules FILE] [--no-activate] [--prefix DIR]  install what the build needs, build, put into force
   remove [--prefix DIR]                                  put out of force, delete the binary
   build [--rules FILE] [--target TRIPLE]                 build the static release binary, print its path
-  dist [--target T]... [--rules FILE] [--btf FILE]... [--revision N]
-                                                         binary, package, manual pages in target/dist
+  dist [--target T]... [--rules FILE] [--btf FILE]... [--revision N] [--record | --symbols]
+                                                         binary, package, manual pages in target/dist, sizes
   test [FILTER...]                                       install what tests need, check, run every test
   show [FILE]                                            print the C that the rules become
   explain FILE CONNECTION                                say which rule decides, and why no earlier one does
@@ -94,8 +94,15 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
                 btf.push(file);
             }
             let revision = rest.value("--revision")?.unwrap_or_else(|| "1".to_owned());
+            let (record, symbols) = (rest.flag("--record"), rest.flag("--symbols"));
             rest.end()?;
-            Ok(Task::Dist { options: dist::Options { targets, rules, btf, revision } })
+            if record && (symbols || rules.is_some() || !btf.is_empty()) {
+                return Err(
+                    "dist: --record writes down the sizes with the default rules".to_owned()
+                );
+            }
+            let options = dist::Options { targets, rules, btf, revision, record, symbols };
+            Ok(Task::Dist { options })
         }
         "test" => match rest.left.iter().find(|word| word.starts_with('-')) {
             Some(option) => Err(rest.unknown(option)),
@@ -251,13 +258,19 @@ mod tests {
             let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
             let (rules, revision) = (rules.map(str::to_owned), revision.to_owned());
             let (targets, btf) = (own(targets), own(btf));
-            Ok(Task::Dist { options: dist::Options { targets, rules, btf, revision } })
+            let (record, symbols) = (false, false);
+            let options = dist::Options { targets, rules, btf, revision, record, symbols };
+            Ok(Task::Dist { options })
         };
         assert_eq!(words("dist"), dist(&[], None, &[], "1"));
         let line = "dist --target x86_64 --rules a.toml --btf b --target=mips --revision 2 --btf=c";
         let expected = dist(&["x86_64", "mips"], Some("a.toml"), &["b", "c"], "2");
         assert_eq!(words(line), expected);
-        assert!(words("dist x86_64").is_err());
+        for line in ["dist x86_64", "dist --record --symbols", "dist --record --rules a.toml"] {
+            assert!(words(line).is_err(), "{line}");
+        }
+        let Ok(Task::Dist { options }) = words("dist --record --target mips") else { panic!() };
+        assert!(options.record && !options.symbols);
     }
 
     #[test]

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use xshell::{Cmd, Shell, cmd};
 
+use crate::cross::{self, Cross};
 use crate::elf;
 use crate::needs::cargo;
 use crate::step::step;
+use crate::targets;
 
 /// Names the rules file for build.rs of the root package.
 const RULES_VARIABLE: &str = "SET_RTO_RULES";
@@ -39,24 +41,33 @@ fn rules_file(
     Ok(Some(file))
 }
 
-/// Builds the static binary that is shipped for `target` (this machine's when none) and checks that it
-/// is static. Gives its path.
+/// Builds the static binary that is shipped and checks that it is static: for a target that `dist` knows by name or
+/// triple as `dist` does, for another with what this machine has, for this machine with its own C library when none.
+/// Gives its path.
 pub(crate) fn static_release(
     sh: &Shell,
     rules: Option<&Path>,
     target: Option<&str>,
 ) -> Result<PathBuf> {
-    let target = match target {
-        Some(target) => target.to_owned(),
-        None => host_triple(sh)?,
+    let known = target.and_then(targets::known);
+    let target = match (known, target) {
+        (Some(known), _) => known.triple.to_owned(),
+        (None, Some(target)) => target.to_owned(),
+        (None, None) => host_triple(sh)?,
     };
     let shown = rules.map_or_else(|| "rules.toml".to_owned(), |file| file.display().to_string());
     step(&format!("build the static binary for {target} with {shown}"), || {
+        let cross = match known {
+            Some(known) => cross::prepare(sh, &target, &known.zig, &cross_dir(sh)?)?,
+            None => Cross::default(),
+        };
         let from = |variable| env::var(variable).ok();
-        let (name, value) = static_flags(from("CARGO_ENCODED_RUSTFLAGS"), from("RUSTFLAGS"));
+        let (name, value) =
+            static_flags(from("CARGO_ENCODED_RUSTFLAGS"), from("RUSTFLAGS"), cross.flags);
         eprintln!("{name}={value:?}");
         let build = cargo_build(sh, rules).args(["--package", "set-rto", "--bin", "set-rto"]);
-        let build = build.args(["--profile", "dist", "--target", &target]).env(name, value);
+        let build = build.args(["--profile", "dist", "--target", &target]).args(cross.arguments);
+        let build = build.envs(cross.environment).env(name, value);
         let binary = executable(build)?;
         let bytes = fs::read(&binary).with_context(|| cannot_read(&binary))?;
         elf::check_static(&bytes).map_err(|why| {
@@ -101,6 +112,11 @@ pub(crate) fn target_dir(sh: &Shell) -> Result<PathBuf> {
         .ok_or_else(|| anyhow!("cargo metadata names no target_directory"))
 }
 
+/// The one for builds with zig: cargo's messages and the tools would make build scripts run again in the usual one.
+pub(crate) fn cross_dir(sh: &Shell) -> Result<PathBuf> {
+    Ok(target_dir(sh)?.join("cross"))
+}
+
 /// `cargo build`, told the rules, or to take the default ones whatever the caller's environment.
 fn cargo_build<'a>(sh: &'a Shell, rules: Option<&Path>) -> Cmd<'a> {
     let cargo = cargo();
@@ -135,13 +151,18 @@ fn host_of(version: &str) -> Option<String> {
 
 /// The variable and value that add static linking to the flags of the caller. Cargo ignores
 /// RUSTFLAGS where CARGO_ENCODED_RUSTFLAGS is set, which separates by the byte 0x1f.
-fn static_flags(encoded: Option<String>, plain: Option<String>) -> (&'static str, String) {
+fn static_flags(
+    encoded: Option<String>,
+    plain: Option<String>,
+    more: &[&'static str],
+) -> (&'static str, String) {
     let (name, before, separator) = match encoded.filter(|flags| !flags.is_empty()) {
         Some(flags) => ("CARGO_ENCODED_RUSTFLAGS", flags, "\x1f"),
         None => ("RUSTFLAGS", plain.unwrap_or_default(), " "),
     };
     let ours = ["-C", "target-feature=+crt-static", "-C", "relocation-model=static"];
-    let all = Some(before.as_str()).filter(|flags| !flags.is_empty()).into_iter().chain(ours);
+    let before = Some(before.as_str()).filter(|flags| !flags.is_empty());
+    let all = before.into_iter().chain(ours).chain(more.iter().copied());
     (name, all.collect::<Vec<_>>().join(separator))
 }
 
@@ -175,11 +196,12 @@ mod tests {
     #[test]
     fn flags_are_appended() {
         let ours = "-C target-feature=+crt-static -C relocation-model=static";
-        assert_eq!(static_flags(None, None), ("RUSTFLAGS", ours.to_owned()));
+        assert_eq!(static_flags(None, None, &[]), ("RUSTFLAGS", ours.to_owned()));
         let plain = Some("-L x".to_owned());
-        assert_eq!(static_flags(None, plain.clone()).1, format!("-L x {ours}"));
-        assert_eq!(static_flags(Some(String::new()), plain.clone()).0, "RUSTFLAGS");
-        let (name, value) = static_flags(Some("-L\x1fy".to_owned()), plain);
+        let more = ["-C", "y"];
+        assert_eq!(static_flags(None, plain.clone(), &more).1, format!("-L x {ours} -C y"));
+        assert_eq!(static_flags(Some(String::new()), plain.clone(), &[]).0, "RUSTFLAGS");
+        let (name, value) = static_flags(Some("-L\x1fy".to_owned()), plain, &[]);
         assert_eq!(name, "CARGO_ENCODED_RUSTFLAGS");
         assert_eq!(value, format!("-L y {ours}").replace(' ', "\x1f"));
     }

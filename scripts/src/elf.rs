@@ -20,6 +20,41 @@ pub(crate) fn check_static(bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
+/// Functions and data with their sizes in bytes, each place once; none where they were stripped.
+pub(crate) fn symbols(bytes: &[u8]) -> Result<Vec<(u64, String)>, String> {
+    const SHT_SYMTAB: u32 = 2;
+    let file = File::new(bytes)?;
+    let wide = file.wide;
+    // e_shoff, e_shentsize, e_shnum
+    let (offset, sizes) = if wide { (0x28, 0x3a) } else { (0x20, 0x2e) };
+    let (table, entry, count) = (file.address(offset)?, file.half(sizes)?, file.half(sizes + 2)?);
+    // sh_offset, sh_size, sh_link, and in each symbol st_info, st_value, st_size.
+    let (at, length, link) = if wide { (0x18, 0x20, 0x28) } else { (0x10, 0x14, 0x18) };
+    let (size, info, value, bytes) = if wide { (24, 4, 8, 16) } else { (16, 12, 4, 8) };
+    let mut found = std::collections::BTreeMap::new();
+    for section in (0..count).map(|index| table + index * entry) {
+        if file.word(section + 4)? != SHT_SYMTAB {
+            continue;
+        }
+        let names = table + file.word(section + link)? as usize * entry;
+        let names = file.address(names + at)?;
+        let first = file.address(section + at)?;
+        for symbol in (0..file.address(section + length)? / size).map(|at| first + at * size) {
+            let kind = file.number(symbol + info, 1)? & 0xf;
+            let takes = file.address(symbol + bytes)? as u64;
+            // STT_OBJECT, STT_FUNC
+            if matches!(kind, 1 | 2) && takes > 0 {
+                let name = names + file.word(symbol)? as usize;
+                let rest = file.bytes.get(name..).unwrap_or_default();
+                let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+                let name = String::from_utf8_lossy(&rest[..end]).into_owned();
+                found.insert(file.address(symbol + value)?, (takes, name));
+            }
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
 struct File<'a> {
     bytes: &'a [u8],
     wide: bool,
@@ -150,6 +185,15 @@ mod tests {
         let mut far = elf(true, false, &[1]);
         far[0x20..0x28].fill(0xff);
         assert!(check_static(&far).is_err());
+    }
+
+    #[test]
+    fn symbols_of_a_real_file() {
+        let bytes = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let symbols = symbols(&bytes).unwrap();
+        let own = symbols.iter().find(|(_, name)| name.contains("symbols_of_a_real_file"));
+        assert!(own.is_some_and(|(size, _)| *size > 10), "{} symbols", symbols.len());
+        assert!(super::symbols(&bytes[..bytes.len() / 2]).is_err());
     }
 
     #[test]

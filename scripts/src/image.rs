@@ -22,11 +22,17 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
     let out = build::target_dir(sh)?.join("image");
     let built = out.join("built");
     let rooms = sh.current_dir().join("vmtests").join("images");
-    for room in sh.read_dir(&rooms)?.into_iter().filter(|path| path.is_dir()) {
-        let name = room.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let wanted: Vec<_> = options.iter().filter(|word| !word.starts_with('-')).collect();
-        if wanted.is_empty() || wanted.contains(&&name) {
-            packages(sh, &room, &built.join(name))?;
+    let wanted: Vec<_> = options.iter().filter(|word| !word.starts_with('-')).collect();
+    let listed = cmd!(sh, "{image} --list").quiet().read()?;
+    let mut made = Vec::new();
+    for line in listed.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [name, room, target, ..] = words[..] else { continue };
+        let is_wanted = wanted.is_empty() || wanted.iter().any(|word| *word == name);
+        // Several images may get the same.
+        if is_wanted && !made.contains(&(room, target)) {
+            packages(sh, &rooms.join(room), target, &built.join(format!("{room}-{target}")))?;
+            made.push((room, target));
         }
     }
     let mut command = Command::new(&image);
@@ -38,8 +44,8 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// For each rules file `N.toml` of an image: `N.deb`; and of the first one what else `dist` makes.
-fn packages(sh: &Shell, room: &Path, into: &Path) -> Result<()> {
+/// For each rules file `N.toml` of an image: `N.deb`; and of the first one what else `dist` makes for a target.
+fn packages(sh: &Shell, room: &Path, target: &str, into: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(into);
     fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
     let is_rules = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
@@ -47,9 +53,15 @@ fn packages(sh: &Shell, room: &Path, into: &Path) -> Result<()> {
     rules.sort();
     for (at, rules) in rules.iter().enumerate() {
         let name = rules.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let targets = vec!["x86_64".to_owned()];
-        let options =
-            dist::Options { targets, rules: None, btf: Vec::new(), revision: name.clone() };
+        let targets = vec![target.to_owned()];
+        let options = dist::Options {
+            targets,
+            rules: None,
+            btf: Vec::new(),
+            revision: name.clone(),
+            record: false,
+            symbols: false,
+        };
         for folder in dist::run(sh, &options, Some(rules), &into.join("dist"))? {
             for file in sh.read_dir(folder)?.into_iter().filter(|path| path.is_file()) {
                 let to = match file.extension() {

@@ -13,6 +13,7 @@ mod args;
 mod bench;
 mod build;
 mod compiler;
+mod cross;
 mod demo;
 mod dist;
 mod elf;
@@ -32,6 +33,7 @@ mod report;
 mod scratch;
 mod setup;
 mod step;
+mod targets;
 mod test;
 
 fn main() -> ExitCode {

@@ -125,8 +125,32 @@ pub(crate) const MATRIX: &[Need] = &[
 ];
 
 /// What booting images needs on top of [`MATRIX`].
-pub(crate) const IMAGE: &[Need] =
-    &[program("mmdebstrap", [&["mmdebstrap"]; 4]), program("lintian", [&["lintian"]; 4])];
+pub(crate) const IMAGE: &[Need] = &[
+    program("mmdebstrap", [&["mmdebstrap"]; 4]),
+    program("lintian", [&["lintian"]; 4]),
+    program(
+        "qemu-system-aarch64",
+        [
+            &["qemu-system-arm"],
+            &["qemu-system-aarch64-core"],
+            &["qemu-system-aarch64"],
+            &["qemu-system-aarch64"],
+        ],
+    ),
+    program(
+        "qemu-system-s390x",
+        [
+            &["qemu-system-misc"],
+            &["qemu-system-s390x-core"],
+            &["qemu-system-s390x"],
+            &["qemu-system-s390x"],
+        ],
+    ),
+];
+
+/// What builds for musl and for other machines need on top of [`BUILD`].
+pub(crate) const CROSS: &[Need] =
+    &[program("pip3", [&["python3-pip"], &["python3-pip"], &["python-pip"], &["py3-pip"]])];
 
 /// What the live suite needs on top of [`BUILD`].
 pub(crate) const LIVE: &[Need] = &[

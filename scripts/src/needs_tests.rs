@@ -51,6 +51,12 @@ fn packages_of_the_tests() {
 }
 
 #[test]
+fn packages_of_cross_builds() {
+    let lines = Manager::ALL.map(|manager| for_bare_machine(CROSS, manager));
+    assert_eq!(lines, ["python3-pip", "python3-pip", "python-pip", "py3-pip"]);
+}
+
+#[test]
 fn packages_of_the_packaging() {
     for manager in Manager::ALL {
         let line = for_bare_machine(PACKAGING, manager);

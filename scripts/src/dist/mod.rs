@@ -4,9 +4,11 @@
 mod deb;
 mod epoch;
 mod files;
+mod sizes;
 mod sums;
-mod targets;
+mod symbols;
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +17,7 @@ use xshell::Shell;
 
 use crate::build;
 use crate::step::step;
-use targets::Target;
+use crate::targets::{self, Target};
 
 /// What `dist` was asked for.
 #[derive(Debug, PartialEq)]
@@ -28,6 +30,10 @@ pub(crate) struct Options {
     pub(crate) btf: Vec<String>,
     /// What stands behind the version of the Debian package: another set of rules needs a higher one.
     pub(crate) revision: String,
+    /// Write the sizes down for the next comparison.
+    pub(crate) record: bool,
+    /// Tell instead what takes the room in each binary.
+    pub(crate) symbols: bool,
 }
 
 /// A BTF file as `--btf` names it, absolute, its release before it if that is given.
@@ -55,7 +61,33 @@ pub(crate) fn run(
     if !options.btf.is_empty() {
         sh.set_var("SET_RTO_BTF", options.btf.join(":"));
     }
-    targets.iter().map(|target| one(sh, target, rules, &options.revision, into)).collect()
+    if options.symbols {
+        return symbols::run(sh, &targets, rules).map(|()| Vec::new());
+    }
+    let mut folders = Vec::new();
+    let mut built = Vec::new();
+    for target in targets {
+        let (folder, size) = one(sh, target, rules, &options.revision, into)?;
+        folders.push(folder);
+        built.push((target.name, size));
+    }
+    // Other rules take other room.
+    if rules.is_none() && options.btf.is_empty() && env::var_os(build::BTF_VARIABLE).is_none() {
+        compare(sh, &built, options.record)?;
+    }
+    Ok(folders)
+}
+
+fn compare(sh: &Shell, built: &[sizes::Built], record: bool) -> Result<()> {
+    let file = sh.current_dir().join("scripts/SIZES");
+    let text = fs::read_to_string(&file).with_context(|| cannot("read", &file))?;
+    let known = sizes::parse(&text)?;
+    println!("\n{}", sizes::table(built, &known));
+    sizes::check(built, &known)?;
+    if record {
+        fs::write(&file, sizes::record(&text, built)).with_context(|| cannot("write", &file))?;
+    }
+    Ok(())
 }
 
 fn one(
@@ -64,8 +96,9 @@ fn one(
     rules: Option<&Path>,
     revision: &str,
     into: &Path,
-) -> Result<PathBuf> {
+) -> Result<(PathBuf, u64)> {
     let binary = build::static_release(sh, rules, Some(target.triple))?;
+    let size = fs::metadata(&binary).with_context(|| cannot("read", &binary))?.len();
     step(&format!("put together what {} gets", target.name), || {
         let folder = into.join(target.name);
         if folder.exists() {
@@ -78,13 +111,11 @@ fn one(
         for file in files::LOOSE {
             file.copy(&sources, &folder)?;
         }
-        if let Some(architecture) = target.debian {
-            let epoch = epoch::seconds(sh)?;
-            let package = deb::Package { architecture, revision, epoch };
-            package.build(sh, &sources, &folder)?;
-        }
+        let epoch = epoch::seconds(sh)?;
+        let package = deb::Package { architecture: target.debian, revision, epoch };
+        package.build(sh, &sources, &folder)?;
         sums::write(sh, &folder)?;
-        Ok(folder)
+        Ok((folder, size))
     })
 }
 

@@ -1,4 +1,4 @@
-//! What `dist` can build for.
+//! The machines that `cargo xtask dist` makes static binaries for.
 
 use std::env::consts::ARCH;
 
@@ -11,13 +11,35 @@ pub(crate) struct Target {
     pub(crate) name: &'static str,
     /// Rust's name, which `--target` takes, too.
     pub(crate) triple: &'static str,
-    /// Debian's name; None for what Debian has no port for.
-    pub(crate) debian: Option<&'static str>,
+    /// Debian's name.
+    pub(crate) debian: &'static str,
+    /// zig's, and the processor to compile C for.
+    pub(crate) zig: Zig,
 }
 
-/// All of them.
-pub(crate) const TARGETS: &[Target] =
-    &[Target { name: "x86_64", triple: "x86_64-unknown-linux-gnu", debian: Some("amd64") }];
+/// How zig is told the machine.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Zig {
+    pub(crate) target: &'static str,
+    pub(crate) cpu: &'static str,
+}
+
+const fn musl(
+    name: &'static str,
+    triple: &'static str,
+    debian: &'static str,
+    target: &'static str,
+    cpu: &'static str,
+) -> Target {
+    Target { name, triple, debian, zig: Zig { target, cpu } }
+}
+
+/// All of them. The processors are those that Rust's own targets of these names are for.
+pub(crate) const TARGETS: &[Target] = &[
+    musl("x86_64", "x86_64-unknown-linux-musl", "amd64", "x86_64-linux-musl", "x86_64"),
+    musl("aarch64", "aarch64-unknown-linux-musl", "arm64", "aarch64-linux-musl", "generic"),
+    musl("s390x", "s390x-unknown-linux-musl", "s390x", "s390x-linux-musl", "z10"),
+];
 
 /// The targets of these names or triples; this machine's when there are none.
 pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Target>> {
@@ -26,9 +48,13 @@ pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Target>> {
     names.iter().map(|name| find(name)).collect()
 }
 
+/// The target of this name or triple.
+pub(crate) fn known(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name || target.triple == name)
+}
+
 fn find(name: &str) -> Result<&'static Target> {
-    let found = TARGETS.iter().find(|target| target.name == name || target.triple == name);
-    let Some(target) = found else {
+    let Some(target) = known(name) else {
         let known: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
         bail!("dist: no target {name}; there are {}", known.join(", "));
     };

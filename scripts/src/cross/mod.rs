@@ -1,0 +1,119 @@
+//! What a build for musl or another machine needs beyond this machine's own tools: zig as C compiler and linker, the
+//! sources of Rust's standard library, and a home for cargo that keeps apart from the user's. All of it is kept in
+//! `~/.cache/set-rto`; nothing is written into the repository.
+
+mod cache;
+mod debian;
+mod std_source;
+mod zig;
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use xshell::Shell;
+
+use crate::needs::{CROSS, Need};
+use crate::setup;
+use crate::targets::Zig;
+
+pub(crate) use self::zig::SYMBOLS;
+
+/// For C: no tables for unwinding, since nothing here unwinds through it; what is not called falls out at the link.
+const CFLAGS: &str =
+    "-fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections";
+
+/// For rustc, the standard library included.
+const FLAGS: &[&str] = &[
+    // zig brings its own start files and C library.
+    "-C",
+    "link-self-contained=no",
+    // A panic ends the process by SIGILL, with no message: the formatting of messages is a tenth of the binary, and
+    // only a mistake in the program can panic. `cargo xtask build` without a target keeps them.
+    "-Z",
+    "unstable-options",
+    "-C",
+    "panic=immediate-abort",
+    "-C",
+    "force-unwind-tables=no",
+];
+
+/// What cargo is told.
+#[derive(Default)]
+pub(crate) struct Cross {
+    pub(crate) arguments: &'static [&'static str],
+    /// Added to the flags for rustc.
+    pub(crate) flags: &'static [&'static str],
+    pub(crate) environment: Vec<(String, OsString)>,
+}
+
+/// Gets everything for a target, from the cache where it is there. `target_dir` is what cargo builds into.
+///
+/// # Errors
+/// What could not be had, and where it was looked for.
+pub(crate) fn prepare(sh: &Shell, triple: &str, zig: &Zig, target_dir: &Path) -> Result<Cross> {
+    setup::ensure(sh, &CROSS.iter().collect::<Vec<&Need>>())?;
+    let tools = zig::tools(sh, triple, zig)?;
+    let mut environment: Vec<(String, OsString)> = vec![
+        // build-std is not stable; this release knows it all the same.
+        ("RUSTC_BOOTSTRAP".into(), "1".into()),
+        ("CARGO_HOME".into(), cargo_home()?.into()),
+        ("CARGO_TARGET_DIR".into(), target_dir.into()),
+        ("AR".into(), tools.ar.into()),
+        ("RANLIB".into(), tools.ranlib.into()),
+        (format!("CFLAGS_{}", triple.replace('-', "_")), CFLAGS.into()),
+        ("LIBBPF_SYS_EXTRA_CFLAGS".into(), "-flto".into()),
+        (format!("CC_{}", triple.replace('-', "_")), tools.cc.clone().into()),
+        (linker_variable(triple), tools.cc.into()),
+    ];
+    if let Some(rustc) = std_source::rustc(sh)? {
+        environment.push(("RUSTC".into(), rustc.into()));
+    }
+    Ok(Cross {
+        arguments: &[
+            "-Z",
+            "build-std=std,panic_abort",
+            "-Z",
+            "build-std-features=optimize_for_size",
+        ],
+        flags: FLAGS,
+        environment,
+    })
+}
+
+/// How cargo spells the variable for a target's linker.
+fn linker_variable(triple: &str) -> String {
+    format!("CARGO_TARGET_{}_LINKER", triple.replace('-', "_").to_uppercase())
+}
+
+/// libbpf-sys compiles inside cargo's folder of unpacked sources. One that is killed leaves objects for another machine
+/// there, which no build of the user's may find.
+fn cargo_home() -> Result<PathBuf> {
+    let home = cache::dir()?.join("cargo");
+    fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    let user = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let user = user.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    for name in ["config.toml", "credentials.toml"] {
+        // Mirrors, proxies and the like.
+        let Some(from) = user.as_ref().map(|dir| dir.join(name)) else { continue };
+        let to = home.join(name);
+        if from.exists() && !to.exists() {
+            let _ = fs::remove_file(&to);
+            symlink(&from, &to).with_context(|| format!("cannot make {}", to.display()))?;
+        }
+    }
+    Ok(home)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_knows_the_variable() {
+        let name = linker_variable("armv7-unknown-linux-musleabihf");
+        assert_eq!(name, "CARGO_TARGET_ARMV7_UNKNOWN_LINUX_MUSLEABIHF_LINKER");
+    }
+}

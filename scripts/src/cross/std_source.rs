@@ -1,0 +1,99 @@
+//! The sources of Rust's standard library, to be compiled for size. rustup has them as a component; where it can't
+//! bring that, Debian's package of the same release does.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use xshell::{Shell, cmd};
+
+use super::{cache, debian};
+
+/// Where cargo looks, below rustc's own folder.
+const PLACE: &str = "lib/rustlib/src/rust";
+
+/// What tells that they are there.
+const MARK: &str = "library/Cargo.lock";
+
+/// Sees to it that cargo finds the sources. Gives the rustc to be used where it isn't the usual one.
+///
+/// # Errors
+/// Nobody has them.
+pub(super) fn rustc(sh: &Shell) -> Result<Option<PathBuf>> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let sysroot = cmd!(sh, "{rustc} --print sysroot").quiet().read().context("cannot ask rustc")?;
+    let sysroot = PathBuf::from(sysroot.trim());
+    let is_there = || sysroot.join(PLACE).join(MARK).exists();
+    if is_there() {
+        return Ok(None);
+    }
+    println!("the toolchain lacks the sources of its standard library");
+    let rustup = cmd!(sh, "rustup component add rust-src").run();
+    if rustup.is_ok() && is_there() {
+        return Ok(None);
+    }
+    let version = cmd!(sh, "{rustc} --version").quiet().read()?;
+    let Some(version) = version.split_whitespace().nth(1) else { bail!("rustc has no version") };
+    let source = cache::entry(&format!("rust-src/{version}"), |dir| {
+        debian::unpack(sh, "rust-src", version, dir).with_context(|| {
+            format!(
+                "the sources of Rust {version}'s standard library are not to be had: `rustup component add \
+                 rust-src`, or a package of the distribution's, in {}",
+                sysroot.join(PLACE).display()
+            )
+        })
+    })?;
+    let source = source.join(format!("usr/src/rustc-{version}"));
+    if !source.join(MARK).exists() {
+        bail!("no {MARK} in {}", source.display());
+    }
+    let own = cache::dir()?.join("rust-src").join(format!("sysroot-{version}"));
+    imitate(&sysroot, &source, &own)?;
+    let wrapper = own.join("rustc");
+    // Absolute, since rustup's proxy must not choose another toolchain by the folder that it is called in.
+    let real = sysroot.join("bin/rustc");
+    let text =
+        format!("#!/bin/sh\nexec '{}' --sysroot '{}' \"$@\"\n", real.display(), own.display());
+    fs::write(&wrapper, text)?;
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    Ok(Some(wrapper))
+}
+
+/// A folder that looks like rustc's own, with the sources in it: links to everything.
+fn imitate(sysroot: &Path, source: &Path, own: &Path) -> Result<()> {
+    let _ = fs::remove_dir_all(own);
+    let lib = own.join("lib/rustlib");
+    fs::create_dir_all(lib.join("src"))?;
+    symlink(source, lib.join("src/rust"))?;
+    let theirs = sysroot.join("lib/rustlib");
+    let entries = fs::read_dir(&theirs);
+    for entry in entries.with_context(|| format!("cannot read {}", theirs.display()))? {
+        let entry = entry?;
+        if entry.file_name() != "src" {
+            symlink(entry.path(), lib.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_like_rustcs_own() {
+        let temp = Shell::new().unwrap().create_temp_dir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        fs::create_dir_all(path("theirs/lib/rustlib/x86_64/lib")).unwrap();
+        fs::create_dir_all(path("theirs/lib/rustlib/src")).unwrap();
+        fs::create_dir_all(path("source/library")).unwrap();
+        fs::write(path("source").join(MARK), "").unwrap();
+        for _ in 0..2 {
+            imitate(&path("theirs"), &path("source"), &path("own")).unwrap();
+            assert!(path("own").join(PLACE).join(MARK).exists());
+            assert!(path("own/lib/rustlib/x86_64/lib").is_dir());
+        }
+    }
+}

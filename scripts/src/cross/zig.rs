@@ -1,0 +1,209 @@
+//! zig as cross compiler: clang with musl and the kernel's headers for every machine, as one package of Python's.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use xshell::{Shell, cmd};
+
+use super::cache;
+use crate::targets::Zig;
+
+/// Another version makes binaries of other sizes.
+const VERSION: &str = "0.17.1";
+
+/// What is linked in the place of libraries, as C. elfutils' configure asks for three that musl lacks; its libelf, all
+/// that is built, does not call them. Rust's standard library walks the stack for the message of a panic; the binary
+/// has neither the tables nor the names for that, so a walk that ends at once shows the same and takes no room.
+const STUBS: [(&str, &str); 5] = [
+    ("argp", "int argp_parse(void) { return 0; }\n"),
+    ("fts", "int fts_close(void) { return 0; }\n"),
+    ("obstack", "int _obstack_free(void) { return 0; }\n"),
+    (
+        "nounwind",
+        // 5: _URC_END_OF_STACK.
+        "int _Unwind_Backtrace(void) { return 5; }\n\
+         __UINTPTR_TYPE__ _Unwind_GetIP(void) { return 0; }\n",
+    ),
+    (
+        NO_ZLIB,
+        // -2: Z_STREAM_ERROR.
+        "int deflateInit_(void) { return -2; }\nint deflate(void) { return -2; }\n\
+         int deflateEnd(void) { return -2; }\nint inflateInit_(void) { return -2; }\n\
+         int inflate(void) { return -2; }\nint inflateReset(void) { return -2; }\n\
+         int inflateEnd(void) { return -2; }\nvoid *gzopen(void) { return 0; }\n\
+         char *gzgets(void) { return 0; }\nint gzclose(void) { return -2; }\n",
+    ),
+];
+
+/// zlib is a tenth of what libbpf brings, for compressed sections of ELF files and for /proc/config.gz. The binary
+/// reads one ELF file, that inside it, which is not compressed, and asks for no kernel configuration. Linked first, this
+/// keeps zlib out.
+const NO_ZLIB: &str = "nozlib";
+
+/// As much of the header as elfutils' common code, compiled for tools that are not, wants to see.
+const ARGP_H: &str = "\
+#ifndef _ARGP_H
+#define _ARGP_H
+#include <errno.h>
+#include <stdio.h>
+#define OPTION_ARG_OPTIONAL 1
+#define ARGP_HELP_SEE 4
+#define ARGP_ERR_UNKNOWN E2BIG
+typedef int error_t;
+struct argp_state { char *name; };
+struct argp_option { const char *name; int key; const char *arg; int flags; const char *doc; int group; };
+struct argp {
+	const struct argp_option *options;
+	error_t (*parser)(int, char *, struct argp_state *);
+	const void *args, *doc, *children, *filter, *domain;
+};
+void argp_help(const struct argp *, FILE *, unsigned, char *);
+#endif
+";
+
+/// Names a file for a link that strips: what it would be with its symbols.
+pub(crate) const SYMBOLS: &str = "SET_RTO_SYMBOLS";
+
+/// Programs to be named in cargo's environment.
+pub(super) struct Tools {
+    /// C compiler, and linker of Rust's objects.
+    pub(super) cc: PathBuf,
+    pub(super) ar: PathBuf,
+    pub(super) ranlib: PathBuf,
+}
+
+/// Gets zig, and writes the programs for a target.
+///
+/// # Errors
+/// pip cannot get it, or it does not run here.
+pub(super) fn tools(sh: &Shell, triple: &str, target: &Zig) -> Result<Tools> {
+    let zig = zig(sh)?;
+    let dir = cache::dir()?.join("cross").join(triple);
+    let make = |dir: &Path| -> Result<()> {
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))
+    };
+    for part in ["include", "lib"] {
+        make(&dir.join(part))?;
+    }
+    let cc = dir.join("cc");
+    let compile = compiler(&zig, target, &dir);
+    script(&cc, &compile)?;
+    let [ar, ranlib] = ["ar", "ranlib"].map(|name| (name, dir.join(name)));
+    for (name, path) in [&ar, &ranlib] {
+        script(path, &format!("exec '{}' {name} \"$@\"\n", zig.display()))?;
+    }
+    let (ar, ranlib) = (ar.1, ranlib.1);
+    fs::write(dir.join("include/argp.h"), ARGP_H)?;
+    for (name, text) in STUBS {
+        let library = dir.join(format!("lib/lib{name}.a"));
+        let [source, object] = ["c", "o"].map(|end| dir.join(format!("{name}.{end}")));
+        if library.exists() && fs::read_to_string(&source).is_ok_and(|known| known == text) {
+            continue;
+        }
+        fs::write(&source, text)?;
+        cmd!(sh, "{cc} -Os -c {source} -o {object}").run()?;
+        cmd!(sh, "{ar} cr {library} {object}").run()?;
+    }
+    Ok(Tools { cc, ar, ranlib })
+}
+
+/// The text of the C compiler. cc-rs and configure add what they think of the machine; zig knows it better. for
+/// `-g`, zig would first make its C library once more; so what it calls the linker with is repeated.
+fn compiler(zig: &Path, target: &Zig, dir: &Path) -> String {
+    let call = format!(
+        "'{}' cc -target {} -mcpu={} -I'{}' -L'{}' \"$@\"",
+        zig.display(),
+        target.target,
+        target.cpu,
+        dir.join("include").display(),
+        dir.join("lib").display(),
+    );
+    let zig = zig.display();
+    format!(
+        "\
+for word; do
+	shift
+	case $word in
+	--target=*) ;;
+	-lunwind) set -- \"$@\" -lnounwind ;;
+	-Wl,--strip-*) strip=1 ;;
+	*) set -- \"$@\" \"$word\" ;;
+	esac
+done
+[ -n \"$strip\" ] || exec {call}
+set -- '{none}' \"$@\"
+if [ -n \"${{{SYMBOLS}}}\" ]; then
+	link=$({call} -v 2>&1 | grep '^ld.lld ' | sed -e \"s| -o [^ ]*| -o ${{{SYMBOLS}}}|\" -e 's/ -[sS] / /')
+	'{zig}' $link || exit
+fi
+exec {call} -Wl,--strip-all
+",
+        none = dir.join(format!("{NO_ZLIB}.o")).display()
+    )
+}
+
+fn zig(sh: &Shell) -> Result<PathBuf> {
+    let dir = cache::entry(&format!("zig/{VERSION}"), |dir| {
+        println!("getting zig {VERSION}, a cross compiler, with pip: 100 MB, once");
+        let package = format!("ziglang=={VERSION}");
+        let pip = cmd!(
+            sh,
+            "python3 -m pip install --quiet --disable-pip-version-check --no-deps --no-compile"
+        );
+        pip.args(["--root-user-action=ignore", "--target"]).arg(dir).arg(&package).run().context(
+            "zig cannot be had: cross builds need pip's package `ziglang`, or a copy of it in the cache",
+        )
+    })?;
+    let zig = dir.join("ziglang/zig");
+    let version = cmd!(sh, "{zig} version").quiet().read()?;
+    ensure!(version.trim() == VERSION, "{} is not {VERSION}", zig.display());
+    Ok(zig)
+}
+
+/// Writes a program of sh. zig's own cache lies beside it.
+fn script(path: &Path, text: &str) -> Result<()> {
+    let cannot = || format!("cannot write {}", path.display());
+    let cache = cache::dir()?.join("zig/cache");
+    let cache = cache.display();
+    let text = format!(
+        "#!/bin/sh\nexport ZIG_GLOBAL_CACHE_DIR='{cache}' ZIG_LOCAL_CACHE_DIR='{cache}'\n{text}"
+    );
+    // Written once: another build may just be running it.
+    if fs::read_to_string(path).is_ok_and(|known| known == text) {
+        return Ok(());
+    }
+    fs::write(path, text).with_context(cannot)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).with_context(cannot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::targets;
+
+    /// What the compiler calls zig with.
+    fn told(words: &[&str]) -> String {
+        let sh = Shell::new().unwrap();
+        let temp = sh.create_temp_dir().unwrap();
+        let zig = temp.path().join("a zig");
+        fs::write(&zig, "#!/bin/sh\nprintf '<%s>' \"$@\"\n").unwrap();
+        fs::set_permissions(&zig, fs::Permissions::from_mode(0o755)).unwrap();
+        let target = targets::known("s390x").unwrap();
+        let text = compiler(&zig, &target.zig, Path::new("/d"));
+        cmd!(sh, "sh -c {text} cc {words...}").quiet().read().unwrap()
+    }
+
+    #[test]
+    fn what_is_for_zig_reaches_it() {
+        let machine = "<cc><-target><s390x-linux-musl><-mcpu=z10>";
+        let own = format!("{machine}<-I/d/include><-L/d/lib>");
+        assert_eq!(told(&["--target=x", "-c", "a b"]), format!("{own}<-c><a b>"));
+        assert_eq!(told(&["-lunwind", "-lc"]), format!("{own}<-lnounwind><-lc>"));
+        let linked = format!("{own}</d/nozlib.o><x.o><-Wl,--strip-all>");
+        for strip in ["-Wl,--strip-all", "-Wl,--strip-debug"] {
+            assert_eq!(told(&["x.o", strip]), linked);
+        }
+    }
+}
