@@ -64,6 +64,43 @@ field() {
 	set-rto status --json | grep -o "\"$1\":[^,}]*" | head -n 1 | cut -d : -f 2
 }
 
+# Milliseconds until the SYN to this address and port, where nobody answers, is repeated, as ss tells.
+timer() {
+	bash -c "exec 3<>/dev/tcp/$1/$2" 2>/dev/null &
+	for try in $(seq 100); do
+		line=$(ss -tinH state syn-sent dst "$1" dport = ":$2" | tr '\n' ' ')
+		[ -n "$line" ] && break
+		sleep 0.1
+	done
+	kill $! 2>/dev/null
+	wait $! 2>/dev/null
+	# Others may be connecting to it as well: the first of them.
+	found=${line#* rto:}
+	echo "${found%% *}"
+}
+
+# The same in hundredths of a second and less what has passed of it already, with nothing but /proc and busybox.
+proc_timer() {
+	nc -w 3 "$1" "$2" </dev/null >/dev/null 2>&1 &
+	usleep 200000
+	port=$(printf %04X "$2")
+	hex=$(awk -v port=":$port\$" '$4 == "02" && $3 ~ port { split($6, t, ":"); print t[2]; exit }' /proc/net/tcp)
+	kill $! 2>/dev/null
+	[ -n "$hex" ] && echo $((0x$hex))
+}
+
+# between LEAST MOST COMMAND...: the command prints a number from the first to the second.
+between() {
+	least=$1
+	most=$2
+	shift 2
+	printed=$("$@" 2>&1)
+	[ "$printed" -ge "$least" ] && [ "$printed" -le "$most" ] || {
+		echo "expected $least to $most, not $printed"
+		return 1
+	}
+}
+
 finish() {
 	say "end $ran"
 }

@@ -7,19 +7,6 @@ printf '[engine]\ncgroup_manager="cgroupfs"\nevents_logger="file"\n[containers]\
 printf '[storage]\ndriver="vfs"\nrunroot="/run/c"\ngraphroot="/run/containers"\n' >/etc/containers/storage.conf
 PATH=$PATH:/payload
 
-timer() {
-	bash -c "exec 3<>/dev/tcp/$1/$2" 2>/dev/null &
-	for try in $(seq 100); do
-		line=$(ss -tinH state syn-sent dst "$1" dport = ":$2" | tr '\n' ' ')
-		[ -n "$line" ] && break
-		sleep 0.1
-	done
-	kill $! 2>/dev/null
-	wait $! 2>/dev/null
-	found=${line#* rto:}
-	echo "${found%% *}"
-}
-
 # The host's own binary sees what containers did.
 set-rto() {
 	/payload/set-rto "$@"

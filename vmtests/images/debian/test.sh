@@ -1,21 +1,6 @@
 # Runs in the guest under systemd, as root: what the Debian package and its unit promise.
 . /payload/lib.sh
 
-# The timer of a connection that nobody answers, as ss tells it.
-timer() {
-	bash -c "exec 3<>/dev/tcp/$1/$2" 2>/dev/null &
-	for try in $(seq 100); do
-		line=$(ss -tinH state syn-sent dst "$1" dport = ":$2" | tr '\n' ' ')
-		[ -n "$line" ] && break
-		sleep 0.1
-	done
-	kill $! 2>/dev/null
-	wait $! 2>/dev/null
-	# The first of them: the sampler below has some as well.
-	found=${line#* rto:}
-	echo "${found%% *}"
-}
-
 stamp() {
 	systemctl show --value -p "$1" "$2"
 }

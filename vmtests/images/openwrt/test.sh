@@ -1,23 +1,6 @@
 # Runs in the guest, as root, after its init scripts.
 . /payload/lib.sh
 
-# Hundredths of a second until the SYN to this address and port is repeated (/proc/net/tcp), read at once.
-timer() {
-	nc -w 3 "$1" "$2" </dev/null >/dev/null 2>&1 &
-	usleep 200000
-	port=$(printf %04X "$2")
-	awk -v port=":$port\$" '$4 == "02" && $3 ~ port { split($6, t, ":"); print t[2] }' /proc/net/tcp
-	kill $! 2>/dev/null
-}
-
-between() {
-	hex=$("$3" "$4" "$5")
-	[ -n "$hex" ] && [ $((0x$hex)) -ge "$1" ] && [ $((0x$hex)) -le "$2" ] || {
-		echo "expected $1 to $2, not 0x$hex"
-		return 1
-	}
-}
-
 ip link add radio0 type dummy
 ip addr add 192.0.2.1/24 dev radio0
 ip addr add 198.51.100.1/24 dev radio0
@@ -29,8 +12,8 @@ check boot_installed exits 0 set-rto status
 check boot_mounted_bpffs grep -q ' /sys/fs/bpf bpf ' /proc/mounts
 check boot_mounted_cgroup2 grep -q ' /sys/fs/cgroup cgroup2 ' /proc/mounts
 check hz is 100 field hz
-check timer_20_s between 1930 2000 timer 192.0.2.2 12345
-check timer_others between 1 100 timer 192.0.2.2 12346
+check timer_20_s between 1930 2000 proc_timer 192.0.2.2 12345
+check timer_others between 1 100 proc_timer 192.0.2.2 12346
 # 15 ms are two of the kernel's ticks.
 check rounded_up has '2 jiffies at HZ 100' set-rto try 198.51.100.2:80
 
@@ -49,9 +32,9 @@ check restart /etc/init.d/set-rto restart
 check restart_keeps_the_link is "$link" field link_id
 check stop /etc/init.d/set-rto stop
 check stop_status exits 3 set-rto status
-check stop_timer between 1 100 timer 192.0.2.2 12345
+check stop_timer between 1 100 proc_timer 192.0.2.2 12345
 check hotplug_does_not_start_what_was_stopped is '' hotplug ifup
 check hotplug_left_it_stopped exits 3 set-rto status
 check start /etc/init.d/set-rto start
-check start_timer between 1930 2000 timer 192.0.2.2 12345
+check start_timer between 1930 2000 proc_timer 192.0.2.2 12345
 finish

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// One suite's package lists.
-pub(crate) struct Suite {
+pub struct Suite {
     name: String,
+    /// Debian's name of the machine.
+    architecture: String,
     dir: PathBuf,
 }
 
@@ -19,19 +21,33 @@ impl Suite {
     /// # Errors
     /// No apt here, no such suite, a mirror that does not answer.
     pub(crate) fn fetch(name: &str) -> Result<Self> {
-        let dir = cache::dir()?.join("apt").join(name);
-        let _lock = cache::lock(&format!("apt/{name}"))?;
+        Self::fetch_for(name, "amd64")
+    }
+
+    /// The same for another machine.
+    ///
+    /// # Errors
+    /// No apt here, no such suite or machine, a mirror that does not answer.
+    pub fn fetch_for(name: &str, architecture: &str) -> Result<Self> {
+        let own = match architecture {
+            "amd64" => name.to_owned(),
+            other => format!("{name}-{other}"),
+        };
+        let dir = cache::dir()?.join("apt").join(&own);
+        let _lock = cache::lock(&format!("apt/{own}"))?;
         for part in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(dir.join(part))?;
         }
         fs::write(dir.join("status"), "")?;
         let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
-        let line = format!("deb [arch=amd64 signed-by={keys}] {} {name} main\n", mirror()?);
+        let line =
+            format!("deb [arch={architecture} signed-by={keys}] {} {name} main\n", mirror()?);
         fs::write(dir.join("sources.list"), line)?;
-        let suite = Self { name: name.to_owned(), dir };
+        let (name, architecture) = (name.to_owned(), architecture.to_owned());
+        let suite = Self { name, architecture, dir };
         suite
             .run("apt-get", &["update", "-qq", "-o", "APT::Update::Error-Mode=any"])
-            .with_context(|| format!("the lists of Debian's suite {name} cannot be fetched"))?;
+            .with_context(|| format!("the lists of Debian's suite {own} cannot be fetched"))?;
         Ok(suite)
     }
 
@@ -62,7 +78,7 @@ impl Suite {
     ///
     /// # Errors
     /// There is no such package.
-    pub(crate) fn version(&self, package: &str) -> Result<String> {
+    pub fn version(&self, package: &str) -> Result<String> {
         let text = self.run("apt-cache", &["show", "--no-all-versions", package])?;
         let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
         version.map(str::to_owned).ok_or_else(|| anyhow!("{package} has no version"))
@@ -72,7 +88,7 @@ impl Suite {
     ///
     /// # Errors
     /// The mirror does not answer, the disk is full.
-    pub(crate) fn download(&self, package: &str, into: &Path) -> Result<PathBuf> {
+    pub fn download(&self, package: &str, into: &Path) -> Result<PathBuf> {
         fs::create_dir_all(into)?;
         let mut command = self.command("apt-get");
         let output = command.args(["download", "-qq", package]).current_dir(into).output()?;
@@ -96,8 +112,8 @@ impl Suite {
             ("Dir::Cache::archives", path("archives")),
             ("Dir::Etc::sourcelist", path("sources.list")),
             ("Dir::Etc::sourceparts", "/dev/null".into()),
-            ("APT::Architecture", "amd64".into()),
-            ("APT::Architectures", "amd64".into()),
+            ("APT::Architecture", self.architecture.clone()),
+            ("APT::Architectures", self.architecture.clone()),
             ("Acquire::Languages", "none".into()),
             ("Acquire::Retries", "3".into()),
             // In seconds. A mirror that hangs costs two minutes then, not ten.

@@ -87,8 +87,18 @@ fail "no init"
 pub fn write(image: &Image, dir: &Path, file: &Path) -> Result<()> {
     let root = dir.join("initramfs");
     begin(&root, INIT)?;
+    put_modules(image, &MODULES, &root)?;
+    pack(&root, file)
+}
+
+/// Puts modules, those of these names that there are, and what they need, into `lib` below the root, and their paths
+/// into the file `modules`, in the order in which they can be loaded.
+///
+/// # Errors
+/// None of them is there, a full disk.
+pub fn put_modules(image: &Image, wanted: &[&str], root: &Path) -> Result<()> {
     let mut names = String::new();
-    for module in modules(image)? {
+    for module in modules(image, wanted)? {
         let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let plain = name.split(".ko").next().unwrap_or_default().to_owned() + ".ko";
         let to = root.join("lib").join(&plain);
@@ -99,8 +109,7 @@ pub fn write(image: &Image, dir: &Path, file: &Path) -> Result<()> {
         }
         names.push_str(&format!("/lib/{plain}\n"));
     }
-    fs::write(root.join("modules"), names)?;
-    pack(&root, file)
+    Ok(fs::write(root.join("modules"), names)?)
 }
 
 /// Writes one without modules, with a static program as `/bin/program`.
@@ -126,7 +135,11 @@ fn begin(root: &Path, init: &str) -> Result<()> {
     Ok(fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?)
 }
 
-fn pack(root: &Path, file: &Path) -> Result<()> {
+/// Makes the archive of all below the root.
+///
+/// # Errors
+/// No cpio, a full disk.
+pub fn pack(root: &Path, file: &Path) -> Result<()> {
     let script = format!("find . | cpio --quiet -o -H newc | gzip -1 > '{}'", file.display());
     run(Command::new("sh").arg("-c").arg(script).current_dir(root))
 }
@@ -141,7 +154,7 @@ fn unpack(program: &str, from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The files of the modules, each behind those that it needs.
-fn modules(image: &Image) -> Result<Vec<PathBuf>> {
+fn modules(image: &Image, wanted: &[&str]) -> Result<Vec<PathBuf>> {
     let Some((root, release)) = &image.modules else { return Ok(Vec::new()) };
     let base = root.join("lib/modules").join(release);
     let base = if base.is_dir() { base } else { root.join("usr/lib/modules").join(release) };
@@ -152,11 +165,11 @@ fn modules(image: &Image) -> Result<Vec<PathBuf>> {
     }
     let dep = fs::read_to_string(base.join("modules.dep"))?;
     let mut files: Vec<PathBuf> = Vec::new();
-    for wanted in MODULES {
+    for wanted in wanted {
         let line = dep.lines().find(|line| {
             let path = line.split(':').next().unwrap_or_default();
             let name = path.rsplit('/').next().unwrap_or_default();
-            name.split('.').next() == Some(wanted)
+            name.split('.').next() == Some(*wanted)
         });
         let Some((own, needs)) = line.and_then(|line| line.split_once(':')) else { continue };
         // modules.dep has the nearest first.

@@ -41,7 +41,10 @@ impl Suites {
     /// The step that failed.
     pub fn image(&mut self, kernel: &Kernel, configs: &Path) -> Result<Image> {
         match &kernel.origin {
-            Origin::Debian { suite } => stock(self.newest(suite, "linux-image-amd64")?),
+            Origin::Debian { suite } => {
+                let meta = "linux-image-amd64";
+                stock(self.newest(suite, meta)?, meta)
+            }
             Origin::Source { suite, config } => {
                 built(self.newest(suite, "linux-source")?, configs, config)
             }
@@ -71,15 +74,22 @@ impl Suites {
     }
 }
 
-fn stock(suite: &Suite) -> Result<Image> {
+/// The kernel that a meta-package stands for.
+///
+/// # Errors
+/// The step that failed.
+pub fn stock(suite: &Suite, meta: &str) -> Result<Image> {
     const IMAGE: &str = "linux-image-";
-    let package = suite.newest("linux-image-amd64", IMAGE)?;
+    let package = suite.newest(meta, IMAGE)?;
     let version = suite.version(&package)?;
     let release = package.trim_start_matches(IMAGE).to_owned();
     let boot = |root: &Path| {
-        // Before Linux 7.3 it was in the first place, since then it is in the second.
-        let places =
-            [format!("boot/vmlinuz-{release}"), format!("usr/lib/modules/{release}/vmlinuz")];
+        // Before Linux 7.3 it was in the first place, since then it is in the second; on MIPS in the third.
+        let places = [
+            format!("boot/vmlinuz-{release}"),
+            format!("usr/lib/modules/{release}/vmlinuz"),
+            format!("boot/vmlinux-{release}"),
+        ];
         places.map(|place| root.join(place)).into_iter().find(|file| file.is_file())
     };
     let root = cache::entry(&format!("debian/{package}_{version}"), |dir| {

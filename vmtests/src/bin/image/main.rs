@@ -5,11 +5,15 @@
 //! DIR holds what `cargo xtask image` built: a folder for each of the rules files of an image. What a guest finds out
 //! it tells on its console, a line each (vmtests/images/lib.sh).
 
+mod board;
+mod boards;
 mod machine;
 mod openwrt;
 mod rootfs;
+mod wire;
 
 use anyhow::{Context as _, Result, bail};
+use board::Board;
 use machine::Machine;
 use nix::fcntl::{Flock, FlockArg};
 use set_rto_vmtests::guests::guest::{self, Accelerator};
@@ -26,12 +30,18 @@ enum Made {
     Debian(&'static [&'static str]),
     /// busybox and the static binary, nothing else.
     Busybox,
+    /// The same on a machine of another kind, with its own kernel.
+    Board(Board),
 }
 
-/// An image; `images/NAME` has its rules, what is done to it before it boots, and the script that runs in it.
+/// An image.
 #[derive(Debug, Clone, Copy)]
 struct Image {
     name: &'static str,
+    /// The folder of `images` that has its rules, what is done to it before it boots, and the script that runs in it.
+    room: &'static str,
+    /// Which of the targets of `cargo xtask dist` it gets.
+    target: &'static str,
     /// Its kernel, of those in KERNELS.
     kernel: &'static str,
     made: Made,
@@ -42,18 +52,42 @@ struct Image {
 const IMAGES: [Image; 3] = [
     Image {
         name: "debian",
+        room: "debian",
+        target: "x86_64",
         kernel: "debian-6.12",
         made: Made::Debian(&["systemd-sysv", "udev", "iproute2"]),
         packaging: None,
     },
     Image {
         name: "container",
+        room: "container",
+        target: "x86_64",
         kernel: "debian-6.12",
         made: Made::Debian(&["iproute2", "podman", "crun", "busybox-static"]),
         packaging: Some("container"),
     },
-    Image { name: "openwrt", kernel: "openwrt-old", made: Made::Busybox, packaging: None },
+    Image {
+        name: "openwrt",
+        room: "openwrt",
+        target: "x86_64",
+        kernel: "openwrt-old",
+        made: Made::Busybox,
+        packaging: None,
+    },
 ];
+
+/// All of them.
+fn images() -> impl Iterator<Item = Image> {
+    let board = |(name, target, board)| Image {
+        name,
+        room: "board",
+        target,
+        kernel: "",
+        made: Made::Board(board),
+        packaging: None,
+    };
+    IMAGES.into_iter().chain(boards::BOARDS.map(board))
+}
 
 fn main() -> ExitCode {
     match Options::read().and_then(|options| run(&options)) {
@@ -90,7 +124,7 @@ impl Options {
             }
         }
         for name in &options.names {
-            if IMAGES.iter().all(|image| image.name != name) {
+            if images().all(|image| image.name != name) {
                 bail!("there is no image {name}; --list shows what there is");
             }
         }
@@ -110,7 +144,14 @@ fn room() -> PathBuf {
 /// True if all images did what they should.
 fn run(options: &Options) -> Result<bool> {
     if options.list {
-        IMAGES.iter().for_each(|image| println!("{} {}", image.name, image.kernel));
+        // `cargo xtask image` reads the first three words.
+        for Image { name, room, target, kernel, made, .. } in images() {
+            let kernel = match made {
+                Made::Board(board) => board.describe(),
+                _ => kernel.to_owned(),
+            };
+            println!("{name} {room} {target} {kernel}");
+        }
         return Ok(true);
     }
     // One at a time, as with the matrix: they share kernels and the processor.
@@ -121,8 +162,8 @@ fn run(options: &Options) -> Result<bool> {
     let mut suites = Suites::default();
     let mut accelerator = None;
     let (mut passed, mut failed) = (0, 0);
-    for image in IMAGES.iter().filter(|image| options.chooses(image)) {
-        match one(image, &options.built, &out, &mut suites, &mut accelerator) {
+    for image in images().filter(|image| options.chooses(image)) {
+        match one(&image, &options.built, &out, &mut suites, &mut accelerator) {
             Ok(found) => {
                 passed += found.ok;
                 failed += found.wrong.len();
@@ -147,36 +188,42 @@ fn one(
     accelerator: &mut Option<Accelerator>,
 ) -> Result<machine::Found> {
     println!("{}: getting its parts", image.name);
+    let scratch = out.join(image.name);
+    let _ = fs::remove_dir_all(&scratch);
+    fs::create_dir_all(&scratch)?;
+    let log = out.join(format!("{}.console", image.name));
+    let built = built.join(format!("{}-{}", image.room, image.target));
+    let scripts = room().join("images");
+    if let Made::Board(board) = image.made {
+        return board.run(&scripts.join(image.room), &built, &scratch, &log);
+    }
     let kernels = kernels::parse(&fs::read_to_string(room().join("KERNELS"))?)?;
     let kernel = kernels.iter().find(|kernel| kernel.name == image.kernel);
     let kernel = kernel.with_context(|| format!("KERNELS has no {}", image.kernel))?;
     let kernel = suites.image(kernel, &room().join("kernels"))?;
-    let scratch = out.join(image.name);
-    let _ = fs::remove_dir_all(&scratch);
-    fs::create_dir_all(&scratch)?;
     let accelerator = match *accelerator {
         Some(known) => known,
         None => *accelerator.insert(guest::accelerator(&kernel, &scratch)?),
     };
     let initrd = scratch.join("initramfs.gz");
-    let built = built.join(image.name);
-    let scripts = room().join("images");
     let shares = match image.made {
         Made::Debian(packages) => {
             initramfs::write(&kernel, &scratch, &initrd)?;
             let payload = scratch.join("payload");
             let packaging = room().join("../scripts/packaging");
-            let mut folders = vec![scripts.join(image.name), built];
+            let mut folders = vec![scripts.join(image.room), built];
             folders.extend(image.packaging.map(|folder| packaging.join(folder)));
             rootfs::payload(&scripts.join("lib.sh"), &folders, &payload)?;
             vec![("/dev/root", rootfs::debian(packages)?), ("payload", payload)]
         }
-        Made::Busybox => {
-            openwrt::write(&scripts, &built, &scratch, &initrd)?;
+        Made::Busybox | Made::Board(_) => {
+            openwrt::write(&scripts.join(image.room), &built, &scratch, &initrd)?;
             Vec::new()
         }
     };
     println!("{}: booting {} ({accelerator:?})", image.name, kernel.origin);
-    let machine = Machine { kernel: &kernel.file, initrd: &initrd, accelerator, shares };
-    machine.run(&out.join(format!("{}.console", image.name)))
+    let append = "console=ttyS0 panic=-1 mitigations=off quiet init=/sbin/init payload".to_owned();
+    let qemu = Machine::x86(accelerator);
+    let machine = Machine { kernel: &kernel.file, initrd: &initrd, qemu, append, shares };
+    machine.run(&log)
 }
