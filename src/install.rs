@@ -41,7 +41,9 @@ pub(crate) fn run(
         Error::io(format_args!("open {}", cgroup.display()), &error, "run it as root")
     })?;
     can_attach(&directory, &cgroup)?;
-    let without = probe::lacking(&cgroup, partial)?;
+    // Whoever calls it at each change of a device shall not wait for what has been tried already.
+    let is_tried = installed::look(pin).is_ok_and(|state| was_tried(&state));
+    let without = if is_tried { 0 } else { probe::lacking(&cgroup, partial)? };
     let wanted = Wanted { without, asked, cgroup: Some(&cgroup), arrivals: None };
     let mut undo = Undo::default();
     let bpffs = match mounts::bpffs_of(pin) {
@@ -56,7 +58,12 @@ pub(crate) fn run(
     let _lock = lock(&bpffs)?;
     let notes = arrivals::pinned_map(pin);
     let wanted = Wanted { arrivals: notes.as_ref(), ..wanted };
-    let done = match installed::look(pin)? {
+    let state = installed::look(pin)?;
+    // Another one may have been here before the lock was.
+    let is_unknown = is_tried && !was_tried(&state);
+    let without = if is_unknown { probe::lacking(&cgroup, partial)? } else { without };
+    let wanted = Wanted { without, ..wanted };
+    let done = match state {
         State::Foreign(what) => {
             return Err(Error::new(
                 format!("something else is at the pin: {what}"),
@@ -74,6 +81,13 @@ pub(crate) fn run(
     undo.keep();
     done.report(&cgroup);
     Ok(ExitCode::SUCCESS)
+}
+
+/// True where these rules are in force with all their settings: then this kernel has taken them.
+fn was_tried(state: &State) -> bool {
+    let State::Ours(old) = state else { return false };
+    let is_whole = old.program.as_ref().is_some_and(|program| program.without == 0);
+    old.cgroup_id != 0 && old.is_current() && is_whole
 }
 
 /// What an install did.
