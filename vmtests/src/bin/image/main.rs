@@ -63,7 +63,7 @@ const IMAGES: [Image; 3] = [
         room: "container",
         target: "x86_64",
         kernel: "debian-6.12",
-        made: Made::Debian(&["iproute2", "podman", "crun", "busybox-static"]),
+        made: Made::Debian(&["iproute2", "podman", "crun", "catatonit", "busybox-static"]),
         packaging: Some("container"),
     },
     Image {
