@@ -62,7 +62,7 @@ pub(crate) fn trial(test: &'static Test, bin_dir: Option<PathBuf>) -> Trial {
 }
 
 /// Whether this machine is a guest of the matrix.
-fn is_guest() -> bool {
+pub(crate) fn is_guest() -> bool {
     let words = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     words.split_ascii_whitespace().any(|word| word == MARK)
 }

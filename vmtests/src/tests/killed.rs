@@ -20,6 +20,7 @@ use crate::harness::lab::Cable;
 use crate::harness::lab::Lab;
 use crate::harness::mounts;
 use crate::harness::note;
+use crate::harness::runner::is_guest;
 use crate::harness::setrto::SetRto;
 use crate::harness::sockets::Connection;
 use crate::harness::tests;
@@ -27,14 +28,32 @@ use crate::harness::trace::End;
 use crate::harness::trace::kill_at;
 use crate::harness::trace::refuse_at;
 
-/// How long one test goes on killing; on a slow machine the first system calls are left out, which
-/// change nothing.
-const BUDGET: Duration = Duration::from_secs(5);
-/// So many times in any case: fewer are behind the call that puts the new policy in force.
-const LEAST: u32 = 20;
+/// At how many calls one test does its worst.
+struct Pace {
+    /// Where it takes longer than that, some calls are left out.
+    budget: Duration,
+    /// So many are not.
+    least: u32,
+    /// So many steps lead over the others.
+    steps: u32,
+}
 
-/// So many steps lead from the last system call to the first when it is late.
-const STEPS: u32 = 10;
+impl Pace {
+    /// An emulated guest takes seconds for each.
+    fn of_this_machine() -> Self {
+        if is_guest() {
+            Self { budget: Duration::ZERO, least: 10, steps: 8 }
+        } else {
+            Self { budget: Duration::from_secs(10), least: 20, steps: 10 }
+        }
+    }
+
+    /// From one of `calls` to the next, after `done` of them.
+    fn step(&self, start: Instant, done: u32, calls: u32) -> u32 {
+        let is_late = start.elapsed() > self.budget && done >= self.least;
+        if is_late { (calls / self.steps).max(1) } else { 1 }
+    }
+}
 
 tests! {
     killed_in_a_first_install: 180,
@@ -72,7 +91,7 @@ impl Scene {
             End::Exited(0, calls) => calls,
             other => bail!("traced, {arguments:?} ends with {other:?}"),
         };
-        let start = Instant::now();
+        let (pace, start) = (Pace::of_this_machine(), Instant::now());
         let (mut seen_old, mut seen_new) = (0, 0);
         let (mut last, mut left_out) = (calls, 0);
         while last > 0 {
@@ -85,9 +104,8 @@ impl Scene {
             ensure!(rto == old || rto == new, "{}: the timer is {rto:?}", context());
             seen_old += u32::from(rto == old);
             seen_new += u32::from(rto == new);
-            // On a slow machine not at each one any more, but from the last to the first all the same.
-            let is_late = start.elapsed() > BUDGET && seen_old + seen_new >= LEAST;
-            let step = if is_late { (calls / STEPS).max(1).min(last) } else { 1 };
+            // From the last to the first in any case.
+            let step = pace.step(start, seen_old + seen_new, calls).min(last);
             left_out += step - 1;
             last -= step;
         }
@@ -113,7 +131,7 @@ impl Scene {
         reset()?;
         let (code, calls) = refuse_at(victim.command(&["install"]), u32::MAX)?;
         ensure!(code == 0, "traced, install exits with {code}");
-        let start = Instant::now();
+        let (pace, start) = (Pace::of_this_machine(), Instant::now());
         let (mut failed, mut went_on, mut left_out, mut last) = (0, 0, 0, 1);
         while last <= calls {
             reset()?;
@@ -135,8 +153,7 @@ impl Scene {
             let rto = self.judge().with_context(context)?;
             let expected = if code == 0 { new } else { old };
             ensure!(rto == expected, "{}: the timer is {rto:?}", context());
-            let is_late = start.elapsed() > 3 * BUDGET && failed + went_on >= LEAST;
-            let step = if is_late { (calls / STEPS).max(1) } else { 1 };
+            let step = pace.step(start, failed + went_on, calls);
             left_out += step - 1;
             last += step;
         }
