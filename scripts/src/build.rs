@@ -139,7 +139,8 @@ fn executable(build: Cmd<'_>) -> Result<PathBuf> {
         .ok_or_else(|| anyhow!("cargo built no executable"))
 }
 
-fn host_triple(sh: &Shell) -> Result<String> {
+/// The triple that rustc builds for by itself.
+pub(crate) fn host_triple(sh: &Shell) -> Result<String> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let version = cmd!(sh, "{rustc} -vV").read().context("cannot ask rustc for its host")?;
     host_of(&version).ok_or_else(|| anyhow!("rustc -vV names no host"))

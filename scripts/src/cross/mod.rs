@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use xshell::Shell;
 
+use crate::build;
 use crate::needs::{CROSS, Need};
 use crate::setup;
 use crate::targets::Zig;
@@ -63,11 +64,16 @@ pub(crate) fn prepare(sh: &Shell, triple: &str, zig: &Zig, target_dir: &Path) ->
         ("CARGO_TARGET_DIR".into(), target_dir.into()),
         ("AR".into(), tools.ar.into()),
         ("RANLIB".into(), tools.ranlib.into()),
-        (format!("CFLAGS_{}", triple.replace('-', "_")), CFLAGS.into()),
+        (flags_variable(triple), CFLAGS.into()),
         ("LIBBPF_SYS_EXTRA_CFLAGS".into(), "-flto".into()),
         (format!("CC_{}", triple.replace('-', "_")), tools.cc.clone().into()),
         (linker_variable(triple), tools.cc.into()),
     ];
+    // The build script links libbpf, too, for this machine, by a linker that can't read gcc's own form of objects.
+    let host = build::host_triple(sh)?;
+    if host != triple {
+        environment.push((flags_variable(&host), "-ffat-lto-objects".into()));
+    }
     if let Some(rustc) = std_source::rustc(sh)? {
         environment.push(("RUSTC".into(), rustc.into()));
     }
@@ -81,6 +87,11 @@ pub(crate) fn prepare(sh: &Shell, triple: &str, zig: &Zig, target_dir: &Path) ->
         flags: FLAGS,
         environment,
     })
+}
+
+/// What the C compiler of a target is given, as the crate cc reads it.
+fn flags_variable(triple: &str) -> String {
+    format!("CFLAGS_{}", triple.replace('-', "_"))
 }
 
 /// How cargo spells the variable for a target's linker.
