@@ -2,8 +2,6 @@
 //! sources of Rust's standard library, and a home for cargo that keeps apart from the user's. All of it is kept in
 //! `~/.cache/set-rto`; nothing is written into the repository.
 
-mod cache;
-mod debian;
 mod std_source;
 mod zig;
 
@@ -13,6 +11,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use set_rto_downloads::cache;
 use xshell::Shell;
 
 use crate::build;

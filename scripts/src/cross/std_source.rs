@@ -5,17 +5,21 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use set_rto_downloads::apt::Suite;
+use set_rto_downloads::cache;
 use xshell::{Shell, cmd};
-
-use super::{cache, debian};
 
 /// Where cargo looks, below rustc's own folder.
 const PLACE: &str = "lib/rustlib/src/rust";
 
 /// What tells that they are there.
 const MARK: &str = "library/Cargo.lock";
+
+/// Suites of Debian that may have a release newer than the stable one's.
+const SUITES: [&str; 5] = ["trixie", "trixie-backports", "forky", "sid", "experimental"];
 
 /// Sees to it that cargo finds the sources. Gives the rustc to be used where it isn't the usual one.
 ///
@@ -37,7 +41,7 @@ pub(super) fn rustc(sh: &Shell) -> Result<Option<PathBuf>> {
     let version = cmd!(sh, "{rustc} --version").quiet().read()?;
     let Some(version) = version.split_whitespace().nth(1) else { bail!("rustc has no version") };
     let source = cache::entry(&format!("rust-src/{version}"), |dir| {
-        debian::unpack(sh, "rust-src", version, dir).with_context(|| {
+        debians(version, dir).with_context(|| {
             format!(
                 "the sources of Rust {version}'s standard library are not to be had: `rustup component add \
                  rust-src`, or a package of the distribution's, in {}",
@@ -59,6 +63,27 @@ pub(super) fn rustc(sh: &Shell) -> Result<Option<PathBuf>> {
     fs::write(&wrapper, text)?;
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
     Ok(Some(wrapper))
+}
+
+/// Unpacks Debian's package of the sources of just this release, from whichever suite has it.
+fn debians(release: &str, into: &Path) -> Result<()> {
+    let mut reasons = String::new();
+    for name in SUITES {
+        let found = Suite::fetch(name).and_then(|suite| {
+            let version = suite.of_release("rust-src", release)?;
+            println!("getting rust-src {version} of {name}");
+            let package = suite.download(&format!("rust-src={version}"), &into.join("deb"))?;
+            let unpacked =
+                Command::new("dpkg-deb").arg("-x").arg(&package).arg(into).status()?.success();
+            ensure!(unpacked, "cannot unpack {}", package.display());
+            Ok(fs::remove_dir_all(into.join("deb"))?)
+        });
+        match found {
+            Ok(()) => return Ok(()),
+            Err(error) => reasons += &format!("\n  {error}"),
+        }
+    }
+    bail!("no suite of Debian's has them:{reasons}")
 }
 
 /// A folder that looks like rustc's own, with the sources in it: links to everything.

@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use set_rto_downloads::cache;
 use xshell::{Shell, cmd};
 
-use super::cache;
 use crate::targets::Zig;
 
 /// Another version makes binaries of other sizes.

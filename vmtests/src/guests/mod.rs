@@ -1,7 +1,7 @@
 //! Kernels of other versions, and virtual machines that boot them: for the matrix and the demonstration.
 
-pub mod apt;
-pub mod cache;
+pub use set_rto_downloads::{apt, cache};
+
 pub mod guest;
 pub mod initramfs;
 pub mod kernel;

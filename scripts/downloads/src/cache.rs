@@ -8,6 +8,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// `$XDG_CACHE_HOME/set-rto`, or `~/.cache/set-rto`.
+///
+/// # Errors
+/// Neither is set, or it cannot be made.
 pub fn dir() -> Result<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
@@ -20,7 +23,7 @@ pub fn dir() -> Result<PathBuf> {
 ///
 /// # Errors
 /// The cache cannot be written.
-pub(crate) fn lock(name: &str) -> Result<Flock<File>> {
+pub fn lock(name: &str) -> Result<Flock<File>> {
     let locks = dir()?.join("locks");
     fs::create_dir_all(&locks)?;
     let file = File::create(locks.join(name.replace('/', "_")))?;

@@ -1,7 +1,7 @@
 //! Packages of other suites of Debian, through an apt of our own: own lists, own cache, the mirror that the host's
 //! apt is configured with, and nothing of the host's changed.
 
-use super::cache;
+use crate::cache;
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ impl Suite {
     ///
     /// # Errors
     /// No apt here, no such suite, a mirror that does not answer.
-    pub(crate) fn fetch(name: &str) -> Result<Self> {
+    pub fn fetch(name: &str) -> Result<Self> {
         Self::fetch_for(name, "amd64")
     }
 
@@ -55,7 +55,7 @@ impl Suite {
     ///
     /// # Errors
     /// There is none.
-    pub(super) fn newest(&self, meta: &str, prefix: &str) -> Result<String> {
+    pub fn newest(&self, meta: &str, prefix: &str) -> Result<String> {
         let found = self.depends(meta)?.into_iter().find(|name| {
             // A version follows: not one more meta-package.
             let rest = name.strip_prefix(prefix).unwrap_or_default();
@@ -68,7 +68,7 @@ impl Suite {
     ///
     /// # Errors
     /// There is no such package.
-    pub(super) fn depends(&self, package: &str) -> Result<Vec<String>> {
+    pub fn depends(&self, package: &str) -> Result<Vec<String>> {
         let text = self.run("apt-cache", &["depends", package])?;
         let names = text.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
         Ok(names.map(|name| name.trim().to_owned()).collect())
@@ -84,7 +84,20 @@ impl Suite {
         version.map(str::to_owned).ok_or_else(|| anyhow!("{package} has no version"))
     }
 
-    /// Downloads a package; apt checks what arrives against the signed lists.
+    /// The version of a package that packages just this release of what it contains.
+    ///
+    /// # Errors
+    /// The suite has another one, or no such package.
+    pub fn of_release(&self, package: &str, release: &str) -> Result<String> {
+        let text = self.run("apt-cache", &["show", package])?;
+        let mut versions = text.lines().filter_map(|line| line.strip_prefix("Version: "));
+        let found = versions.find(|version| upstream(version) == release);
+        found
+            .map(str::to_owned)
+            .with_context(|| format!("Debian's suite {} has no {package} of {release}", self.name))
+    }
+
+    /// Downloads a package (`NAME` or `NAME=VERSION`); apt checks what arrives against the signed lists.
     ///
     /// # Errors
     /// The mirror does not answer, the disk is full.
@@ -141,8 +154,13 @@ impl Suite {
     }
 }
 
+/// 1.95.0 of 1.95.0+dfsg1-2~bpo13+1.
+fn upstream(version: &str) -> &str {
+    version.split(['+', '-', '~']).next().unwrap_or_default()
+}
+
 /// Whether a package's version is above another.
-pub(crate) fn is_newer(version: &str, other: &str) -> bool {
+pub fn is_newer(version: &str, other: &str) -> bool {
     let words = ["--compare-versions", version, "gt", other];
     Command::new("dpkg").args(words).status().is_ok_and(|status| status.success())
 }
@@ -163,7 +181,7 @@ fn without_addresses(text: &str) -> String {
 pub fn mirror() -> Result<String> {
     // What an update would fetch: told also where no lists are there yet.
     let output = Command::new("apt-get").args(["--print-uris", "update"]).output();
-    let output = output.context("cannot run apt-get: the kernels come from Debian's packages")?;
+    let output = output.context("cannot run apt-get: is this Debian?")?;
     mirror_in(&String::from_utf8_lossy(&output.stdout))
         .ok_or_else(|| anyhow!("apt on this host has no suite of Debian to tell a mirror from"))
 }
@@ -182,7 +200,15 @@ fn mirror_in(uris: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::mirror_in;
+    use super::{mirror_in, upstream};
+
+    #[test]
+    fn releases_of_versions() {
+        for version in ["1.95.0+dfsg1-2~bpo13+1", "1.95.0-1", "1.95.0~rc", "1.95.0"] {
+            assert_eq!(upstream(version), "1.95.0");
+        }
+        assert_ne!(upstream("1.95.01-1"), "1.95.0");
+    }
 
     #[test]
     fn the_mirror_is_that_of_a_suite_itself() {
