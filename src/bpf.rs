@@ -53,6 +53,12 @@ pub(crate) fn open_map(id: u32) -> Result<OwnedFd> {
     owned(unsafe { sys::bpf_map_get_fd_by_id(id) })
 }
 
+/// The version of libbpf that this process runs with.
+pub(crate) fn libbpf() -> (u32, u32) {
+    // SAFETY: no arguments.
+    unsafe { (sys::libbpf_major_version(), sys::libbpf_minor_version()) }
+}
+
 /// A program's name and the ids of its maps.
 pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<(String, Vec<u32>)> {
     let mut maps = [0_u32; 16];
@@ -169,7 +175,9 @@ pub(crate) fn is_map_of_arrivals(map: BorrowedFd<'_>) -> bool {
     let mut info = sys::bpf_map_info::default();
     let mut size = size_of_val(&info) as u32;
     // SAFETY: `info` is as large as said.
-    let ret = unsafe { sys::bpf_map_get_info_by_fd(map.as_raw_fd(), &raw mut info, &raw mut size) };
+    let ret = unsafe {
+        sys::bpf_obj_get_info_by_fd(map.as_raw_fd(), (&raw mut info).cast(), &raw mut size)
+    };
     (ret, info.type_, info.value_size, info.max_entries)
         == (0, sys::BPF_MAP_TYPE_PERCPU_ARRAY, ENTRY, 1)
 }

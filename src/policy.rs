@@ -102,7 +102,31 @@ pub(crate) fn load_probe() -> Result<Option<Skeleton>> {
     rules::has_columns().then(|| load_programs(&[PROBE], &nothing)).transpose()
 }
 
+/// The first libbpf with which a dynamic loader works: 1.5, of July 2024. An older one reads the skeleton in another
+/// shape, and leaves maps that are not wanted without a descriptor, at which the skeleton would panic.
+const LIBBPF: (u32, u32) = (1, 5);
+
+/// # Errors
+/// The system's libbpf is too old.
+fn check_libbpf() -> Result<()> {
+    if cfg!(feature = "vendored") {
+        return Ok(());
+    }
+    let (major, minor) = bpf::libbpf();
+    if (major, minor) < LIBBPF {
+        return Err(Error::new(
+            format!(
+                "the system's libbpf is {major}.{minor}, this set-rto needs {}.{} or newer",
+                LIBBPF.0, LIBBPF.1
+            ),
+            "the static set-rto has its own: `cargo xtask build`, `cargo xtask dist`",
+        ));
+    }
+    Ok(())
+}
+
 fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
+    check_libbpf()?;
     let hz = timer::hz().ok_or_else(|| {
         Error::new(
             "the clock CLOCK_MONOTONIC_COARSE does not tell this kernel's HZ",

@@ -9,7 +9,7 @@ Usage: cargo xtask TASK
   install [--rules FILE] [--no-activate] [--prefix DIR]  install what the build needs, build, put into force
   remove [--prefix DIR]                                  put out of force, delete the binary
   build [--rules FILE] [--target TRIPLE]                 build the static release binary, print its path
-  dist [--target T]... [--rules FILE] [--btf FILE]... [--revision N] [--record | --symbols]
+  dist [--target T]... [--rules FILE] [--btf FILE]... [--revision N] [--record | --symbols] [--if-possible]
                                                          binary, package, manual pages in target/dist, sizes
   test [FILTER...]                                       install what tests need, check, run every test
   show [FILE]                                            print the C that the rules become
@@ -95,13 +95,15 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
             }
             let revision = rest.value("--revision")?.unwrap_or_else(|| "1".to_owned());
             let (record, symbols) = (rest.flag("--record"), rest.flag("--symbols"));
+            let if_possible = rest.flag("--if-possible");
             rest.end()?;
             if record && (symbols || rules.is_some() || !btf.is_empty()) {
                 return Err(
                     "dist: --record writes down the sizes with the default rules".to_owned()
                 );
             }
-            let options = dist::Options { targets, rules, btf, revision, record, symbols };
+            let options =
+                dist::Options { targets, rules, btf, revision, record, symbols, if_possible };
             Ok(Task::Dist { options })
         }
         "test" => match rest.left.iter().find(|word| word.starts_with('-')) {
@@ -258,8 +260,9 @@ mod tests {
             let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
             let (rules, revision) = (rules.map(str::to_owned), revision.to_owned());
             let (targets, btf) = (own(targets), own(btf));
-            let (record, symbols) = (false, false);
-            let options = dist::Options { targets, rules, btf, revision, record, symbols };
+            let (record, symbols, if_possible) = (false, false, false);
+            let options =
+                dist::Options { targets, rules, btf, revision, record, symbols, if_possible };
             Ok(Task::Dist { options })
         };
         assert_eq!(words("dist"), dist(&[], None, &[], "1"));
@@ -270,7 +273,9 @@ mod tests {
             assert!(words(line).is_err(), "{line}");
         }
         let Ok(Task::Dist { options }) = words("dist --record --target mips") else { panic!() };
-        assert!(options.record && !options.symbols);
+        assert!(options.record && !options.symbols && !options.if_possible);
+        let Ok(Task::Dist { options }) = words("dist --if-possible") else { panic!() };
+        assert!(options.if_possible);
     }
 
     #[test]

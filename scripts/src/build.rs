@@ -11,7 +11,7 @@ use crate::cross::{self, Cross};
 use crate::elf;
 use crate::needs::cargo;
 use crate::step::step;
-use crate::targets;
+use crate::targets::{self, Target};
 
 /// Names the rules file for build.rs of the root package.
 const RULES_VARIABLE: &str = "SET_RTO_RULES";
@@ -81,6 +81,14 @@ pub(crate) fn static_release(
     })
 }
 
+/// Gets what [`static_release`] needs beyond this machine's own tools for a target of `dist`.
+///
+/// # Errors
+/// What could not be had, and where it was looked for.
+pub(crate) fn prepare(sh: &Shell, target: &Target) -> Result<()> {
+    cross::prepare(sh, target.triple, &target.zig, &cross_dir(sh)?).map(drop)
+}
+
 /// Builds one binary of the workspace in the dev profile, which links faster. Gives its path.
 pub(crate) fn dev(sh: &Shell, binary: &str, rules: Option<&Path>) -> Result<PathBuf> {
     dev_with_btf(sh, binary, rules, None)
@@ -101,6 +109,13 @@ pub(crate) fn dev_with_btf(
         None => build.env_remove(BTF_VARIABLE),
     };
     executable(build.args(["--workspace", "--bin", binary]))
+}
+
+/// Builds set-rto with the libbpf, libelf and zlib of this machine, dynamic, as packages of distributions do.
+pub(crate) fn dev_with_system(sh: &Shell, rules: &Path) -> Result<PathBuf> {
+    let build = cargo_build(sh, Some(rules)).env_remove(BTF_VARIABLE);
+    let build = build.args(["--package", "set-rto", "--bin", "set-rto"]);
+    executable(build.args(["--no-default-features", "--features", "system"]))
 }
 
 /// Cargo's target directory, wherever CARGO_TARGET_DIR or a configuration puts it.

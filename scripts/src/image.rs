@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use xshell::{Shell, cmd};
 
-use crate::needs::{BUILD, IMAGE, MATRIX, Need, PACKAGING};
+use crate::needs::{BUILD, IMAGE, MATRIX, Need, PACKAGING, SYSTEM};
+use crate::privilege::is_root;
 use crate::step::{step, tee};
 use crate::{build, dist, setup};
 
@@ -17,7 +18,7 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
     if options.iter().any(|word| word == "--list") {
         return Ok(cmd!(sh, "{image} --list").run()?);
     }
-    let needs = BUILD.iter().chain(PACKAGING).chain(MATRIX).chain(IMAGE);
+    let needs = BUILD.iter().chain(PACKAGING).chain(MATRIX).chain(IMAGE).chain(SYSTEM);
     setup::ensure(sh, &needs.collect::<Vec<&Need>>())?;
     let out = build::target_dir(sh)?.join("image");
     let built = out.join("built");
@@ -31,7 +32,12 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
         let is_wanted = wanted.is_empty() || wanted.iter().any(|word| *word == name);
         // Several images may get the same.
         if is_wanted && !made.contains(&(room, target)) {
-            packages(sh, &rooms.join(room), target, &built.join(format!("{room}-{target}")))?;
+            let into = built.join(format!("{room}-{target}"));
+            packages(sh, &rooms.join(room), target, &into)?;
+            if room == "debian" {
+                step("lintian", || lintian(sh, &into.join("1.deb")))?;
+                linked(sh, &rooms.join(room).join("1.toml"), &into)?;
+            }
             made.push((room, target));
         }
     }
@@ -41,6 +47,21 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
     if !status.success() {
         bail!("not all images did as expected; their consoles are in {}", out.display());
     }
+    Ok(())
+}
+
+/// Debian's own judgement of a package, besides what debian/lintian-overrides owns up to.
+fn lintian(sh: &Shell, package: &Path) -> Result<()> {
+    let root = is_root().then_some("--allow-root");
+    Ok(cmd!(sh, "lintian {root...} --fail-on error,warning {package}").run()?)
+}
+
+/// `linked`: what a distribution would package, for the libbpf of that system.
+fn linked(sh: &Shell, rules: &Path, into: &Path) -> Result<()> {
+    let build = || build::dev_with_system(sh, rules);
+    let binary = step("build set-rto with the libbpf of this machine", build)?;
+    let to = into.join("linked");
+    fs::copy(&binary, &to).with_context(|| format!("cannot copy to {}", to.display()))?;
     Ok(())
 }
 
@@ -61,6 +82,7 @@ fn packages(sh: &Shell, room: &Path, target: &str, into: &Path) -> Result<()> {
             revision: name.clone(),
             record: false,
             symbols: false,
+            if_possible: false,
         };
         for folder in dist::run(sh, &options, Some(rules), &into.join("dist"))? {
             for file in sh.read_dir(folder)?.into_iter().filter(|path| path.is_file()) {

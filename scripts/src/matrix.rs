@@ -5,13 +5,13 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use xshell::{Shell, cmd};
 
-use crate::needs::{BUILD, LIVE, MATRIX, Need};
+use crate::needs::{BUILD, LIVE, MATRIX, Need, SYSTEM};
 use crate::step::{step, tee};
 use crate::{build, setup, test};
 
 /// Builds the suite and its executables once, boots each kernel and runs them there.
 pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
-    let needs = BUILD.iter().chain(LIVE).chain(MATRIX);
+    let needs = BUILD.iter().chain(LIVE).chain(MATRIX).chain(SYSTEM);
     let matrix = step("build the matrix", || build::dev(sh, "matrix", None))?;
     if options.iter().any(|word| word == "--list") {
         return Ok(cmd!(sh, "{matrix} --list").run()?);

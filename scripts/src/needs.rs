@@ -17,7 +17,7 @@ pub(crate) enum Probe {
     Clang,
     /// A library that the C compiler finds for a static link.
     StaticLibrary(&'static str),
-    /// A C header that glibc has and musl leaves to a package.
+    /// A C header.
     Header(&'static str),
     /// A command of cargo (a component of the toolchain).
     Cargo(&'static str),
@@ -83,6 +83,22 @@ pub(crate) const PACKAGING: &[Need] = &[
     program("bash", [&["bash"]; 4]),
     program("fish", [&["fish"]; 4]),
     program("zsh", [&["zsh"]; 4]),
+];
+
+/// What a build with the feature `system` links, for the test of that.
+pub(crate) const SYSTEM: &[Need] = &[
+    Need {
+        probe: Probe::Header("bpf/bpf.h"),
+        packages: [&["libbpf-dev"], &["libbpf-devel"], &["libbpf"], &["libbpf-dev"]],
+    },
+    Need {
+        probe: Probe::Header("libelf.h"),
+        packages: [&["libelf-dev"], &["elfutils-libelf-devel"], &["libelf"], &["elfutils-dev"]],
+    },
+    Need {
+        probe: Probe::Header("zlib.h"),
+        packages: [&["zlib1g-dev"], &["zlib-devel"], &["zlib"], &["zlib-dev"]],
+    },
 ];
 
 /// What the kernel matrix needs on top of [`LIVE`]: to boot kernels of Debian, and to build some from its sources.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 use xshell::Shell;
 
-use crate::needs::{BUILD, LINT, LIVE, Need, PACKAGING, cargo};
+use crate::needs::{BUILD, LINT, LIVE, Need, PACKAGING, SYSTEM, cargo};
 use crate::privilege::is_root;
 use crate::report::{Section, any_failed, summary};
 use crate::step::{step, tee};
@@ -22,7 +22,8 @@ const DEFAULT: &str = "default";
 pub(crate) fn run(sh: &Shell, filters: &[String]) -> Result<()> {
     // Where the live suite cannot run, lacking its tools is no failure.
     let live_needs = way_to_root().map_or(&[][..], |_| LIVE);
-    let needs: Vec<_> = BUILD.iter().chain(LINT).chain(PACKAGING).chain(live_needs).collect();
+    let needs: Vec<_> =
+        BUILD.iter().chain(LINT).chain(PACKAGING).chain(SYSTEM).chain(live_needs).collect();
     let mut sections = vec![
         section("set-up", |_| setup::ensure(sh, &needs)),
         section("fmt", |_| check(sh, &["fmt", "--all", "--check"])),
@@ -174,7 +175,8 @@ fn count_listed(list: &str, filters: &[String]) -> u64 {
 /// Builds set-rto once for each rules file of the suite and once for the default rules, which
 /// are the ones that get the static release binary. Each lands in `bin_dir` under the name of its
 /// rules file; and once more, as `interfaces-btf`, the one of the rules on interfaces, with the BTF of these kernels
-/// (as `SET_RTO_BTF` has them) and of the one that runs here. `large` is of [`large::rules`].
+/// (as `SET_RTO_BTF` has them) and of the one that runs here, and once, as `interfaces-system`, with the libbpf of this
+/// machine where that is installed. `large` is of [`large::rules`].
 pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path, kernels: &[String]) -> Result<()> {
     if bin_dir.exists() {
         // A binary of rules that are gone must not be tested.
@@ -189,6 +191,11 @@ pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path, kernels: &[String]) -> R
     let build = || build::dev_with_btf(sh, "set-rto", Some(&file), Some(&btf));
     let binary = step(&format!("build set-rto with the BTF of {btf}"), build)?;
     copy(&binary, &bin_dir.join("interfaces-btf"))?;
+    if setup::still_missing(SYSTEM).is_empty() {
+        let build = || build::dev_with_system(sh, &file);
+        let binary = step("build set-rto with the libbpf of this machine", build)?;
+        copy(&binary, &bin_dir.join("interfaces-system"))?;
+    }
     let rules = sh
         .read_dir(dir)?
         .into_iter()

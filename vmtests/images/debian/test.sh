@@ -99,5 +99,15 @@ check by_hand_timer is 20000 timer 192.0.2.2 12345
 check by_hand_purge dpkg -P set-rto
 check by_hand_purge_timer is 1000 timer 192.0.2.2 12345
 check purge_leaves_nothing is '' find / -xdev -name '*set-rto*' -not -path '/payload/*' -not -path '/proc/*' -not -path '/var/log/*'
+
+## With Debian's own libbpf, as a package of Debian's would have it
+linked=/payload/linked
+check linked_is_dynamic has 'libbpf.so.1 =>' ldd $linked
+check linked_install $linked install
+check linked_timer is 20000 timer 192.0.2.2 12345
+check linked_status exits 0 $linked status
+check linked_table is 10000 timer 198.51.100.2 80
+check linked_remove $linked remove
+check linked_remove_timer is 1000 timer 192.0.2.2 12345
 finish
 systemctl poweroff -ff

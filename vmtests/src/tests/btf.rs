@@ -15,7 +15,6 @@ use crate::harness::btf::CARRIER;
 use crate::harness::btf::Copy;
 use crate::harness::lab::Lab;
 use crate::harness::note;
-use crate::harness::setrto;
 use crate::harness::setrto::SetRto;
 use crate::harness::tests;
 use crate::harness::wire::kernel_version;
@@ -51,10 +50,7 @@ fn embedded() -> Result<SetRto> {
 /// Runs a test of interfaces with that executable.
 fn like(name: &str) -> Result<()> {
     embedded()?;
-    setrto::substitute("interfaces", CARRIER);
-    let test = interfaces::TESTS.iter().find(|test| test.name == name);
-    let test = test.with_context(|| format!("no test {name}"))?;
-    (test.run)().map_err(|error| match error.downcast_ref::<Skip>() {
+    interfaces::run_with(CARRIER, name).map_err(|error| match error.downcast_ref::<Skip>() {
         Some(skip) => anyhow!("not run: {skip}"),
         None => error,
     })

@@ -21,6 +21,7 @@ use crate::harness::lab::Lab;
 use crate::harness::netns::Namespace;
 use crate::harness::rtnetlink;
 use crate::harness::rtnetlink::Prefix;
+use crate::harness::setrto;
 use crate::harness::sockets::Connection;
 use crate::harness::sockets::From;
 use crate::harness::sockets::listen;
@@ -41,6 +42,14 @@ tests! {
     interface_hot_plugged: 60,
     interface_of_another_namespace: 60,
     interface_with_all_other_conditions: 60,
+}
+
+/// Runs one of these tests with another executable of the same rules.
+pub(super) fn run_with(executable: &'static str, name: &str) -> Result<()> {
+    setrto::substitute("interfaces", executable);
+    let test = TESTS.iter().find(|test| test.name == name);
+    let test = test.with_context(|| format!("no test {name}"))?;
+    (test.run)()
 }
 
 /// Installs the rules on interfaces where this kernel can run them.

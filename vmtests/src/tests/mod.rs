@@ -24,6 +24,7 @@ mod samples;
 mod settings;
 mod state;
 mod support;
+mod system;
 mod timers;
 mod wire;
 
@@ -38,6 +39,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     interfaces_arrivals::TESTS,
     links::TESTS,
     btf::TESTS,
+    system::TESTS,
     random::TESTS,
     timers::TESTS,
     by_hand::TESTS,
