@@ -1,22 +1,30 @@
-# For a layer of yours: `cargo-update-recipe-crates` writes set-rto-crates.inc out of Cargo.lock, SRC_URI says where
-# the sources are, or EXTERNALSRC (externalsrc.bbclass). Put your rules beside it as files/rules.toml, by a .bbappend.
-# Not tried: there is no Yocto where this was written.
+# For a layer of yours. Its set-rto_%.bbappend says where the sources are: SRC_URI, or EXTERNALSRC (externalsrc.bbclass).
+# `bitbake -c update_crates set-rto` then writes set-rto-crates.inc out of Cargo.lock. For rules of your own, beside the
+# .bbappend as files/rules.toml:
+#
+#     FILESEXTRAPATHS:prepend := "${THISDIR}/files:"
+#     SRC_URI += "file://rules.toml"
+#     SET_RTO_RULES = "${UNPACKDIR}/rules.toml"
+#
+# Tried: bitbake and openembedded-core (blacksail) read it and find what it depends on. Not tried: a build.
 SUMMARY = "TCP's first retransmit timer per connection, by rules compiled into the binary"
-LICENSE = "MIT | Apache-2.0"
+LICENSE = "Apache-2.0 OR MIT"
 LIC_FILES_CHKSUM = "file://LICENSE-MIT;md5=6e182b04f1a19dca42d17a46901249f4"
 
 inherit cargo cargo-update-recipe-crates pkgconfig systemd update-rc.d
 
-require ${BPN}-crates.inc
-
-SRC_URI += "file://rules.toml"
+# Not there before the first `update_crates`.
+include ${BPN}-crates.inc
 
 # clang (of meta-clang, or of the core since 5.3) compiles the BPF program; the rest is for libelf, which is built from
 # source for the target and for the build itself.
 DEPENDS = "clang-native autoconf-native automake-native gettext-native flex-native bison-native gawk-native m4-native"
 
 export CLANG = "${STAGING_BINDIR_NATIVE}/clang"
-export SET_RTO_RULES = "${UNPACKDIR}/rules.toml"
+SET_RTO_RULES ?= "${S}/rules.toml"
+export SET_RTO_RULES
+# The tree strips by itself, and keeps what it took away.
+export CARGO_PROFILE_RELEASE_STRIP = "false"
 
 CARGO_BUILD_FLAGS += "--package set-rto"
 
@@ -32,4 +40,3 @@ do_install:append() {
     install -D -m 0644 ${S}/scripts/packaging/man/set-rto.8 ${D}${mandir}/man8/set-rto.8
     install -D -m 0644 ${S}/scripts/packaging/man/set-rto-rules.5 ${D}${mandir}/man5/set-rto-rules.5
 }
-
