@@ -3,13 +3,14 @@
 
 use crate::error::{Error, Result};
 use crate::host;
-use libbpf_rs::ObjectBuilder;
+use libbpf_rs::libbpf_sys::bpf_object_open_opts;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use std::fmt;
+use std::ffi::{CString, c_char};
 use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd;
+use std::{fmt, ptr};
 
 /// What was embedded: the releases of the kernels that it is of, with spaces between, and raw BTF.
 const EMBEDDED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/btf.rs"));
@@ -43,14 +44,14 @@ pub(crate) fn candidates() -> impl Iterator<Item = Btf> {
 }
 
 impl Btf {
-    /// Has libbpf take it for the object that is opened next. What is returned must live until that is loaded.
+    /// Puts it where libbpf can read it.
     ///
     /// # Errors
     /// The kernel gives no memory to hand it over in.
-    pub(crate) fn give_to(self, builder: &mut ObjectBuilder) -> Result<Option<File>> {
+    pub(crate) fn hand_over(self) -> Result<Handed> {
         let empty: Vec<u8>;
         let bytes = match self {
-            Self::Kernel => return Ok(None),
+            Self::Kernel => return Ok(Handed::default()),
             Self::Embedded(place) => EMBEDDED[place].1,
             Self::Empty => {
                 empty = EMPTY.iter().flat_map(|word| word.to_ne_bytes()).collect();
@@ -69,10 +70,47 @@ impl Btf {
         let mut file = File::from(memory);
         file.write_all(bytes)
             .map_err(|error| failed(Errno::from_raw(error.raw_os_error().unwrap_or_default())))?;
-        builder
-            .btf_custom_path(format!("/proc/self/fd/{}", file.as_raw_fd()))
-            .map_err(|error| Error::bpf("hand BTF to libbpf", &error, "report it"))?;
-        Ok(Some(file))
+        let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+        Ok(Handed { file: Some((file, path)) })
+    }
+}
+
+/// BTF that libbpf can read while this lives; none: the kernel's own.
+#[derive(Default)]
+pub(crate) struct Handed {
+    file: Option<(File, CString)>,
+}
+
+/// The beginning of `struct bpf_object_open_opts` (libbpf 1.7, src/libbpf.h), laid out as on this machine. In libbpf-sys,
+/// whose bindings were made on a 64-bit machine, the padding is written out, which is wrong where pointers have 4 bytes.
+#[repr(C)]
+struct OpenOptions {
+    bytes: usize,
+    object_name: *const c_char,
+    relaxed_maps: bool,
+    pin_root_path: *const c_char,
+    unnamed: u32,
+    kconfig: *const c_char,
+    btf_custom_path: *const c_char,
+}
+
+impl Handed {
+    /// For libbpf's opening of an object.
+    pub(crate) fn options(&self) -> bpf_object_open_opts {
+        const { assert!(size_of::<OpenOptions>() <= size_of::<bpf_object_open_opts>()) };
+        let own = OpenOptions {
+            bytes: size_of::<OpenOptions>(),
+            object_name: ptr::null(),
+            relaxed_maps: false,
+            pin_root_path: ptr::null(),
+            unnamed: 0,
+            kconfig: ptr::null(),
+            btf_custom_path: self.file.as_ref().map_or(ptr::null(), |(_, path)| path.as_ptr()),
+        };
+        let mut options = bpf_object_open_opts::default();
+        // SAFETY: plain numbers and pointers, there is room for them, and both begin with one of a pointer's size.
+        unsafe { (&raw mut options).cast::<OpenOptions>().write(own) };
+        options
     }
 }
 
@@ -86,5 +124,23 @@ impl fmt::Display for Btf {
                 releases => write!(f, "embedded BTF of {}", releases.replace(' ', ", ")),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where pointers have 8 bytes, the bindings are right.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn options_are_where_libbpf_has_them() {
+        let handed = Btf::Empty.hand_over().expect("memory");
+        let options = handed.options();
+        assert_eq!(options.sz as usize, size_of::<OpenOptions>());
+        let path = handed.file.as_ref().map(|(_, path)| path.as_ptr());
+        assert_eq!(Some(options.btf_custom_path), path);
+        assert!(options.object_name.is_null() && options.kconfig.is_null());
+        assert!(Handed::default().options().btf_custom_path.is_null());
     }
 }

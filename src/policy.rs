@@ -139,12 +139,11 @@ fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
     }
     // One object for the life of this one-shot process.
     let storage = Box::leak(Box::new(MaybeUninit::<OpenObject>::uninit()));
-    let mut builder = SetRtoSkelBuilder::default();
     // Without BTF libbpf would look for the kernel's for programs that are not loaded, too, and fail.
     let btf = rules::ask_for_interface().then_some(load.btf.unwrap_or(Btf::Empty));
-    let handed = btf.map(|btf| btf.give_to(builder.object_builder_mut())).transpose()?;
-    let mut open = builder
-        .open(storage)
+    let handed = btf.map(Btf::hand_over).transpose()?.unwrap_or_default();
+    let mut open = SetRtoSkelBuilder::default()
+        .open_opts(handed.options(), storage)
         .map_err(|error| Error::bpf("open the program", &error, "the binary is damaged"))?;
     complete(&mut open, hz, load)?;
     let object = open.open_object_mut();
@@ -246,7 +245,7 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
         libbpf_sys::bpf_program__set_insns(
             program.as_libbpf_object().as_ptr(),
             code.as_mut_ptr(),
-            code.len() as u64,
+            code.len() as _,
         )
     };
     if ret == 0 { Ok(()) } else { Err(damaged("libbpf did not take the timers")) }

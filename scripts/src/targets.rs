@@ -11,7 +11,7 @@ pub(crate) struct Target {
     pub(crate) name: &'static str,
     /// Rust's name, which `--target` takes, too.
     pub(crate) triple: &'static str,
-    /// Debian's name.
+    /// Debian's name; `mips` was one until Debian 10.
     pub(crate) debian: &'static str,
     /// zig's, and the processor to compile C for.
     pub(crate) zig: Zig,
@@ -39,11 +39,28 @@ pub(crate) const TARGETS: &[Target] = &[
     musl("x86_64", "x86_64-unknown-linux-musl", "amd64", "x86_64-linux-musl", "x86_64"),
     musl("aarch64", "aarch64-unknown-linux-musl", "arm64", "aarch64-linux-musl", "generic"),
     musl("s390x", "s390x-unknown-linux-musl", "s390x", "s390x-linux-musl", "z10"),
+    // Hard float with 16 registers, no NEON: what Debian's armhf asks for. (LLVM's v7a alone has NEON.)
+    musl(
+        "armv7",
+        "armv7-unknown-linux-musleabihf",
+        "armhf",
+        "arm-linux-musleabihf",
+        "generic+v7a+vfp3d16-neon-d32-vfp3",
+    ),
+    // Soft float, as OpenWrt has it on MIPS.
+    musl(
+        "mipsel",
+        "mipsel-unknown-linux-musl",
+        "mipsel",
+        "mipsel-linux-musleabi",
+        "mips32r2+soft_float",
+    ),
+    musl("mips", "mips-unknown-linux-musl", "mips", "mips-linux-musleabi", "mips32r2+soft_float"),
 ];
 
 /// The targets of these names or triples; this machine's when there are none.
 pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Target>> {
-    let here = [ARCH.to_owned()];
+    let here = [if ARCH == "arm" { "armv7" } else { ARCH }.to_owned()];
     let names = if names.is_empty() { &here } else { names };
     names.iter().map(|name| find(name)).collect()
 }

@@ -22,9 +22,10 @@ const STUBS: [(&str, &str); 5] = [
     ("obstack", "int _obstack_free(void) { return 0; }\n"),
     (
         "nounwind",
-        // 5: _URC_END_OF_STACK.
+        // 5: _URC_END_OF_STACK; 1: _UVRSR_NOT_IMPLEMENTED, of 32-bit ARM.
         "int _Unwind_Backtrace(void) { return 5; }\n\
-         __UINTPTR_TYPE__ _Unwind_GetIP(void) { return 0; }\n",
+         __UINTPTR_TYPE__ _Unwind_GetIP(void) { return 0; }\n\
+         int _Unwind_VRS_Get(void) { return 1; }\nint _Unwind_VRS_Set(void) { return 1; }\n",
     ),
     (
         NO_ZLIB,
