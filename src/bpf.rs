@@ -6,6 +6,8 @@ use std::ffi::{CStr, CString, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -149,7 +151,22 @@ pub(crate) fn look_up(map: BorrowedFd<'_>, key: &Key) -> Result<Value> {
 pub(crate) fn update(map: BorrowedFd<'_>, key: &Key, value: &Value) -> Result<()> {
     let (key, value) = (key.as_ptr().cast(), value.as_ptr().cast());
     // SAFETY: key and value of the map's sizes.
-    check(unsafe { sys::bpf_map_update_elem(map.as_raw_fd(), key, value, 0) }).map(drop)
+    patiently(|| check(unsafe { sys::bpf_map_update_elem(map.as_raw_fd(), key, value, 0) }))
+        .map(drop)
+}
+
+/// Tries again for a second while there is no memory. Since Linux 6.1 a map that grows takes entries from a stock of as
+/// few as four, which the kernel fills up by interrupt work (`bpf_mem_refill()`, kernel/bpf/memalloc.c): at once where
+/// a processor can interrupt itself, at the next tick where it can't, as on MIPS.
+fn patiently<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    const PAUSE: Duration = Duration::from_millis(5);
+    for _ in 0..200 {
+        match call() {
+            Err(Errno::ENOMEM) => thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    call()
 }
 
 /// Deletes an entry of the map of local devices.
@@ -246,4 +263,21 @@ pub(crate) fn program_name(id: u32) -> String {
 
 fn name(bytes: &[std::ffi::c_char]) -> String {
     bytes.iter().take_while(|&&byte| byte != 0).map(|&byte| char::from(byte as u8)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_may_come_later() {
+        let mut calls = 0;
+        let mut later = |errno, last| {
+            calls += 1;
+            if calls < last { Err(errno) } else { Ok(calls) }
+        };
+        assert_eq!(patiently(|| later(Errno::ENOMEM, 3)), Ok(3));
+        assert_eq!(patiently(|| later(Errno::EPERM, 9)), Err(Errno::EPERM));
+        assert_eq!(calls, 4);
+    }
 }
