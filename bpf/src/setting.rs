@@ -52,10 +52,11 @@ pub enum Setting {
     MaxPacingRate,
     /// The mark that `ip rule` and nftables match: `SO_MARK`.
     Mark,
-    /// The queueing priority: `SO_PRIORITY`.
-    Priority,
     /// The IPv4 type of service or IPv6 traffic class: `IP_TOS`, `IPV6_TCLASS`.
     Tos,
+    /// The queueing priority: `SO_PRIORITY`. Behind `tos`, which makes it one of its own (`__ip_sock_set_tos()`,
+    /// net/ipv4/ip_sockglue.c).
+    Priority,
 }
 
 /// How values are written, and what of them the kernel is given.
@@ -176,8 +177,8 @@ pub const SPECS: [Spec; 22] = [
         "5.10",
     ),
     spec(Mark, "mark", Number(0..=u32::MAX, ""), socket("SO_MARK"), "5.10"),
-    spec(Priority, "priority", Number(0..=u32::MAX, ""), socket("SO_PRIORITY"), "5.10"),
     spec(Tos, "tos", Number(0..=255, ""), Option("SOL_IP", "IP_TOS"), "5.10"),
+    spec(Priority, "priority", Number(0..=u32::MAX, ""), socket("SO_PRIORITY"), "5.10"),
 ];
 
 /// Twice this must be a positive int.

@@ -35,7 +35,7 @@ static __always_inline int set_1(struct bpf_sock_ops *ctx)
 		count(1);
 		set(ctx, 1, 4, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
 		set(ctx, 1, 5, SOL_TCP, TCP_BPF_DELACK_MAX, least(2000));
-		set_tos(ctx, 1, 21, 40);
+		set_tos(ctx, 1, 20, 40);
 		if (FIELD(op) == BPF_SOCK_OPS_TCP_CONNECT_CB)
 			break;
 		// and what the end of the handshake sets anew
@@ -60,7 +60,7 @@ static __always_inline int set_2(struct bpf_sock_ops *ctx)
 		set(ctx, 2, 17, SOL_SOCKET, SO_RCVBUF, 1500000);
 		set(ctx, 2, 18, SOL_SOCKET, SO_MAX_PACING_RATE, 12500000);
 		set(ctx, 2, 19, SOL_SOCKET, SO_MARK, 7);
-		set(ctx, 2, 20, SOL_SOCKET, SO_PRIORITY, 1);
+		set(ctx, 2, 21, SOL_SOCKET, SO_PRIORITY, 1);
 		break;
 	}
 	return 1;
@@ -260,8 +260,8 @@ int probe(struct bpf_sock_ops *ctx)
 	try(ctx, 17, SOL_SOCKET, SO_RCVBUF, 1500000);
 	try(ctx, 18, SOL_SOCKET, SO_MAX_PACING_RATE, 12500000);
 	try(ctx, 19, SOL_SOCKET, SO_MARK, 7);
-	try(ctx, 20, SOL_SOCKET, SO_PRIORITY, 1);
-	try(ctx, 21, SOL_IP, IP_TOS, 40);
+	try(ctx, 20, SOL_IP, IP_TOS, 40);
+	try(ctx, 21, SOL_SOCKET, SO_PRIORITY, 1);
 	return 1;
 }
 

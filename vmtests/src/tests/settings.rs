@@ -58,6 +58,7 @@ tests! {
     setting_mark: 60,
     setting_mark_routes_the_syn: 60,
     setting_priority: 60,
+    setting_priority_beside_tos: 60,
     setting_ecn: 60,
     setting_congestion_with_ecn: 60,
     setting_initial_rwnd: 60,
@@ -296,6 +297,12 @@ fn setting_below_two_ticks_is_said() -> Result<()> {
 
 fn setting_priority() -> Result<()> {
     options("priority", 5010, &[(socket(libc::SO_PRIORITY), 5)])
+}
+
+/// The kernel makes a priority of the type of service; that which the rule names counts.
+fn setting_priority_beside_tos() -> Result<()> {
+    const TOS: Opt = Opt(libc::IPPROTO_IP, libc::IP_TOS);
+    options("priority-tos", 5015, &[(socket(libc::SO_PRIORITY), 5), (TOS, 32)])
 }
 
 /// The SYN asks for it and the SYN-ACK agrees, where the sysctl has it switched off.
