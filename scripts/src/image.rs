@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use xshell::{Shell, cmd};
 
-use crate::needs::{BUILD, IMAGE, MATRIX, Need, PACKAGING, SYSTEM};
+use crate::needs::{BOARDS, BUILD, IMAGE, MATRIX, Need, PACKAGING, SYSTEM};
 use crate::privilege::is_root;
 use crate::step::{step, tee};
 use crate::{build, dist, setup};
@@ -18,7 +18,8 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
     if options.iter().any(|word| word == "--list") {
         return Ok(cmd!(sh, "{image} --list").run()?);
     }
-    let needs = BUILD.iter().chain(PACKAGING).chain(MATRIX).chain(IMAGE).chain(SYSTEM);
+    let needs =
+        BUILD.iter().chain(PACKAGING).chain(MATRIX).chain(IMAGE).chain(SYSTEM).chain(BOARDS);
     setup::ensure(sh, &needs.collect::<Vec<&Need>>())?;
     let out = build::target_dir(sh)?.join("image");
     let built = out.join("built");
@@ -66,7 +67,7 @@ fn linked(sh: &Shell, rules: &Path, into: &Path) -> Result<()> {
 }
 
 /// For each rules file `N.toml` of an image: `N.deb`; and of the first one what else `dist` makes for a target.
-fn packages(sh: &Shell, room: &Path, target: &str, into: &Path) -> Result<()> {
+pub(crate) fn packages(sh: &Shell, room: &Path, target: &str, into: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(into);
     fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
     let is_rules = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");

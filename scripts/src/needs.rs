@@ -141,9 +141,11 @@ pub(crate) const MATRIX: &[Need] = &[
 ];
 
 /// What booting images needs on top of [`MATRIX`].
-pub(crate) const IMAGE: &[Need] = &[
-    program("mmdebstrap", [&["mmdebstrap"]; 4]),
-    program("lintian", [&["lintian"]; 4]),
+pub(crate) const IMAGE: &[Need] =
+    &[program("mmdebstrap", [&["mmdebstrap"]; 4]), program("lintian", [&["lintian"]; 4])];
+
+/// What booting machines of other kinds needs on top of [`MATRIX`].
+pub(crate) const BOARDS: &[Need] = &[
     program(
         "qemu-system-aarch64",
         [
@@ -151,6 +153,24 @@ pub(crate) const IMAGE: &[Need] = &[
             &["qemu-system-aarch64-core"],
             &["qemu-system-aarch64"],
             &["qemu-system-aarch64"],
+        ],
+    ),
+    program(
+        "qemu-system-arm",
+        [
+            &["qemu-system-arm"],
+            &["qemu-system-arm-core"],
+            &["qemu-system-arm"],
+            &["qemu-system-arm"],
+        ],
+    ),
+    program(
+        "qemu-system-mipsel",
+        [
+            &["qemu-system-mips"],
+            &["qemu-system-mips-core"],
+            &["qemu-system-mips"],
+            &["qemu-system-mipsel"],
         ],
     ),
     program(

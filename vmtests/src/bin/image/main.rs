@@ -5,19 +5,15 @@
 //! DIR holds what `cargo xtask image` built: a folder for each of the rules files of an image. What a guest finds out
 //! it tells on its console, a line each (vmtests/images/lib.sh).
 
-mod board;
-mod boards;
-mod machine;
 mod openwrt;
 mod rootfs;
-mod wire;
 
 use anyhow::{Context as _, Result, bail};
-use board::Board;
-use machine::Machine;
 use nix::fcntl::{Flock, FlockArg};
+use set_rto_vmtests::boards::{BOARDS, Board};
 use set_rto_vmtests::guests::guest::{self, Accelerator};
 use set_rto_vmtests::guests::kernel::Suites;
+use set_rto_vmtests::guests::machine::{Found, Machine};
 use set_rto_vmtests::guests::{cache, initramfs, kernels};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -78,15 +74,15 @@ const IMAGES: [Image; 3] = [
 
 /// All of them.
 fn images() -> impl Iterator<Item = Image> {
-    let board = |(name, target, board)| Image {
-        name,
+    let board = |board: Board| Image {
+        name: board.name,
         room: "board",
-        target,
+        target: board.target,
         kernel: "",
         made: Made::Board(board),
         packaging: None,
     };
-    IMAGES.into_iter().chain(boards::BOARDS.map(board))
+    IMAGES.into_iter().chain(BOARDS.map(board))
 }
 
 fn main() -> ExitCode {
@@ -165,10 +161,11 @@ fn run(options: &Options) -> Result<bool> {
     for image in images().filter(|image| options.chooses(image)) {
         match one(&image, &options.built, &out, &mut suites, &mut accelerator) {
             Ok(found) => {
-                passed += found.ok;
-                failed += found.wrong.len();
-                println!("{}: {} passed, {} failed", image.name, found.ok, found.wrong.len());
-                found.wrong.iter().for_each(|line| println!("  {line}"));
+                let counts = (found.passed.len(), found.failed.len());
+                passed += counts.0;
+                failed += counts.1;
+                println!("{}: {} passed, {} failed", image.name, counts.0, counts.1);
+                found.failed.iter().for_each(|(name, why)| println!("  {name}: {why}"));
             }
             Err(error) => {
                 failed += 1;
@@ -186,7 +183,7 @@ fn one(
     out: &Path,
     suites: &mut Suites,
     accelerator: &mut Option<Accelerator>,
-) -> Result<machine::Found> {
+) -> Result<Found> {
     println!("{}: getting its parts", image.name);
     let scratch = out.join(image.name);
     let _ = fs::remove_dir_all(&scratch);
@@ -195,7 +192,8 @@ fn one(
     let built = built.join(format!("{}-{}", image.room, image.target));
     let scripts = room().join("images");
     if let Made::Board(board) = image.made {
-        return board.run(&scripts.join(image.room), &built, &scratch, &log);
+        let ran = board.run(&scripts.join(image.room), &built, &scratch, &log);
+        return ran.map(|(_, found)| found);
     }
     let kernels = kernels::parse(&fs::read_to_string(room().join("KERNELS"))?)?;
     let kernel = kernels.iter().find(|kernel| kernel.name == image.kernel);

@@ -1,10 +1,12 @@
-//! The live suite on a matrix of kernels, each in a virtual machine.
+//! The live suite on a matrix of kernels, each in a virtual machine; and machines of other kinds with their own checks.
 //!
-//!     matrix --suite FILE --bin-dir DIR --out DIR [--list] [--core] [--readme] [--jobs N] [--test PART] [NAME…]
+//!     matrix --suite FILE --bin-dir DIR --built DIR --out DIR
+//!            [--list] [--core] [--readme] [--jobs N] [--test PART] [NAME…]
 //!
-//!     matrix --btf [--core] [NAME…]
+//!     matrix --needs | --btf [--core] [--test PART] [NAME…]
 //!
-//! FILE is the live suite, DIR its executables (see `live`). `cargo xtask matrix` builds both and calls this.
+//! FILE is the live suite, its DIR has its executables (see `live`), that of `--built` what boards get. `--needs` tells
+//! which of them a run needs. `cargo xtask matrix` builds all and calls this.
 
 mod options;
 mod readme;
@@ -16,8 +18,10 @@ mod tables;
 use anyhow::{Context as _, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use options::Options;
+use readme::Of;
 use results::Outcome;
 use run::Bench;
+use set_rto_vmtests::boards::BOARDS;
 use set_rto_vmtests::guests::guest;
 use set_rto_vmtests::guests::kernel::{Image, Suites};
 use set_rto_vmtests::guests::kernels::{self, Kernel, Origin};
@@ -50,10 +54,11 @@ fn room() -> PathBuf {
 /// True if all kernels did as expected.
 fn run(options: &Options) -> Result<bool> {
     let kernels = kernels::parse(&fs::read_to_string(room().join("KERNELS"))?)?;
-    if let Some(unknown) =
-        options.names.iter().find(|name| kernels.iter().all(|it| it.name != **name))
-    {
-        bail!("KERNELS has no {unknown}; --list shows what there is");
+    let is_known = |name: &String| {
+        kernels.iter().any(|it| it.name == *name) || BOARDS.iter().any(|it| it.name == name)
+    };
+    if let Some(unknown) = options.names.iter().find(|name| !is_known(name)) {
+        bail!("there is no kernel or board {unknown}; --list shows what there is");
     }
     if options.list {
         for Kernel { name, origin, core, .. } in &kernels {
@@ -65,9 +70,25 @@ fn run(options: &Options) -> Result<bool> {
             };
             println!("{name:<16} {from}{}", if *core { " (core)" } else { "" });
         }
+        for board in &BOARDS {
+            println!("{:<16} {}, {}", board.name, board.qemu.join(" "), board.describe());
+        }
         return Ok(true);
     }
     let chosen: Vec<_> = kernels.iter().filter(|kernel| options.chooses(kernel)).collect();
+    let boards: Vec<_> = BOARDS.iter().filter(|board| options.chooses_board(board)).collect();
+    if options.filter.is_some()
+        && let Some(board) = boards.first()
+    {
+        bail!("--test is about the suite, which kernels run; {} has checks of its own", board.name);
+    }
+    if options.needs {
+        if !chosen.is_empty() {
+            println!("needs: suite");
+        }
+        boards.iter().for_each(|board| println!("needs: target {}", board.target));
+        return Ok(true);
+    }
     if options.btf {
         let mut suites = Suites::default();
         for kernel in chosen.iter().filter(|kernel| kernel.btf) {
@@ -80,7 +101,6 @@ fn run(options: &Options) -> Result<bool> {
         }
         return Ok(true);
     }
-    let all = tests(&options.suite, options.filter.as_deref())?;
     fs::create_dir_all(&options.out)?;
     // Two runs from one checkout would write the same files.
     let lock =
@@ -88,23 +108,30 @@ fn run(options: &Options) -> Result<bool> {
     let _lock = lock.map_err(|(_, errno)| errno).context("another run writes to the same place")?;
     // Some of what runs there has another working directory.
     let options = &Options { out: fs::canonicalize(&options.out)?, ..options.clone() };
-    let stage = Stage::make(&options.out.join("stage"), &options.suite, &options.bin_dir)?;
-    let bench = Bench { options, stage, all, configs: room().join("kernels") };
-    let outcomes = bench.run(&chosen);
-    let table = tables::summary(&outcomes);
-    fs::write(options.out.join("matrix.md"), table.clone() + &tables::whole(&outcomes))?;
+    let outcomes = on_kernels(&chosen, options)?;
+    let boards = run::boards(&boards, &room().join("images"), options)?;
+    let table = summary(&outcomes, &boards);
+    let whole = tables::whole("test", &outcomes) + &tables::whole("check", &boards);
+    fs::write(options.out.join("matrix.md"), table.clone() + &whole)?;
+    let (any_kernels, any_boards) = (!outcomes.is_empty(), !boards.is_empty());
+    let outcomes: Vec<_> = outcomes.into_iter().chain(boards).collect();
     fs::write(options.out.join("matrix.json"), format!("{:#}\n", results::json(&outcomes)))?;
     println!("\n{table}");
     if options.readme {
-        let last = |kernel: &Kernel| {
-            let text = fs::read_to_string(bench.last(kernel)).ok()?;
-            Outcome::of_json(&serde_json::from_str(&text).ok()?)
+        let last = |name: &str| {
+            let text = fs::read_to_string(run::last(&options.out, name)).ok();
+            let value = text.and_then(|text| serde_json::from_str(&text).ok());
+            value.and_then(|value| Outcome::of_json(&value)).unwrap_or_else(|| Outcome::none(name))
         };
-        let rows: Vec<_> = kernels
-            .iter()
-            .map(|kernel| last(kernel).unwrap_or_else(|| Outcome::none(&kernel.name)))
-            .collect();
-        readme::update(&room().join("../README.md"), &tables::summary(&rows))?;
+        let readme = room().join("../README.md");
+        if any_kernels {
+            let rows: Vec<_> = kernels.iter().map(|kernel| last(&kernel.name)).collect();
+            readme::update(&readme, Of::Kernels, &tables::summary(&rows))?;
+        }
+        if any_boards {
+            let rows: Vec<_> = BOARDS.iter().map(|board| last(board.name)).collect();
+            readme::update(&readme, Of::Boards, &tables::boards(&rows))?;
+        }
     }
     let (mut passed, mut failed, mut unsupported) = (0, 0, 0);
     for outcome in &outcomes {
@@ -116,6 +143,29 @@ fn run(options: &Options) -> Result<bool> {
     // The unsupported ones are in the table, each with its reason.
     println!("matrix: {passed} passed, {failed} failed, {unsupported} skipped");
     Ok(outcomes.iter().all(Outcome::is_good))
+}
+
+/// The tables of kernels, and those of boards, where there are any.
+fn summary(kernels: &[Outcome], boards: &[Outcome]) -> String {
+    let mut tables = Vec::new();
+    if !kernels.is_empty() {
+        tables.push(tables::summary(kernels));
+    }
+    if !boards.is_empty() {
+        tables.push(tables::boards(boards));
+    }
+    tables.join("\n")
+}
+
+/// Runs the live suite on the kernels, where there are any.
+fn on_kernels(kernels: &[&Kernel], options: &Options) -> Result<Vec<Outcome>> {
+    if kernels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = tests(&options.suite, options.filter.as_deref())?;
+    let stage = Stage::make(&options.out.join("stage"), &options.suite, &options.bin_dir)?;
+    let bench = Bench { options, stage, all, configs: room().join("kernels") };
+    Ok(bench.run(kernels))
 }
 
 /// The names of all tests of the suite.

@@ -1,6 +1,7 @@
 //! The command line.
 
 use anyhow::{Context as _, Result, bail};
+use set_rto_vmtests::boards::Board;
 use set_rto_vmtests::guests::kernels::Kernel;
 use std::path::PathBuf;
 
@@ -9,10 +10,14 @@ use std::path::PathBuf;
 pub(crate) struct Options {
     pub(crate) suite: PathBuf,
     pub(crate) bin_dir: PathBuf,
+    /// What boards get: a folder `board-TARGET` for each target.
+    pub(crate) built: PathBuf,
     pub(crate) out: PathBuf,
     pub(crate) list: bool,
     /// The README shows the last whole run of each kernel.
     pub(crate) readme: bool,
+    /// Tells only what is to be built for what was chosen.
+    pub(crate) needs: bool,
     /// Tells only which files have the BTF that is to be built in.
     pub(crate) btf: bool,
     pub(crate) core: bool,
@@ -36,6 +41,7 @@ impl Options {
             match word.as_str() {
                 "--suite" => options.suite = value()?.into(),
                 "--bin-dir" => options.bin_dir = value()?.into(),
+                "--built" => options.built = value()?.into(),
                 "--out" => options.out = value()?.into(),
                 "--test" => options.filter = Some(value()?.clone()),
                 "--jobs" => {
@@ -44,6 +50,7 @@ impl Options {
                 }
                 "--readme" => options.readme = true,
                 "--list" => options.list = true,
+                "--needs" => options.needs = true,
                 "--btf" => options.btf = true,
                 "--core" => options.core = true,
                 _ if word.starts_with('-') => bail!("unknown option {word}"),
@@ -59,5 +66,39 @@ impl Options {
             [] => kernel.core || !self.core,
             names => names.contains(&kernel.name),
         }
+    }
+
+    /// Whether a board is to be booted. It has its own checks, not the suite's tests.
+    pub(crate) fn chooses_board(&self, board: &Board) -> bool {
+        match self.names.as_slice() {
+            [] => !self.core && self.filter.is_none(),
+            names => names.iter().any(|name| name == board.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use set_rto_vmtests::boards::BOARDS;
+    use set_rto_vmtests::guests::kernels;
+
+    /// The kernels and boards that a command line chooses.
+    fn chosen(line: &str) -> (Vec<String>, Vec<&'static str>) {
+        let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        let options = Options::read(&words).expect("good words");
+        let kernels = kernels::parse("a debian sid core\nb debian sid").expect("good lines");
+        let kernels = kernels.into_iter().filter(|kernel| options.chooses(kernel));
+        let boards = BOARDS.iter().filter(|board| options.chooses_board(board));
+        (kernels.map(|kernel| kernel.name).collect(), boards.map(|board| board.name).collect())
+    }
+
+    #[test]
+    fn kernels_and_boards_by_name() {
+        let (kernels, boards) = chosen("");
+        assert_eq!((kernels.len(), boards.len()), (2, BOARDS.len()));
+        assert_eq!(chosen("--core"), (vec!["a".to_owned()], vec![]));
+        assert_eq!(chosen("--test wire_").1, [""; 0]);
+        assert_eq!(chosen("armv7 b s390x"), (vec!["b".to_owned()], vec!["armv7", "s390x"]));
     }
 }

@@ -1,27 +1,45 @@
-//! The table of kernels in the README: written where asked for, between two marks.
+//! The tables of kernels and boards in the README: written where asked for, between two marks.
 
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::Path;
 
-const BEGIN: &str = "<!-- kernels: written by `cargo xtask matrix` -->\n";
-const END: &str = "<!-- kernels: end -->\n";
+/// What a table is of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Of {
+    Kernels,
+    Boards,
+}
+
+impl Of {
+    /// The marks before and after it.
+    fn marks(self) -> [String; 2] {
+        let what = match self {
+            Self::Kernels => "kernels",
+            Self::Boards => "boards",
+        };
+        let begin = format!("<!-- {what}: written by `cargo xtask matrix` -->\n");
+        [begin, format!("<!-- {what}: end -->\n")]
+    }
+
+    fn split(self, text: &str) -> Option<(&str, &str, &str)> {
+        let [begin, end] = self.marks();
+        let (before, rest) = text.split_once(&begin)?;
+        let (table, after) = rest.split_once(&end)?;
+        Some((before, table, after))
+    }
+}
 
 /// Puts the table into the README.
 ///
 /// # Errors
 /// The marks are gone.
-pub(crate) fn update(readme: &Path, table: &str) -> Result<()> {
+pub(crate) fn update(readme: &Path, of: Of, table: &str) -> Result<()> {
     let text = fs::read_to_string(readme)?;
     let (before, _, after) =
-        split(&text).context("README.md has lost the marks around the kernels")?;
-    Ok(fs::write(readme, format!("{before}{BEGIN}\n{table}\n{END}{after}"))?)
-}
-
-fn split(text: &str) -> Option<(&str, &str, &str)> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (table, after) = rest.split_once(END)?;
-    Some((before, table, after))
+        of.split(&text).with_context(|| format!("README.md has lost the marks around {of:?}"))?;
+    let [begin, end] = of.marks();
+    Ok(fs::write(readme, format!("{before}{begin}\n{table}\n{end}{after}"))?)
 }
 
 #[cfg(test)]
@@ -29,6 +47,7 @@ mod tests {
     use super::*;
     use crate::results::Outcome;
     use crate::tables;
+    use set_rto_vmtests::boards::BOARDS;
     use set_rto_vmtests::guests::kernels;
 
     const AGAIN: &str = "run `cargo xtask matrix --readme`";
@@ -37,7 +56,7 @@ mod tests {
     #[test]
     fn the_table_in_the_readme_is_of_these_kernels() {
         let readme = include_str!("../../../../README.md");
-        let (_, text, _) = split(readme).expect("the marks");
+        let (_, text, _) = Of::Kernels.split(readme).expect("the marks");
         let mut tables = text.trim().split("\n\n").map(|table| table.lines().collect::<Vec<_>>());
         let (table, parts) = (tables.next().expect("of kernels"), tables.next().expect("of parts"));
         let kernels = kernels::parse(include_str!("../../../KERNELS")).expect("good lines");
@@ -49,5 +68,18 @@ mod tests {
         let rows = table[2..].iter().map(|row| row.split('|').nth(1).unwrap_or_default().trim());
         let names = kernels.iter().map(|kernel| kernel.name.as_str());
         assert!(rows.eq(names), "other kernels than in KERNELS: {AGAIN}");
+    }
+
+    #[test]
+    fn the_table_in_the_readme_is_of_these_boards() {
+        let readme = include_str!("../../../../README.md");
+        let (_, text, _) = Of::Boards.split(readme).expect("the marks");
+        let boards: Vec<_> = BOARDS.iter().map(|board| Outcome::none(board.name)).collect();
+        let expected = tables::boards(&boards);
+        let names = |table: &str| -> Vec<_> {
+            let rows = table.trim().lines().filter_map(|row| row.split('|').nth(1));
+            rows.map(str::to_owned).collect()
+        };
+        assert_eq!(names(text), names(&expected), "other boards: {AGAIN}");
     }
 }

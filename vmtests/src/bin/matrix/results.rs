@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use set_rto_vmtests::guests::kernels::Kernel;
+use set_rto_vmtests::guests::machine::Found;
 use std::collections::BTreeMap;
 
 /// Of one test on one kernel.
@@ -13,10 +14,11 @@ pub(crate) enum Verdict {
     Unsupported(String),
 }
 
-/// Of one kernel.
+/// Of one kernel, or of one board.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) name: String,
+    pub(crate) is_board: bool,
     pub(crate) origin: String,
     /// By the names of the tests.
     pub(crate) tests: BTreeMap<String, Verdict>,
@@ -50,8 +52,34 @@ impl Outcome {
             };
             tests.insert(name.clone(), verdict);
         }
-        let (name, origin) = (kernel.name.clone(), origin.to_owned());
-        Self { name, origin, tests, broken: None, seconds: 0 }
+        Self { tests, ..Self::new(&kernel.name, origin) }
+    }
+
+    /// What a board's kernel and its checks came to.
+    pub(crate) fn of_board(name: &str, ran: anyhow::Result<(String, Found)>) -> Self {
+        let (origin, found) = match ran {
+            Ok(ran) => ran,
+            Err(error) => {
+                let broken = Some(format!("{error:#}"));
+                return Self { is_board: true, broken, ..Self::new(name, "") };
+            }
+        };
+        let passed = found.passed.into_iter().map(|check| (check, Verdict::Pass));
+        let failed = found.failed.into_iter().map(|(check, why)| (check, Verdict::Fail(why)));
+        let mut tests = BTreeMap::new();
+        for (check, verdict) in passed.chain(failed) {
+            // Each counts, also where two have one name.
+            let names = (2..).map(|number| format!("{check}_{number}"));
+            let mut names = [check.clone()].into_iter().chain(names);
+            let free = names.find(|name| !tests.contains_key(name));
+            tests.insert(free.unwrap_or(check), verdict);
+        }
+        Self { is_board: true, tests, ..Self::new(name, &origin) }
+    }
+
+    fn new(name: &str, origin: &str) -> Self {
+        let (name, origin, tests) = (name.to_owned(), origin.to_owned(), BTreeMap::new());
+        Self { name, is_board: false, origin, tests, broken: None, seconds: 0 }
     }
 
     /// Adds a test that is not the suite's.
@@ -67,9 +95,7 @@ impl Outcome {
 
     /// One that gave no results.
     pub(crate) fn broken(kernel: &Kernel, why: String) -> Self {
-        let tests = BTreeMap::new();
-        let name = kernel.name.clone();
-        Self { name, origin: String::new(), tests, broken: Some(why), seconds: 0 }
+        Self { broken: Some(why), ..Self::new(&kernel.name, "") }
     }
 
     /// Passed, failed, unsupported.
@@ -94,6 +120,9 @@ impl Outcome {
         let (passed, failed, unsupported) = self.counts();
         match &self.broken {
             Some(why) => format!("{name}: BROKEN: {why}"),
+            None if self.is_board => {
+                format!("{name}: {passed} checks passed, {failed} failed, {seconds} s ({origin})")
+            }
             None => format!(
                 "{name}: {passed} passed, {failed} failed, {unsupported} unsupported as expected, {seconds} s ({origin})"
             ),
@@ -125,8 +154,9 @@ impl Outcome {
         };
         let tests: serde_json::Map<_, _> =
             self.tests.iter().map(|(name, verdict)| (name.clone(), test(verdict))).collect();
+        let kind = if self.is_board { "board" } else { "kernel" };
         json!({
-            "kernel": self.name, "package": self.origin, "seconds": self.seconds, "broken": self.broken,
+            kind: self.name, "package": self.origin, "seconds": self.seconds, "broken": self.broken,
             "tests": tests,
         })
     }
@@ -144,8 +174,10 @@ impl Outcome {
             };
             Some((name.clone(), verdict))
         };
+        let is_board = !value["board"].is_null();
         Some(Self {
-            name: text(&value["kernel"])?,
+            name: text(&value[if is_board { "board" } else { "kernel" }])?,
+            is_board,
             origin: text(&value["package"])?,
             tests: value["tests"].as_object()?.iter().map(test).collect::<Option<_>>()?,
             broken: text(&value["broken"]),
@@ -153,10 +185,9 @@ impl Outcome {
         })
     }
 
-    /// The row of a kernel that never ran.
+    /// The row of a kernel or board that never ran.
     pub(crate) fn none(name: &str) -> Self {
-        let (name, origin) = (name.to_owned(), "not run yet".to_owned());
-        Self { name, origin, tests: BTreeMap::new(), broken: None, seconds: 0 }
+        Self::new(name, "not run yet")
     }
 }
 
@@ -185,5 +216,18 @@ mod tests {
         let again = Outcome::of_json(&outcome.json()).expect("what was written");
         assert_eq!(again.json(), outcome.json());
         assert!(!outcome.is_good());
+    }
+    #[test]
+    fn checks_of_a_board() {
+        let mut found = Found::default();
+        found.passed = ["status", "gone", "status"].map(str::to_owned).to_vec();
+        found.failed = vec![("wire: port".to_owned(), "1000 ms".to_owned())];
+        let outcome = Outcome::of_board("armv7", Ok(("linux-image 1".into(), found)));
+        assert_eq!((outcome.counts(), outcome.is_good()), ((3, 1, 0), false));
+        let again = Outcome::of_json(&outcome.json()).expect("what was written");
+        assert_eq!((again.json(), again.is_board), (outcome.json(), true));
+        assert!(outcome.summary().starts_with("armv7: 3 checks passed, 1 failed"));
+        let broken = Outcome::of_board("armv7", Err(anyhow::anyhow!("it hung")));
+        assert!(!broken.is_good() && broken.summary().contains("it hung"));
     }
 }

@@ -1,9 +1,12 @@
-//! Kernel after kernel, some at the same time: got, booted, its results read.
+//! Kernel after kernel, some at the same time: got, booted, its results read. Then board after board.
 
 use crate::options::Options;
 use crate::results::{Outcome, Verdict};
 use crate::stage::Stage;
 use anyhow::Result;
+use nix::fcntl::{Flock, FlockArg};
+use set_rto_vmtests::boards::Board;
+use set_rto_vmtests::guests::cache;
 use set_rto_vmtests::guests::guest::{self, Accelerator, Guest};
 use set_rto_vmtests::guests::kernel::{Image, Suites};
 use set_rto_vmtests::guests::kernels::Kernel;
@@ -73,17 +76,10 @@ impl Bench<'_> {
             Err(error) => Outcome::broken(kernel, format!("{error:#}")),
         };
         outcome.seconds = start.elapsed().as_secs();
-        if self.options.filter.is_none()
-            && let Err(error) = fs::write(self.last(kernel), format!("{:#}\n", outcome.json()))
-        {
-            eprintln!("matrix: the result of {} cannot be kept: {error}", kernel.name);
+        if self.options.filter.is_none() {
+            keep(&self.options.out, &outcome);
         }
         outcome
-    }
-
-    /// Where the last whole run of a kernel is kept.
-    pub(crate) fn last(&self, kernel: &Kernel) -> PathBuf {
-        self.options.out.join(format!("{}.json", kernel.name))
     }
 
     fn one(&self, kernel: &Kernel, shared: &Mutex<Shared>) -> Result<Outcome> {
@@ -134,6 +130,46 @@ impl Bench<'_> {
             None => *shared.accelerator.insert(guest::accelerator(&image, scratch)?),
         };
         Ok((image, accelerator))
+    }
+}
+
+/// Boots the boards one after another, and says what came of each. Their clocks are this host's while they wait.
+///
+/// # Errors
+/// No cache to hold the lock in.
+pub(crate) fn boards(boards: &[&Board], scripts: &Path, options: &Options) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    if boards.is_empty() {
+        return Ok(outcomes);
+    }
+    // As `cargo xtask image` has it: they share downloads and the processor.
+    let lock = File::create(cache::dir()?.join("image.lock"))?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
+    for board in boards {
+        println!("{}: getting its parts", board.name);
+        let start = Instant::now();
+        let built = options.built.join(format!("board-{}", board.target));
+        let scratch = options.out.join("scratch").join(board.name);
+        let log = options.out.join(format!("{}.console", board.name));
+        let ran = board.run(&scripts.join("board"), &built, &scratch, &log);
+        let mut outcome = Outcome::of_board(board.name, ran);
+        outcome.seconds = start.elapsed().as_secs();
+        keep(&options.out, &outcome);
+        report(&outcome);
+        outcomes.push(outcome);
+    }
+    Ok(outcomes)
+}
+
+/// Where the last whole run of a kernel or board is kept.
+pub(crate) fn last(out: &Path, name: &str) -> PathBuf {
+    out.join(format!("{name}.json"))
+}
+
+fn keep(out: &Path, outcome: &Outcome) {
+    let text = format!("{:#}\n", outcome.json());
+    if let Err(error) = fs::write(last(out, &outcome.name), text) {
+        eprintln!("matrix: the result of {} cannot be kept: {error}", outcome.name);
     }
 }
 

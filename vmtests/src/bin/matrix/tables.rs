@@ -24,6 +24,17 @@ fn kernels(outcomes: &[Outcome]) -> String {
     out
 }
 
+/// The boards with their counts, and every check that failed.
+pub(crate) fn boards(outcomes: &[Outcome]) -> String {
+    let mut out = String::from("| board | package | checks passed | failed |\n|---|---|---|---|\n");
+    for it in outcomes {
+        let (passed, failed, _) = it.counts();
+        let origin = if it.broken.is_some() { "did not run" } else { &it.origin };
+        out.push_str(&format!("| {} | {origin} | {passed} | {failed} |\n", it.name));
+    }
+    out + &exceptions(outcomes)
+}
+
 /// A line for each first word of the tests' names; what has no other test beside it stands together.
 fn parts(outcomes: &[Outcome]) -> String {
     const REST: &str = "others";
@@ -105,9 +116,12 @@ fn exceptions(outcomes: &[Outcome]) -> String {
     out
 }
 
-/// Every test on every kernel.
-pub(crate) fn whole(outcomes: &[Outcome]) -> String {
-    let mut out = head("test", outcomes);
+/// Every test on every kernel, or every check on every board.
+pub(crate) fn whole(what: &str, outcomes: &[Outcome]) -> String {
+    if outcomes.is_empty() {
+        return String::new();
+    }
+    let mut out = head(what, outcomes);
     let all: BTreeSet<&String> = outcomes.iter().flat_map(|it| it.tests.keys()).collect();
     for test in all {
         let cell = |it: &Outcome| match it.tests.get(test) {
@@ -144,7 +158,20 @@ mod tests {
         assert!(table.contains("| others | 1 | – |  |\n"), "{table}");
         assert!(table.contains("| `a_2` | k, m | too old |\n"), "{table}");
         assert!(table.contains("| `a_2` | l | FAILED |\n"), "{table}");
-        let table = whole(&outcomes);
+        let table = whole("test", &outcomes);
         assert!(table.contains("| `a_2` | – | **FAILED** | – |\n"), "{table}");
+    }
+
+    #[test]
+    fn failed_checks_of_boards_are_named() {
+        let mut good = Outcome::none("armv7");
+        good.tests.insert("status".into(), Verdict::Pass);
+        let mut bad = Outcome::none("s390x");
+        bad.tests.insert("status".into(), Verdict::Fail("exit code 2".into()));
+        bad.origin = "linux-image 1".into();
+        let table = boards(&[good, bad]);
+        assert!(table.contains("| armv7 | not run yet | 1 | 0 |\n"), "{table}");
+        assert!(table.contains("| s390x | linux-image 1 | 0 | 1 |\n"), "{table}");
+        assert!(table.contains("| `status` | s390x | FAILED |\n"), "{table}");
     }
 }

@@ -1,32 +1,37 @@
 //! Machines of other kinds, as qemu makes them, with Debian's kernels for them: busybox, the static binary, and what
 //! leaves the machine captured by qemu.
 
-use crate::machine::{Found, Machine};
-use crate::openwrt::{busybox_image, copy};
-use crate::wire;
+use super::wire;
+use crate::guests::apt::Suite;
+use crate::guests::busybox::{self, copy};
+use crate::guests::machine::{Found, Machine};
+use crate::guests::{cache, initramfs, kernel};
 use anyhow::{Context as _, Result};
-use set_rto_vmtests::guests::apt::Suite;
-use set_rto_vmtests::guests::{cache, initramfs, kernel};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
 /// A machine.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Board {
+pub struct Board {
+    /// What it is called here.
+    pub name: &'static str,
+    /// The target of `cargo xtask dist` that it gets.
+    pub target: &'static str,
     /// Debian's name of it.
-    pub(crate) architecture: &'static str,
+    pub architecture: &'static str,
     /// A suite of Debian with a kernel for it.
-    pub(crate) suite: &'static str,
+    pub suite: &'static str,
     /// Its meta-package.
-    pub(crate) kernel: &'static str,
+    pub kernel: &'static str,
     /// The program, and what it is to imitate.
-    pub(crate) qemu: &'static [&'static str],
+    pub qemu: &'static [&'static str],
     /// In the kernel's package, below `usr/lib/linux-image-RELEASE`.
-    pub(crate) device_tree: Option<&'static str>,
-    pub(crate) console: &'static str,
+    pub device_tree: Option<&'static str>,
+    /// Its serial line, as the kernel calls it.
+    pub console: &'static str,
     /// Its network card; without one, nothing is captured.
-    pub(crate) card: Option<&'static str>,
+    pub card: Option<&'static str>,
 }
 
 /// What a card and a dummy interface need, where it is not built in.
@@ -43,26 +48,33 @@ const MODULES: [&str; 8] = [
 
 impl Board {
     /// Its kernel, for the report.
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         format!("{} of {}", self.kernel, self.suite)
     }
 
-    /// Boots it with the binary of `built`. The guest's checks, and those of what it sent.
+    /// Boots it with the binary of `built` and the scripts of `room` (vmtests/images/board). The kernel's package, the
+    /// guest's checks, and those of what it sent.
     ///
     /// # Errors
     /// It cannot be made, or does not come to its end.
-    pub(crate) fn run(
+    pub fn run(
         &self,
         room: &Path,
         built: &Path,
         scratch: &Path,
         log: &Path,
-    ) -> Result<Found> {
+    ) -> Result<(String, Found)> {
+        let _ = fs::remove_dir_all(scratch);
+        fs::create_dir_all(scratch)?;
         let suite = Suite::fetch_for(self.suite, self.architecture)?;
         let image = kernel::stock(&suite, self.kernel)?;
         let root = scratch.join("root");
-        busybox_image(&busybox(&suite, self.architecture)?, room, built, &root)?;
+        busybox::lay_out(&of_debian(&suite, self.architecture)?, room, built, &root)?;
         copy(&room.join("init.sh"), &root.join("init"))?;
+        if env::var_os("SET_RTO_BTF").is_some_and(|value| !value.is_empty()) {
+            // It was built in, and must serve.
+            fs::write(root.join("payload/btf"), "")?;
+        }
         initramfs::put_modules(&image, &MODULES, &root)?;
         let initrd = scratch.join("initramfs.gz");
         initramfs::pack(&root, &initrd)?;
@@ -93,12 +105,12 @@ impl Board {
             let hz = 250;
             wire::check(&wire::syns(&bytes)?, hz, &mut found);
         }
-        Ok(found)
+        Ok((image.origin, found))
     }
 }
 
 /// The machine's own busybox.
-fn busybox(suite: &Suite, architecture: &str) -> Result<PathBuf> {
+fn of_debian(suite: &Suite, architecture: &str) -> Result<PathBuf> {
     let version = suite.version("busybox-static")?;
     let name = format!("debian/busybox-static_{version}_{architecture}");
     let dir = cache::entry(&name, |dir| {

@@ -1,7 +1,7 @@
 //! A machine that boots an image and says on its console what it finds out.
 
+use super::guest::Accelerator;
 use anyhow::{Context as _, Result, bail};
-use set_rto_vmtests::guests::guest::Accelerator;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -18,24 +18,26 @@ const SILENCE: Duration = Duration::from_secs(5 * 60);
 
 /// What is booted.
 #[derive(Debug)]
-pub(crate) struct Machine<'a> {
-    pub(crate) kernel: &'a Path,
-    pub(crate) initrd: &'a Path,
+pub struct Machine<'a> {
+    /// What is booted.
+    pub kernel: &'a Path,
+    /// Its first file system.
+    pub initrd: &'a Path,
     /// The program that makes the machine, and words for it.
-    pub(crate) qemu: Vec<String>,
+    pub qemu: Vec<String>,
     /// The kernel's command line.
-    pub(crate) append: String,
+    pub append: String,
     /// Folders of this host, read-only there, by the names that the guest mounts.
-    pub(crate) shares: Vec<(&'static str, PathBuf)>,
+    pub shares: Vec<(&'static str, PathBuf)>,
 }
 
 /// What the guest said.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// How many checks held.
-    pub(crate) ok: usize,
-    /// Those that did not.
-    pub(crate) wrong: Vec<String>,
+pub struct Found {
+    /// The names of the checks that held.
+    pub passed: Vec<String>,
+    /// Those that did not, with what was found instead.
+    pub failed: Vec<(String, String)>,
     /// How many the guest says there were; none where it did not come to its end.
     end: Option<usize>,
 }
@@ -45,8 +47,11 @@ impl Found {
     fn read(&mut self, line: &str) {
         let Some((_, text)) = line.split_once("image: ") else { return };
         match text.trim_end().split_once(' ') {
-            Some(("ok", _)) => self.ok += 1,
-            Some(("FAILED", what)) => self.wrong.push(what.to_owned()),
+            Some(("ok", name)) => self.passed.push(name.to_owned()),
+            Some(("FAILED", what)) => {
+                let (name, why) = what.split_once(": ").unwrap_or((what, ""));
+                self.failed.push((name.to_owned(), why.to_owned()));
+            }
             Some(("end", count)) => self.end = count.parse().ok(),
             _ => {}
         }
@@ -55,14 +60,14 @@ impl Found {
     /// # Errors
     /// It ended early, or lines were lost.
     fn complete(self) -> Result<Self> {
-        let seen = self.ok + self.wrong.len();
+        let seen = self.passed.len() + self.failed.len();
         match self.end {
             Some(end) if end == seen && end > 0 => Ok(self),
             Some(end) => bail!("the guest ran {end} checks, {seen} of them were seen"),
             None => bail!(
                 "the guest did not come to its end; {} held, and these did not: {}",
-                self.ok,
-                self.wrong.join("; ")
+                self.passed.len(),
+                self.failed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
             ),
         }
     }
@@ -73,7 +78,7 @@ impl Machine<'_> {
     ///
     /// # Errors
     /// It does not boot, hangs, or ends early.
-    pub(crate) fn run(&self, log: &Path) -> Result<Found> {
+    pub fn run(&self, log: &Path) -> Result<Found> {
         let mut qemu = self.start()?;
         let stdout = qemu.stdout.take().context("no pipe")?;
         let (sender, lines) = mpsc::channel();
@@ -111,7 +116,7 @@ impl Machine<'_> {
     }
 
     /// The program and words for a machine like this host.
-    pub(crate) fn x86(accelerator: Accelerator) -> Vec<String> {
+    pub fn x86(accelerator: Accelerator) -> Vec<String> {
         let kind = match accelerator {
             Accelerator::Kvm => "-enable-kvm -cpu host -smp 2",
             // As in the matrix, the guest's clock counts instructions: a busy host does not disturb its timers.
@@ -151,9 +156,10 @@ mod tests {
 
     #[test]
     fn lines_are_counted() {
-        let console = "Booting\nimage: ok a\r\n[1.0] noise image: ok b\nimage: FAILED c: d\n";
+        let console = "Booting\nimage: ok a\r\n[1.0] noise image: ok b\nimage: FAILED c: d: e\n";
         let good = found(&format!("{console}image: end 3\n")).expect("complete");
-        assert_eq!((good.ok, good.wrong), (2, vec!["c: d".to_owned()]));
+        assert_eq!(good.passed, ["a", "b"]);
+        assert_eq!(good.failed, [("c".to_owned(), "d: e".to_owned())]);
         for bad in ["", "image: end 4\n", "image: end x\n"] {
             assert!(found(&format!("{console}{bad}")).is_err(), "{bad}");
         }

@@ -1,0 +1,77 @@
+//! Machines of other kinds, by name: each boots a kernel of Debian's with what `cargo xtask dist` makes for it.
+
+mod board;
+mod wire;
+
+pub use board::Board;
+
+/// All of them.
+pub const BOARDS: [Board; 5] = [
+    Board {
+        name: "aarch64-virt",
+        target: "aarch64",
+        architecture: "arm64",
+        suite: "trixie",
+        kernel: "linux-image-arm64",
+        qemu: &["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-m", "512M"],
+        device_tree: None,
+        console: "ttyAMA0",
+        card: Some("virtio-net-pci"),
+    },
+    Board {
+        name: "aarch64-raspi3b",
+        target: "aarch64",
+        architecture: "arm64",
+        suite: "trixie",
+        kernel: "linux-image-arm64",
+        qemu: &["qemu-system-aarch64", "-M", "raspi3b"],
+        device_tree: Some("broadcom/bcm2837-rpi-3-b.dtb"),
+        console: "ttyAMA0",
+        card: None,
+    },
+    Board {
+        name: "armv7",
+        target: "armv7",
+        architecture: "armhf",
+        suite: "bookworm",
+        kernel: "linux-image-armmp",
+        qemu: &["qemu-system-arm", "-M", "virt", "-cpu", "cortex-a15", "-m", "512M"],
+        device_tree: None,
+        console: "ttyAMA0",
+        card: Some("virtio-net-device"),
+    },
+    Board {
+        name: "mipsel",
+        target: "mipsel",
+        architecture: "mipsel",
+        // The last one with kernels for this machine.
+        suite: "bookworm",
+        kernel: "linux-image-4kc-malta",
+        // The kernel measures the processor by the clock of the day, so both must go by the instructions.
+        qemu: &[
+            "qemu-system-mipsel",
+            "-M",
+            "malta",
+            "-cpu",
+            "24Kf",
+            "-m",
+            "512M",
+            "-rtc",
+            "clock=vm",
+        ],
+        device_tree: None,
+        console: "ttyS0",
+        card: Some("virtio-net-pci"),
+    },
+    Board {
+        name: "s390x",
+        target: "s390x",
+        architecture: "s390x",
+        suite: "bookworm",
+        kernel: "linux-image-s390x",
+        qemu: &["qemu-system-s390x", "-M", "s390-ccw-virtio", "-m", "512M"],
+        device_tree: None,
+        console: "ttysclp0",
+        card: Some("virtio-net-ccw"),
+    },
+];
