@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use xshell::{Cmd, Shell, cmd};
 
 use crate::cross::{self, Cross};
@@ -76,6 +76,9 @@ pub(crate) fn static_release(
                 binary.display()
             )
         })?;
+        // Whatever forgot to strip it: a sixth more.
+        let symbols = elf::symbols(&bytes).map_err(|why| anyhow!("{}: {why}", binary.display()))?;
+        ensure!(symbols.is_empty(), "{} has its {} symbols", binary.display(), symbols.len());
         println!("static, {} bytes: {}", bytes.len(), binary.display());
         Ok(binary)
     })

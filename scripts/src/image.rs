@@ -10,7 +10,10 @@ use xshell::{Shell, cmd};
 use crate::needs::{BOARDS, BUILD, IMAGE, MATRIX, Need, PACKAGING, SYSTEM};
 use crate::privilege::is_root;
 use crate::step::{step, tee};
-use crate::{build, dist, setup};
+use crate::{build, dist, readme, setup};
+
+/// The images in which the commands of the README's blocks are run as they are, and the titles of those.
+const BLOCKS: [(&str, &str); 2] = [("debian", "Debian"), ("container", "Container")];
 
 /// Builds a package for each rules file of each image, and boots the images.
 pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
@@ -35,6 +38,10 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
         if is_wanted && !made.contains(&(room, target)) {
             let into = built.join(format!("{room}-{target}"));
             packages(sh, &rooms.join(room), target, &into)?;
+            if let Some((_, title)) = BLOCKS.iter().find(|(of, _)| *of == room) {
+                let commands = readme::commands(&sh.read_file("README.md")?, title)?;
+                sh.write_file(into.join("readme.sh"), commands)?;
+            }
             if room == "debian" {
                 step("lintian", || lintian(sh, &into.join("1.deb")))?;
                 linked(sh, &rooms.join(room).join("1.toml"), &into)?;

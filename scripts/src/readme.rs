@@ -1,6 +1,6 @@
-//! Parts of the README that tasks write, between two lines each.
+//! Parts of the README that tasks write, between two lines each, and commands in it that tasks try.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use xshell::Shell;
 
 /// The lines before and behind such a part.
@@ -26,9 +26,25 @@ pub(crate) fn update(sh: &Shell, place: &Place, text: &str) -> Result<()> {
     Ok(sh.write_file("README.md", readme)?)
 }
 
+/// The commands of the first block behind the paragraph that starts with this title in bold.
+pub(crate) fn commands(readme: &str, title: &str) -> Result<String> {
+    let lines = readme.lines().skip_while(|line| !line.starts_with(&format!("**{title}")));
+    let lines = lines.skip_while(|line| !line.starts_with("    "));
+    let block: Vec<_> = lines.map_while(|line| line.strip_prefix("    ")).collect();
+    ensure!(!block.is_empty(), "README.md has no commands behind **{title}");
+    Ok(block.join("\n") + "\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_behind_a_title() {
+        let readme = "**Not.** x\n\n    no\n\n**This, that.** Text,\nmore:\n\n    a b\n    c\n\nText\n\n    d\n";
+        assert_eq!(commands(readme, "This").expect("a block"), "a b\nc\n");
+        assert!(commands(readme, "That").is_err());
+    }
 
     #[test]
     fn only_the_part_changes() {

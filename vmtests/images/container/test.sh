@@ -35,6 +35,17 @@ check status run.sh status
 check nothing_runs is '' podman ps -q
 check remove run.sh remove
 check removed exits 3 set-rto status
+# The commands of the README
+mkdir -p /run/readme/target/dist/x86_64 /run/readme/scripts/packaging/container
+cp /payload/set-rto /run/readme/target/dist/x86_64
+cp /payload/Containerfile /payload/run.sh /run/readme/scripts/packaging/container
+podman rmi set-rto >/dev/null
+cd /run/readme
+check readme bash -e /payload/readme.sh
+cd /
+check readme_status exits 0 set-rto status
+check readme_timer is 20000 timer 192.0.2.2 12345
+check readme_remove run.sh remove
 # Each of the privileges is needed, or its lack is told.
 check without_bpf not podman run --rm --cgroupns=host --network=host --cap-drop=ALL --cap-add=NET_ADMIN \
 	-v /sys/fs/bpf:/sys/fs/bpf -v /sys/fs/cgroup:/sys/fs/cgroup set-rto install

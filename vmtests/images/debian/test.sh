@@ -100,6 +100,17 @@ check by_hand_purge dpkg -P set-rto
 check by_hand_purge_timer is 1000 timer 192.0.2.2 12345
 check purge_leaves_nothing is '' find / -xdev -name '*set-rto*' -not -path '/payload/*' -not -path '/proc/*' -not -path '/var/log/*'
 
+## The commands of the README
+mkdir -p /run/readme/target/dist/x86_64
+cp /payload/1.deb /run/readme/target/dist/x86_64/set-rto_0.1.0-1_amd64.deb
+cd /run/readme
+check readme bash -e /payload/readme.sh
+cd /
+check readme_status exits 0 set-rto status
+check readme_enabled is enabled systemctl is-enabled set-rto
+check readme_timer is 20000 timer 192.0.2.2 12345
+check readme_purge dpkg -P set-rto
+
 ## With Debian's own libbpf, as a package of Debian's would have it
 linked=/payload/linked
 check linked_is_dynamic has 'libbpf.so.1 =>' ldd $linked

@@ -51,7 +51,7 @@ const IMAGES: [Image; 3] = [
         room: "debian",
         target: "x86_64",
         kernel: "debian-6.12",
-        made: Made::Debian(&["systemd-sysv", "udev", "iproute2", "libbpf1"]),
+        made: Made::Debian(&["systemd-sysv", "udev", "iproute2", "libbpf1", "sudo"]),
         packaging: None,
     },
     Image {
