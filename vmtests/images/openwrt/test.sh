@@ -24,8 +24,17 @@ hotplug() {
 		. /etc/hotplug.d/iface/90-set-rto
 	)
 }
-check hotplug has 'already installed' hotplug ifup
+check method is '"address"' field interface_method
+check device_came_later between 1 100 proc_timer 192.0.2.2 12347
+check hotplug has 'devices and addresses read again' hotplug ifup
+check hotplug_without_news is '' hotplug ifup
+check hotplug_device_is_known between 430 500 proc_timer 192.0.2.2 12347
 check hotplug_keeps_the_link is "$link" field link_id
+ip addr del 192.0.2.1/24 dev radio0
+ip addr add 192.0.2.7/24 dev radio0
+check address_is_new between 1 100 proc_timer 192.0.2.2 12347
+check hotplug_new_address has 'devices and addresses read again' hotplug ifupdate
+check hotplug_new_address_is_known between 430 500 proc_timer 192.0.2.2 12347
 check hotplug_down_does_nothing is '' hotplug ifdown
 check reload /etc/init.d/set-rto reload
 check restart /etc/init.d/set-rto restart

@@ -45,7 +45,7 @@ struct Image {
     packaging: Option<&'static str>,
 }
 
-const IMAGES: [Image; 3] = [
+const IMAGES: [Image; 4] = [
     Image {
         name: "debian",
         room: "debian",
@@ -67,6 +67,14 @@ const IMAGES: [Image; 3] = [
         room: "openwrt",
         target: "x86_64",
         kernel: "openwrt-old",
+        made: Made::Busybox,
+        packaging: None,
+    },
+    Image {
+        name: "openwrt-new",
+        room: "openwrt",
+        target: "x86_64",
+        kernel: "openwrt-new",
         made: Made::Busybox,
         packaging: None,
     },
