@@ -19,7 +19,7 @@ Usage: cargo xtask TASK
   demo [--readme] [KERNEL...]                            slow links with and without a rule, in virtual machines
   image [--list] [NAME...]                               packages on the systems they are for, in virtual machines
   matrix [--list] [--core] [--readme] [--jobs N] [--test PART] [NAME...]
-                                                         the live suite on other kernels, in virtual machines
+                                                         the live suite on other kernels, and other machines
 
 FILE defaults to SET_RTO_RULES or rules.toml, DIR to /usr/local, TRIPLE and T (x86_64, ...) to this machine's.
 ";

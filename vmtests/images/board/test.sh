@@ -25,7 +25,10 @@ quiet() {
 
 # The device of a connection by the given method.
 devices() {
-	check $1_method is "\"$1\"" field interface_method
+	case $1 in
+	route) check route_method has 'interfaces by the device of the route' set-rto status ;;
+	*) check address_method has 'interfaces by the device that has the local address' set-rto status ;;
+	esac
 	check $1_device between 200 250 proc_timer 198.18.0.2 80
 	check $1_device_ipv6 has 'rule                 device' set-rto try [fd00:18::2]:80
 	check $1_other_device between 30 100 proc_timer 192.0.2.2 80
