@@ -12,6 +12,8 @@ mod host;
 mod install;
 mod installed;
 mod json;
+#[cfg(feature = "vendored")]
+mod left_out;
 mod policy;
 mod probe;
 mod remove;

@@ -13,6 +13,20 @@ use crate::needs::cargo;
 use crate::step::step;
 use crate::targets::{self, Target};
 
+/// For rustc: static, and without the tables for unwinding the stack, a tenth of the binary: a panic prints its message
+/// and ends the process. rustc leaves none out of a standard library that is compiled already; the linker does.
+const STATIC: &[&str] = &[
+    "-C",
+    "target-feature=+crt-static",
+    "-C",
+    "relocation-model=static",
+    "-C",
+    "link-arg=-Wl,--no-eh-frame-hdr",
+    // By its path in the repository: cargo calls rustc there, and rustc the linker.
+    "-C",
+    "link-arg=-Wl,-T,scripts/no-unwinding.ld",
+];
+
 /// Names the rules file for build.rs of the root package.
 const RULES_VARIABLE: &str = "SET_RTO_RULES";
 /// Names kernels for it, whose BTF is embedded.
@@ -179,9 +193,8 @@ fn static_flags(
         Some(flags) => ("CARGO_ENCODED_RUSTFLAGS", flags, "\x1f"),
         None => ("RUSTFLAGS", plain.unwrap_or_default(), " "),
     };
-    let ours = ["-C", "target-feature=+crt-static", "-C", "relocation-model=static"];
     let before = Some(before.as_str()).filter(|flags| !flags.is_empty());
-    let all = before.into_iter().chain(ours).chain(more.iter().copied());
+    let all = before.into_iter().chain(STATIC.iter().copied()).chain(more.iter().copied());
     (name, all.collect::<Vec<_>>().join(separator))
 }
 
@@ -214,8 +227,8 @@ mod tests {
 
     #[test]
     fn flags_are_appended() {
-        let ours = "-C target-feature=+crt-static -C relocation-model=static";
-        assert_eq!(static_flags(None, None, &[]), ("RUSTFLAGS", ours.to_owned()));
+        let ours = STATIC.join(" ");
+        assert_eq!(static_flags(None, None, &[]), ("RUSTFLAGS", ours.clone()));
         let plain = Some("-L x".to_owned());
         let more = ["-C", "y"];
         assert_eq!(static_flags(None, plain.clone(), &more).1, format!("-L x {ours} -C y"));

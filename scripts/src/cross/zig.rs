@@ -16,7 +16,7 @@ const VERSION: &str = "0.17.1";
 /// What is linked in the place of libraries, as C. elfutils' configure asks for three that musl lacks; its libelf, all
 /// that is built, does not call them. Rust's standard library walks the stack for the message of a panic; the binary
 /// has neither the tables nor the names for that, so a walk that ends at once shows the same and takes no room.
-const STUBS: [(&str, &str); 5] = [
+const STUBS: [(&str, &str); 4] = [
     ("argp", "int argp_parse(void) { return 0; }\n"),
     ("fts", "int fts_close(void) { return 0; }\n"),
     ("obstack", "int _obstack_free(void) { return 0; }\n"),
@@ -27,21 +27,7 @@ const STUBS: [(&str, &str); 5] = [
          __UINTPTR_TYPE__ _Unwind_GetIP(void) { return 0; }\n\
          int _Unwind_VRS_Get(void) { return 1; }\nint _Unwind_VRS_Set(void) { return 1; }\n",
     ),
-    (
-        NO_ZLIB,
-        // -2: Z_STREAM_ERROR.
-        "int deflateInit_(void) { return -2; }\nint deflate(void) { return -2; }\n\
-         int deflateEnd(void) { return -2; }\nint inflateInit_(void) { return -2; }\n\
-         int inflate(void) { return -2; }\nint inflateReset(void) { return -2; }\n\
-         int inflateEnd(void) { return -2; }\nvoid *gzopen(void) { return 0; }\n\
-         char *gzgets(void) { return 0; }\nint gzclose(void) { return -2; }\n",
-    ),
 ];
-
-/// zlib is a tenth of what libbpf brings, for compressed sections of ELF files and for /proc/config.gz. The binary
-/// reads one ELF file, that inside it, which is not compressed, and asks for no kernel configuration. Linked first, this
-/// keeps zlib out.
-const NO_ZLIB: &str = "nozlib";
 
 /// As much of the header as elfutils' common code, compiled for tools that are not, wants to see.
 const ARGP_H: &str = "\
@@ -134,14 +120,12 @@ for word; do
 	esac
 done
 [ -n \"$strip\" ] || exec {call}
-set -- '{none}' \"$@\"
 if [ -n \"${{{SYMBOLS}}}\" ]; then
-	link=$({call} -v 2>&1 | grep '^ld.lld ' | sed -e \"s| -o [^ ]*| -o ${{{SYMBOLS}}}|\" -e 's/ -[sS] / /')
+	link=$({call} -v 2>&1 | grep '^ld.lld ' | tail -n 1 | sed -e \"s| -o [^ ]*| -o ${{{SYMBOLS}}}|\" -e 's/ -[sS] / /')
 	'{zig}' $link || exit
 fi
 exec {call} -Wl,--strip-all
-",
-        none = dir.join(format!("{NO_ZLIB}.o")).display()
+"
     )
 }
 
@@ -202,7 +186,7 @@ mod tests {
         let own = format!("{machine}<-I/d/include><-L/d/lib>");
         assert_eq!(told(&["--target=x", "-c", "a b"]), format!("{own}<-c><a b>"));
         assert_eq!(told(&["-lunwind", "-lc"]), format!("{own}<-lnounwind><-lc>"));
-        let linked = format!("{own}</d/nozlib.o><x.o><-Wl,--strip-all>");
+        let linked = format!("{own}<x.o><-Wl,--strip-all>");
         for strip in ["-Wl,--strip-all", "-Wl,--strip-debug"] {
             assert_eq!(told(&["x.o", strip]), linked);
         }

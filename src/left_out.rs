@@ -1,0 +1,51 @@
+//! What libbpf and libelf bring that no way through this program leads to, kept out of the binary: a linker takes
+//! a file out of a static library only for a function that nobody before has. So these have the names of theirs.
+//!
+//! Each fails as the real one may, and its caller passes that on as an error: nothing is skipped in silence should a
+//! later version of libbpf call it. (Checked against the callers in libbpf 1.7 and elfutils 0.191.) C lets a
+//! function ignore its arguments.
+
+use nix::libc::{ENOTSUP, c_char, c_int};
+
+/// zlib's Z_STREAM_ERROR.
+const STREAM_ERROR: c_int = -2;
+
+/// Defines C functions without arguments that return this.
+macro_rules! left_out {
+    ($type:ty = $value:expr; $($name:ident),+) => {$(
+        #[unsafe(no_mangle)]
+        extern "C" fn $name() -> $type {
+            $value
+        }
+    )+};
+}
+
+// zlib: for compressed sections of ELF files and for /proc/config.gz. The one ELF file that is read is inside this
+// binary and not compressed; no kernel configuration is asked for.
+left_out!(c_int = STREAM_ERROR; deflateInit_, deflate, deflateEnd);
+left_out!(c_int = STREAM_ERROR; inflateInit_, inflate, inflateReset, inflateEnd, gzclose);
+left_out!(usize = 0; gzopen, gzopen64, gzgets);
+
+// Programs that load BPF objects without libbpf ("light skeletons"): libbpf writes one if bpf_object__gen_loader()
+// asks for it.
+left_out!(() = (); bpf_gen__init, bpf_gen__free, bpf_gen__load_btf, bpf_gen__prog_load);
+left_out!(() = (); bpf_gen__map_create, bpf_gen__map_update_elem, bpf_gen__map_freeze);
+left_out!(() = (); bpf_gen__populate_outer_map, bpf_gen__record_attach_target);
+left_out!(() = (); bpf_gen__record_extern, bpf_gen__record_relo_core);
+left_out!(c_int = -ENOTSUP; bpf_gen__finish);
+
+// Probes in programs and libraries: they look for functions and notes in ELF files and Android's archives. What is
+// like a pointer or a long is an address-sized number, negative for an error.
+left_out!(isize = -(ENOTSUP as isize); usdt_manager_new, usdt_manager_attach_usdt);
+left_out!(() = (); usdt_manager_free, elf_close, zip_archive_close);
+left_out!(c_int = -ENOTSUP; elf_open, elf_resolve_syms_offsets, elf_resolve_pattern_offsets);
+left_out!(isize = -(ENOTSUP as isize); elf_find_func_offset, elf_find_func_offset_from_file);
+left_out!(isize = -(ENOTSUP as isize); zip_archive_open);
+left_out!(c_int = -ENOTSUP; zip_archive_find_entry);
+
+/// Translates libelf's error messages. Without setlocale(), which is not called, the C library would give back the
+/// same.
+#[unsafe(no_mangle)]
+extern "C" fn dgettext(_domain: *const c_char, message: *const c_char) -> *const c_char {
+    message
+}
