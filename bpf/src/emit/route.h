@@ -53,16 +53,19 @@ static void *(*sk_storage_get)(void *map, void *sk, void *value, u64 flags) = (v
 // A pointer, as long as the running kernel has it: 4 bytes on 32-bit machines. Here it has 8.
 #define SIZE(field) __builtin_preserve_field_info(field, 1)
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define LOW_END(to, size) (&(to))
+#define SHORT(to, size) (to)
 #else
-#define LOW_END(to, size) ((void *)&(to) + 8 - (size))
+// It has been read into the upper bytes. (To read into the lower ones, clang would subtract from a pointer to the stack,
+// which the verifier refuses.)
+#define SHORT(to, size) ((void *)((u64)(to) >> (64 - 8 * (size))))
 #endif
 #define READ_POINTER(to, from)                                              \
 	({                                                                  \
 		const void *at = __builtin_preserve_access_index(&(from)); \
                                                                             \
 		(to) = 0;                                                   \
-		probe_read_kernel(LOW_END(to, SIZE(from)), SIZE(from), at); \
+		probe_read_kernel(&(to), SIZE(from), at);                   \
+		(to) = SHORT(to, SIZE(from));                               \
 	})
 
 // The device of a socket that sends a SYN, as found at the first callback. The kernel asks again, and by then the
