@@ -107,6 +107,11 @@ fn compiler(zig: &Path, target: &Zig, dir: &Path) -> String {
         dir.join("include").display(),
         dir.join("lib").display(),
     );
+    // lld aligns for pages of 64 KiB, in the file, too; Linux has 4 KiB on 32-bit ARM and nothing else.
+    let pages = match target.target.starts_with("arm-") {
+        true => "-Wl,-z,max-page-size=4096 ",
+        false => "",
+    };
     let zig = zig.display();
     format!(
         "\
@@ -121,10 +126,10 @@ for word; do
 done
 [ -n \"$strip\" ] || exec {call}
 if [ -n \"${{{SYMBOLS}}}\" ]; then
-	link=$({call} -v 2>&1 | grep '^ld.lld ' | tail -n 1 | sed -e \"s| -o [^ ]*| -o ${{{SYMBOLS}}}|\" -e 's/ -[sS] / /')
+	link=$({call} {pages}-v 2>&1 | grep '^ld.lld ' | tail -n 1 | sed -e \"s| -o [^ ]*| -o ${{{SYMBOLS}}}|\" -e 's/ -[sS] / /')
 	'{zig}' $link || exit
 fi
-exec {call} -Wl,--strip-all
+exec {call} {pages}-Wl,--strip-all
 "
     )
 }
