@@ -299,10 +299,25 @@ fn setting_priority() -> Result<()> {
     options("priority", 5010, &[(socket(libc::SO_PRIORITY), 5)])
 }
 
-/// The kernel makes a priority of the type of service; that which the rule names counts.
+/// The kernel makes a priority of the type of service; that which the rule names counts. By IPv4 at both ends: many
+/// kernels let no program set the type of service of an IPv6 socket with mapped addresses.
 fn setting_priority_beside_tos() -> Result<()> {
     const TOS: Opt = Opt(libc::IPPROTO_IP, libc::IP_TOS);
-    options("priority-tos", 5015, &[(socket(libc::SO_PRIORITY), 5), (TOS, 32)])
+    install("settings", "priority-tos")?;
+    let (lab, cable) = lab()?;
+    for way in BOTH {
+        let to = match way {
+            Direction::Outgoing => cable.there4(),
+            Direction::Incoming => cable.here4(),
+        };
+        let any = Ipv4Addr::UNSPECIFIED.into();
+        let pair = Pair::open_from_listener(&lab, way, (to, 5015).into(), any)?;
+        for end in [&pair.here, &pair.there] {
+            let values = (pair::number(end, socket(libc::SO_PRIORITY))?, pair::number(end, TOS)?);
+            ensure!(values == (5, 32), "{way:?}: priority and type of service are {values:?}");
+        }
+    }
+    Ok(())
 }
 
 /// The SYN asks for it and the SYN-ACK agrees, where the sysctl has it switched off.
