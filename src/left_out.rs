@@ -43,6 +43,23 @@ left_out!(isize = -(ENOTSUP as isize); elf_find_func_offset, elf_find_func_offse
 left_out!(isize = -(ENOTSUP as isize); zip_archive_open);
 left_out!(c_int = -ENOTSUP; zip_archive_find_entry);
 
+/// Unwinding of the stack, which panic=abort does not do. The standard library that rustup brings is compiled for it all
+/// the same, and brings readers of DWARF and of compressed debug information for the backtrace of a panic. A static
+/// binary of ours has neither the tables nor that information, so a walk that ends at once shows the same.
+#[cfg(all(panic = "abort", target_feature = "crt-static"))]
+mod unwinding {
+    use super::c_int;
+
+    /// _URC_END_OF_STACK.
+    const END_OF_STACK: c_int = 5;
+
+    left_out!(c_int = END_OF_STACK; _Unwind_Backtrace, _Unwind_RaiseException);
+    left_out!(usize = 0; _Unwind_GetIP, _Unwind_GetIPInfo, _Unwind_GetLanguageSpecificData);
+    left_out!(usize = 0; _Unwind_GetRegionStart, _Unwind_GetTextRelBase, _Unwind_GetDataRelBase);
+    left_out!(() = (); _Unwind_SetGR, _Unwind_SetIP);
+    left_out!(! = std::process::abort(); _Unwind_Resume);
+}
+
 /// Translates libelf's error messages. Without setlocale(), which is not called, the C library would give back the
 /// same.
 #[unsafe(no_mangle)]
