@@ -67,8 +67,8 @@ pub(crate) const SPECS: [Spec; 21] = [
     ("rcvbuf", Form::Number, 1, 0x3fff_ffff, Told::Option(SOCKET, 8)),
     ("max_pacing_rate", Form::Number, 1, 0xffff_fffe, Told::Option(SOCKET, 47)),
     ("mark", Form::Number, 0, 0xffff_ffff, Told::Option(SOCKET, 36)),
-    ("priority", Form::Number, 0, 0xffff_ffff, Told::Option(SOCKET, 12)),
     ("tos", Form::Number, 0, 0xfc, Told::Tos),
+    ("priority", Form::Number, 0, 0xffff_ffff, Told::Option(SOCKET, 12)),
 ];
 
 /// Level and name of the option that switches keepalive on.
