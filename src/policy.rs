@@ -102,8 +102,8 @@ pub(crate) fn load_probe() -> Result<Option<Skeleton>> {
     rules::has_columns().then(|| load_programs(&[PROBE], &nothing)).transpose()
 }
 
-/// The first libbpf with which a dynamic loader works: 1.5, of July 2024. An older one reads the skeleton in another
-/// shape, and leaves maps that are not wanted without a descriptor, at which the skeleton would panic.
+/// The first libbpf with which a dynamic loader has been seen to work. Old ones leave maps that are not wanted without a
+/// descriptor (seen with 1.1), at which the skeleton would panic; those between have not been tried.
 const LIBBPF: (u32, u32) = (1, 5);
 
 /// # Errors
