@@ -45,21 +45,37 @@ impl Cgroup {
     /// # Errors
     /// Names what stays where that cannot be done within two seconds.
     pub(crate) fn remove(&self) -> Result<()> {
-        let mut last = None;
-        for _ in 0..200 {
+        until_removed(&self.path, || {
             for pid in members(&self.path) {
                 // It may be gone already.
                 let _ = kill(pid, Signal::SIGKILL);
             }
-            match remove_tree(&self.path) {
-                Ok(()) => return Ok(()),
-                Err(error) => last = Some(error),
-            }
-            sleep(Duration::from_millis(10));
-        }
-        let reason = last.map(|error| error.to_string()).unwrap_or_default();
-        bail!("the cgroup {} cannot be removed: {reason}", self.path.display())
+            remove_tree(&self.path)
+        })
     }
+}
+
+/// Removes a cgroup whose processes have moved away or ended.
+///
+/// # Errors
+/// Says why it stays where that cannot be done within two seconds.
+pub(crate) fn remove_empty(path: &Path) -> Result<()> {
+    // A thread can be joined before the kernel takes it out of its cgroup (do_exit in kernel/exit.c, Linux 5.10).
+    until_removed(path, || fs::remove_dir(path))
+}
+
+/// Tries for two seconds.
+fn until_removed(path: &Path, attempt: impl Fn() -> std::io::Result<()>) -> Result<()> {
+    let mut last = None;
+    for _ in 0..200 {
+        match attempt() {
+            Ok(()) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+        sleep(Duration::from_millis(10));
+    }
+    let reason = last.map(|error| error.to_string()).unwrap_or_default();
+    bail!("the cgroup {} cannot be removed: {reason}", path.display())
 }
 
 impl Drop for Cgroup {

@@ -19,6 +19,7 @@ use super::state::PIN;
 use super::state::attached;
 use super::state::expect_timer;
 use super::support::expect_armed;
+use crate::harness::cgroup;
 use crate::harness::clock::DEFAULT_RTO;
 use crate::harness::lab::Lab;
 use crate::harness::note;
@@ -241,7 +242,7 @@ fn install_after_the_cgroup_is_gone() -> Result<()> {
     let child = sandbox::cgroup()?.join("gone");
     std::fs::create_dir(&child)?;
     a.ok(&["install", "--cgroup", child.to_str().context("no text")?])?;
-    std::fs::remove_dir(&child)?;
+    cgroup::remove_empty(&child)?;
     // The kernel detaches from a work queue.
     let end = Instant::now() + Duration::from_secs(5);
     while a.status()?.code == 0 {
