@@ -80,6 +80,7 @@ impl Lab {
         let cable = Cable { name: name.to_owned(), number, vlan: None, table: rtnetlink::MAIN };
         self.draw(&cable, name, cable.mac())?;
         rtnetlink::set_up(name)?;
+        self.wait_for_carrier(&cable, &[name])?;
         cable.connect_all()?;
         Ok(cable)
     }
@@ -124,6 +125,7 @@ impl Lab {
             }
         }
         rtnetlink::set_up(name)?;
+        self.wait_for_carrier(&cable, &[end, name])?;
         cable.connect_all()?;
         Ok(cable)
     }
@@ -171,13 +173,22 @@ impl Lab {
         self.far.run(|| rtnetlink::set_up(&far))
     }
 
+    /// Waits until packets can leave by devices of a cable here, and by its far end.
+    fn wait_for_carrier(&self, cable: &Cable, devices: &[&str]) -> Result<()> {
+        devices.iter().try_for_each(|device| rtnetlink::wait_for_carrier(device))?;
+        self.far.run(|| rtnetlink::wait_for_carrier(&cable.far_name()))
+    }
+
     /// Gives the far end of a cable addresses, [`Cable::there4`] and [`Cable::there6`]: there, someone answers.
     pub(crate) fn settle(&self, cable: &Cable) -> Result<()> {
         let name = cable.far_name();
         self.far.run(|| {
+            // It need not ask who we are, for which its first answer would wait.
             rtnetlink::add_address(&name, Prefix { address: cable.there4(), length: 24 })?;
+            rtnetlink::replace_neighbour(cable.here4(), cable.mac(), &name)?;
             if has_ipv6() {
                 rtnetlink::add_address(&name, Prefix { address: cable.there6(), length: 64 })?;
+                rtnetlink::replace_neighbour(cable.here6(), cable.mac(), &name)?;
             }
             Ok(())
         })?;
@@ -270,11 +281,12 @@ impl Cable {
         }
     }
 
-    /// This side's link-local address with its scope.
+    /// This side's link-local address with its scope, once it is usable.
     pub(crate) fn here_local(&self, port: u16) -> Result<SocketAddr> {
         let index = rtnetlink::index(&self.name)?;
         let address =
             Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, u16::from(self.number) << 8 | 1);
+        rtnetlink::wait_for_ipv6(address)?;
         Ok(SocketAddrV6::new(address, port, 0, index).into())
     }
 

@@ -21,6 +21,7 @@ pub(crate) mod sandbox;
 pub(crate) mod setrto;
 pub(crate) mod sockets;
 pub(crate) mod trace;
+pub(crate) mod wait;
 pub(crate) mod wire;
 
 use std::fmt;

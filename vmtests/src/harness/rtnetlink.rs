@@ -3,6 +3,7 @@
 //! Every function acts on the network namespace of the calling thread.
 
 use std::net::IpAddr;
+use std::net::Ipv6Addr;
 use std::os::fd::AsRawFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
@@ -25,6 +26,7 @@ use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::time::TimeVal;
 
 use super::Skip;
+use super::wait::until;
 
 /// An Ethernet address.
 pub(crate) type Mac = [u8; 6];
@@ -129,7 +131,37 @@ pub(crate) fn remove_address(name: &str, prefix: Prefix) -> Result<()> {
     request.send().with_context(|| format!("cannot take {} from {name}", prefix.address))
 }
 
-/// Gives a device an address, if it does not have it; usable at once (no duplicate address detection).
+/// Waits until a device that is up has a carrier and the kernel has noticed that, from a work queue: until then it
+/// drops what is to leave by the device (`linkwatch_do_dev()`, net/core/link_watch.c).
+pub(crate) fn wait_for_carrier(name: &str) -> Result<()> {
+    const UP: &[u8] = &[6];
+    until(format_args!("{name} has no carrier"), || {
+        let mut request = Request::new(libc::RTM_GETLINK, 0);
+        request.bytes(&ifinfo(index(name)?, 0, 0));
+        let answer = request.ask().with_context(|| format!("cannot ask about {name}"))?;
+        Ok(attribute(&answer, libc::IFLA_OPERSTATE) == Some(UP))
+    })
+}
+
+/// Waits until packets to an IPv6 address are this host's. The kernel enters its route from a work queue, even without
+/// duplicate address detection (`addrconf_dad_completed()`, net/ipv6/addrconf.c).
+pub(crate) fn wait_for_ipv6(address: Ipv6Addr) -> Result<()> {
+    const RTF_LOCAL: u32 = 0x8000_0000;
+    let start = format!("{:032x} 80 ", address.to_bits());
+    until(format_args!("{address} is not local"), || {
+        let routes = std::fs::read_to_string("/proc/thread-self/net/ipv6_route")
+            .context("cannot read the routes of IPv6")?;
+        let mut own = routes.lines().filter(|line| line.starts_with(&start));
+        Ok(own.any(|line| {
+            let flags = line.split_ascii_whitespace().nth(8);
+            let flags = flags.and_then(|flags| u32::from_str_radix(flags, 16).ok());
+            flags.is_some_and(|flags| flags & RTF_LOCAL != 0)
+        }))
+    })
+}
+
+/// Gives a device, which is up, an address, if it does not have it; usable as soon as this returns (no duplicate
+/// address detection).
 pub(crate) fn add_address(name: &str, prefix: Prefix) -> Result<()> {
     let (family, address) = octets(prefix.address);
     let mut request = Request::new(libc::RTM_NEWADDR, REPLACE);
@@ -138,7 +170,11 @@ pub(crate) fn add_address(name: &str, prefix: Prefix) -> Result<()> {
     request.bytes(&index(name)?.to_ne_bytes());
     request.attribute(libc::IFA_LOCAL, &address);
     request.attribute(libc::IFA_ADDRESS, &address);
-    request.send().with_context(|| format!("cannot give {name} the address {}", prefix.address))
+    request.send().with_context(|| format!("cannot give {name} the address {}", prefix.address))?;
+    match prefix.address {
+        IpAddr::V4(_) => Ok(()),
+        IpAddr::V6(address) => wait_for_ipv6(address),
+    }
 }
 
 /// Routes a prefix over a gateway that is a neighbour on `name`.
@@ -247,6 +283,19 @@ pub(super) fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
     bytes
 }
 
+/// The value of an attribute in an answer about a device.
+fn attribute(answer: &[u8], wanted: u16) -> Option<&[u8]> {
+    let mut rest = answer.get(HEADER + 16..)?;
+    loop {
+        let number = |at: usize| Some(u16::from_ne_bytes(rest.get(at..at + 2)?.try_into().ok()?));
+        let (length, kind) = (usize::from(number(0)?), number(2)?);
+        if kind == wanted {
+            return rest.get(4..length);
+        }
+        rest = rest.get(length.max(4).next_multiple_of(4)..)?;
+    }
+}
+
 pub(super) fn octets(address: IpAddr) -> (u8, Vec<u8>) {
     match address {
         IpAddr::V4(four) => (libc::AF_INET as u8, four.octets().to_vec()),
@@ -304,8 +353,13 @@ impl Request {
         self.attribute(kind, &terminated);
     }
 
-    /// Sends the request and waits for the kernel's answer.
-    pub(super) fn send(mut self) -> Result<(), Errno> {
+    /// Sends the request and waits until the kernel has done it.
+    pub(super) fn send(self) -> Result<(), Errno> {
+        self.ask().map(drop)
+    }
+
+    /// Sends the request and gives the kernel's first answer, whole.
+    fn ask(mut self) -> Result<Vec<u8>, Errno> {
         let length = self.bytes.len() as u32;
         self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
         let socket: OwnedFd = socket(
@@ -314,18 +368,20 @@ impl Request {
             SockFlag::SOCK_CLOEXEC,
             SockProtocol::NetlinkRoute,
         )?;
-        setsockopt(&socket, ReceiveTimeout, &TimeVal::new(5, 0))?;
+        setsockopt(&socket, ReceiveTimeout, &TimeVal::new(30, 0))?;
         send(socket.as_raw_fd(), &self.bytes, MsgFlags::empty())?;
-        let mut answer = [0; 4096];
+        let mut answer = vec![0; 4096];
         let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
         if length < HEADER + 4 {
             return Err(Errno::EBADMSG);
         }
+        answer.truncate(length);
         let mut code = [0; 4];
         code.copy_from_slice(&answer[HEADER..HEADER + 4]);
+        let is_error = answer[4..6] == (libc::NLMSG_ERROR as u16).to_ne_bytes();
         match i32::from_ne_bytes(code) {
-            0 => Ok(()),
-            negative => Err(Errno::from_raw(-negative)),
+            negative if is_error && negative != 0 => Err(Errno::from_raw(-negative)),
+            _ => Ok(answer),
         }
     }
 }
