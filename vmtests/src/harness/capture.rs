@@ -4,11 +4,17 @@ use std::fs::File;
 use std::io;
 use std::io::Write as _;
 use std::mem;
+use std::net::Ipv4Addr;
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+use std::thread::sleep;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -19,6 +25,7 @@ use nix::sys::time::TimeVal;
 
 use super::packet::Segment;
 use super::rtnetlink;
+use super::wait::until;
 
 /// `SO_TIMESTAMPNS_NEW`: two 64-bit numbers on every architecture (since Linux 5.1); libc's
 /// `SO_TIMESTAMPNS` depends on the width of its `time_t`.
@@ -43,71 +50,118 @@ pub(crate) struct Capture {
 impl Capture {
     /// Begins to capture; everything from now on is kept until [`Capture::until`] reads it.
     pub(crate) fn start(device: &str) -> Result<Self> {
+        wait_for_stamps()?;
         let socket = packet_socket(device, libc::ETH_P_ALL)?;
-        let on: libc::c_int = 1;
-        // SAFETY: the option's value is one int, which outlives the call.
-        let outcome = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                SO_TIMESTAMPNS_NEW,
-                (&raw const on).cast(),
-                mem::size_of_val(&on) as libc::socklen_t,
-            )
-        };
-        if outcome != 0 {
-            return Err(io::Error::last_os_error()).context("cannot get time stamps for packets");
-        }
+        turn_stamps_on(&socket)?;
         setsockopt(&socket, ReceiveTimeout, &TimeVal::new(0, 20_000))?;
         setsockopt(&socket, RcvBuf, &(1 << 20))?;
-        // The kernel turns time stamps on from a work queue.
-        std::thread::sleep(Duration::from_millis(5));
         Ok(Capture { socket, seen: Vec::new() })
     }
 
-    /// Reads until `enough` says so, at most for `limit`; gives everything seen so far.
+    /// Reads until `enough` says so, and at most what came within `limit`, also where the machine stood still meanwhile;
+    /// gives everything seen so far.
     pub(crate) fn until(
         &mut self,
         limit: Duration,
         mut enough: impl FnMut(&[Seen]) -> bool,
     ) -> Result<&[Seen]> {
-        let end = Instant::now() + limit;
-        while !enough(&self.seen) && Instant::now() < end {
-            if let Some(seen) = self.receive()? {
-                self.seen.push(seen);
+        let (end, last) = (Instant::now() + limit, now()? + limit);
+        while !enough(&self.seen) {
+            let is_over = Instant::now() >= end;
+            let mut frame = [0_u8; 256];
+            match receive(&self.socket, &mut frame)? {
+                Some(packet) if is_over && packet.at > last => break,
+                None if is_over => break,
+                None => {}
+                Some(Packet { at, outgoing, length }) => {
+                    if let Some(segment) = Segment::parse(&frame[..length]) {
+                        self.seen.push(Seen { at, outgoing, segment });
+                    }
+                }
             }
         }
         Ok(&self.seen)
     }
+}
 
-    /// One packet; `None` after a while without one, or where it was not TCP.
-    fn receive(&self) -> Result<Option<Seen>> {
-        let mut frame = [0_u8; 256];
-        // u64s, so that the control messages are aligned.
-        let mut control = [0_u64; 32];
-        let mut part = libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() };
-        // SAFETY: sockaddr_ll and msghdr are plain integers and pointers, for which zero is valid.
-        let (mut from, mut message) =
-            unsafe { (mem::zeroed::<libc::sockaddr_ll>(), mem::zeroed::<libc::msghdr>()) };
-        message.msg_name = (&raw mut from).cast();
-        message.msg_namelen = mem::size_of_val(&from) as libc::socklen_t;
-        message.msg_iov = &raw mut part;
-        message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = mem::size_of_val(&control) as _;
-        // SAFETY: every pointer in `message` is to a local that outlives the call, with its size.
-        let length = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, 0) };
-        let Ok(length) = usize::try_from(length) else {
-            let error = io::Error::last_os_error();
-            return match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-                _ => Err(error).context("cannot receive a captured packet"),
-            };
+/// Of a packet that was received: when it came, whether this side sent it, how much of it there is.
+struct Packet {
+    at: Duration,
+    outgoing: bool,
+    length: usize,
+}
+
+/// One packet of a socket that has time stamps; `None` after a while without one.
+fn receive(socket: &impl AsRawFd, frame: &mut [u8]) -> Result<Option<Packet>> {
+    // u64s, so that the control messages are aligned.
+    let mut control = [0_u64; 32];
+    let mut part = libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() };
+    // SAFETY: sockaddr_ll and msghdr are plain integers and pointers, for which zero is valid.
+    let (mut from, mut message) =
+        unsafe { (mem::zeroed::<libc::sockaddr_ll>(), mem::zeroed::<libc::msghdr>()) };
+    message.msg_name = (&raw mut from).cast();
+    message.msg_namelen = mem::size_of_val(&from) as libc::socklen_t;
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = mem::size_of_val(&control) as _;
+    // SAFETY: every pointer in `message` is to a local that outlives the call, with its size.
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let Ok(length) = usize::try_from(length) else {
+        let error = io::Error::last_os_error();
+        return match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+            _ => Err(error).context("cannot receive a captured packet"),
         };
-        let Some(segment) = Segment::parse(&frame[..length]) else { return Ok(None) };
-        let at = time_stamp(&message).context("a captured packet has no time stamp")?;
-        Ok(Some(Seen { at, outgoing: from.sll_pkttype == libc::PACKET_OUTGOING, segment }))
+    };
+    let at = time_stamp(&message).context("a captured packet has no time stamp")?;
+    Ok(Some(Packet { at, outgoing: from.sll_pkttype == libc::PACKET_OUTGOING, length }))
+}
+
+/// Has packets that a socket receives come with the time at which they did.
+fn turn_stamps_on(socket: &impl AsRawFd) -> Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option's value is one int, which outlives the call.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_TIMESTAMPNS_NEW,
+            (&raw const on).cast(),
+            mem::size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    match outcome {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()).context("cannot get time stamps for packets"),
     }
+}
+
+/// Waits until packets are stamped as they come, from now on in this test. The kernel turns that on from a work queue,
+/// and has those that come before say when they are read (`__sock_recv_timestamp()`, net/socket.c).
+fn wait_for_stamps() -> Result<()> {
+    static WAITED: OnceLock<UdpSocket> = OnceLock::new();
+    if WAITED.get().is_some() {
+        return Ok(());
+    }
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot bind to loopback")?;
+    socket.connect(socket.local_addr()?)?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    turn_stamps_on(&socket)?;
+    until("packets are not stamped as they come", || {
+        socket.send(&[0])?;
+        let sent = now()?;
+        sleep(Duration::from_millis(1));
+        Ok(receive(&socket, &mut [0])?.is_some_and(|packet| packet.at <= sent))
+    })?;
+    // They are as long as one socket wants it.
+    WAITED.get_or_init(|| socket);
+    Ok(())
+}
+
+/// The time of the clock that packets are stamped with.
+fn now() -> Result<Duration> {
+    SystemTime::now().duration_since(UNIX_EPOCH).context("a clock before 1970")
 }
 
 /// Puts frames on a device of the calling thread's namespace.
