@@ -23,6 +23,8 @@ pub(crate) struct Request {
     pub(crate) remote: SocketAddr,
     /// Until the SYN-ACK is sent again, in whole [`TIMER_UNIT`]s, rounded down.
     pub(crate) left: Duration,
+    /// How often it was sent again.
+    pub(crate) repeated: u32,
 }
 
 /// The half-open incoming connections of the calling thread's network namespace.
@@ -48,6 +50,7 @@ fn parse(fields: &[&str]) -> Option<Request> {
         local: canonical(end(fields.get(1)?)?),
         remote: canonical(end(fields.get(2)?)?),
         left: TIMER_UNIT * ticks,
+        repeated: u32::from_str_radix(fields.get(6)?, 16).ok()?,
     })
 }
 

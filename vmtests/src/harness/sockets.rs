@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use anyhow::Result;
-use anyhow::ensure;
 use nix::errno::Errno;
 use nix::sys::socket::AddressFamily;
 use nix::sys::socket::Backlog;
@@ -97,20 +96,24 @@ impl Connection {
         four.or(six).context("a TCP socket without an address")
     }
 
-    /// The retransmit timer the connection has now.
+    /// The retransmit timer that the first SYN was given. Where that is over before one can look, since the machine
+    /// stood still, the timer has doubled, and as often as its backoff says (but not beyond two minutes).
     pub(crate) fn rto(&self) -> Result<Duration> {
-        Ok(Duration::from_micros(self.tcp_info(8)?.into()))
+        let info = self.tcp_info()?;
+        let rto = Duration::from_micros(word(&info, RTO)?.into());
+        let backoff = info.get(BACKOFF).context("TCP_INFO is too short")?;
+        Ok(rto / 1_u32.checked_shl((*backoff).into()).context("a backoff beyond all timers")?)
     }
 
     /// How many segments were sent again so far.
     pub(crate) fn retransmits(&self) -> Result<u32> {
-        self.tcp_info(100)
+        word(&self.tcp_info()?, 100)
     }
 
-    /// The 32-bit field of `struct tcp_info` at an offset.
-    fn tcp_info(&self, offset: usize) -> Result<u32> {
-        let mut info = [0_u8; 256];
-        let mut length = mem::size_of_val(&info) as libc::socklen_t;
+    /// `struct tcp_info`, as much of it as the kernel has.
+    fn tcp_info(&self) -> Result<Vec<u8>> {
+        let mut info = vec![0_u8; 256];
+        let mut length = info.len() as libc::socklen_t;
         // SAFETY: the kernel writes at most `length` bytes into `info` and says how many.
         let outcome = unsafe {
             libc::getsockopt(
@@ -124,11 +127,19 @@ impl Connection {
         if outcome != 0 {
             return Err(io::Error::last_os_error()).context("cannot read TCP_INFO");
         }
-        ensure!(offset + 4 <= length as usize, "TCP_INFO has only {length} bytes");
-        let mut field = [0; 4];
-        field.copy_from_slice(&info[offset..offset + 4]);
-        Ok(u32::from_ne_bytes(field))
+        info.truncate(length as usize);
+        Ok(info)
     }
+}
+
+/// Of `struct tcp_info`: how often the timer was doubled, one byte; the timer in microseconds.
+const BACKOFF: usize = 4;
+const RTO: usize = 8;
+
+/// The 32-bit field of `struct tcp_info` at an offset.
+fn word(info: &[u8], offset: usize) -> Result<u32> {
+    let word = info.get(offset..offset + 4).and_then(|word| word.try_into().ok());
+    word.map(u32::from_ne_bytes).context("TCP_INFO is too short")
 }
 
 impl AsRawFd for Connection {

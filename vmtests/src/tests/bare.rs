@@ -4,12 +4,16 @@ use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::time::Duration;
+use std::time::Instant;
 
+use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::ensure;
 
 use super::support::expect_armed;
 use super::support::expect_synack_timer;
+use super::support::half_open;
+use super::support::judge_synack_timer;
 use super::support::need_ipv6;
 use crate::harness::bpf;
 use crate::harness::clock::DEFAULT_RTO;
@@ -20,6 +24,7 @@ use crate::harness::sandbox;
 use crate::harness::sockets::Connection;
 use crate::harness::sockets::listen;
 use crate::harness::tests;
+use crate::harness::wait::until;
 use crate::harness::wire::Kind;
 use crate::harness::wire::Verdict;
 use crate::harness::wire::expect_schedule;
@@ -27,7 +32,7 @@ use crate::harness::wire::judge;
 
 tests! {
     bare_kernel_has_default_timers: 60,
-    bare_harness_sees_a_known_timer: 60,
+    bare_harness_sees_a_known_timer: 180,
     bare_harness_tells_wrong_from_late: 60,
     bare_sandbox_is_empty: 60,
 }
@@ -57,6 +62,8 @@ fn bare_harness_sees_a_known_timer() -> Result<()> {
         open.push(connection);
         Ok((local, remote))
     })?;
+    ensure!(connection.retransmits()? >= 6, "TCP_INFO counts no retransmissions");
+    expect_armed(&connection, rto).context("after six repetitions")?;
     need_ipv6()?;
     let _listener = listen((Ipv6Addr::UNSPECIFIED, 80).into(), None)?;
     for (from, to) in [(cable.remote4(4000), cable.here4()), (cable.remote6(4000), cable.here6())] {
@@ -68,8 +75,17 @@ fn bare_harness_sees_a_known_timer() -> Result<()> {
             lab.syns(&cable, &[(ends.1, ends.0)])?;
             Ok(ends)
         })?;
+        let (from, to) = (SocketAddr::new(from.ip(), 6000), SocketAddr::new(to, 80));
+        let start = Instant::now();
+        lab.syns(&cable, &[(from, to)])?;
+        let mut found = None;
+        until("no SYN-ACK is sent again", || {
+            found = half_open(from, to)?.filter(|one| one.repeated > 0);
+            Ok(found.is_some())
+        })?;
+        let found = found.context("it was there")?;
+        judge_synack_timer(found, start.elapsed(), rto).context("of one that is sent again")?;
     }
-    ensure!(connection.retransmits()? >= 6, "TCP_INFO counts no retransmissions");
     Ok(())
 }
 

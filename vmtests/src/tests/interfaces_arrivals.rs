@@ -23,6 +23,7 @@ use super::interfaces_methods::by_route;
 use super::policy::Policy;
 use super::policy::end;
 use super::state::PIN;
+use super::support::expect_no_synack;
 use crate::harness::Skip;
 use crate::harness::asm;
 use crate::harness::bpf;
@@ -34,6 +35,7 @@ use crate::harness::pair::number as number_of;
 use crate::harness::setrto::SetRto;
 use crate::harness::sockets::listen;
 use crate::harness::tests;
+use crate::harness::wait::until;
 
 tests! {
     arrival_is_not_the_way_back: 60,
@@ -203,15 +205,22 @@ fn arrival_among_other_programs() -> Result<()> {
         let here = (cable.here4(), 1001).into();
         policy.incoming_at((end("0.0.0.0:1001")?, None), "ax0", cable.remote4(port), here, NAMED)
     };
+    let refused = |port| {
+        let _listener = listen(end("0.0.0.0:1001")?, None)?;
+        let here = (cable.here4(), 1001).into();
+        expect_no_synack(&policy.lab, cable, cable.remote4(port), here)
+    };
     let _other = lookup_program(PASS)?;
     probe(4001)?;
+    let programs = || bpf::attached(bpf::SK_LOOKUP, Path::new(NETNS));
+    let before = programs()?.len();
     let drops = lookup_program(DROP)?;
-    ensure!(probe(4002).is_err(), "a SYN that another program refuses was answered");
+    refused(4002).context("a SYN that another program refuses")?;
     policy.set_rto.ok(&["remove"])?;
     policy.set_rto.ok(&["install"])?;
-    ensure!(probe(4003).is_err(), "the other program's answer counts no more");
+    refused(4003).context("the other program's answer counts no more")?;
     drop(drops);
-    sleep(Duration::from_millis(200));
+    until("the other program stays", || Ok(programs()?.len() == before))?;
     probe(4004)
 }
 

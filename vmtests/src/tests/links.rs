@@ -12,6 +12,7 @@ use super::interfaces_methods::RULES;
 use super::policy::Policy;
 use super::policy::Rule;
 use super::policy::end;
+use super::support::far_port;
 use crate::harness::Skip;
 use crate::harness::lab::Cable;
 use crate::harness::lab::Over;
@@ -24,18 +25,18 @@ use crate::harness::sockets::From;
 use crate::harness::tests;
 
 tests! {
-    link_vlan: 60,
-    link_bridge: 60,
-    link_bond: 60,
-    link_macvlan: 60,
-    link_vrf: 60,
+    link_vlan: 120,
+    link_bridge: 120,
+    link_bond: 120,
+    link_macvlan: 120,
+    link_vrf: 120,
     link_vrfs_with_equal_addresses: 60,
     link_tun: 60,
     link_ipip: 60,
     link_dummy: 60,
     link_without_address: 60,
     link_chosen_by_source: 60,
-    link_in_another_is_noted: 60,
+    link_in_another_is_noted: 180,
 }
 
 /// A network of which `va` leads to everywhere, and more.
@@ -67,14 +68,13 @@ fn both_ways(policy: &Policy, cable: &Cable, rule: Rule) -> Result<()> {
     let from = From { local: None, device: Some(name) };
     policy.outgoing_from(from, cable.remote4(1001), rule)?;
     let (here4, here6) = ((cable.here4(), 1001).into(), (cable.here6(), 1001).into());
-    for (at, bound) in [None, Some(name)].into_iter().enumerate() {
-        let far = |end: SocketAddr| SocketAddr::new(end.ip(), 4000 + at as u16);
+    let far = |end: SocketAddr| SocketAddr::new(end.ip(), far_port());
+    for bound in [None, Some(name)] {
         let (four, six) = (far(cable.remote4(0)), far(cable.remote6(0)));
         policy.incoming_at((end("0.0.0.0:1001")?, bound), name, four, here4, rule)?;
         policy.incoming_at((end("[::]:1001")?, bound), name, six, here6, rule)?;
-        let mapped = SocketAddr::new(four.ip(), 4100 + at as u16);
         if has_ipv6() {
-            policy.incoming_at((end("[::]:1001")?, bound), name, mapped, here4, rule)?;
+            policy.incoming_at((end("[::]:1001")?, bound), name, far(four), here4, rule)?;
         }
     }
     Ok(())
@@ -115,18 +115,17 @@ fn link_macvlan() -> Result<()> {
 }
 
 /// Connections of a socket that is bound to a VRF, which leave and come in by the device in it.
-fn within(policy: &Policy, cable: &Cable, vrf: &str, rule: Rule, port: u16) -> Result<()> {
+fn within(policy: &Policy, cable: &Cable, vrf: &str, rule: Rule) -> Result<()> {
     let from = From { local: None, device: Some(vrf) };
     policy.outgoing_from(from, cable.remote4(1001), rule)?;
     policy.outgoing_from(from, cable.remote6(1001), rule)?;
-    let far = |end: SocketAddr, port| SocketAddr::new(end.ip(), port);
+    let far = |end: SocketAddr| SocketAddr::new(end.ip(), far_port());
     let (here4, here6) = ((cable.here4(), 1001).into(), (cable.here6(), 1001).into());
-    let (four, six) = (far(cable.remote4(0), port), far(cable.remote6(0), port));
+    let (four, six) = (far(cable.remote4(0)), far(cable.remote6(0)));
     policy.incoming_at((end("0.0.0.0:1001")?, Some(vrf)), &cable.name, four, here4, rule)?;
     policy.incoming_at((end("[::]:1001")?, Some(vrf)), &cable.name, six, here6, rule)?;
     if has_ipv6() {
-        let mapped = far(cable.remote4(0), port + 1);
-        policy.incoming_at((end("[::]:1001")?, Some(vrf)), &cable.name, mapped, here4, rule)?;
+        policy.incoming_at((end("[::]:1001")?, Some(vrf)), &cable.name, far(four), here4, rule)?;
     }
     Ok(())
 }
@@ -136,13 +135,13 @@ fn link_vrf() -> Result<()> {
     let mut policy = network()?;
     policy.lay_by(|lab| lab.lay_under("ax0", "ax0", &Over::Vrf("red", 100)))?;
     let member = policy.cable("ax0")?.clone();
-    by_each(&policy, |policy, _| within(policy, &member, "red", NAMED, 4000))?;
+    by_each(&policy, |policy, _| within(policy, &member, "red", NAMED))?;
     rtnetlink::delete_link("ax0")?;
     rtnetlink::delete_link("red")?;
     policy.lay_by(|lab| lab.lay_under("low0", "low0", &Over::Vrf("ax0", 101)))?;
     let member = policy.cable("low0")?.clone();
     by_each(&policy, |policy, _| {
-        within(policy, &member, "ax0", None, 4000)?;
+        within(policy, &member, "ax0", None)?;
         policy.outgoing(policy.cable("va")?.remote4(2001), Some("marked"))
     })?;
     // An address of the VRF itself.
@@ -152,7 +151,7 @@ fn link_vrf() -> Result<()> {
         let rule = if method == "route" { None } else { NAMED };
         let from = From { local: Some((own.ip(), 0).into()), device: Some("ax0") };
         policy.outgoing_from(from, member.remote4(1001), rule)?;
-        let far = SocketAddr::new(member.remote4(0).ip(), 4004);
+        let far = member.remote4(far_port());
         policy.incoming_at((end("0.0.0.0:1001")?, Some("ax0")), "low0", far, own, NAMED)
     })
 }
@@ -187,7 +186,7 @@ fn link_tun() -> Result<()> {
         policy.outgoing(cable.remote4(1001), NAMED)?;
         policy.outgoing(cable.remote6(1001), NAMED)?;
         let put = |packet: &[u8]| Ok((&other).write_all(packet)?);
-        let (four, six) = (cable.remote4(4000), cable.remote6(4000));
+        let (four, six) = (cable.remote4(far_port()), cable.remote6(far_port()));
         let (here4, here6) = ((cable.here4(), 1001).into(), (cable.here6(), 1001).into());
         policy.incoming_by((end("0.0.0.0:1001")?, None), (four, here4), NAMED, put)?;
         policy.incoming_by((end("[::]:1001")?, None), (six, here6), NAMED, put)
@@ -203,7 +202,7 @@ fn link_ipip() -> Result<()> {
     by_each(&policy, |policy, _| {
         policy.outgoing(cable.remote4(1001), NAMED)?;
         policy.outgoing(under.remote4(1001), None)?;
-        let ends = (cable.remote4(4000), (cable.here4(), 1001).into());
+        let ends = (cable.remote4(far_port()), (cable.here4(), 1001).into());
         let any = (end("0.0.0.0:1001")?, None);
         policy.incoming_by(any, ends, NAMED, |packet| policy.lab.send_in_ipip(&under, packet))
     })
@@ -223,7 +222,8 @@ fn link_dummy() -> Result<()> {
         policy.outgoing_from(from, va.remote4(1001), by_address)?;
         let is_told = policy.set_rto.status()?.json["arrivals"] == true;
         let incoming = if is_told { None } else { NAMED };
-        policy.incoming_at((end("0.0.0.0:1001")?, None), "va", va.remote4(4000), own, incoming)?;
+        let far = va.remote4(far_port());
+        policy.incoming_at((end("0.0.0.0:1001")?, None), "va", far, own, incoming)?;
         policy.outgoing(va.remote4(2001), Some("marked"))
     })
 }

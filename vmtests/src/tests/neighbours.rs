@@ -9,6 +9,7 @@ use anyhow::ensure;
 
 use super::support::expect_armed;
 use super::support::expect_synack_timer;
+use super::support::far_port;
 use crate::harness::bpf;
 use crate::harness::clock::DEFAULT_RTO;
 use crate::harness::clock::Hz;
@@ -61,7 +62,7 @@ impl Scene {
                 .with_context(|| format!("SYN to port {port}"))?;
             let here = (self.cable.here4(), port).into();
             let _listener = listen(here, None)?;
-            expect_synack_timer(&self.lab, &self.cable, self.cable.remote4(4000), here, rto)
+            expect_synack_timer(&self.lab, &self.cable, self.cable.remote4(far_port()), here, rto)
                 .with_context(|| format!("SYN-ACK from port {port}"))?;
         }
         Ok(())

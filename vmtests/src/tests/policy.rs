@@ -17,6 +17,7 @@ use anyhow::ensure;
 
 use super::support::expect_armed;
 use super::support::expect_synack_timer;
+use super::support::far_port;
 use super::support::judge_synack_timer;
 use super::support::synack_timer;
 use crate::harness::clock::DEFAULT_RTO;
@@ -56,8 +57,6 @@ pub(crate) struct Policy {
     rules: &'static str,
     /// How many probes each rule must have decided.
     decided: RefCell<BTreeMap<&'static str, u64>>,
-    /// The last port that an incoming probe came from.
-    port: Cell<u16>,
     left_out: Cell<u32>,
 }
 
@@ -76,8 +75,8 @@ impl Policy {
         let mut lab = Lab::new()?;
         let cables = devices.iter().map(|name| lab.lay(name)).collect::<Result<_>>()?;
         set_rto.ok(&["install"])?;
-        let (decided, port, left_out) = (RefCell::default(), Cell::new(20_000), Cell::new(0));
-        Ok(Policy { set_rto, lab, cables, rules, decided, port, left_out })
+        let (decided, left_out) = (RefCell::default(), Cell::new(0));
+        Ok(Policy { set_rto, lab, cables, rules, decided, left_out })
     }
 
     /// Lays one more cable.
@@ -130,12 +129,11 @@ impl Policy {
     /// and demands that `rule`, or none, decides its SYN-ACK.
     pub(crate) fn incoming(&self, local: &str, rule: Rule) -> Result<()> {
         let local: SocketAddr = local.parse()?;
-        self.port.set(self.port.get() + 1);
         let from: IpAddr = match local {
             SocketAddr::V4(_) => Ipv4Addr::new(10, 99, 0, 9).into(),
             SocketAddr::V6(_) => Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 9).into(),
         };
-        self.incoming_from((from, self.port.get()).into(), local, rule)
+        self.incoming_from((from, far_port()).into(), local, rule)
     }
 
     /// The same, from a given end.
@@ -189,7 +187,7 @@ impl Policy {
         let start = Instant::now();
         send(packet::of_frame(&frame))?;
         synack_timer(remote, local)
-            .and_then(|left| judge_synack_timer(left, start.elapsed(), rto))
+            .and_then(|found| judge_synack_timer(found, start.elapsed(), rto))
             .with_context(|| format!("incoming from {remote} to {local}: rule {rule:?}"))
     }
 

@@ -1,10 +1,13 @@
 //! What several tests ask of a connection.
 
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::Duration;
 use std::time::Instant;
 
+use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::bail;
 use anyhow::ensure;
@@ -15,8 +18,12 @@ use crate::harness::lab::Cable;
 use crate::harness::lab::Lab;
 use crate::harness::netns::has_ipv6;
 use crate::harness::requests;
+use crate::harness::requests::Request;
 use crate::harness::sockets::Connection;
 use crate::harness::sockets::canonical;
+use crate::harness::wait::until;
+use crate::harness::wire::Kind;
+use crate::harness::wire::intervals;
 
 /// Skips the test, or what is left of it, where the kernel has no IPv6.
 pub(crate) fn need_ipv6() -> Result<()> {
@@ -48,36 +55,63 @@ pub(crate) fn expect_synack_timer(
 ) -> Result<()> {
     let start = Instant::now();
     lab.syns(cable, &[(from, to)])?;
-    let left = synack_timer(from, to)?;
-    judge_synack_timer(left, start.elapsed(), rto)
+    let found = synack_timer(from, to)?;
+    judge_synack_timer(found, start.elapsed(), rto)
 }
 
-/// Whether `left` of a timer is what remains of `rto` after at most `elapsed`.
+/// Whether a SYN-ACK's timer has left what remains of `rto` after at most `elapsed`. Where that is over before one
+/// can look, since the machine stood still, the next intervals count.
 ///
 /// # Errors
 /// Says what was expected. Exact to a jiffy, the file's unit and the time the reading took.
-pub(crate) fn judge_synack_timer(left: Duration, elapsed: Duration, rto: Duration) -> Result<()> {
+pub(crate) fn judge_synack_timer(found: Request, elapsed: Duration, rto: Duration) -> Result<()> {
     let hz = Hz::of_this_kernel()?;
-    let timer = hz.duration(hz.jiffies(rto));
-    let least = timer.saturating_sub(elapsed + requests::TIMER_UNIT + hz.jiffy());
+    let Request { left, repeated, .. } = found;
+    let intervals = intervals(Kind::SynAck, hz, rto, repeated + 1)?;
+    let timer = intervals.get(repeated as usize).context("the SYN-ACK was sent too often")?;
+    let (timer, end) = (hz.duration(*timer), hz.duration(intervals.iter().sum()));
+    let least = end.saturating_sub(elapsed + requests::TIMER_UNIT + hz.jiffy());
     ensure!(
         left <= timer && left >= least,
-        "the SYN-ACK's timer has {left:?} left, expected {least:?} to {timer:?}"
+        "the SYN-ACK's timer has {left:?} left after {repeated} repetitions and at most {elapsed:?}, expected \
+         {least:?} to {timer:?}"
     );
     Ok(())
 }
 
-/// What is left of the SYN-ACK timer of a half-open connection, which must appear within a second.
-pub(crate) fn synack_timer(remote: SocketAddr, local: SocketAddr) -> Result<Duration> {
+/// A half-open connection, once it is there.
+pub(crate) fn synack_timer(remote: SocketAddr, local: SocketAddr) -> Result<Request> {
+    let mut found = None;
+    until(format_args!("no half-open connection from {remote} to {local}"), || {
+        found = half_open(remote, local)?;
+        Ok(found.is_some())
+    })?;
+    found.context("no half-open connection")
+}
+
+/// Demands that a SYN from the far side is not answered.
+pub(crate) fn expect_no_synack(
+    lab: &Lab,
+    cable: &Cable,
+    from: SocketAddr,
+    to: SocketAddr,
+) -> Result<()> {
+    lab.syns(cable, &[(from, to)])?;
+    sleep(Duration::from_millis(500));
+    let found = half_open(from, to)?;
+    ensure!(found.is_none(), "a half-open connection: {found:?}");
+    Ok(())
+}
+
+/// A half-open connection, if it is there by now.
+pub(crate) fn half_open(remote: SocketAddr, local: SocketAddr) -> Result<Option<Request>> {
     let ends = (canonical(local), canonical(remote));
-    let end = Instant::now() + Duration::from_secs(1);
-    while Instant::now() < end {
-        if let Some(found) =
-            requests::pending()?.into_iter().find(|one| (one.local, one.remote) == ends)
-        {
-            return Ok(found.left);
-        }
-        sleep(Duration::from_millis(1));
-    }
-    bail!("no half-open connection from {remote} to {local}: {:?}", requests::pending()?)
+    Ok(requests::pending()?.into_iter().find(|one| (one.local, one.remote) == ends))
+}
+
+/// A port for the far end of an incoming connection that none has had before: of one whose listener is gone, the
+/// kernel keeps the half-open connection until its timer is over.
+pub(crate) fn far_port() -> u16 {
+    static LAST: AtomicU16 = AtomicU16::new(20_000);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }

@@ -20,6 +20,7 @@ use crate::harness::sockets::Connection;
 use crate::harness::sockets::listen;
 use crate::tests::support::expect_armed;
 use crate::tests::support::expect_synack_timer;
+use crate::tests::support::far_port;
 
 /// A cgroup of the machine's, gone at the end; the test's process moves in and out.
 struct Part {
@@ -65,6 +66,6 @@ fn expect_both(lab: &Lab, cable: &Cable, port: u16, rto: Duration) -> Result<()>
         .with_context(|| format!("SYN to port {port}"))?;
     let here: SocketAddr = (cable.here4(), port).into();
     let _listener = listen(here, None)?;
-    expect_synack_timer(lab, cable, cable.remote4(4000), here, rto)
+    expect_synack_timer(lab, cable, cable.remote4(far_port()), here, rto)
         .with_context(|| format!("SYN-ACK from port {port}"))
 }
