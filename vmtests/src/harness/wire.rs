@@ -17,8 +17,11 @@ use super::sockets::canonical;
 
 /// How much later than the timer a packet may leave: interrupts held off, a busy virtual machine.
 const SLACK: Duration = Duration::from_millis(20);
-/// How often a schedule is measured until no packet is late.
-const ATTEMPTS: u32 = 5;
+/// How often a schedule is measured until no packet is late. A wrong timer is so each time.
+const ATTEMPTS: u32 = 20;
+/// How often it may seem wrong meanwhile: where one processor stands still, another sets timers by jiffies that stand
+/// still, too, and they are early by as much.
+const WRONG: u32 = 1;
 
 /// What is sent again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +67,7 @@ pub(crate) enum Verdict {
     /// Too late, or too early by a little, which a stalled machine explains: the tick was late when the
     /// timer was set, or the packet was (a SYN-ACK leaves after its timer is set).
     Late,
-    /// Much too early or too few, which nothing but a wrong timer explains.
+    /// Much too early or too few.
     Wrong,
 }
 
@@ -92,7 +95,7 @@ pub(crate) fn judge(hz: Hz, sent: &[Duration], expected: &[u64]) -> Verdict {
 /// remote end, whose SYNs or SYN-ACKs leave by `device`.
 ///
 /// A packet that is not in time is measured anew, and said: on a machine whose processors are taken away
-/// for a while (a virtual one) that says nothing about the timer. One much too early is an error at once.
+/// for a while (a virtual one) that says nothing about the timer. One much too early twice is an error.
 pub(crate) fn expect_schedule(
     kind: Kind,
     device: &str,
@@ -102,7 +105,8 @@ pub(crate) fn expect_schedule(
 ) -> Result<()> {
     let hz = Hz::of_this_kernel()?;
     let expected = intervals(kind, hz, rto, count)?;
-    let limit = hz.duration(expected.iter().sum()) * 2 + Duration::from_secs(1);
+    let limit = hz.duration(expected.iter().sum()) * 2 + Duration::from_secs(10);
+    let mut wrong = 0;
     for _ in 0..ATTEMPTS {
         let mut capture = Capture::start(device)?;
         let ends = send()?;
@@ -112,6 +116,10 @@ pub(crate) fn expect_schedule(
             Verdict::Exact => return Ok(()),
             Verdict::Late => {
                 note(format!("measured anew, {kind:?} came late or a little early: {times}"));
+            }
+            Verdict::Wrong if wrong < WRONG => {
+                wrong += 1;
+                note(format!("measured anew, {kind:?} seemed wrong: {times}"));
             }
             Verdict::Wrong => {
                 let timers = expected.iter().map(|jiffies| hz.duration(*jiffies));

@@ -119,7 +119,7 @@ fn hits_count_connections_not_retransmissions() -> Result<()> {
     synack_timer(from, to)?;
     // The client repeats its SYN, too.
     lab.syns(&cable, &[(from, to)])?;
-    let limit = Duration::from_secs(10);
+    let limit = Duration::from_secs(30);
     let sent = transmissions(&mut capture, Kind::SynAck, (to, from), 4, limit)?.len();
     ensure!(sent >= 4, "only {sent} SYN-ACKs");
     let hits = set_rto.status()?.hits("quick")?;

@@ -34,13 +34,13 @@ const SLOWER: u16 = 2002;
 const NO_RULE: u16 = 2003;
 
 tests! {
-    wire_default_before_install_and_after_remove: 60,
-    wire_syn_ipv4: 60,
-    wire_syn_ipv4_of_ipv6_socket: 60,
-    wire_syn_ipv6: 60,
-    wire_synack_ipv4: 60,
-    wire_synack_ipv4_of_dual_stack_listener: 60,
-    wire_synack_ipv6: 60,
+    wire_default_before_install_and_after_remove: 180,
+    wire_syn_ipv4: 180,
+    wire_syn_ipv4_of_ipv6_socket: 180,
+    wire_syn_ipv6: 180,
+    wire_synack_ipv4: 180,
+    wire_synack_ipv4_of_dual_stack_listener: 180,
+    wire_synack_ipv6: 180,
 }
 
 /// A connection whose schedule is measured.
