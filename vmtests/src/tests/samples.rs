@@ -36,6 +36,8 @@ use crate::harness::setrto::SetRto;
 use crate::harness::sockets::Connection;
 use crate::harness::sockets::listen;
 use crate::harness::tests;
+use crate::harness::wire::Kind;
+use crate::harness::wire::expect_schedule;
 use crate::harness::wire::kernel_version;
 
 tests! {
@@ -134,11 +136,13 @@ fn sample_synrto() -> Result<()> {
     let _listener = listen(("::".parse::<IpAddr>()?, 4000).into(), None)?;
     let to = (cable.here6(), 4000).into();
     expect_synack_timer(&lab, &cable, in_44("fd20:1:10::1", 3000)?, to, DEFAULT_RTO)?;
-    let start = std::time::Instant::now();
-    let seen = sent(&cable, AT_ONCE, || lab.syns(&cable, &[(in_44("fd20:1:f::1", 3000)?, to)]))?;
-    let synacks: Vec<_> = seen.iter().filter(|one| one.segment.syn && one.segment.ack).collect();
-    ensure!(synacks.len() >= 2, "no second SYN-ACK within {:?}: {synacks:?}", start.elapsed());
-    Ok(())
+    let mut port = 3000;
+    expect_schedule(Kind::SynAck, &cable.name, ten, 1, || {
+        port += 1;
+        let from = in_44("fd20:1:f::1", port)?;
+        lab.syns(&cable, &[(from, to)])?;
+        Ok((to, from))
+    })
 }
 
 fn install_samples() -> Result<SetRto> {
@@ -190,34 +194,44 @@ fn sample_iw() -> Result<()> {
     let lab = lab()?;
     for (way, port, is_meant) in with_and_without(4002) {
         let expected = if is_meant { 40 } else { 10 };
-        let segments = first_flight(&lab, way, port)?;
+        let segments = first_flight(&lab, way, port, expected)?;
         ensure!(segments == expected, "{way:?}, port {port}: {segments}, not {expected} segments");
     }
     Ok(())
 }
 
-fn first_flight((lab, cable): &(Lab, Cable), way: Direction, port: u16) -> Result<u32> {
+/// How many segments are sent at once, where so many are expected.
+fn first_flight(
+    (lab, cable): &(Lab, Cable),
+    way: Direction,
+    port: u16,
+    expected: u32,
+) -> Result<u32> {
     lab.mend(cable)?;
     let mut pair = Pair::open(lab, cable, way, port)?;
     pair.here.set_nonblocking(true)?;
     lab.cut(cable)?;
-    let seen = sent(cable, AT_ONCE * 2, || {
-        // As much as the socket takes at once: more than a window.
-        let _ = pair.here.write(&[0; 200_000])?;
-        Ok(())
-    })?;
+    const SND_MSS: usize = 16;
+    let mss = pair::tcp_info(&pair.here, SND_MSS)?;
     // An earlier connection may still send its data again.
     let ends = (pair.here.local_addr()?.port(), pair.here.peer_addr()?.port());
-    let data = || {
-        let own = seen.iter().map(|one| one.segment).filter(|segment| segment.data > 0);
-        own.filter(|segment| (segment.source.port(), segment.destination.port()) == ends)
+    let segments = |seen: &[Seen]| {
+        let data = || {
+            let own = seen.iter().filter(|one| one.outgoing && one.segment.data > 0);
+            let own = own.map(|one| one.segment);
+            own.filter(|segment| (segment.source.port(), segment.destination.port()) == ends)
+        };
+        let first = data().next().map(|segment| segment.sequence).unwrap_or_default();
+        // Distance from the first byte, so that what is sent again is not counted twice.
+        let end = |segment: Segment| segment.sequence.wrapping_sub(first) + segment.data as u32;
+        data().map(end).max().unwrap_or_default().div_ceil(mss)
     };
-    let first = data().next().context("no data were sent")?.sequence;
-    // Distance from the first byte, so that what is sent again is not counted twice.
-    let end = |segment: Segment| segment.sequence.wrapping_sub(first) + segment.data as u32;
-    let bytes = data().map(end).max().unwrap_or_default();
-    const SND_MSS: usize = 16;
-    Ok(bytes.div_ceil(pair::tcp_info(&pair.here, SND_MSS)?))
+    let mut capture = Capture::start(&cable.name)?;
+    // As much as the socket takes at once: more than a window.
+    let _ = pair.here.write(&[0; 200_000])?;
+    capture.until(Duration::from_secs(10), |seen| segments(seen) >= expected)?;
+    // And no more.
+    Ok(segments(capture.until(AT_ONCE * 2, |_| false)?))
 }
 
 const CONGESTION: Opt = Opt(libc::IPPROTO_TCP, libc::TCP_CONGESTION);

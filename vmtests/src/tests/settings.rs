@@ -25,6 +25,7 @@ use super::samples::refusals;
 use super::samples::sent;
 use crate::harness::Skip;
 use crate::harness::capture::Capture;
+use crate::harness::capture::Seen;
 use crate::harness::clock::Hz;
 use crate::harness::lab::Cable;
 use crate::harness::lab::Lab;
@@ -42,6 +43,7 @@ use crate::harness::setrto::SetRto;
 use crate::harness::sockets::Connection;
 use crate::harness::sockets::listen;
 use crate::harness::tests;
+use crate::harness::wait::until;
 use crate::harness::wire::Kind;
 use crate::harness::wire::transmissions;
 
@@ -113,9 +115,12 @@ fn setting_syn_retries() -> Result<()> {
     let count = pair::number(&connection, tcp(libc::TCP_SYNCNT))?;
     ensure!(count == 2, "TCP_SYNCNT is {count}");
     let ends = (connection.local()?, remote);
-    // Sent at 0, 50 and 150 ms; a fourth would follow at 350 ms.
-    let limit = Duration::from_secs(1);
-    let sent = transmissions(&mut capture, Kind::Syn, ends, 4, limit)?;
+    // Sent at 0, 50 and 150 ms; where a fourth would follow, at 350 ms, the connection is given up.
+    const CLOSED: u8 = 7;
+    until("the connection is not given up", || {
+        Ok(pair::tcp_info(&connection, 0)?.to_ne_bytes()[0] == CLOSED)
+    })?;
+    let sent = transmissions(&mut capture, Kind::Syn, ends, 4, AT_ONCE)?;
     ensure!(sent.len() == 3, "{} SYNs, not the first and two more: {sent:?}", sent.len());
     Ok(())
 }
@@ -127,24 +132,30 @@ fn setting_rto_min() -> Result<()> {
     for (port, is_meant) in [(5001, true), (OTHER, false)] {
         for way in BOTH {
             let range = if is_meant { 40..=110 } else { 195..=1000 };
-            let mut rto = settled_timer(&lab, &cable, way, port)?;
-            for _ in 0..4 {
-                if rto < TIMER_AFTER_A_REPEATED_SYN {
+            let mut attempts = 0..20;
+            loop {
+                let (rto, trip) = settled_timer(&lab, &cable, way, port)?;
+                if range.contains(&rto.as_millis()) {
                     break;
                 }
-                note(format!("{way:?}, port {port}: its SYN was repeated, on a busy machine"));
-                rto = settled_timer(&lab, &cable, way, port)?;
+                // None, where a SYN was repeated (RFC 6298, 5.7).
+                let is_disturbed = trip.is_zero() || trip > Duration::from_millis(2);
+                let is_last = attempts.next().is_none();
+                ensure!(is_disturbed && !is_last, "{way:?}, port {port}: {rto:?} after {trip:?}");
+                note(format!("{way:?}, port {port}: {rto:?} after {trip:?}, on a busy machine"));
             }
-            ensure!(range.contains(&rto.as_millis()), "{way:?}, port {port}: {rto:?}");
         }
     }
     Ok(())
 }
 
-/// Such a handshake measures no round trip (RFC 6298, 5.7).
-const TIMER_AFTER_A_REPEATED_SYN: Duration = Duration::from_secs(3);
-
-fn settled_timer(lab: &Lab, cable: &Cable, way: Direction, port: u16) -> Result<Duration> {
+/// The timer, and the round trip that it was made of with its variation.
+fn settled_timer(
+    lab: &Lab,
+    cable: &Cable,
+    way: Direction,
+    port: u16,
+) -> Result<(Duration, Duration)> {
     let mut pair = Pair::open(lab, cable, way, port)?;
     if way == Direction::Incoming {
         // Its first measure was taken before the callback; later ones replace that.
@@ -157,7 +168,12 @@ fn settled_timer(lab: &Lab, cable: &Cable, way: Direction, port: u16) -> Result<
             pair.here.read_exact(&mut [0])?;
         }
     }
-    Ok(Duration::from_micros(pair::tcp_info(&pair.here, pair::RTO)?.into()))
+    const RTT: usize = 68;
+    const RTTVAR: usize = 72;
+    let microseconds =
+        |field| Ok::<_, anyhow::Error>(u64::from(pair::tcp_info(&pair.here, field)?));
+    let trip = microseconds(RTT)? + microseconds(RTTVAR)?;
+    Ok((Duration::from_micros(microseconds(pair::RTO)?), Duration::from_micros(trip)))
 }
 
 /// How long an ACK waits for data to travel with.
@@ -168,40 +184,38 @@ fn setting_delack_max() -> Result<()> {
     // 10 ms or two jiffies; without a rule TCP_ATO_MIN, which is 40 ms.
     let expected = Duration::from_millis(10).max(hz.duration(2)) + hz.jiffy();
     for way in BOTH {
-        let waits = delayed_ack(&lab, &cable, way, OTHER)?;
         let least = Duration::from_millis(40).saturating_sub(hz.jiffy());
-        ensure!(waits >= least, "{way:?}: an ACK waits {waits:?} without a rule");
-        let mut waited = Vec::new();
-        // Late now and then, on a busy machine.
-        for _ in 0..5 {
-            waited.push(delayed_ack(&lab, &cable, way, 5002)?);
+        // Late now and then, on a busy machine; a wrong one is so each time.
+        for (port, right) in
+            [(OTHER, least..=Duration::from_secs(1)), (5002, Duration::from_millis(4)..=expected)]
+        {
+            let is_right = |waits: &Duration| right.contains(waits);
+            let mut waited = Vec::new();
+            while !waited.last().is_some_and(is_right) {
+                ensure!(waited.len() < 20, "{way:?}, port {port}: ACKs wait {waited:?}");
+                waited.push(delayed_ack(&lab, &cable, way, port)?);
+            }
         }
-        let shortest = waited.iter().min().copied().unwrap_or_default();
-        let is_right = shortest <= expected && shortest > Duration::from_millis(4);
-        ensure!(is_right, "{way:?}: ACKs wait {waited:?}, not {expected:?}");
     }
     Ok(())
 }
 
-fn delayed_ack(
-    lab: &Lab,
-    cable: &crate::harness::lab::Cable,
-    way: Direction,
-    port: u16,
-) -> Result<Duration> {
+fn delayed_ack(lab: &Lab, cable: &Cable, way: Direction, port: u16) -> Result<Duration> {
     let mut pair = Pair::open(lab, cable, way, port)?;
     // As if data went both ways, where an ACK is not sent at once.
     pair::set(&pair.here, tcp(libc::TCP_QUICKACK), 0)?;
     sleep(Duration::from_millis(5));
     let mut capture = Capture::start(&cable.name)?;
     pair.there.write_all(b"data")?;
-    let seen = capture.until(Duration::from_millis(300), |seen| seen.len() >= 2)?;
-    match seen {
-        [data, ack, ..] if !data.outgoing && data.segment.data == 4 && ack.outgoing => {
-            Ok(ack.at.saturating_sub(data.at))
-        }
-        other => bail!("no data and ACK: {other:?}"),
-    }
+    let own = pair.here.local_addr()?.port();
+    let is_ack = |one: &&Seen| one.outgoing && one.segment.source.port() == own;
+    let limit = Duration::from_secs(10);
+    let seen = capture.until(limit, |seen| seen.iter().any(|one| is_ack(&one)))?;
+    // The far side may send its data again before.
+    let data = seen.iter().find(|one| !one.outgoing && one.segment.data == 4);
+    let ack = seen.iter().find(is_ack);
+    let times = data.zip(ack).with_context(|| format!("no data and ACK: {seen:?}"))?;
+    Ok(times.1.at.saturating_sub(times.0.at))
 }
 
 fn setting_rto_max() -> Result<()> {
@@ -228,15 +242,23 @@ fn setting_keepalive() -> Result<()> {
         (lab, cable)
     };
     for way in BOTH {
+        let mut capture = Capture::start(&cable.name)?;
         let pair = Pair::open(&lab, &cable, way, 5005)?;
         let ends = (pair.here.local_addr()?.port(), pair.here.peer_addr()?.port());
-        let seen = sent(&cable, Duration::from_millis(1800), || Ok(()))?;
-        let probes = seen
-            .iter()
-            .filter(|one| (one.segment.source.port(), one.segment.destination.port()) == ends);
+        // What leaves after the handshake and half a second of silence.
+        let count = |seen: &[Seen]| {
+            let (Some(first), silence) = (seen.first(), Duration::from_millis(500)) else {
+                return 0;
+            };
+            let sent = seen.iter().filter(|one| one.outgoing && one.at > first.at + silence);
+            let ports = |one: &Seen| (one.segment.source.port(), one.segment.destination.port());
+            sent.filter(|one| ports(one) == ends).count()
+        };
+        capture.until(Duration::from_secs(10), |seen| count(seen) > 0)?;
+        let seen = capture.until(Duration::from_millis(800), |_| false)?;
         // The far end probes, too, and is answered: at most that.
-        let probes = probes.count();
-        ensure!((1..=2).contains(&probes), "{way:?}: {probes} segments in silence");
+        let probes = count(seen);
+        ensure!((1..=2).contains(&probes), "{way:?}: {probes} segments in silence: {seen:?}");
     }
     Ok(())
 }
