@@ -63,6 +63,7 @@ fn stay_outside() -> Result<()> {
     end_with_the_run();
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
         .context("cannot make namespaces")?;
+    lock_all_memory()?;
     mounts::fresh_bpffs()?;
     netns::prepare()
 }
@@ -83,12 +84,18 @@ fn enter(cgroup: &Path) -> Result<()> {
         }
         other => other.context("cannot make namespaces")?,
     }
-    // Before Linux 5.11 what BPF holds counts against this limit, also for some time after it is freed. A service
-    // manager sets it so (LimitMEMLOCK); set-rto with few capabilities cannot raise it itself. Nor may every root.
+    lock_all_memory()?;
+    mounts::isolate()?;
+    netns::prepare()
+}
+
+/// Before Linux 5.11 what BPF holds counts against this limit, also for some time after it is freed, by this test or
+/// the one before. A service manager sets it so (LimitMEMLOCK); set-rto with few capabilities cannot raise it itself.
+/// Nor may every root.
+fn lock_all_memory() -> Result<()> {
     if setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_err() {
         let (_, most) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
         setrlimit(Resource::RLIMIT_MEMLOCK, most, most)?;
     }
-    mounts::isolate()?;
-    netns::prepare()
+    Ok(())
 }

@@ -151,6 +151,8 @@ fn machine_with_few_capabilities() -> Result<()> {
     };
     let (default, tables) = (few("default", &[])?, few("conditions", &[CAP_PERFMON])?);
     if kernel_version()? < (5, 11) {
+        const DEFAULT: u64 = 64 << 10;
+        setrlimit(Resource::RLIMIT_MEMLOCK, DEFAULT, DEFAULT)?;
         let refusal = tables.run(&["install"])?;
         refusal.exits(2)?;
         refusal.says(&["hint: ", "ulimit -l"])?;
