@@ -185,8 +185,8 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Nobody is in it any more; the kernel may take a moment to see that.
-        for _ in 0..20 {
+        // Nobody is in it any more; the kernel may take a moment to see that, on a busy machine a long one.
+        for _ in 0..200 {
             if fs::remove_dir(&self.path).is_ok() {
                 return;
             }
