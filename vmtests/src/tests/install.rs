@@ -36,10 +36,10 @@ tests! {
     install_other_rules_swaps_in_the_live_link: 60,
     install_into_new_directories: 60,
     install_on_a_chosen_cgroup: 60,
-    install_under_load_never_shows_the_default: 60,
-    install_by_many_at_once: 60,
+    install_under_load_never_shows_the_default: 180,
+    install_by_many_at_once: 120,
     install_after_the_cgroup_is_gone: 60,
-    install_is_quick: 60,
+    install_is_quick: 120,
 }
 
 /// The README's own rule.

@@ -33,7 +33,7 @@ tests! {
     random_rules_1: 90,
     random_rules_2: 90,
     random_rules_3: 90,
-    large_rules: 180,
+    large_rules: 400,
 }
 
 /// Connections of each direction and set.
