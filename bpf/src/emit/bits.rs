@@ -2,7 +2,7 @@
 
 use super::table::Tables;
 use super::walk::ANSWER;
-use super::{line, table};
+use super::{line, ports, table};
 use crate::plan::walk::{Axis, Bits, Block, Column, Walk};
 
 /// A de Bruijn sequence. As in walk.h.
@@ -53,15 +53,15 @@ fn block(body: &mut String, tables: &mut Tables, walk: &Walk, block: &Block, ask
     body.push_str("\t{\n");
     for column in &block.columns {
         let count = walk.axes.get(&column.axis).map_or(1, |scale| scale.count as usize);
-        let starts = row_numbers(tables, column, count);
+        let at = asked.binary_search(&column.axis).unwrap_or_default();
+        let number = row_number(tables, column, count, &format!("value_{at}"));
         let name = tables.name("rows");
         // Rows begin at any word; behind the last there is room for one more.
         let mask = table::mask(column.rows.len() * block.words * 8);
         let words: Vec<u64> = column.rows.iter().flatten().copied().collect();
         tables.words(&name, mask / 8 + block.words, &words);
-        let at = asked.binary_search(&column.axis).unwrap_or_default();
         let row = format!("row_{}", rows.len());
-        line(body, format_args!("\t\tu64 {row} = {starts}[value_{at}] * {};", block.words * 8));
+        line(body, format_args!("\t\tu64 {row} = {number} * {};", block.words * 8));
         rows.push((row, name, mask & !7));
     }
     let mut rules = vec![0; block.words * 64];
@@ -87,8 +87,12 @@ fn block(body: &mut String, tables: &mut Tables, walk: &Walk, block: &Block, ask
     body.push_str("\t}\n");
 }
 
-/// The array that leads from the numbers of an axis to rows.
-fn row_numbers(tables: &mut Tables, column: &Column, count: usize) -> String {
+/// The row of a value of an axis.
+fn row_number(tables: &mut Tables, column: &Column, count: usize, value: &str) -> String {
+    if count == ports::PORTS {
+        let starts = column.starts.iter().map(|(start, row)| (u128::from(*start), *row));
+        return tables.by_port(value, starts.collect());
+    }
     let mut all = vec![0; table::mask(count) + 1];
     for (at, (start, row)) in column.starts.iter().enumerate() {
         let end = column.starts.get(at + 1).map_or(count, |(next, _)| *next as usize);
@@ -96,7 +100,7 @@ fn row_numbers(tables: &mut Tables, column: &Column, count: usize) -> String {
     }
     let name = tables.name("row_of");
     table::array(&mut tables.text, "u16", &name, &all);
-    name
+    format!("{name}[{value}]")
 }
 
 #[cfg(test)]

@@ -49,9 +49,11 @@ pub(super) fn functions(plan: &Plan, needs: &Needs) -> String {
     let root = if by_number { writer.function(plan.root) } else { String::new() };
     let mut main = String::from("\nSEC(\"sockops\")\nint set_rto(struct bpf_sock_ops *ctx)\n{\n");
     main.push_str(&needs.gate());
+    // Behind the test: what no rule needs shall not pay for it.
     if devices {
-        // Behind the test: what no rule needs shall not pay for it.
         main.push_str("\tstruct device found = {}, *device = &found;\n\n");
+    }
+    if devices || plan.walk.is_some() {
         main.push_str("\tctx = over_calls(ctx);\n\n");
     }
     if by_number {

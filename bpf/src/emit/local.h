@@ -86,16 +86,6 @@ struct bpf_sock {
 		socket;                                                              \
 	})
 
-// The context in a register that outlives calls of helpers. In assembly, since clang would copy it as soon as the
-// program starts, at the cost of an instruction for callbacks that no rule needs.
-static __always_inline struct bpf_sock_ops *over_calls(struct bpf_sock_ops *ctx)
-{
-	struct bpf_sock_ops *kept;
-
-	asm volatile("%0 = %1" : "=r"(kept) : "r"(ctx));
-	return kept;
-}
-
 struct device {
 	union {
 		char name[16]; // NUL-padded

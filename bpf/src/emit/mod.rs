@@ -6,6 +6,7 @@ mod code;
 mod condition;
 mod expression;
 mod names;
+mod ports;
 mod section;
 pub mod settings;
 mod table;

@@ -1,24 +1,27 @@
 //! Tables: a dimension cut into many ranges, as data in `.rodata.tables`.
 //!
 //! Seen with 10,000 rules of a port each: clang takes over 20 s for a chain of comparisons; a hash map costs a helper
-//! call for each end and an entry to be written for each key at install. An array over all 65,536 ports is one load.
-//! (`cargo xtask bench` measures chain and map beside this.)
+//! call for each end and an entry to be written for each key at install. An array over all 65,536 ports is one load, one
+//! by pages two ([`super::ports`]). (`cargo xtask bench` measures chain and map beside this.)
 //!
 //! Addresses have no such array. Theirs is a tree that adapts to where the boundaries lie, see table.h and tree.rs. It
 //! is over words: IPv6 addresses are looked up by their upper half, and where that does not decide by the lower one.
 
 use super::tree::{JOINED, LOW_SEARCH, List, NODE_BYTES, Stage, Tree, Zone};
-use super::{expression, line, side};
+use super::{expression, line, ports, side};
 use crate::space::Dimension;
 use std::collections::HashMap;
+
+/// Bits of the values that are looked up; from each first value on a number.
+type Contents = (u32, Vec<(u128, u32)>);
 
 /// All tables of the program.
 #[derive(Default)]
 pub(super) struct Tables {
     /// Their C.
     pub(super) text: String,
-    /// What is written already: a port at either end is one table for both.
-    known: HashMap<(u32, Vec<(u128, u32)>), String>,
+    /// What is written already, and whether it is an array: a port at either end is one table for both.
+    known: HashMap<Contents, (String, bool)>,
     /// Arrays that are no tables of a dimension.
     arrays: usize,
 }
@@ -36,22 +39,36 @@ impl Tables {
             Dimension::Ipv6(_) => (128, values),
             _ => (16, values),
         };
-        let next = format!("table_{}", self.known.len());
-        let out = &mut self.text;
-        let name = self.known.entry((width, values)).or_insert_with_key(|(_, values)| {
-            match width {
-                16 => ports(out, &next, values),
-                128 => halves(out, &next, values),
-                _ => words(out, &next, width, values),
-            }
-            next
-        });
+        let (name, is_array) = self.table(width, values);
         match dimension {
             Dimension::Ipv4(end) => format!("{name}(HOST({}_ip4))", side(end)),
             Dimension::Ipv6(end) if width == 64 => format!("{name}(HALF({}_ip6, 0))", side(end)),
             Dimension::Ipv6(end) => format!("IN_HALVES({name}, {}_ip6)", side(end)),
-            _ => format!("{name}[{} & 0xffff]", expression::value(dimension)),
+            _ if is_array => format!("{name}[{} & 0xffff]", expression::value(dimension)),
+            _ => format!("{name}({})", expression::value(dimension)),
         }
+    }
+
+    /// The table of `(first port, number)`; an expression that looks up a port in it, which is known to be one.
+    pub(super) fn by_port(&mut self, port: &str, values: Vec<(u128, u32)>) -> String {
+        let (name, is_array) = self.table(16, values);
+        if is_array { format!("{name}[{port}]") } else { format!("{name}({port})") }
+    }
+
+    /// The name of the table, and whether it is an array.
+    fn table(&mut self, width: u32, values: Vec<(u128, u32)>) -> (String, bool) {
+        let next = format!("table_{}", self.known.len());
+        let out = &mut self.text;
+        let known = self.known.entry((width, values)).or_insert_with_key(|(_, values)| {
+            let mut is_array = false;
+            match width {
+                16 => is_array = ports::write(out, &next, values),
+                128 => halves(out, &next, values),
+                _ => words(out, &next, width, values),
+            }
+            (next, is_array)
+        });
+        known.clone()
     }
 }
 
@@ -79,17 +96,6 @@ impl Tables {
         }
         out.push_str("};\n");
     }
-}
-
-fn ports(out: &mut String, name: &str, values: &[(u128, u32)]) {
-    let widest = values.iter().map(|(_, value)| *value).max().unwrap_or_default();
-    let kind = if widest <= u32::from(u16::MAX) { "u16" } else { "u32" };
-    let mut all = Vec::with_capacity(1 << 16);
-    for (at, (start, value)) in values.iter().enumerate() {
-        let end = values.get(at + 1).map_or(1 << 16, |(next, _)| *next);
-        all.extend((*start..end).map(|_| *value));
-    }
-    array(out, kind, name, &all);
 }
 
 pub(super) fn array(out: &mut String, kind: &str, name: &str, values: &[u32]) {

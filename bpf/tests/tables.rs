@@ -1,0 +1,69 @@
+//! Tables of ports take as much as they hold, and are right wherever one page ends and another begins. What they take is
+//! part of the binary, and of the kernel's locked memory.
+
+mod support;
+
+use object::{Object, ObjectSection};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use support::check::one;
+use support::connection::{incoming, outgoing};
+use support::image::Image;
+use support::runner::Runner;
+use support::verifier::verify;
+use support::{clang, policy};
+
+/// Bytes of all tables.
+fn table_bytes(object: &[u8]) -> u64 {
+    let file = object::File::parse(object).expect("an object file");
+    let is_table = |name: &str| name.starts_with(".rodata.ta") || name.starts_with(".rodata.te");
+    let sections = file.sections().filter(|it| it.name().is_ok_and(is_table));
+    sections.map(|section| section.size()).sum()
+}
+
+/// The rules of the boards' image: of a device, of ports, of prefixes.
+#[test]
+fn of_a_small_board() {
+    let text = include_str!("../../vmtests/images/board/1.toml");
+    let object = clang(&policy(text).c, false).unwrap_or_else(|error| panic!("{error}"));
+    let bytes = table_bytes(&object);
+    eprintln!("a small board: {bytes} bytes of tables");
+    assert!((1..=4_096).contains(&bytes), "{bytes} bytes");
+}
+
+/// A rule for each of dozens of ports, at both ends of the numbers and of pages, on either byte order: what is around
+/// each of them, and at the borders of every page.
+#[test]
+fn at_the_borders_of_pages() {
+    let mut ports: Vec<u16> = vec![0, 1, 22, 443, 65_534, 65_535];
+    ports.extend((2..=15).flat_map(|bits| [(1 << bits) - 1, 1 << bits, (1 << bits) + 1]));
+    ports.sort_unstable();
+    ports.dedup();
+    let mut text = String::new();
+    for port in &ports {
+        let _ = write!(text, "[[rule]]\nname = \"p{port}\"\nlocal_port = {port}\nrto = \"2s\"\n");
+    }
+    let rules: BTreeMap<u16, usize> = ports.iter().copied().zip(0..).collect();
+    let near = ports.iter().flat_map(|port| [port.wrapping_sub(1), *port, port.wrapping_add(1)]);
+    let borders = (0..u16::MAX).step_by(16).flat_map(|port| [port, port + 15]);
+    let asked: Vec<u16> = near.chain(borders).collect();
+    let c = policy(&text).c;
+    assert!(c.contains("u64 table_0(u64 port)"), "not by pages");
+    for big_endian in [false, true] {
+        let object = clang(&c, big_endian).unwrap_or_else(|error| panic!("{error}"));
+        assert!(table_bytes(&object) <= 4_096, "{} bytes", table_bytes(&object));
+        if big_endian == cfg!(target_endian = "big") {
+            verify(&object).unwrap_or_else(|error| panic!("{error}"));
+        }
+        let image = Image::read(&object, big_endian);
+        let mut runner = Runner::new(image, big_endian).expect("a program");
+        for port in &asked {
+            let rule = rules.get(port).copied();
+            let local = format!("10.0.0.1:{port}");
+            for connection in [outgoing(&local, "10.0.0.2:22"), incoming(&local, "10.0.0.2:22")] {
+                one(&mut runner, &connection, 0, rule, false)
+                    .unwrap_or_else(|what| panic!("big-endian {big_endian}: {what}"));
+            }
+        }
+    }
+}
