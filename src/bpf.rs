@@ -1,11 +1,12 @@
 //! The few bpf(2) calls that libbpf-rs does not wrap, or wraps with more than is needed here.
 
-use libbpf_rs::libbpf_sys as sys;
+use libbpf_rs::{AsRawLibbpf as _, OpenMapMut, libbpf_sys as sys};
 use nix::errno::Errno;
 use std::ffi::{CStr, CString, c_void};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::slice;
 use std::thread;
 use std::time::Duration;
 
@@ -41,6 +42,19 @@ pub(crate) fn kind(fd: BorrowedFd<'_>) -> String {
     let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = name.strip_prefix("anon_inode:").unwrap_or(&name);
     name.strip_prefix("bpf-").or(name.strip_prefix("bpf_")).unwrap_or(name).into()
+}
+
+/// The constants that a map will be loaded with, to be changed before that.
+///
+/// libbpf-rs 0.27 gives libbpf 8 bytes for a `size_t`, and so finds none where that has 4 and the first are the high ones.
+pub(crate) fn constants<'map>(map: &'map mut OpenMapMut<'_>) -> Option<&'map mut [u8]> {
+    let mut size: sys::size_t = 0;
+    // SAFETY: the map is open; libbpf keeps the bytes, this many, for as long as it has the map.
+    unsafe {
+        let start = sys::bpf_map__initial_value(map.as_libbpf_object().as_ptr(), &mut size);
+        let start = start.cast::<u8>();
+        (!start.is_null()).then(|| slice::from_raw_parts_mut(start, size as usize))
+    }
 }
 
 /// Opens a program by its id. Needs CAP_SYS_ADMIN.

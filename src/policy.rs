@@ -205,7 +205,8 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
         .maps_mut()
         .find(|map| map.name().to_string_lossy().ends_with(".rodata"))
         .ok_or_else(|| damaged("the program has no constants"))?;
-    let data = rodata.initial_value_mut().ok_or_else(|| damaged("the program has no constants"))?;
+    let data =
+        bpf::constants(&mut rodata).ok_or_else(|| damaged("the program has no constants"))?;
     let mut put = |at: usize, value: u32| {
         let place = data.get_mut(at..at + 4).ok_or_else(|| damaged("too few constants"))?;
         place.copy_from_slice(&value.to_ne_bytes());
@@ -227,7 +228,7 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
     if let Some(way) = load.way {
         let mut maps = object.maps_mut();
         let mut map = maps.find(|map| map.name() == FINDING);
-        let place = map.as_mut().and_then(|map| map.initial_value_mut());
+        let place = map.as_mut().and_then(bpf::constants);
         place
             .and_then(|place| place.get_mut(..Way::BYTES))
             .ok_or_else(|| damaged("the program has no place for the method"))?
