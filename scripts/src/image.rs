@@ -7,13 +7,23 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use xshell::{Shell, cmd};
 
-use crate::needs::{BOARDS, BUILD, IMAGE, MATRIX, Need, PACKAGING, SYSTEM};
+use crate::needs::{BOARDS, BUILD, IMAGE, MATRIX, MIPS, Need, PACKAGING, SYSTEM};
 use crate::privilege::is_root;
 use crate::step::{step, tee};
 use crate::{build, dist, readme, setup};
 
 /// The images in which the commands of the README's blocks are run as they are, and the titles of those.
 const BLOCKS: [(&str, &str); 2] = [("debian", "Debian"), ("container", "Container")];
+
+/// What boards of these targets are built with. Not every distribution has it: that is the failure of the board, not of
+/// those beside it.
+pub(crate) fn tools(sh: &Shell, targets: &[String]) {
+    if targets.iter().any(|target| target == "mips")
+        && let Err(error) = setup::ensure(sh, &MIPS.iter().collect::<Vec<_>>())
+    {
+        println!("the board mips can't be built: {error:#}");
+    }
+}
 
 /// Builds a package for each rules file of each image, and boots the images.
 pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
@@ -37,6 +47,7 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
         // Several images may get the same.
         if is_wanted && !made.contains(&(room, target)) {
             let into = built.join(format!("{room}-{target}"));
+            tools(sh, &[target.to_owned()]);
             packages(sh, &rooms.join(room), target, &into)?;
             if let Some((_, title)) = BLOCKS.iter().find(|(of, _)| *of == room) {
                 let commands = readme::commands(&sh.read_file("README.md")?, title)?;

@@ -54,6 +54,7 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
         needs.extend(PACKAGING.iter().chain(BOARDS));
     }
     setup::ensure(sh, &needs)?;
+    image::tools(sh, &wants.targets);
     let out = build::target_dir(sh)?.join("matrix");
     let mut command = Command::new(&matrix);
     command.arg("--out").arg(&out);

@@ -184,6 +184,12 @@ pub(crate) const BOARDS: &[Need] = &[
     ),
 ];
 
+/// What the board `mips` needs on top of [`BOARDS`]: its kernel and its busybox are built here.
+pub(crate) const MIPS: &[Need] = &[
+    program("mips-linux-gnu-gcc", [&["gcc-mips-linux-gnu"], &[], &[], &[]]),
+    program("bzip2", [&["bzip2"]; 4]),
+];
+
 /// What builds for musl and for other machines need on top of [`BUILD`].
 pub(crate) const CROSS: &[Need] =
     &[program("pip3", [&["python3-pip"], &["python3-pip"], &["python-pip"], &["py3-pip"]])];

@@ -33,6 +33,18 @@ impl Suite {
             "amd64" => name.to_owned(),
             other => format!("{name}-{other}"),
         };
+        Self::fetch_list("deb", name, architecture, own)
+    }
+
+    /// Fetches the lists of its source packages.
+    ///
+    /// # Errors
+    /// No apt here, no such suite, a mirror that does not answer.
+    pub fn fetch_sources(name: &str) -> Result<Self> {
+        Self::fetch_list("deb-src", name, "amd64", format!("{name}-source"))
+    }
+
+    fn fetch_list(kind: &str, name: &str, architecture: &str, own: String) -> Result<Self> {
         let dir = cache::dir()?.join("apt").join(&own);
         let _lock = cache::lock(&format!("apt/{own}"))?;
         for part in ["lists/partial", "archives/partial"] {
@@ -41,7 +53,7 @@ impl Suite {
         fs::write(dir.join("status"), "")?;
         let keys = "/usr/share/keyrings/debian-archive-keyring.gpg";
         let line =
-            format!("deb [arch={architecture} signed-by={keys}] {} {name} main\n", mirror()?);
+            format!("{kind} [arch={architecture} signed-by={keys}] {} {name} main\n", mirror()?);
         fs::write(dir.join("sources.list"), line)?;
         let (name, architecture) = (name.to_owned(), architecture.to_owned());
         let suite = Self { name, architecture, dir };
@@ -102,16 +114,46 @@ impl Suite {
     /// # Errors
     /// The mirror does not answer, the disk is full.
     pub fn download(&self, package: &str, into: &Path) -> Result<PathBuf> {
+        let is_package = |path: &PathBuf| path.extension().is_some_and(|it| it == "deb");
+        self.get(&["download"], package, into, is_package)
+    }
+
+    /// Version of a source package, of the lists of [`Suite::fetch_sources`].
+    ///
+    /// # Errors
+    /// There is no such package.
+    pub fn source_version(&self, package: &str) -> Result<String> {
+        let text = self.run("apt-cache", &["showsrc", "--only-source", package])?;
+        let versions = text.lines().filter_map(|line| line.strip_prefix("Version: "));
+        let newest = versions.reduce(|best, it| if is_newer(it, best) { it } else { best });
+        newest.map(str::to_owned).ok_or_else(|| anyhow!("{package} has no version"))
+    }
+
+    /// Downloads a source package (`NAME` or `NAME=VERSION`), and gives what its authors released.
+    ///
+    /// # Errors
+    /// The mirror does not answer, the disk is full.
+    pub fn download_source(&self, package: &str, into: &Path) -> Result<PathBuf> {
+        let is_release = |path: &PathBuf| path.to_string_lossy().contains(".orig.tar.");
+        self.get(&["source", "--download-only"], package, into, is_release)
+    }
+
+    fn get(
+        &self,
+        verb: &[&str],
+        package: &str,
+        into: &Path,
+        wanted: impl Fn(&PathBuf) -> bool,
+    ) -> Result<PathBuf> {
         fs::create_dir_all(into)?;
         let mut command = self.command("apt-get");
-        let output = command.args(["download", "-qq", package]).current_dir(into).output()?;
+        let output = command.args(verb).args(["-qq", package]).current_dir(into).output()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             bail!("download of {package}: {}", without_addresses(said.trim()));
         }
-        let files = fs::read_dir(into)?.filter_map(Result::ok).map(|entry| entry.path());
-        let deb = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deb");
-        files.into_iter().find(deb).ok_or_else(|| anyhow!("download of {package} left no file"))
+        let mut files = fs::read_dir(into)?.filter_map(Result::ok).map(|entry| entry.path());
+        files.find(wanted).ok_or_else(|| anyhow!("download of {package} left no file"))
     }
 
     fn command(&self, program: &str) -> Command {

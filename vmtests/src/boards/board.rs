@@ -4,11 +4,11 @@
 use super::wire;
 use crate::guests::apt::Suite;
 use crate::guests::busybox::{self, copy};
+use crate::guests::initramfs;
+use crate::guests::kernel::{self, Image, Suites};
 use crate::guests::machine::{Found, Machine};
-use crate::guests::{cache, initramfs, kernel};
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::{env, fs};
 
 /// A machine.
@@ -18,12 +18,8 @@ pub struct Board {
     pub name: &'static str,
     /// The target of `cargo xtask dist` that it gets.
     pub target: &'static str,
-    /// Debian's name of it.
-    pub architecture: &'static str,
-    /// A suite of Debian with a kernel for it.
-    pub suite: &'static str,
-    /// Its meta-package.
-    pub kernel: &'static str,
+    /// Its kernel.
+    pub kernel: From,
     /// The program, and what it is to imitate.
     pub qemu: &'static [&'static str],
     /// In the kernel's package, below `usr/lib/linux-image-RELEASE`.
@@ -32,6 +28,55 @@ pub struct Board {
     pub console: &'static str,
     /// Its network card; without one, nothing is captured.
     pub card: Option<&'static str>,
+}
+
+/// Where a board's kernel and busybox come from.
+#[derive(Debug, Clone, Copy)]
+pub enum From {
+    /// Debian's packages for the machine.
+    Packages {
+        /// A suite that has them.
+        suite: &'static str,
+        /// Debian's name of the machine.
+        architecture: &'static str,
+        /// The kernel's meta-package.
+        kernel: &'static str,
+    },
+    /// Debian's sources: it has no packages for big-endian MIPS any more.
+    MipsSources {
+        /// Suites with commas between: the newest kernel in any of them.
+        suites: &'static str,
+        /// In `vmtests/kernels`.
+        config: &'static str,
+        /// A suite with busybox.
+        busybox: &'static str,
+    },
+}
+
+impl From {
+    /// For the report.
+    fn describe(&self) -> String {
+        match self {
+            Self::Packages { suite, kernel, .. } => format!("{kernel} of {suite}"),
+            Self::MipsSources { suites, config, .. } => {
+                format!("source of {suites}, configured as {config}")
+            }
+        }
+    }
+
+    /// The kernel and the busybox. `configs` is `vmtests/kernels`.
+    fn get(&self, configs: &Path) -> Result<(Image, PathBuf)> {
+        match *self {
+            Self::Packages { suite, architecture, kernel } => {
+                let suite = Suite::fetch_for(suite, architecture)?;
+                Ok((kernel::stock(&suite, kernel)?, busybox::packaged(&suite, architecture)?))
+            }
+            Self::MipsSources { suites, config, busybox } => {
+                let image = Suites::default().built(suites, configs, config, &kernel::MIPS)?;
+                Ok((image, busybox::built(busybox, "mips-linux-gnu-")?))
+            }
+        }
+    }
 }
 
 /// What a card and a dummy interface need, where it is not built in.
@@ -49,7 +94,7 @@ const MODULES: [&str; 8] = [
 impl Board {
     /// Its kernel, for the report.
     pub fn describe(&self) -> String {
-        format!("{} of {}", self.kernel, self.suite)
+        self.kernel.describe()
     }
 
     /// Boots it with the binary of `built` and the scripts of `room` (vmtests/images/board). The kernel's package, the
@@ -66,16 +111,18 @@ impl Board {
     ) -> Result<(String, Found)> {
         let _ = fs::remove_dir_all(scratch);
         fs::create_dir_all(scratch)?;
-        let suite = Suite::fetch_for(self.suite, self.architecture)?;
-        let image = kernel::stock(&suite, self.kernel)?;
+        let (image, busybox) = self.kernel.get(&room.join("../../kernels"))?;
         let root = scratch.join("root");
-        busybox::lay_out(&of_debian(&suite, self.architecture)?, room, built, &root)?;
+        busybox::lay_out(&busybox, room, built, &root)?;
         copy(&room.join("init.sh"), &root.join("init"))?;
         if env::var_os("SET_RTO_BTF").is_some_and(|value| !value.is_empty()) {
             // It was built in, and must serve.
             fs::write(root.join("payload/btf"), "")?;
         }
-        initramfs::put_modules(&image, &MODULES, &root)?;
+        match image.modules {
+            Some(_) => initramfs::put_modules(&image, &MODULES, &root)?,
+            None => fs::write(root.join("modules"), "")?,
+        }
         let initrd = scratch.join("initramfs.gz");
         initramfs::pack(&root, &initrd)?;
         let mut qemu: Vec<String> = self.qemu.iter().map(|&word| word.to_owned()).collect();
@@ -107,18 +154,4 @@ impl Board {
         }
         Ok((image.origin, found))
     }
-}
-
-/// The machine's own busybox.
-fn of_debian(suite: &Suite, architecture: &str) -> Result<PathBuf> {
-    let version = suite.version("busybox-static")?;
-    let name = format!("debian/busybox-static_{version}_{architecture}");
-    let dir = cache::entry(&name, |dir| {
-        let parts = dir.join("package");
-        let deb = suite.download("busybox-static", &parts)?;
-        kernel::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(dir))?;
-        Ok(fs::remove_dir_all(parts)?)
-    })?;
-    let places = ["bin/busybox", "usr/bin/busybox"].map(|place| dir.join(place));
-    places.into_iter().find(|path| path.is_file()).context("no busybox in its package")
 }

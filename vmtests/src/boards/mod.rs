@@ -3,16 +3,18 @@
 mod board;
 mod wire;
 
-pub use board::Board;
+pub use board::{Board, From};
 
 /// All of them.
-pub const BOARDS: [Board; 5] = [
+pub const BOARDS: [Board; 6] = [
     Board {
         name: "aarch64-virt",
         target: "aarch64",
-        architecture: "arm64",
-        suite: "trixie",
-        kernel: "linux-image-arm64",
+        kernel: From::Packages {
+            suite: "trixie",
+            architecture: "arm64",
+            kernel: "linux-image-arm64",
+        },
         qemu: &["qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a53", "-m", "512M"],
         device_tree: None,
         console: "ttyAMA0",
@@ -21,9 +23,11 @@ pub const BOARDS: [Board; 5] = [
     Board {
         name: "aarch64-raspi3b",
         target: "aarch64",
-        architecture: "arm64",
-        suite: "trixie",
-        kernel: "linux-image-arm64",
+        kernel: From::Packages {
+            suite: "trixie",
+            architecture: "arm64",
+            kernel: "linux-image-arm64",
+        },
         qemu: &["qemu-system-aarch64", "-M", "raspi3b"],
         device_tree: Some("broadcom/bcm2837-rpi-3-b.dtb"),
         console: "ttyAMA0",
@@ -32,9 +36,11 @@ pub const BOARDS: [Board; 5] = [
     Board {
         name: "armv7",
         target: "armv7",
-        architecture: "armhf",
-        suite: "bookworm",
-        kernel: "linux-image-armmp",
+        kernel: From::Packages {
+            suite: "bookworm",
+            architecture: "armhf",
+            kernel: "linux-image-armmp",
+        },
         qemu: &["qemu-system-arm", "-M", "virt", "-cpu", "cortex-a15", "-m", "512M"],
         device_tree: None,
         console: "ttyAMA0",
@@ -43,10 +49,12 @@ pub const BOARDS: [Board; 5] = [
     Board {
         name: "mipsel",
         target: "mipsel",
-        architecture: "mipsel",
         // The last one with kernels for this machine.
-        suite: "bookworm",
-        kernel: "linux-image-4kc-malta",
+        kernel: From::Packages {
+            suite: "bookworm",
+            architecture: "mipsel",
+            kernel: "linux-image-4kc-malta",
+        },
         // The kernel measures the processor by the clock of the day, so both must go by the instructions.
         qemu: &[
             "qemu-system-mipsel",
@@ -63,12 +71,38 @@ pub const BOARDS: [Board; 5] = [
         console: "ttyS0",
         card: Some("virtio-net-pci"),
     },
+    // As OpenWrt's routers with such a processor: without BTF, big-endian, 32 bits.
+    Board {
+        name: "mips",
+        target: "mips",
+        kernel: From::MipsSources {
+            suites: "trixie-backports,forky,sid",
+            config: "malta",
+            busybox: "bookworm",
+        },
+        qemu: &[
+            "qemu-system-mips",
+            "-M",
+            "malta",
+            "-cpu",
+            "24Kf",
+            "-m",
+            "512M",
+            "-rtc",
+            "clock=vm",
+        ],
+        device_tree: None,
+        console: "ttyS0",
+        card: Some("virtio-net-pci"),
+    },
     Board {
         name: "s390x",
         target: "s390x",
-        architecture: "s390x",
-        suite: "bookworm",
-        kernel: "linux-image-s390x",
+        kernel: From::Packages {
+            suite: "bookworm",
+            architecture: "s390x",
+            kernel: "linux-image-s390x",
+        },
         qemu: &["qemu-system-s390x", "-M", "s390-ccw-virtio", "-m", "512M"],
         device_tree: None,
         console: "ttysclp0",

@@ -1,9 +1,64 @@
 //! First file systems that are all there is: busybox, the static binary, and a script that runs there.
 
+use super::apt::Suite;
+use super::{cache, kernel};
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+/// The busybox of a package of Debian's for another machine.
+///
+/// # Errors
+/// There is none, the mirror does not answer, the disk is full.
+pub fn packaged(suite: &Suite, architecture: &str) -> Result<PathBuf> {
+    let version = suite.version("busybox-static")?;
+    let name = format!("debian/busybox-static_{version}_{architecture}");
+    let dir = cache::entry(&name, |dir| {
+        let parts = dir.join("package");
+        let deb = suite.download("busybox-static", &parts)?;
+        kernel::run(Command::new("dpkg-deb").arg("-x").arg(deb).arg(dir))?;
+        Ok(fs::remove_dir_all(parts)?)
+    })?;
+    let places = ["bin/busybox", "usr/bin/busybox"].map(|place| dir.join(place));
+    places.into_iter().find(|path| path.is_file()).context("no busybox in its package")
+}
+
+/// One built from Debian's source package, for a machine that Debian has none for. `tools` is how the names of
+/// its compiler and linker begin.
+///
+/// # Errors
+/// The step that failed.
+pub fn built(suite: &str, tools: &str) -> Result<PathBuf> {
+    let sources = Suite::fetch_sources(suite)?;
+    let version = sources.source_version("busybox")?;
+    // make takes a colon in a path for one of its own.
+    let plain = version.replace(':', "_");
+    let dir = cache::entry(&format!("built/busybox_{plain}_{tools}"), |dir| {
+        let tree = dir.join("tree");
+        let release = sources.download_source(&format!("busybox={version}"), &tree)?;
+        let tar = ["--strip-components=1", "-xf"];
+        kernel::run(Command::new("tar").arg("-C").arg(&tree).args(tar).arg(release))?;
+        let make = || {
+            let mut make = Command::new("make");
+            make.current_dir(&tree).arg("-s").arg(format!("CROSS_COMPILE={tools}"));
+            make
+        };
+        kernel::run(make().arg("defconfig"))?;
+        let file = tree.join(".config");
+        let config = fs::read_to_string(&file)?;
+        // Newer headers of the kernel lack what its tc needs.
+        let config = config.replace("# CONFIG_STATIC is not set", "CONFIG_STATIC=y");
+        fs::write(&file, config.replace("CONFIG_TC=y", "# CONFIG_TC is not set"))?;
+        let jobs = thread::available_parallelism().map_or(2, usize::from);
+        kernel::run(make().arg(format!("-j{jobs}")).arg("busybox"))?;
+        fs::copy(tree.join("busybox"), dir.join("busybox"))?;
+        Ok(fs::remove_dir_all(tree)?)
+    })?;
+    Ok(dir.join("busybox"))
+}
 
 /// Lays one out: `room` has the script, test.sh, beside it is lib.sh, and `built` has set-rto.
 ///

@@ -24,6 +24,29 @@ pub struct Image {
     pub btf: Option<PathBuf>,
 }
 
+/// What a kernel is built for.
+#[derive(Debug)]
+pub struct Processor {
+    /// In the name of its source tree: one processor's objects are nothing to another's build.
+    name: &'static str,
+    /// Words for make.
+    make: &'static [&'static str],
+    /// What is made, and where that is.
+    target: &'static str,
+    file: &'static str,
+}
+
+const HOST: Processor =
+    Processor { name: "", make: &[], target: "bzImage", file: "arch/x86/boot/bzImage" };
+
+/// Big-endian MIPS, by Debian's compiler for it.
+pub const MIPS: Processor = Processor {
+    name: "_mips",
+    make: &["ARCH=mips", "CROSS_COMPILE=mips-linux-gnu-"],
+    target: "vmlinux",
+    file: "vmlinux",
+};
+
 /// Suites whose lists have been fetched in this run, or why not: a mirror that hangs is asked once.
 #[derive(Default)]
 pub struct Suites(HashMap<String, Result<Suite, String>>);
@@ -45,10 +68,22 @@ impl Suites {
                 let meta = "linux-image-amd64";
                 stock(self.newest(suite, meta)?, meta)
             }
-            Origin::Source { suite, config } => {
-                built(self.newest(suite, "linux-source")?, configs, config)
-            }
+            Origin::Source { suite, config } => self.built(suite, configs, config, &HOST),
         }
+    }
+
+    /// Builds one from the newest sources of suites separated by commas, unless the cache has it.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn built(
+        &mut self,
+        suites: &str,
+        configs: &Path,
+        config: &str,
+        processor: &Processor,
+    ) -> Result<Image> {
+        built(self.newest(suites, "linux-source")?, configs, config, processor)
     }
 
     /// Of suites separated by commas, the one with the newest version of a package. One that has gone is
@@ -110,7 +145,7 @@ pub fn stock(suite: &Suite, meta: &str) -> Result<Image> {
     Ok(Image { file, modules: Some((root, release)), origin, btf: None })
 }
 
-fn built(suite: &Suite, configs: &Path, config: &str) -> Result<Image> {
+fn built(suite: &Suite, configs: &Path, config: &str, processor: &Processor) -> Result<Image> {
     let package = suite.newest("linux-source", "linux-source-")?;
     let version = suite.version(&package)?;
     let fragments = fragments(configs, config)?;
@@ -120,14 +155,15 @@ fn built(suite: &Suite, configs: &Path, config: &str) -> Result<Image> {
     let mark = fingerprint(&options.join("\n"));
     let name = format!("built/{package}_{version}_{config}_{mark:016x}");
     let image = cache::entry(&name, |dir| {
-        let source = source(suite, &package, &version)?;
+        let tree = format!("{package}_{version}{}", processor.name);
+        let source = source(suite, &package, &tree)?;
         // Two runs must not build in one tree.
-        let _lock = cache::lock(&format!("{package}_{version}"))?;
+        let _lock = cache::lock(&tree)?;
         println!("building {package} {version} as {config}: some minutes; {}", dir.display());
-        build(&source, &text, config, dir)
+        build(&source, &text, config, dir, processor)
     })?;
     Ok(Image {
-        file: image.join("bzImage"),
+        file: image.join(processor.target),
         modules: None,
         origin: format!("{package} {version}, {config}"),
         btf: fs::read_dir(&image)?
@@ -137,8 +173,8 @@ fn built(suite: &Suite, configs: &Path, config: &str) -> Result<Image> {
 }
 
 /// The unpacked source: one tree for all configurations, so that a build after another one is short.
-fn source(suite: &Suite, package: &str, version: &str) -> Result<PathBuf> {
-    cache::entry(&format!("source/{package}_{version}"), |dir| {
+fn source(suite: &Suite, package: &str, tree: &str) -> Result<PathBuf> {
+    cache::entry(&format!("source/{tree}"), |dir| {
         let parts = dir.join("package");
         let deb = suite.download(package, &parts)?;
         run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&parts))?;
@@ -161,7 +197,13 @@ fn fragments(configs: &Path, name: &str) -> Result<Vec<(String, String)>> {
     Ok(all)
 }
 
-fn build(source: &Path, fragment: &str, config: &str, into: &Path) -> Result<()> {
+fn build(
+    source: &Path,
+    fragment: &str,
+    config: &str,
+    into: &Path,
+    processor: &Processor,
+) -> Result<()> {
     let log_file = into.join("build.log");
     let step = |command: &mut Command| -> Result<()> {
         let log = File::options().create(true).append(true).open(&log_file)?;
@@ -178,14 +220,16 @@ fn build(source: &Path, fragment: &str, config: &str, into: &Path) -> Result<()>
     };
     let merged = into.join("fragment");
     fs::write(&merged, fragment)?;
-    step(Command::new("make").args(["-s", "tinyconfig"]))?;
+    let make = processor.make;
+    step(Command::new("make").args(make).args(["-s", "tinyconfig"]))?;
     step(Command::new("scripts/kconfig/merge_config.sh").args(["-m", ".config"]).arg(&merged))?;
-    step(Command::new("make").args(["-s", "olddefconfig"]))?;
+    step(Command::new("make").args(make).args(["-s", "olddefconfig"]))?;
     complain(fragment, &fs::read_to_string(source.join(".config"))?)?;
     let jobs = thread::available_parallelism().map_or(2, usize::from);
-    let mut make = Command::new("nice");
-    step(make.args(["make", "WERROR=0", "bzImage"]).arg(format!("-j{jobs}")))?;
-    fs::copy(source.join("arch/x86/boot/bzImage"), into.join("bzImage"))?;
+    let mut nice = Command::new("nice");
+    let nice = nice.arg("make").args(make).args(["WERROR=0", processor.target]);
+    step(nice.arg(format!("-j{jobs}")))?;
+    fs::copy(source.join(processor.file), into.join(processor.target))?;
     let configured = fs::read_to_string(source.join(".config"))?;
     if configured.contains("\nCONFIG_DEBUG_INFO=y\n") {
         // It carries no BTF; what describes it to debuggers tells the same.
