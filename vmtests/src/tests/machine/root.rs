@@ -142,7 +142,8 @@ fn machine_without_bpffs() -> Result<()> {
 
 /// As a service that is given no more: it installs, replaces and removes at the root.
 ///
-/// Before 5.11, BPF's memory counts as locked memory, of which there are 64 KiB by default: tables need a higher limit.
+/// Before 5.11, BPF's memory counts as locked memory, of which there are 64 KiB by default: large tables need a higher
+/// limit.
 fn machine_with_few_capabilities() -> Result<()> {
     let (lab, cable) = Lab::with_cable()?;
     let few = |rules: &str, more: &[Capability]| {
@@ -153,7 +154,7 @@ fn machine_with_few_capabilities() -> Result<()> {
     if kernel_version()? < (5, 11) {
         const DEFAULT: u64 = 64 << 10;
         setrlimit(Resource::RLIMIT_MEMLOCK, DEFAULT, DEFAULT)?;
-        let refusal = tables.run(&["install"])?;
+        let refusal = few("large", &[CAP_PERFMON])?.run(&["install"])?;
         refusal.exits(2)?;
         refusal.says(&["hint: ", "ulimit -l"])?;
         expect(&lab, &cable, DEFAULT_RTO, DEFAULT_RTO).context("after a refusal")?;
