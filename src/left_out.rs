@@ -57,6 +57,9 @@ mod unwinding {
     left_out!(usize = 0; _Unwind_GetIP, _Unwind_GetIPInfo, _Unwind_GetLanguageSpecificData);
     left_out!(usize = 0; _Unwind_GetRegionStart, _Unwind_GetTextRelBase, _Unwind_GetDataRelBase);
     left_out!(() = (); _Unwind_SetGR, _Unwind_SetIP);
+    // _UVRSR_NOT_IMPLEMENTED: 32-bit ARM has these two for what others have more of.
+    #[cfg(target_arch = "arm")]
+    left_out!(c_int = 1; _Unwind_VRS_Get, _Unwind_VRS_Set);
     left_out!(! = std::process::abort(); _Unwind_Resume);
 }
 
