@@ -1,4 +1,5 @@
-//! Machines of other kinds, by name: each boots a kernel of Debian's with what `cargo xtask dist` makes for it.
+//! Machines of other kinds, by name: each boots a kernel of Debian's, or one built from its source, with what
+//! `cargo xtask dist` makes for it.
 
 mod board;
 mod wire;
