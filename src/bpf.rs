@@ -1,5 +1,6 @@
 //! The few bpf(2) calls that libbpf-rs does not wrap, or wraps with more than is needed here.
 
+use crate::shared::Shape;
 use libbpf_rs::{AsRawLibbpf as _, OpenMapMut, libbpf_sys as sys};
 use nix::errno::Errno;
 use std::ffi::{CStr, CString, c_void};
@@ -128,8 +129,8 @@ pub(crate) fn read_data(fd: BorrowedFd<'_>, size: usize) -> Result<Vec<u8>> {
 /// A key of the map of local devices: an IPv6 address.
 pub(crate) type Key = [u8; 16];
 
-/// `struct local_device` in the generated C.
-pub(crate) type Value = [u8; 24];
+/// [`LocalDevice`](crate::shared::LocalDevice)
+pub(crate) type Value = [u8; size_of::<crate::shared::LocalDevice>()];
 
 /// All keys of the map of local devices.
 pub(crate) fn keys(map: BorrowedFd<'_>) -> Result<Vec<Key>> {
@@ -200,17 +201,21 @@ pub(crate) fn of_socket(map: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> Result<[
     Ok(name)
 }
 
-/// True for a map like that of arrivals in the generated C: one entry for each processor.
-pub(crate) fn is_map_of_arrivals(map: BorrowedFd<'_>) -> bool {
-    const ENTRY: u32 = 44;
+/// What a map is like.
+pub(crate) fn shape(map: BorrowedFd<'_>) -> Result<Shape> {
     let mut info = sys::bpf_map_info::default();
     let mut size = size_of_val(&info) as u32;
     // SAFETY: `info` is as large as said.
-    let ret = unsafe {
+    check(unsafe {
         sys::bpf_obj_get_info_by_fd(map.as_raw_fd(), (&raw mut info).cast(), &raw mut size)
-    };
-    (ret, info.type_, info.value_size, info.max_entries)
-        == (0, sys::BPF_MAP_TYPE_PERCPU_ARRAY, ENTRY, 1)
+    })?;
+    Ok(Shape {
+        kind: info.type_,
+        key_size: info.key_size,
+        value_size: info.value_size,
+        max_entries: info.max_entries,
+        flags: info.map_flags,
+    })
 }
 
 /// Whether the kernel takes an sk_lookup program that reads `ingress_ifindex`, which Linux 5.17 added.

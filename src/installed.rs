@@ -4,8 +4,9 @@ use crate::bpf;
 use crate::device::local;
 use crate::error::{Error, Result};
 use crate::host::mounts;
-use crate::policy::{FINDING, PROGRAM, layout};
+use crate::policy::{FINDING, PROGRAM};
 use crate::rules;
+use crate::shared::{self, LAYOUT, LOCAL_DEVICES, MARK, Policy};
 use crate::way::Way;
 use libbpf_rs::ProgramAttachType;
 use libbpf_rs::query::{LinkInfo, LinkTypeInfo};
@@ -44,7 +45,7 @@ impl Installed {
     /// True for exactly these rules, by this version.
     pub(crate) fn is_current(&self) -> bool {
         self.program.as_ref().is_some_and(|program| {
-            program.digest == rules::DIGEST && program.version == env!("CARGO_PKG_VERSION")
+            program.digest == rules::DIGEST && program.version == rules::VERSION
         })
     }
 }
@@ -153,37 +154,34 @@ fn read(program: &OwnedFd) -> Option<std::result::Result<Program, String>> {
             counters = bpf::read_data(fd.as_fd(), size).ok();
         } else if name == FINDING {
             let bytes = bpf::read_data(fd.as_fd(), size).unwrap_or_default();
-            way = Way::from_bytes(&bytes);
-        } else if name == local::MAP {
+            way = shared::read(&bytes).and_then(|(finding, _)| Way::from_finding(&finding));
+        } else if name == local::MAP && bpf::shape(fd.as_fd()) == Ok(LOCAL_DEVICES) {
             devices = Some(fd);
         }
     }
-    let constants = constants?;
-    let word = |at: usize| {
-        let bytes = constants.get(at..at + 4)?;
-        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    let (policy, mut jiffies) = shared::read::<Policy>(&constants?)?;
+    if policy.mark != MARK || policy.layout != LAYOUT {
+        return None;
+    }
+    let text = |bytes: &[u8]| {
+        let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
     };
-    let text = |range: std::ops::Range<usize>| {
-        let bytes = constants.get(range)?;
-        let text = bytes.split(|&byte| byte == 0).next()?;
-        Some(String::from_utf8_lossy(text).into_owned())
-    };
-    let rules = word(layout::RULES)? as usize;
-    let columns = word(layout::COLUMNS)? as usize;
+    let (rules, columns) = (policy.rules as usize, policy.columns as usize);
+    jiffies.truncate(rules);
     let counters: Vec<u64> = counters
         .unwrap_or_default()
         .chunks_exact(8)
         .map(|bytes| u64::from_ne_bytes(bytes.try_into().unwrap_or_default()))
         .collect();
     let failures = counters.get(rules..).unwrap_or_default();
-    let without = constants.get(layout::WITHOUT..layout::WITHOUT + 8)?;
     Some(Ok(Program {
-        version: text(layout::VERSION)?,
-        digest: text(layout::DIGEST)?,
-        hz: word(layout::HZ)?,
-        netns: word(layout::NETNS)?,
-        jiffies: (0..rules).map_while(|rule| word(layout::JIFFIES + 4 * rule)).collect(),
-        without: u64::from_ne_bytes(without.try_into().ok()?),
+        version: text(&policy.version),
+        digest: text(&policy.digest),
+        hz: policy.hz,
+        netns: policy.netns,
+        jiffies,
+        without: policy.without,
         failures: failures.chunks_exact(columns.max(1)).map(<[u64]>::to_vec).collect(),
         hits: counters.into_iter().take(rules).collect(),
         way,

@@ -18,6 +18,7 @@ mod policy;
 mod probe;
 mod remove;
 mod rules;
+mod shared;
 mod status;
 mod timer;
 mod try_connect;
@@ -188,7 +189,7 @@ fn usage(message: &str) -> ExitCode {
 fn version() -> ExitCode {
     print(&format_args!(
         "set-rto {}, rules {:.12}, libbpf {}.{}",
-        env!("CARGO_PKG_VERSION"),
+        rules::VERSION,
         rules::DIGEST,
         // SAFETY: no arguments, no state.
         unsafe { libbpf_rs::libbpf_sys::libbpf_major_version() },

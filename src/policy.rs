@@ -5,6 +5,7 @@ use crate::btf::Btf;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::rules;
+use crate::shared::{self, Finding, Policy};
 use crate::timer;
 use crate::way::{Method, Way};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
@@ -31,21 +32,6 @@ pub(crate) const FINDING: &str = ".rodata.device";
 /// The name of the program in the kernel.
 pub(crate) const PROGRAM: &str = "set_rto";
 
-/// Of the program's `.rodata`, `bpf_metadata_policy` in the generated C: where its fields start, in bytes.
-/// Later versions keep these places, so that `status` understands what an older binary installed.
-pub(crate) mod layout {
-    pub(crate) const HZ: usize = 0;
-    pub(crate) const NETNS: usize = 4;
-    pub(crate) const RULES: usize = 8;
-    pub(crate) const VERSION: std::ops::Range<usize> = 12..28;
-    pub(crate) const DIGEST: std::ops::Range<usize> = 28..92;
-    /// 64 bits: the columns that `install --partial` left out.
-    pub(crate) const WITHOUT: usize = 96;
-    pub(crate) const TWO_JIFFIES_US: usize = 104;
-    pub(crate) const COLUMNS: usize = 108;
-    pub(crate) const JIFFIES: usize = 112;
-}
-
 /// In the program's instructions, `TIMER` in the generated C stands for the jiffies of rule 0.
 const TIMER: i32 = 0x5e77_0000;
 
@@ -53,7 +39,7 @@ const TIMER: i32 = 0x5e77_0000;
 pub(crate) fn missing_capabilities(asked: Option<Method>) -> Vec<&'static str> {
     // Reading kernel structures, or computing with addresses, takes CAP_PERFMON; of the latter the rule compiler knows.
     let reads = rules::ask_for_interface() && asked != Some(Method::Address);
-    host::missing_capabilities(reads || env!("SET_RTO_PERFMON") == "1")
+    host::missing_capabilities(reads || rules::NEEDS_PERFMON)
 }
 
 /// The program that tries which settings the kernel takes; where rules set more than `rto`.
@@ -207,32 +193,25 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
         .ok_or_else(|| damaged("the program has no constants"))?;
     let data =
         bpf::constants(&mut rodata).ok_or_else(|| damaged("the program has no constants"))?;
-    let mut put = |at: usize, value: u32| {
-        let place = data.get_mut(at..at + 4).ok_or_else(|| damaged("too few constants"))?;
-        place.copy_from_slice(&value.to_ne_bytes());
-        Ok(())
+    let (policy, room) = shared::read::<Policy>(data).ok_or_else(|| damaged("no constants"))?;
+    let policy = Policy {
+        hz,
+        netns: host::netns(),
+        two_jiffies_us: timer::two_jiffies_us(hz),
+        without: load.without,
+        ..policy
     };
-    put(layout::HZ, hz)?;
-    put(layout::NETNS, host::netns())?;
-    put(layout::TWO_JIFFIES_US, timer::two_jiffies_us(hz))?;
-    data.get_mut(layout::WITHOUT..layout::WITHOUT + 8)
-        .ok_or_else(|| damaged("too few constants"))?
-        .copy_from_slice(&load.without.to_ne_bytes());
-    let places = data.get_mut(layout::JIFFIES..).unwrap_or_default().chunks_exact_mut(4);
-    if places.len() < jiffies.len() {
+    // A program for other rules than those of this binary.
+    if room.len() < jiffies.len() || !shared::write(data, &policy, &jiffies) {
         return Err(damaged("too few constants"));
-    }
-    for (place, ticks) in places.zip(&jiffies) {
-        place.copy_from_slice(&ticks.to_ne_bytes());
     }
     if let Some(way) = load.way {
         let mut maps = object.maps_mut();
         let mut map = maps.find(|map| map.name() == FINDING);
         let place = map.as_mut().and_then(bpf::constants);
-        place
-            .and_then(|place| place.get_mut(..Way::BYTES))
-            .ok_or_else(|| damaged("the program has no place for the method"))?
-            .copy_from_slice(&way.to_bytes());
+        if !place.is_some_and(|place| shared::write::<Finding>(place, &way.finding(), &[])) {
+            return Err(damaged("the program has no place for the method"));
+        }
     }
     let mut programs = object.progs_mut();
     let program = programs

@@ -163,7 +163,7 @@ impl<'a> View<'a> {
                 "not by this binary: version {}, rules {:.12}; this is version {}, rules {:.12}",
                 program.version,
                 program.digest,
-                env!("CARGO_PKG_VERSION"),
+                rules::VERSION,
                 rules::DIGEST
             )),
             Some(program) => {

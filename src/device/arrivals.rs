@@ -10,6 +10,7 @@ use crate::bpf;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::policy::{ARRIVALS as MAP, NOTE_ARRIVAL as PROGRAM, Skeleton};
+use crate::shared::ARRIVALS;
 use crate::undo::{Undo, remove_pin};
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{Link, MapCore};
@@ -30,7 +31,7 @@ pub(crate) fn are_told() -> bool {
 /// The pinned map of notes, if there is one that this program can use.
 pub(crate) fn pinned_map(pin: &Path) -> Option<OwnedFd> {
     let name = CString::new(pin.join(MAP).as_os_str().as_bytes()).ok()?;
-    bpf::open_pin(&name).ok().filter(|map| bpf::is_map_of_arrivals(map.as_fd()))
+    bpf::open_pin(&name).ok().filter(|map| bpf::shape(map.as_fd()) == Ok(ARRIVALS))
 }
 
 /// Where the link is pinned that is attached to this process's network namespace.

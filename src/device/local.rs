@@ -3,6 +3,8 @@
 use crate::bpf::{self, Key, Value};
 use crate::error::{Error, Result};
 use crate::host::{self, links};
+use crate::rules;
+use crate::shared::{self, LocalDevice};
 use crate::way::Method;
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -13,9 +15,6 @@ pub(crate) const MAP: &str = "local_devices";
 
 /// What the map is to have, by its keys.
 type Entries = BTreeMap<Key, Value>;
-
-/// Patterns that rules have for devices, one a line.
-static PATTERNS: &str = include_str!(concat!(env!("OUT_DIR"), "/interfaces.txt"));
 
 /// This host's devices.
 pub(crate) struct Devices {
@@ -34,15 +33,15 @@ fn by_index(index: u32) -> Key {
     key
 }
 
-/// `struct local_device`: the name, padded with NULs, the number, and whether it is a VRF.
+/// An entry of the map.
 fn value(name: &str, index: u32, is_vrf: bool) -> Value {
-    let mut value = Value::default();
+    let mut device = LocalDevice { name: [0; 16], index, is_vrf: is_vrf.into() };
     // Names have 15 bytes at most (`IFNAMSIZ`).
-    for (to, from) in value[..15].iter_mut().zip(name.bytes()) {
+    for (to, from) in device.name[..15].iter_mut().zip(name.bytes()) {
         *to = from;
     }
-    value[16..20].copy_from_slice(&index.to_ne_bytes());
-    value[20..].copy_from_slice(&u32::from(is_vrf).to_ne_bytes());
+    let mut value = Value::default();
+    value.copy_from_slice(shared::bytes(&device));
     value
 }
 
@@ -119,7 +118,7 @@ impl Devices {
     /// What rules about devices can't see by this method, for people.
     pub(crate) fn notes(&self, method: Method) -> Vec<String> {
         let mut notes = Vec::new();
-        for pattern in PATTERNS.lines() {
+        for pattern in rules::INTERFACES.iter().copied() {
             notes.extend(
                 self.note(pattern, method).map(|what| format!("interface `{pattern}` {what}")),
             );
