@@ -10,7 +10,7 @@
 
 rustPlatform.buildRustPackage {
   pname = "set-rto";
-  version = "0.1.0";
+  version = "0.2.0";
 
   src = lib.cleanSource ../../..;
   cargoLock.lockFile = ../../../Cargo.lock;

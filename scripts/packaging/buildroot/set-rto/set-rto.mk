@@ -9,7 +9,7 @@
 #
 # Tried: Buildroot reads both files, utils/check-package finds nothing in them.
 # Not tried: a build inside Buildroot, and the init script.
-SET_RTO_VERSION = 0.1.0
+SET_RTO_VERSION = 0.2.0
 SET_RTO_SITE = $(call qstrip,$(BR2_PACKAGE_SET_RTO_TREE))
 SET_RTO_SITE_METHOD = local
 SET_RTO_LICENSE = MIT or Apache-2.0, GPL-2.0 or MIT (BPF program)
