@@ -4,6 +4,7 @@ mod bare;
 mod btf;
 mod by_hand;
 mod conditions;
+mod faults;
 mod handshakes;
 mod install;
 mod interfaces;
@@ -24,6 +25,7 @@ mod samples;
 mod settings;
 mod state;
 mod support;
+mod sweep;
 mod system;
 mod timers;
 mod wire;
@@ -50,6 +52,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     install::TESTS,
     remove::TESTS,
     killed::TESTS,
+    faults::TESTS,
     neighbours::TESTS,
     report::TESTS,
     refusals::TESTS,
