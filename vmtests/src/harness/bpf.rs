@@ -172,14 +172,14 @@ pub(crate) fn translated(program: &OwnedFd) -> Result<usize> {
 
 /// Makes an array map of one 8-byte element.
 pub(crate) fn map() -> Result<OwnedFd> {
-    map_named("", false)
+    map_named("", 8, false)
 }
 
-/// The same with a name of at most 15 characters; `per_cpu`: one element for each processor.
-pub(crate) fn map_named(name: &str, per_cpu: bool) -> Result<OwnedFd> {
+/// The same with a name of at most 15 characters and any size of the element; `per_cpu`: one for each processor.
+pub(crate) fn map_named(name: &str, size: u32, per_cpu: bool) -> Result<OwnedFd> {
     let kind = if per_cpu { MAP_TYPE_PERCPU_ARRAY } else { MAP_TYPE_ARRAY };
     let mut attributes =
-        Attributes::new().word(0, kind).word(4, 4).word(8, 8).word(12, 1).name(28, name);
+        Attributes::new().word(0, kind).word(4, 4).word(8, size).word(12, 1).name(28, name);
     // SAFETY: no pointers.
     unsafe { attributes.open(Command::MapCreate) }.context("cannot make a map")
 }

@@ -3,8 +3,10 @@
 mod bare;
 mod btf;
 mod by_hand;
+mod concurrency;
 mod conditions;
 mod faults;
+mod foreign;
 mod handshakes;
 mod install;
 mod interfaces;
@@ -53,6 +55,8 @@ pub(crate) const ALL: &[&[Test]] = &[
     remove::TESTS,
     killed::TESTS,
     faults::TESTS,
+    concurrency::TESTS,
+    foreign::TESTS,
     neighbours::TESTS,
     report::TESTS,
     refusals::TESTS,
