@@ -112,6 +112,7 @@ impl SetRto {
 }
 
 /// What a run of set-rto left.
+#[derive(Debug)]
 pub(crate) struct Output {
     what: String,
     pub(crate) code: Option<i32>,

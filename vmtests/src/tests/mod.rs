@@ -1,10 +1,12 @@
 //! The tests, by what they are about.
 
+mod bad_input;
 mod bare;
 mod btf;
 mod by_hand;
 mod concurrency;
 mod conditions;
+mod contention;
 mod faults;
 mod foreign;
 mod handshakes;
@@ -16,6 +18,7 @@ mod killed;
 mod lacking;
 mod links;
 mod machine;
+mod mounts;
 mod neighbours;
 mod policy;
 mod privileges;
@@ -30,6 +33,7 @@ mod support;
 mod sweep;
 mod system;
 mod timers;
+mod updates;
 mod wire;
 
 use crate::harness::Test;
@@ -56,7 +60,11 @@ pub(crate) const ALL: &[&[Test]] = &[
     killed::TESTS,
     faults::TESTS,
     concurrency::TESTS,
+    contention::TESTS,
+    updates::TESTS,
     foreign::TESTS,
+    mounts::TESTS,
+    bad_input::TESTS,
     neighbours::TESTS,
     report::TESTS,
     refusals::TESTS,
