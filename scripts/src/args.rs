@@ -11,7 +11,7 @@ Usage: cargo xtask TASK
   build [--rules FILE] [--target TRIPLE]                 build the static release binary, print its path
   dist [--target T]... [--rules FILE] [--btf FILE]... [--revision N] [--record | --symbols] [--if-possible]
                                                          binary, package, manual pages in target/dist, sizes
-  test [FILTER...]                                       install what tests need, check, run every test
+  test [--thorough] [FILTER...]                          install what tests need, check, run every test
   show [FILE]                                            print the C that the rules become
   explain FILE CONNECTION                                say which rule decides, and why no earlier one does
   fuzz [--minutes N]                                     random rule sets against random connections
@@ -39,8 +39,9 @@ pub(crate) enum Task {
     Build { rules: Option<String>, target: Option<String> },
     /// Make what is shipped.
     Dist { options: dist::Options },
-    /// Run the tests whose names contain one of the filters; all when there is none.
-    Test { filters: Vec<String> },
+    /// Run the tests whose names contain one of the filters; all when there is none. `thorough`: tests that try a share
+    /// of very many things try all of them.
+    Test { filters: Vec<String>, thorough: bool },
     /// Print the C of a rules file.
     Show { rules: Option<String> },
     /// Say which rule decides a connection.
@@ -106,10 +107,13 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
                 dist::Options { targets, rules, btf, revision, record, symbols, if_possible };
             Ok(Task::Dist { options })
         }
-        "test" => match rest.left.iter().find(|word| word.starts_with('-')) {
-            Some(option) => Err(rest.unknown(option)),
-            None => Ok(Task::Test { filters: rest.left }),
-        },
+        "test" => {
+            let thorough = rest.flag("--thorough");
+            match rest.left.iter().find(|word| word.starts_with('-')) {
+                Some(option) => Err(rest.unknown(option)),
+                None => Ok(Task::Test { filters: rest.left, thorough }),
+            }
+        }
         "show" => {
             let rules = (!rest.left.is_empty()).then(|| rest.left.remove(0));
             rest.end()?;
@@ -251,7 +255,7 @@ mod tests {
         assert_eq!(words("install"), Ok(install));
         assert_eq!(words("remove"), Ok(Task::Remove { prefix }));
         assert_eq!(words("build"), Ok(Task::Build { rules: None, target: None }));
-        assert_eq!(words("test"), Ok(Task::Test { filters: vec![] }));
+        assert_eq!(words("test"), Ok(Task::Test { filters: vec![], thorough: false }));
     }
 
     #[test]
@@ -288,7 +292,9 @@ mod tests {
         assert_eq!(words("install --no-activate --prefix=/opt --rules a.toml").unwrap(), expected);
         assert_eq!(words("install --rules=a.toml --prefix /opt --no-activate").unwrap(), expected);
         let filters = vec!["syn".to_owned(), "ack".to_owned()];
-        assert_eq!(words("test syn ack"), Ok(Task::Test { filters }));
+        let test = |thorough| Ok(Task::Test { filters: filters.clone(), thorough });
+        assert_eq!(words("test syn ack"), test(false));
+        assert_eq!(words("test syn --thorough ack"), test(true));
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn run() -> Result<()> {
                 println!("{}", folder.display());
             }
         }
-        Task::Test { filters } => test::run(&sh, &filters)?,
+        Task::Test { filters, thorough } => test::run(&sh, &filters, thorough)?,
         Task::Show { rules } => {
             let rules = build::resolve_rules(rules, &caller)?;
             compiler::show(&sh, rules.as_deref())?;

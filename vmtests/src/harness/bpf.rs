@@ -216,8 +216,7 @@ pub(crate) enum Kind {
     Link(u32),
 }
 
-/// The types of links that set-rto makes.
-pub(crate) const LINK_OF_CGROUP: Kind = Kind::Link(3);
+/// A link to a network namespace.
 pub(crate) const LINK_OF_NETNS: Kind = Kind::Link(5);
 
 /// What is pinned at a path, and the kernel's number for it.

@@ -257,18 +257,21 @@ fn with_streams(scene: &Scene, spoil: &dyn Fn(&mut Command) -> Result<()>) -> Re
 fn streams_that_are_full() -> Result<()> {
     let scene = Scene::of("a")?;
     let full = || File::options().write(true).open("/dev/full").context("no /dev/full");
-    with_streams(&scene, &|command| Ok(drop(command.stderr(full()?)))).context("stderr")?;
-    with_streams(&scene, &|command| Ok(drop(command.stdout(full()?)))).context("stdout")?;
-    with_streams(&scene, &|command| Ok(drop(command.stdout(full()?).stderr(full()?))))
-        .context("both")
+    let stdout = |command: &mut Command| Ok(command.stdout(full()?)).map(drop);
+    let stderr = |command: &mut Command| Ok(command.stderr(full()?)).map(drop);
+    with_streams(&scene, &stderr).context("stderr")?;
+    with_streams(&scene, &stdout).context("stdout")?;
+    with_streams(&scene, &|command| stdout(command).and_then(|()| stderr(command))).context("both")
 }
 
 fn streams_that_are_closed() -> Result<()> {
     let scene = Scene::of("a")?;
     // The end that reads is gone.
     let pipe = || -> Result<Stdio> { Ok(std::io::pipe()?.1.into()) };
-    with_streams(&scene, &|command| Ok(drop(command.stderr(pipe()?)))).context("pipe, stderr")?;
-    with_streams(&scene, &|command| Ok(drop(command.stdout(pipe()?)))).context("pipe, stdout")?;
+    let stdout = |command: &mut Command| Ok(command.stdout(pipe()?)).map(drop);
+    let stderr = |command: &mut Command| Ok(command.stderr(pipe()?)).map(drop);
+    with_streams(&scene, &stderr).context("stderr")?;
+    with_streams(&scene, &stdout).context("stdout")?;
     for closed in [&[0][..], &[1], &[2], &[0, 1, 2]] {
         let mut a = scene.a.clone();
         for number in closed {

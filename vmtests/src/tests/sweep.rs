@@ -149,19 +149,26 @@ impl Share {
     }
 }
 
+/// Where a fault was put.
+struct Place {
+    call: Call,
+    /// In words.
+    what: String,
+}
+
 /// Two sets of rules and a network.
 pub(crate) struct Scene {
     pub(crate) a: SetRto,
     pub(crate) b: SetRto,
     pub(crate) cable: Cable,
-    _lab: Lab,
+    pub(crate) lab: Lab,
 }
 
 impl Scene {
     /// With `rules`, whose timer is that of `a.toml`.
     pub(crate) fn of(rules: &str) -> Result<Self> {
         let (lab, cable) = Lab::with_cable()?;
-        Ok(Scene { a: SetRto::of(rules)?, b: SetRto::of("b")?, cable, _lab: lab })
+        Ok(Scene { a: SetRto::of(rules)?, b: SetRto::of("b")?, cable, lab })
     }
 
     /// The timer that a connection gets.
@@ -223,7 +230,7 @@ impl Scene {
         for (at, fault) in spread(&all, share) {
             let mut found = None;
             let outcome = self.one(verb, &words, (at, fault), &method, &mut found);
-            let name = found.map_or_else(|| "none".into(), |call: Call| call.name());
+            let name = found.map_or_else(|| "none".into(), |call| call.what);
             let place = format!("{fault:?} at call {at} of {}, {name}", calls.len());
             if let Err(error) = outcome {
                 wrong.push(format!("{place}: {error:#}"));
@@ -253,7 +260,7 @@ impl Scene {
         words: &[&str],
         (at, fault): (u32, Fault),
         method: &str,
-        found: &mut Option<Call>,
+        found: &mut Option<Place>,
     ) -> Result<()> {
         self.prepare(verb)?;
         let before = Snapshot::take()?;
@@ -262,10 +269,11 @@ impl Scene {
         // Whether the program has been told that something is not there.
         let was_absent = Cell::new(false);
         let decide = |call: &Call| {
-            let is_like = found.as_ref().is_some_and(|first| call.is_like(first));
+            let is_like = found.as_ref().is_some_and(|first| call.is_like(&first.call));
             let is_first = found.is_none() && call.at == at;
             if is_first {
-                *found = Some(call.clone());
+                let path = call.path().map(|path| format!(" {path}")).unwrap_or_default();
+                *found = Some(Place { call: call.clone(), what: call.name() + &path });
                 was_absent.set(is_absence(fault, call));
             }
             match fault {
@@ -287,7 +295,7 @@ impl Scene {
             Ok(())
         };
         let run = follow_both(self.a.command(words), decide, watch)?;
-        let Some(call) = found else {
+        let Some(Place { call, .. }) = found else {
             // The number of calls may differ by one or two from run to run.
             return self.clear();
         };
@@ -335,6 +343,10 @@ impl Scene {
             }
             // What cannot be removed stays, for the next one.
             (Verb::Check, Some(_)) if removes => {}
+            (Verb::Try, Some(0)) if !run.stdout.is_empty() => {
+                ensure!(run.stdout.contains("timer 3 s "), "not the timer: {run:?}");
+                before.still()?;
+            }
             (Verb::Status | Verb::StatusOfNothing | Verb::Check | Verb::Try, Some(_)) => {
                 before.still().with_context(|| format!("{run:?}"))?;
             }
