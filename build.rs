@@ -7,6 +7,7 @@
 
 use libbpf_cargo::SkeletonBuilder;
 use set_rto_compiler::btf::{self, release};
+use set_rto_compiler::constants::Kernel;
 use set_rto_compiler::diag::{self, Source};
 use set_rto_compiler::{Policy, compile};
 use std::io::Error;
@@ -38,25 +39,14 @@ fn run() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("error: no OUT_DIR: run by cargo only")?);
     let c = out.join("set_rto.bpf.c");
     write(&c, &policy.c)?;
-    let table = policy.table();
-    write(&out.join("settings.bin"), &table.settings)?;
-    write(&out.join("rules.bin"), &table.rules)?;
-    write(&out.join("rules.tsv"), table.text)?;
-    write(&out.join("settings.tsv"), table.settings_text)?;
-    write(&out.join("columns.tsv"), table.columns)?;
     for note in diag::render_notes(&source, &policy.notes) {
         // A line each: cargo shows what is behind the colon.
         note.lines().for_each(|line| println!("cargo::warning={line}"));
     }
-    println!("cargo::rustc-env=SET_RTO_DIGEST={}", policy.digest);
-    println!("cargo::rustc-env=SET_RTO_INTERFACE={}", u8::from(policy.asks_for_interface));
-    println!("cargo::rustc-env=SET_RTO_ARRIVALS={}", u8::from(policy.hears));
-    println!("cargo::rustc-env=SET_RTO_PERFMON={}", u8::from(policy.needs_perfmon));
-    let patterns = policy.interfaces.iter().map(|pattern| format!("{pattern}\n"));
-    write(&out.join("interfaces.txt"), patterns.collect::<String>())?;
     let object = out.join("set_rto.o");
     skeleton(&c, &object, &out)?;
-    embed_btf(&object, &out)
+    let constants = policy.constants(version, &kernels(&object)?);
+    write(&out.join("policy.rs"), constants)
 }
 
 fn skeleton(c: &Path, object: &Path, out: &Path) -> Result<(), String> {
@@ -80,11 +70,11 @@ fn skeleton(c: &Path, object: &Path, out: &Path) -> Result<(), String> {
         })
 }
 
-/// Of the kernels that `SET_RTO_BTF` names just the types that the program in the object reads, for `src/btf.rs`:
-/// those that are the same once, with the releases of all of them.
-fn embed_btf(object: &Path, out: &Path) -> Result<(), String> {
+/// Of the kernels that `SET_RTO_BTF` names just the types that the program in the object reads: those that are the same
+/// once, with the releases of all of them.
+fn kernels(object: &Path) -> Result<Vec<Kernel>, String> {
     let object = read(object)?;
-    let mut kernels: Vec<(Vec<u8>, Vec<String>)> = Vec::new();
+    let mut kernels: Vec<Kernel> = Vec::new();
     for path in env::split_paths(&variable("SET_RTO_BTF").unwrap_or_default()) {
         let text = path.to_string_lossy();
         let entry = release::entry(&text);
@@ -108,20 +98,14 @@ fn embed_btf(object: &Path, out: &Path) -> Result<(), String> {
                 path.display()
             );
         }
-        match kernels.iter_mut().find(|(known, _)| *known == small) {
+        match kernels.iter_mut().find(|known| known.btf == small) {
             // No rule asks for an interface.
             _ if small.is_empty() => {}
-            Some((_, releases)) => releases.extend(release),
-            None => kernels.push((small, release.into_iter().collect())),
+            Some(known) => known.releases.extend(release),
+            None => kernels.push(Kernel { releases: release.into_iter().collect(), btf: small }),
         }
     }
-    let mut list = String::from("&[\n");
-    for (number, (bytes, releases)) in kernels.iter().enumerate() {
-        write(&out.join(format!("btf-{number}.bin")), bytes)?;
-        let bytes = format!("include_bytes!(concat!(env!(\"OUT_DIR\"), \"/btf-{number}.bin\"))");
-        list.push_str(&format!("    ({:?}, {bytes}),\n", releases.join(" ")));
-    }
-    write(&out.join("btf.rs"), list + "]\n")
+    Ok(kernels)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -1,14 +1,16 @@
 //! The few bpf(2) calls that libbpf-rs does not wrap, or wraps with more than is needed here.
 
+use crate::shared::Shape;
 use libbpf_rs::{AsRawLibbpf as _, OpenMapMut, libbpf_sys as sys};
 use nix::errno::Errno;
-use std::ffi::{CStr, CString, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
-use std::slice;
+use nix::fcntl::{AtFlags, readlink};
+use nix::libc;
+use nix::sys::stat::fstatat;
+use std::ffi::{CString, c_void};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::Duration;
+use std::{ptr, slice};
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -23,25 +25,141 @@ fn owned(ret: RawFd) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The path of a name in a directory, which the kernel takes by the directory's descriptor (proc(5)).
+fn place(directory: BorrowedFd<'_>, name: &str) -> Result<CString> {
+    CString::new(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
+        .map_err(|_| Errno::EINVAL)
+}
+
 /// Opens a pinned object of any kind.
-pub(crate) fn open_pin(path: &CStr) -> Result<OwnedFd> {
+pub(crate) fn open_pin(directory: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let path = place(directory, name)?;
     // SAFETY: a NUL-terminated path.
     owned(unsafe { sys::bpf_obj_get(path.as_ptr()) })
 }
 
 /// Pins an object.
-pub(crate) fn pin(fd: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+pub(crate) fn pin(fd: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &str) -> Result<()> {
+    let path = place(directory, name)?;
     // SAFETY: a NUL-terminated path.
     check(unsafe { sys::bpf_obj_pin(fd.as_raw_fd(), path.as_ptr()) }).map(drop)
 }
 
-/// What a descriptor stands for: `link`, `map` or `prog`. The kernel tells by the name of the file only.
-pub(crate) fn kind(fd: BorrowedFd<'_>) -> String {
-    let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-    let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let name = name.strip_prefix("anon_inode:").unwrap_or(&name);
-    name.strip_prefix("bpf-").or(name.strip_prefix("bpf_")).unwrap_or(name).into()
+/// Whether a directory has a name.
+pub(crate) fn exists(directory: BorrowedFd<'_>, name: &str) -> Result<bool> {
+    match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Tries to lock a file (flock(2)), without waiting. Its last descriptor holds the lock.
+pub(crate) fn flock(file: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: a descriptor and a flag.
+    check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
+}
+
+/// What a descriptor of bpf(2) stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Link,
+    Map,
+    Program,
+    Other,
+}
+
+/// The kernel tells by the name of the file only (`anon_inode_getfd()` in kernel/bpf/syscall.c).
+pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<Kind> {
+    let name = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str())?;
+    let name = name.to_string_lossy();
+    let kind = name.strip_prefix("anon_inode:bpf").and_then(|rest| rest.get(1..));
+    Ok(match kind {
+        Some("link") => Kind::Link,
+        Some("map") => Kind::Map,
+        Some("prog") => Kind::Program,
+        _ => Kind::Other,
+    })
+}
+
+/// What a link is attached to. None: it is detached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    Cgroup { id: Option<u64>, attach_type: u32 },
+    Netns { inode: Option<u32> },
+    Other,
+}
+
+/// What a link tells.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LinkInfo {
+    pub(crate) id: u32,
+    pub(crate) program_id: u32,
+    pub(crate) target: Target,
+}
+
+pub(crate) fn link_info(fd: BorrowedFd<'_>) -> Result<LinkInfo> {
+    let mut info = sys::bpf_link_info::default();
+    get_info(fd, &mut info)?;
+    let target = match info.type_ {
+        sys::BPF_LINK_TYPE_CGROUP => {
+            // SAFETY: this type of link has this member; it is of numbers only.
+            let it = unsafe { info.__bindgen_anon_1.cgroup };
+            let id = Some(it.cgroup_id).filter(|id| *id != 0);
+            Target::Cgroup { id, attach_type: it.attach_type }
+        }
+        sys::BPF_LINK_TYPE_NETNS => {
+            // SAFETY: as above.
+            let it = unsafe { info.__bindgen_anon_1.netns };
+            Target::Netns { inode: Some(it.netns_ino).filter(|inode| *inode != 0) }
+        }
+        _ => Target::Other,
+    };
+    Ok(LinkInfo { id: info.id, program_id: info.prog_id, target })
+}
+
+/// Asks for what the kernel tells of an object: `T` is the structure of its kind.
+fn get_info<T>(fd: BorrowedFd<'_>, info: &mut T) -> Result<()> {
+    let mut size = size_of::<T>() as u32;
+    // SAFETY: `info` is as large as said; the kernel writes numbers, and names with a NUL.
+    check(unsafe {
+        sys::bpf_obj_get_info_by_fd(fd.as_raw_fd(), (&raw mut *info).cast(), &raw mut size)
+    })
+    .map(drop)
+}
+
+/// Attaches a program by a link.
+pub(crate) fn attach(
+    program: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+    attach_type: u32,
+) -> Result<OwnedFd> {
+    let (program, target) = (program.as_raw_fd(), target.as_raw_fd());
+    // SAFETY: descriptors, and no options.
+    owned(unsafe { sys::bpf_link_create(program, target, attach_type, ptr::null()) })
+}
+
+/// Ends a link at once, whoever else has a descriptor of it.
+pub(crate) fn detach(link: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: a descriptor.
+    check(unsafe { sys::bpf_link_detach(link.as_raw_fd()) }).map(drop)
+}
+
+/// Puts a program in the place of another in a live link.
+pub(crate) fn replace(
+    link: BorrowedFd<'_>,
+    old: BorrowedFd<'_>,
+    new: BorrowedFd<'_>,
+) -> Result<()> {
+    let options = sys::bpf_link_update_opts {
+        sz: size_of::<sys::bpf_link_update_opts>() as _,
+        flags: sys::BPF_F_REPLACE,
+        old_prog_fd: old.as_raw_fd() as u32,
+        ..Default::default()
+    };
+    // SAFETY: descriptors, and options of the size that they tell.
+    check(unsafe { sys::bpf_link_update(link.as_raw_fd(), new.as_raw_fd(), &raw const options) })
+        .map(drop)
 }
 
 /// The constants that a map will be loaded with, to be changed before that.
@@ -57,39 +175,31 @@ pub(crate) fn constants<'map>(map: &'map mut OpenMapMut<'_>) -> Option<&'map mut
     }
 }
 
-/// Opens a program by its id. Needs CAP_SYS_ADMIN.
-pub(crate) fn open_program(id: u32) -> Result<OwnedFd> {
-    // SAFETY: no pointers.
-    owned(unsafe { sys::bpf_prog_get_fd_by_id(id) })
-}
-
-/// Opens a map by its id. Needs CAP_SYS_ADMIN.
-pub(crate) fn open_map(id: u32) -> Result<OwnedFd> {
-    // SAFETY: no pointers.
-    owned(unsafe { sys::bpf_map_get_fd_by_id(id) })
-}
-
 /// The version of libbpf that this process runs with.
 pub(crate) fn libbpf() -> (u32, u32) {
     // SAFETY: no arguments.
     unsafe { (sys::libbpf_major_version(), sys::libbpf_minor_version()) }
 }
 
-/// A program's name and the ids of its maps.
-pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<(String, Vec<u32>)> {
-    let mut maps = [0_u32; 16];
+/// What a program tells.
+pub(crate) struct ProgramInfo {
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    /// The ids of its maps.
+    pub(crate) maps: Vec<u32>,
+}
+
+pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<ProgramInfo> {
+    // A program has no more of them (`MAX_USED_MAPS`, include/linux/bpf_verifier.h).
+    let mut maps = [0_u32; 64];
     let mut info = sys::bpf_prog_info {
         nr_map_ids: maps.len() as u32,
         map_ids: maps.as_mut_ptr() as u64,
         ..Default::default()
     };
-    let mut size = size_of_val(&info) as u32;
-    // SAFETY: `info` is as large as said, and `maps` as large as said in it.
-    check(unsafe {
-        sys::bpf_obj_get_info_by_fd(fd.as_raw_fd(), (&raw mut info).cast(), &raw mut size)
-    })?;
+    get_info(fd, &mut info)?;
     let count = maps.len().min(info.nr_map_ids as usize);
-    Ok((name(&info.name), maps[..count].to_vec()))
+    Ok(ProgramInfo { id: info.id, name: name(&info.name), maps: maps[..count].to_vec() })
 }
 
 /// Has a map live as long as a program, also one that does not use it; no error where it does.
@@ -99,22 +209,45 @@ pub(crate) fn bind_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> Result<(
         .map(drop)
 }
 
-/// A map's name and the size of its value in bytes.
-pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<(String, usize)> {
-    let mut info = sys::bpf_map_info::default();
-    let mut size = size_of_val(&info) as u32;
-    // SAFETY: `info` is as large as said.
-    check(unsafe {
-        sys::bpf_obj_get_info_by_fd(fd.as_raw_fd(), (&raw mut info).cast(), &raw mut size)
-    })?;
-    Ok((name(&info.name), info.value_size as usize))
+/// What a map tells.
+pub(crate) struct MapInfo {
+    pub(crate) id: u32,
+    pub(crate) shape: Shape,
 }
 
-/// The only value of an array map of one entry, as global data is.
-pub(crate) fn read_data(fd: BorrowedFd<'_>, size: usize) -> Result<Vec<u8>> {
-    let mut value = vec![0; size];
+impl MapInfo {
+    /// True for a map as libbpf makes it of global data: an array of one value. Others are read in other sizes: a map
+    /// for each processor writes a value for each.
+    pub(crate) fn is_data(&self) -> bool {
+        let Shape { kind, key_size, value_size, max_entries, .. } = self.shape;
+        (kind, key_size, max_entries) == (sys::BPF_MAP_TYPE_ARRAY, 4, 1) && value_size <= LARGEST
+    }
+}
+
+/// The largest value that is read, in bytes: 16 times what a kernel before 5.19 can have.
+const LARGEST: u32 = 64 << 20;
+
+pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<MapInfo> {
+    let mut info = sys::bpf_map_info::default();
+    get_info(fd, &mut info)?;
+    let shape = Shape {
+        kind: info.type_,
+        key_size: info.key_size,
+        value_size: info.value_size,
+        max_entries: info.max_entries,
+        flags: info.map_flags,
+    };
+    Ok(MapInfo { id: info.id, shape })
+}
+
+/// The value of a map of global data; EINVAL for any other map.
+pub(crate) fn read_data(fd: BorrowedFd<'_>, info: &MapInfo) -> Result<Vec<u8>> {
+    if !info.is_data() {
+        return Err(Errno::EINVAL);
+    }
+    let mut value = vec![0; info.shape.value_size as usize];
     let key = 0_u32;
-    // SAFETY: the value has the size that the map's info gave, the key is the 4 bytes of an array's.
+    // SAFETY: such a map has a key of 4 bytes, and one value of the size that it told.
     check(unsafe {
         sys::bpf_map_lookup_elem(
             fd.as_raw_fd(),
@@ -128,8 +261,8 @@ pub(crate) fn read_data(fd: BorrowedFd<'_>, size: usize) -> Result<Vec<u8>> {
 /// A key of the map of local devices: an IPv6 address.
 pub(crate) type Key = [u8; 16];
 
-/// `struct local_device` in the generated C.
-pub(crate) type Value = [u8; 24];
+/// [`LocalDevice`](crate::shared::LocalDevice)
+pub(crate) type Value = [u8; size_of::<crate::shared::LocalDevice>()];
 
 /// All keys of the map of local devices.
 pub(crate) fn keys(map: BorrowedFd<'_>) -> Result<Vec<Key>> {
@@ -183,10 +316,13 @@ fn patiently<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
     call()
 }
 
-/// Deletes an entry of the map of local devices.
+/// Deletes an entry of the map of local devices, if it is there.
 pub(crate) fn delete(map: BorrowedFd<'_>, key: &Key) -> Result<()> {
     // SAFETY: a key of the map's size.
-    check(unsafe { sys::bpf_map_delete_elem(map.as_raw_fd(), key.as_ptr().cast()) }).map(drop)
+    match check(unsafe { sys::bpf_map_delete_elem(map.as_raw_fd(), key.as_ptr().cast()) }) {
+        Ok(_) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// What the map of known devices has for a socket: a device's name.
@@ -200,21 +336,8 @@ pub(crate) fn of_socket(map: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> Result<[
     Ok(name)
 }
 
-/// True for a map like that of arrivals in the generated C: one entry for each processor.
-pub(crate) fn is_map_of_arrivals(map: BorrowedFd<'_>) -> bool {
-    const ENTRY: u32 = 44;
-    let mut info = sys::bpf_map_info::default();
-    let mut size = size_of_val(&info) as u32;
-    // SAFETY: `info` is as large as said.
-    let ret = unsafe {
-        sys::bpf_obj_get_info_by_fd(map.as_raw_fd(), (&raw mut info).cast(), &raw mut size)
-    };
-    (ret, info.type_, info.value_size, info.max_entries)
-        == (0, sys::BPF_MAP_TYPE_PERCPU_ARRAY, ENTRY, 1)
-}
-
 /// Whether the kernel takes an sk_lookup program that reads `ingress_ifindex`, which Linux 5.17 added.
-pub(crate) fn loads_sk_lookup() -> bool {
+pub(crate) fn loads_sk_lookup() -> Result<bool> {
     const INGRESS_IFINDEX: i16 = 64;
     let instruction = |code, register, off, imm| {
         let mut it = sys::bpf_insn { code, off, imm, ..Default::default() };
@@ -232,7 +355,7 @@ pub(crate) fn loads_sk_lookup() -> bool {
         sys::bpf_prog_load_opts { expected_attach_type: sys::BPF_SK_LOOKUP, ..Default::default() };
     options.sz = size_of_val(&options) as _;
     // SAFETY: strings with NUL, so many instructions, options of the size that they tell.
-    owned(unsafe {
+    let loaded = owned(unsafe {
         sys::bpf_prog_load(
             sys::BPF_PROG_TYPE_SK_LOOKUP,
             c"probe".as_ptr(),
@@ -241,8 +364,13 @@ pub(crate) fn loads_sk_lookup() -> bool {
             code.len() as _,
             &raw mut options,
         )
-    })
-    .is_ok()
+    });
+    match loaded {
+        Ok(_) => Ok(true),
+        // The verifier's, and that of a kernel without this type of program.
+        Err(Errno::EACCES | Errno::EINVAL) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// The sock_ops programs that run for sockets of this cgroup: its own and its ancestors'.
@@ -266,13 +394,11 @@ pub(crate) fn hook(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>> {
     Ok(ids)
 }
 
-/// The name of a program by its id; empty where it can't be told.
-pub(crate) fn program_name(id: u32) -> String {
-    use std::os::fd::AsFd;
-    open_program(id)
-        .and_then(|fd| program_info(fd.as_fd()))
-        .map(|(name, _)| name)
-        .unwrap_or_default()
+/// The name of a program by its id. Needs CAP_SYS_ADMIN.
+pub(crate) fn program_name(id: u32) -> Result<String> {
+    // SAFETY: no pointers.
+    let program = owned(unsafe { sys::bpf_prog_get_fd_by_id(id) })?;
+    program_info(program.as_fd()).map(|info| info.name)
 }
 
 fn name(bytes: &[std::ffi::c_char]) -> String {

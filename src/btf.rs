@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::host;
+use crate::rules::KERNELS;
 use libbpf_rs::libbpf_sys::bpf_object_open_opts;
 use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -11,9 +12,6 @@ use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd;
 use std::{fmt, ptr};
-
-/// What was embedded: the releases of the kernels that it is of, with spaces between, and raw BTF.
-const EMBEDDED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/btf.rs"));
 
 /// BTF that may be of the running kernel.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +35,8 @@ const EMPTY: [u32; 12] = {
 /// the same proves nothing (another configuration, another layout): whoever takes an embedded one tries it out.
 pub(crate) fn candidates() -> impl Iterator<Item = Btf> {
     let release = host::release();
-    let is_of = move |place: &usize| EMBEDDED[*place].0.split(' ').any(|it| it == release);
-    let (same, others): (Vec<_>, Vec<_>) = (0..EMBEDDED.len()).partition(is_of);
+    let is_of = move |place: &usize| KERNELS[*place].releases.contains(&release.as_str());
+    let (same, others): (Vec<_>, Vec<_>) = (0..KERNELS.len()).partition(is_of);
     let embedded = same.into_iter().chain(others).map(Btf::Embedded);
     host::has_btf().then_some(Btf::Kernel).into_iter().chain(embedded)
 }
@@ -52,7 +50,7 @@ impl Btf {
         let empty: Vec<u8>;
         let bytes = match self {
             Self::Kernel => return Ok(Handed::default()),
-            Self::Embedded(place) => EMBEDDED[place].1,
+            Self::Embedded(place) => KERNELS[place].btf,
             Self::Empty => {
                 empty = EMPTY.iter().flat_map(|word| word.to_ne_bytes()).collect();
                 &empty
@@ -119,9 +117,9 @@ impl fmt::Display for Btf {
         match self {
             Self::Kernel => f.write_str("kernel BTF"),
             Self::Empty => f.write_str("no BTF"),
-            Self::Embedded(place) => match EMBEDDED[*place].0 {
-                "" => f.write_str("embedded BTF of a kernel without a name"),
-                releases => write!(f, "embedded BTF of {}", releases.replace(' ', ", ")),
+            Self::Embedded(place) => match KERNELS[*place].releases {
+                [] => f.write_str("embedded BTF of a kernel without a name"),
+                releases => write!(f, "embedded BTF of {}", releases.join(", ")),
             },
         }
     }

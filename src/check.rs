@@ -1,12 +1,13 @@
 //! `set-rto check`: can this kernel run these rules, and if not, what is missing.
 
 use crate::device::{self, Loaded, Wanted};
-use crate::host::{self, cgroup, mounts};
-use crate::json;
+use crate::error::{Error, hint};
+use crate::host::cgroup::Cgroup;
+use crate::host::{self, mounts};
 use crate::probe::{self, Answer};
 use crate::rules::{self, Column, Rule};
-use crate::{bpf, policy, timer};
-use std::fs::File;
+use crate::{bpf, json, output, pin, policy, timer};
+use nix::errno::Errno;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,8 +20,11 @@ struct Check {
 
 /// `set-rto check`.
 pub(crate) fn run(as_json: bool) -> ExitCode {
-    let checks = all();
-    let settings = settings();
+    let mut checks = all();
+    let settings = settings().unwrap_or_else(|error| {
+        checks.push(Check { name: "settings", found: Err(error.in_a_line()) });
+        Vec::new()
+    });
     let ok = checks.iter().all(|check| check.found.is_ok())
         && settings.iter().all(|(_, _, answer)| !matches!(answer, Answer::No(_)));
     if as_json {
@@ -51,7 +55,7 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
                 ("detail", json::string(probe::why(column, *answer))),
             ])
         });
-        crate::print(&json::object(&[
+        output::print(&json::object(&[
             ("ok", json::plain(ok)),
             ("checks", json::list(items)),
             ("settings", json::list(settings)),
@@ -59,8 +63,8 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
     } else {
         for Check { name, found } in &checks {
             match found {
-                Ok(detail) => crate::print(&format_args!("ok      {name}: {detail}")),
-                Err(detail) => crate::print(&format_args!("MISSING {name}: {detail}")),
+                Ok(detail) => output::print(&format_args!("ok      {name}: {detail}")),
+                Err(detail) => output::print(&format_args!("MISSING {name}: {detail}")),
             }
         }
         for (rule, column, answer) in &settings {
@@ -69,12 +73,12 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
                 Answer::No(_) => "MISSING",
                 Answer::Unknown => "UNKNOWN",
             };
-            crate::print(&format_args!(
+            output::print(&format_args!(
                 "{mark} rule `{rule}`: {column}: {}",
                 probe::why(column, *answer)
             ));
         }
-        crate::print(&match ok {
+        output::print(&match ok {
             true => "this kernel can run these rules",
             false => "this kernel can't run these rules as it is",
         });
@@ -83,58 +87,52 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
 }
 
 /// Each rule's settings besides `rto`, and whether this kernel takes them.
-fn settings() -> Vec<(&'static str, Column, Answer)> {
+fn settings() -> crate::error::Result<Vec<(&'static str, Column, Answer)>> {
     if !rules::has_columns() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    // Why nothing can be tried at all is said by the checks of the program.
-    let answers = cgroup::root().ok().and_then(|root| probe::ask(&root).ok()).unwrap_or_default();
+    let answers = probe::ask(&Cgroup::root()?)?;
     let answer = |at: usize| answers.get(at).map_or(Answer::Unknown, |(_, answer)| *answer);
     let of_rule = |rule: Rule| {
         let name = rule.name;
         let columns: Vec<_> = rule.columns().collect();
         columns.into_iter().map(move |(at, column)| (at, name, column))
     };
-    rules::all().flat_map(of_rule).map(|(at, name, column)| (name, column, answer(at))).collect()
+    let all = rules::all().flat_map(of_rule);
+    Ok(all.map(|(at, name, column)| (name, column, answer(at))).collect())
 }
 
 fn all() -> Vec<Check> {
-    let missing = policy::missing_capabilities(None);
+    let in_a_line = |error: Error| error.in_a_line();
+    let cgroup = Cgroup::root();
     let mut checks = vec![
         Check { name: "kernel", found: kernel() },
+        Check { name: "capabilities", found: capabilities() },
         Check {
-            name: "capabilities",
-            found: match missing.as_slice() {
-                [] => Ok("enough".into()),
-                _ => Err(format!("missing {}: run it as root", missing.join(", "))),
+            name: "cgroup2",
+            found: match &cgroup {
+                Ok(root) => Ok(root.path.display().to_string()),
+                Err(error) => Err(error.in_a_line()),
             },
         },
-        Check { name: "cgroup2", found: cgroup_mount() },
-        Check { name: "hook", found: hook() },
-        Check { name: "bpffs", found: bpffs() },
-        Check {
-            name: "hz",
-            found: timer::hz().map(|hz| hz.to_string()).ok_or_else(|| "can't be told".into()),
-        },
+        Check { name: "hook", found: hook(cgroup.as_ref().ok()) },
+        Check { name: "bpffs", found: bpffs().map_err(in_a_line) },
+        Check { name: "hz", found: timer::hz().map(|hz| hz.to_string()).map_err(in_a_line) },
     ];
     // The proof: the verifier takes the program. Nothing is attached, but where a connection is tried for a moment.
-    let root = cgroup::root().ok();
-    let wanted = Wanted { without: 0, asked: None, cgroup: root.as_deref(), arrivals: None };
-    let loaded = device::load(&wanted);
+    let Ok(cgroup) = cgroup else { return checks };
+    let loaded = device::load(&Wanted { without: 0, asked: None, cgroup: &cgroup, counters: None });
     if rules::ask_for_interface() {
         let found = match &loaded {
             Ok(Loaded { way: Some(way), failed, .. }) => {
                 let before = failed.iter().map(|why| format!("; {why}")).collect::<String>();
                 Ok(way.text() + &before)
             }
-            _ => Err("devices can't be found, see `program`".into()),
+            _ => Err("interfaces can't be found, see `program`".into()),
         };
         checks.push(Check { name: "interface", found });
     }
-    let found = match loaded {
-        Ok(_) => Ok("the verifier accepts it".into()),
-        Err(error) => Err(error.in_a_line()),
-    };
+    let found = loaded.map(|_| "the verifier accepts it".into()).map_err(in_a_line);
     checks.push(Check { name: "program", found });
     checks
 }
@@ -147,35 +145,31 @@ fn kernel() -> Result<String, String> {
     }
 }
 
-fn cgroup_mount() -> Result<String, String> {
-    cgroup::root().map(|root| root.display().to_string()).map_err(|_| {
-        "not mounted: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified"
-            .into()
-    })
+fn capabilities() -> Result<String, String> {
+    let missing = policy::missing_capabilities(None).map_err(|error| error.in_a_line())?;
+    match missing.as_slice() {
+        [] => Ok("enough".into()),
+        _ => Err(format!("missing {}: {}", missing.join(", "), hint::ROOT)),
+    }
 }
 
-fn hook() -> Result<String, String> {
-    use nix::errno::Errno;
-    let root = cgroup::root().map_err(|_| "no cgroup2 to look at".to_string())?;
-    let directory = File::open(&root).map_err(|error| error.to_string())?;
-    match bpf::hook(directory.as_fd()) {
+fn hook(cgroup: Option<&Cgroup>) -> Result<String, String> {
+    let cgroup = cgroup.ok_or("no cgroup2 to look at")?;
+    match bpf::hook(cgroup.as_fd()) {
         Ok(programs) => Ok(format!("sock_ops, {} programs on it", programs.len())),
-        Err(Errno::ENOSYS) => Err("this kernel is built without CONFIG_BPF_SYSCALL".into()),
-        Err(Errno::EINVAL) => Err("this kernel is built without CONFIG_CGROUP_BPF".into()),
+        Err(Errno::ENOSYS) => Err(hint::NO_BPF.into()),
+        Err(Errno::EINVAL) => Err(hint::NO_CGROUP_BPF.into()),
         Err(errno) => Err(errno.desc().into()),
     }
 }
 
-fn bpffs() -> Result<String, String> {
-    let path = Path::new(mounts::BPFFS_DIR);
-    if mounts::bpffs_of(path).is_some() {
-        return Ok(path.display().to_string());
-    }
-    match path.is_dir() {
-        true => Ok(format!("not mounted, install mounts it at {}", path.display())),
+fn bpffs() -> crate::error::Result<String> {
+    let (pin, path) = (Path::new(pin::PIN), mounts::BPFFS_DIR);
+    match pin::is_on_bpffs(pin)? {
+        true => Ok(path.into()),
         false => {
-            Err("no /sys/fs/bpf to mount it at: a kernel without CONFIG_BPF_SYSCALL, or no sysfs"
-                .into())
+            mounts::refuse_private_mount()?;
+            Ok(format!("not mounted, install mounts it at {path}"))
         }
     }
 }

@@ -3,24 +3,54 @@
 use nix::errno::Errno;
 use std::fmt;
 
-/// Everything that the kernel, a privilege or a mount refused: exit code 2.
+/// The hints that several places give.
+pub(crate) mod hint {
+    pub(crate) const ROOT: &str = "run it as root";
+    pub(crate) const CHECK: &str = "`set-rto check` shows what is missing";
+    pub(crate) const DAMAGED: &str = "the binary is damaged";
+    pub(crate) const PROC: &str = "is /proc mounted?";
+    pub(crate) const AGAIN: &str = "nothing was changed; try again";
+    pub(crate) const NO_BPF: &str = "this kernel is built without CONFIG_BPF_SYSCALL";
+    pub(crate) const NO_CGROUP_BPF: &str = "this kernel is built without CONFIG_CGROUP_BPF";
+    pub(crate) const CGROUP2: &str =
+        "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified";
+}
+
+/// A refusal by the kernel, a privilege or a mount (exit code 2), or a wrong argument (exit code 1).
 #[derive(Debug)]
 pub(crate) struct Error {
     message: String,
     hint: String,
+    errno: Option<Errno>,
+    is_usage: bool,
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error with its help, one line each.
+    /// An error with its hint, one line each.
     pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: hint.into() }
+        Self { message: message.into(), hint: hint.into(), errno: None, is_usage: false }
+    }
+
+    /// An argument that no host could serve.
+    pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { is_usage: true, ..Self::new(message, hint) }
     }
 
     /// What failed, and why; without the hint.
     pub(crate) fn cause(&self) -> &str {
         &self.message
+    }
+
+    /// The kernel's answer, if that is the cause.
+    pub(crate) fn errno(&self) -> Option<Errno> {
+        self.errno
+    }
+
+    /// True for a wrong argument.
+    pub(crate) fn is_usage(&self) -> bool {
+        self.is_usage
     }
 
     /// All of it in one line.
@@ -30,7 +60,7 @@ impl Error {
 
     /// A call that failed: `what: errno in words`.
     pub(crate) fn call(what: impl fmt::Display, errno: Errno, hint: impl Into<String>) -> Self {
-        Self::new(format!("{what}: {}", errno.desc()), hint)
+        Self { errno: Some(errno), ..Self::new(format!("{what}: {}", errno.desc()), hint) }
     }
 
     /// A file operation that failed.
@@ -53,8 +83,10 @@ impl Error {
     ) -> Self {
         // "Operation not permitted (os error 1)": the number says nothing that the words don't.
         let text = format!("{error:#}");
-        let words = text.split(" (os error").next().unwrap_or_default();
-        Self::new(format!("{what}: {words}"), hint)
+        let (words, rest) = text.split_once(" (os error ").unwrap_or((&text, ""));
+        let number = rest.split(')').next().and_then(|number| number.parse().ok());
+        let errno = number.map(Errno::from_raw);
+        Self { errno, ..Self::new(format!("{what}: {words}"), hint) }
     }
 }
 

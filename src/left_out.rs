@@ -5,10 +5,7 @@
 //! later version of libbpf call it. (Checked against the callers in libbpf 1.7 and elfutils 0.191.) C lets a
 //! function ignore its arguments.
 
-use nix::libc::{ENOTSUP, c_char, c_int};
-
-/// zlib's Z_STREAM_ERROR.
-const STREAM_ERROR: c_int = -2;
+use nix::libc::{ENOTSUP, c_int};
 
 /// Defines C functions without arguments that return this.
 macro_rules! left_out {
@@ -19,12 +16,6 @@ macro_rules! left_out {
         }
     )+};
 }
-
-// zlib: for compressed sections of ELF files and for /proc/config.gz. The one ELF file that is read is inside this
-// binary and not compressed; no kernel configuration is asked for.
-left_out!(c_int = STREAM_ERROR; deflateInit_, deflate, deflateEnd);
-left_out!(c_int = STREAM_ERROR; inflateInit_, inflate, inflateReset, inflateEnd, gzclose);
-left_out!(usize = 0; gzopen, gzopen64, gzgets);
 
 // Programs that load BPF objects without libbpf ("light skeletons"): libbpf writes one if bpf_object__gen_loader()
 // asks for it.
@@ -61,11 +52,4 @@ mod unwinding {
     #[cfg(target_arch = "arm")]
     left_out!(c_int = 1; _Unwind_VRS_Get, _Unwind_VRS_Set);
     left_out!(! = std::process::abort(); _Unwind_Resume);
-}
-
-/// Translates libelf's error messages. Without setlocale(), which is not called, the C library would give back the
-/// same.
-#[unsafe(no_mangle)]
-extern "C" fn dgettext(_domain: *const c_char, message: *const c_char) -> *const c_char {
-    message
 }

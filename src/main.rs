@@ -10,23 +10,24 @@ mod documented;
 mod error;
 mod host;
 mod install;
-mod installed;
 mod json;
 #[cfg(feature = "vendored")]
 mod left_out;
+mod output;
+mod pin;
 mod policy;
 mod probe;
 mod remove;
 mod rules;
+mod shared;
 mod status;
 mod timer;
+mod trial;
 mod try_connect;
-mod undo;
 mod way;
 
 use argh::FromArgs;
-use std::fmt::Display;
-use std::io::Write;
+use nix::libc;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,7 +69,7 @@ struct Install {
     cgroup: Option<PathBuf>,
 
     /// where on the bpffs to pin it (default: /sys/fs/bpf/set-rto)
-    #[argh(option, arg_name = "dir", default = "installed::PIN.into()")]
+    #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pin: PathBuf,
 
     /// leave out the settings that this kernel lacks, and say which
@@ -78,6 +79,14 @@ struct Install {
     /// how the interface of a connection is found, route or address (default: what works)
     #[argh(option, arg_name = "method")]
     interface_method: Option<way::Method>,
+
+    /// only say what would be done
+    #[argh(switch)]
+    dry_run: bool,
+
+    /// print errors only
+    #[argh(switch)]
+    quiet: bool,
 }
 
 /// detach and unpin
@@ -85,7 +94,7 @@ struct Install {
 #[argh(subcommand, name = "remove", help_triggers("-h", "--help", "help"))]
 struct Remove {
     /// where it is pinned (default: /sys/fs/bpf/set-rto)
-    #[argh(option, arg_name = "dir", default = "installed::PIN.into()")]
+    #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pin: PathBuf,
 }
 
@@ -94,7 +103,7 @@ struct Remove {
 #[argh(subcommand, name = "status", help_triggers("-h", "--help", "help"))]
 struct Status {
     /// where it is pinned (default: /sys/fs/bpf/set-rto)
-    #[argh(option, arg_name = "dir", default = "installed::PIN.into()")]
+    #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pin: PathBuf,
 
     /// one JSON object
@@ -118,6 +127,10 @@ struct Try {
     /// numeric address and port: 192.0.2.1:80, [2001:db8::1]:80
     #[argh(positional, arg_name = "host:port", from_str_fn(target))]
     target: SocketAddr,
+
+    /// where it is pinned (default: /sys/fs/bpf/set-rto)
+    #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
+    pin: PathBuf,
 }
 
 /// the rules inside this binary
@@ -140,65 +153,110 @@ fn target(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// All verbs, for hints.
+const VERBS: [&str; 6] = ["install", "remove", "status", "check", "try", "rules"];
+
 fn main() -> ExitCode {
+    // A limit on the size of files then is an error of write(2), not the end of the process.
+    // SAFETY: a plain system call; no handler is set.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     libbpf_rs::set_print(None);
     let words: Result<Vec<_>, _> =
         std::env::args_os().skip(1).map(|word| word.into_string()).collect();
-    let Ok(words) = words else { return usage("arguments must be UTF-8") };
-    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let code = match words {
+        Ok(words) => run(&words),
+        Err(_) => usage("arguments must be UTF-8", None),
+    };
+    output::finish(code, REFUSED)
+}
+
+fn run(words: &[String]) -> ExitCode {
+    // argh knows `--pin DIR` only.
+    let words: Vec<&str> = words
+        .iter()
+        .flat_map(|word| match word.split_once('=').filter(|(name, _)| name.starts_with("--")) {
+            Some((name, value)) => vec![name, value],
+            None => vec![word.as_str()],
+        })
+        .collect();
+    let words = match words.as_slice() {
+        ["-V" | "version"] => vec!["--version"],
+        _ => words,
+    };
     let arguments = match Arguments::from_args(&["set-rto"], &words) {
         Ok(arguments) => arguments,
         Err(exit) if exit.status.is_ok() => {
-            print(&exit.output.trim_end());
+            output::print(&exit.output.trim_end());
             return ExitCode::SUCCESS;
         }
-        Err(exit) => return usage(&exit.output),
+        Err(exit) => return usage(&exit.output, words.first().copied()),
     };
     if arguments.version {
         return version();
     }
-    let Some(verb) = arguments.verb else { return usage("what shall be done?") };
+    let Some(verb) = arguments.verb else { return usage("no command given", None) };
+    let is_status = matches!(verb, Verb::Status(_));
     let done = match verb {
-        Verb::Install(Install { cgroup, pin, partial, interface_method }) => {
-            install::run(cgroup.as_deref(), &pin, partial, interface_method)
+        Verb::Install(Install { cgroup, pin, partial, interface_method, dry_run, quiet }) => {
+            if quiet {
+                output::be_quiet();
+            }
+            let method = interface_method;
+            install::run(&install::Asked { cgroup, pin, partial, method, dry_run })
         }
         Verb::Remove(Remove { pin }) => remove::run(&pin),
         Verb::Status(Status { pin, json }) => status::run(&pin, json),
-        Verb::Try(Try { target }) => try_connect::run(&target),
+        Verb::Try(Try { target, pin }) => try_connect::run(&target, &pin),
         Verb::Check(Check { json }) => Ok(check::run(json)),
         Verb::Rules(Rules { json }) => Ok(rules::run(json)),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("{error}");
-        ExitCode::from(REFUSED)
+        output::error(&error);
+        ExitCode::from(match (error.is_usage(), is_status) {
+            (true, _) => USAGE,
+            (false, true) => status::UNREADABLE,
+            (false, false) => REFUSED,
+        })
     })
 }
 
-/// argh's message may have several lines; the first says what is wrong.
-fn usage(message: &str) -> ExitCode {
-    let mut lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
-    let cause: Vec<_> = lines.by_ref().take_while(|line| !line.starts_with("Run ")).collect();
-    eprintln!("set-rto: {}", cause.join(" "));
-    eprintln!(
-        "hint: set-rto install | remove | status | check | try HOST:PORT | rules; --help says more"
-    );
+/// argh's message may have several lines; the first says what is wrong. `word`: the first one that was typed.
+fn usage(message: &str, word: Option<&str>) -> ExitCode {
+    let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let cause: Vec<_> = lines.take_while(|line| !line.starts_with("Run ")).collect();
+    output::complain(&format_args!("set-rto: {}", cause.join(" ")));
+    let word = word.unwrap_or_default();
+    match VERBS.into_iter().find(|verb| is_near(verb, word)) {
+        Some(verb) if verb == word => {
+            output::complain(&format_args!("hint: `set-rto {verb} --help` lists its options"));
+        }
+        Some(verb) => output::complain(&format_args!("hint: did you mean `set-rto {verb}`?")),
+        None => output::complain(&format_args!(
+            "hint: set-rto {}; `set-rto --help` says more",
+            VERBS.join(" | ")
+        )),
+    }
     ExitCode::from(USAGE)
 }
 
-fn version() -> ExitCode {
-    print(&format_args!(
-        "set-rto {}, rules {:.12}, libbpf {}.{}",
-        env!("CARGO_PKG_VERSION"),
-        rules::DIGEST,
-        // SAFETY: no arguments, no state.
-        unsafe { libbpf_rs::libbpf_sys::libbpf_major_version() },
-        // SAFETY: as above.
-        unsafe { libbpf_rs::libbpf_sys::libbpf_minor_version() },
-    ));
-    ExitCode::SUCCESS
+/// True for words that one typing mistake makes of each other: one letter more, less, another, or two swapped.
+fn is_near(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let (short, long) = if one.len() < other.len() { (one, other) } else { (other, one) };
+    let start = short.iter().zip(long).take_while(|(a, b)| a == b).count();
+    let (short, long) = (&short[start..], &long[start..]);
+    match (short, long) {
+        (_, [_, rest @ ..]) if rest == short => true,
+        ([_, short @ ..], [_, long @ ..]) if short == long => true,
+        ([a, b, short @ ..], [c, d, long @ ..]) => (a, b, short) == (d, c, long),
+        ([], []) => true,
+        _ => false,
+    }
 }
 
-/// A line on standard output. A reader that has gone (`set-rto rules | head -1`) is no error.
-pub(crate) fn print(line: &dyn Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+fn version() -> ExitCode {
+    let (major, minor) = bpf::libbpf();
+    let (version, digest) = (rules::VERSION, rules::DIGEST);
+    output::print(&format_args!("set-rto {version}, rules {digest:.12}, libbpf {major}.{minor}"));
+    ExitCode::SUCCESS
 }

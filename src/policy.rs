@@ -4,7 +4,9 @@ use crate::bpf;
 use crate::btf::Btf;
 use crate::error::{Error, Result};
 use crate::host;
+use crate::host::netns::Netns;
 use crate::rules;
+use crate::shared::{self, Finding, Policy};
 use crate::timer;
 use crate::way::{Method, Way};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
@@ -31,29 +33,17 @@ pub(crate) const FINDING: &str = ".rodata.device";
 /// The name of the program in the kernel.
 pub(crate) const PROGRAM: &str = "set_rto";
 
-/// Of the program's `.rodata`, `bpf_metadata_policy` in the generated C: where its fields start, in bytes.
-/// Later versions keep these places, so that `status` understands what an older binary installed.
-pub(crate) mod layout {
-    pub(crate) const HZ: usize = 0;
-    pub(crate) const NETNS: usize = 4;
-    pub(crate) const RULES: usize = 8;
-    pub(crate) const VERSION: std::ops::Range<usize> = 12..28;
-    pub(crate) const DIGEST: std::ops::Range<usize> = 28..92;
-    /// 64 bits: the columns that `install --partial` left out.
-    pub(crate) const WITHOUT: usize = 96;
-    pub(crate) const TWO_JIFFIES_US: usize = 104;
-    pub(crate) const COLUMNS: usize = 108;
-    pub(crate) const JIFFIES: usize = 112;
-}
-
 /// In the program's instructions, `TIMER` in the generated C stands for the jiffies of rule 0.
 const TIMER: i32 = 0x5e77_0000;
 
 /// The capabilities that are missing to load and attach the program, by name.
-pub(crate) fn missing_capabilities(asked: Option<Method>) -> Vec<&'static str> {
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn missing_capabilities(asked: Option<Method>) -> Result<Vec<&'static str>> {
     // Reading kernel structures, or computing with addresses, takes CAP_PERFMON; of the latter the rule compiler knows.
     let reads = rules::ask_for_interface() && asked != Some(Method::Address);
-    host::missing_capabilities(reads || env!("SET_RTO_PERFMON") == "1")
+    host::missing_capabilities(reads || rules::NEEDS_PERFMON)
 }
 
 /// The program that tries which settings the kernel takes; where rules set more than `rto`.
@@ -76,8 +66,8 @@ pub(crate) struct Load<'a> {
     pub(crate) way: Option<Way>,
     /// What the kernel's structures are read by; None where they are not.
     pub(crate) btf: Option<Btf>,
-    /// The map of arrivals, where it is there already.
-    pub(crate) arrivals: Option<BorrowedFd<'a>>,
+    /// The counters of the same rules, to go on with.
+    pub(crate) counters: Option<BorrowedFd<'a>>,
 }
 
 /// Loads the program, and what belongs to it; nothing is attached yet.
@@ -98,7 +88,7 @@ pub(crate) fn load(load: &Load<'_>) -> Result<Skeleton> {
 /// # Errors
 /// As for [`load`].
 pub(crate) fn load_probe() -> Result<Option<Skeleton>> {
-    let nothing = Load { without: 0, way: None, btf: None, arrivals: None };
+    let nothing = Load { without: 0, way: None, btf: None, counters: None };
     rules::has_columns().then(|| load_programs(&[PROBE], &nothing)).transpose()
 }
 
@@ -127,12 +117,7 @@ fn check_libbpf() -> Result<()> {
 
 fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
     check_libbpf()?;
-    let hz = timer::hz().ok_or_else(|| {
-        Error::new(
-            "the clock CLOCK_MONOTONIC_COARSE does not tell this kernel's HZ",
-            "set-rto runs on Linux only, not on an emulation of it",
-        )
-    })?;
+    let hz = timer::hz()?;
     libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
     if let Ok(mut log) = LOG.lock() {
         log.clear();
@@ -155,13 +140,13 @@ fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
     for mut map in object.maps_mut() {
         let is_wanted = match map.name().to_str() {
             Some("known_devices") => load.way.is_some_and(|way| way.method == Method::Route),
-            Some(ARRIVALS) => match load.arrivals {
-                Some(known) => {
-                    map.reuse_fd(known).map_err(failed)?;
-                    continue;
+            Some(ARRIVALS) => load.way.is_some_and(|way| way.arrivals),
+            Some(name) if name.ends_with(".bss") => {
+                if let Some(counters) = load.counters {
+                    map.reuse_fd(counters).map_err(failed)?;
                 }
-                None => load.way.is_some_and(|way| way.arrivals),
-            },
+                continue;
+            }
             _ => continue,
         };
         map.set_autocreate(is_wanted).map_err(failed)?;
@@ -185,8 +170,7 @@ fn keep_known(program: BorrowedFd<'_>, constants: Option<BorrowedFd<'_>>) -> Res
     const HINT: &str = "is memory short? try again";
     let failed = |errno| Error::call("give the program its constants", errno, HINT);
     constants.map_or(Ok(()), |map| bpf::bind_map(program, map)).map_err(failed)?;
-    let (name, _) = bpf::program_info(program).map_err(failed)?;
-    match name.is_empty() {
+    match bpf::program_info(program).map_err(failed)?.name.is_empty() {
         true => Err(Error::new("load the program: it got no name", HINT)),
         false => Ok(()),
     }
@@ -207,32 +191,25 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
         .ok_or_else(|| damaged("the program has no constants"))?;
     let data =
         bpf::constants(&mut rodata).ok_or_else(|| damaged("the program has no constants"))?;
-    let mut put = |at: usize, value: u32| {
-        let place = data.get_mut(at..at + 4).ok_or_else(|| damaged("too few constants"))?;
-        place.copy_from_slice(&value.to_ne_bytes());
-        Ok(())
+    let (policy, room) = shared::read::<Policy>(data).ok_or_else(|| damaged("no constants"))?;
+    let policy = Policy {
+        hz,
+        netns: Netns::open()?.inode,
+        two_jiffies_us: timer::two_jiffies_us(hz),
+        without: load.without,
+        ..policy
     };
-    put(layout::HZ, hz)?;
-    put(layout::NETNS, host::netns())?;
-    put(layout::TWO_JIFFIES_US, timer::two_jiffies_us(hz))?;
-    data.get_mut(layout::WITHOUT..layout::WITHOUT + 8)
-        .ok_or_else(|| damaged("too few constants"))?
-        .copy_from_slice(&load.without.to_ne_bytes());
-    let places = data.get_mut(layout::JIFFIES..).unwrap_or_default().chunks_exact_mut(4);
-    if places.len() < jiffies.len() {
+    // A program for other rules than those of this binary.
+    if room.len() < jiffies.len() || !shared::write(data, &policy, &jiffies) {
         return Err(damaged("too few constants"));
-    }
-    for (place, ticks) in places.zip(&jiffies) {
-        place.copy_from_slice(&ticks.to_ne_bytes());
     }
     if let Some(way) = load.way {
         let mut maps = object.maps_mut();
         let mut map = maps.find(|map| map.name() == FINDING);
         let place = map.as_mut().and_then(bpf::constants);
-        place
-            .and_then(|place| place.get_mut(..Way::BYTES))
-            .ok_or_else(|| damaged("the program has no place for the method"))?
-            .copy_from_slice(&way.to_bytes());
+        if !place.is_some_and(|place| shared::write::<Finding>(place, &way.finding(), &[])) {
+            return Err(damaged("the program has no place for the method"));
+        }
     }
     let mut programs = object.progs_mut();
     let program = programs
@@ -293,7 +270,9 @@ fn refused(error: &libbpf_rs::Error) -> Error {
     use libbpf_rs::ErrorKind;
     let what = "load the program";
     match error.kind() {
-        ErrorKind::PermissionDenied if !missing_capabilities(None).is_empty() => {
+        ErrorKind::PermissionDenied
+            if missing_capabilities(None).is_ok_and(|it| !it.is_empty()) =>
+        {
             Error::bpf(what, error, privileges())
         }
         _ => {
@@ -311,7 +290,7 @@ fn refused(error: &libbpf_rs::Error) -> Error {
 
 /// The hint for a refused privilege.
 pub(crate) fn privileges() -> String {
-    let missing = missing_capabilities(None);
+    let missing = missing_capabilities(None).unwrap_or_default();
     if missing.is_empty() {
         "not even root may do this here: in a container or user namespace, run it on the host"
             .into()

@@ -1,50 +1,48 @@
 //! `set-rto remove`: detach the link and unpin it.
 
-use crate::device::arrivals;
-use crate::error::{Error, Result};
-use crate::host::mounts;
-use crate::install;
-use crate::installed::{self, State};
-use crate::undo::remove_pin;
-use libbpf_rs::Link;
-use std::fs;
+use crate::bpf;
+use crate::error::{Error, Result, hint};
+use crate::output;
+use crate::pin::{self, Locked, State};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
 /// `set-rto remove`.
+///
+/// # Errors
+/// What is there is not ours, or cannot be told; or the kernel refuses to remove it.
 pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
-    let Some(bpffs) = mounts::bpffs_of(pin) else { return Ok(nothing(pin)) };
-    let _lock = install::lock(&bpffs)?;
-    match installed::look(pin)? {
-        State::Foreign(what) => Err(Error::new(
-            format!("not removed, something else is at the pin: {what}"),
-            "only what set-rto installed is removed by it",
-        )),
-        State::Absent => {
-            // What a killed install may have left.
-            arrivals::clear(pin, false)?;
-            let _ = fs::remove_dir(pin);
-            Ok(nothing(pin))
+    let Some(directory) = Locked::existing(pin)? else { return Ok(nothing(pin)) };
+    let was_there = match pin::look(directory.as_fd(), pin)? {
+        State::Foreign(what) => {
+            return Err(Error::new(
+                format!("not removed, something else is at the pin: {what}"),
+                "only what set-rto installed is removed by it",
+            ));
         }
-        State::Ours(_) => {
-            let path = installed::link_path(pin);
-            // Unpinning alone would leave the policy in force for some milliseconds: the kernel frees a
-            // link from a work queue. A link that has been detached counts as not installed.
-            let failed = |error| {
-                Error::bpf(format_args!("detach {}", path.display()), &error, "run it as root")
-            };
-            Link::open(&path).and_then(|link| link.detach()).map_err(failed)?;
-            remove_pin(&path)?;
-            arrivals::clear(pin, false)?;
-            // Not empty if somebody else put something there: then it stays.
-            let _ = fs::remove_dir(pin);
-            crate::print(&"removed: new connections have the kernel's own timers again");
-            Ok(ExitCode::SUCCESS)
+        State::Absent => false,
+        State::Ours(installed) => {
+            // Unpinned only, the policy would stay in effect for some milliseconds: the kernel frees links in a work
+            // queue. A link that is detached counts as not installed.
+            bpf::detach(installed.link.as_fd()).map_err(|errno| {
+                Error::call(format_args!("detach {}", directory.name("link")), errno, hint::ROOT)
+            })?;
+            pin::remove_link(&directory)?;
+            installed.cgroup.is_some()
         }
+    };
+    // With what killed runs have left.
+    pin::sweep(&directory, None)?;
+    directory.remove_directory()?;
+    if !was_there {
+        return Ok(nothing(pin));
     }
+    output::print(&"removed: new connections have the kernel's own timers again");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn nothing(pin: &Path) -> ExitCode {
-    eprintln!("set-rto: not installed: nothing is pinned at {}", pin.display());
+    output::note(&format_args!("not installed: nothing is pinned at {}", pin.display()));
     ExitCode::SUCCESS
 }

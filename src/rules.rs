@@ -1,21 +1,16 @@
 //! The rules inside this binary, and `set-rto rules` that prints them.
 
 use crate::json::{self, Json};
+use crate::output;
 use std::process::ExitCode;
 
-/// SHA-256 of the rules file that this binary was built from.
-pub(crate) const DIGEST: &str = env!("SET_RTO_DIGEST");
-
-/// Written by the rule compiler (`bpf/src/table.rs`): the distinct settings, the number of its settings for each
-/// rule, and what only people want to know.
-static SETTINGS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/settings.bin"));
-static NUMBERS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rules.bin"));
-static TEXT: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.tsv"));
-static SETTINGS_TEXT: &str = include_str!(concat!(env!("OUT_DIR"), "/settings.tsv"));
-static COLUMNS: &str = include_str!(concat!(env!("OUT_DIR"), "/columns.tsv"));
-
-/// How many rules there are.
-pub(crate) const COUNT: usize = NUMBERS.len() / 4;
+/// What the build script writes of the rules file (`bpf/src/constants.rs`).
+mod constants {
+    use super::{Column, Kernel};
+    include!(concat!(env!("OUT_DIR"), "/policy.rs"));
+}
+use constants::{ASKS_FOR_ARRIVALS, ASKS_FOR_INTERFACE, COLUMNS, RULES, SETTINGS, TEXT};
+pub(crate) use constants::{COUNT, DIGEST, INTERFACES, KERNELS, NEEDS_PERFMON, VERSION};
 
 /// What a rule sets.
 #[derive(Debug, Clone, Copy)]
@@ -28,11 +23,8 @@ pub(crate) struct Settings {
     pub(crate) least_us: u64,
 }
 
-/// Words of one set of settings.
-const WORDS: usize = 4;
-
 /// Something that rules set besides `rto`: a kernel may lack it, or refuse it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Column {
     pub(crate) key: &'static str,
     /// Of `congestion`, else empty.
@@ -41,6 +33,18 @@ pub(crate) struct Column {
     pub(crate) since: &'static str,
     /// In the kernel's words.
     pub(crate) option: &'static str,
+}
+
+impl Column {
+    /// True for the answer to a callback, which no kernel from 5.10 on lacks.
+    pub(crate) fn is_reply(&self) -> bool {
+        self.option.starts_with("BPF_SOCK_OPS")
+    }
+
+    /// True for `tos`, which has two options: one for each family of the socket.
+    pub(crate) fn is_tos(&self) -> bool {
+        self.option == "IP_TOS"
+    }
 }
 
 impl std::fmt::Display for Column {
@@ -52,13 +56,17 @@ impl std::fmt::Display for Column {
     }
 }
 
+/// A kernel that was given at build time.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) releases: &'static [&'static str],
+    /// Raw BTF.
+    pub(crate) btf: &'static [u8],
+}
+
 /// All columns, by their numbers.
 pub(crate) fn columns() -> impl Iterator<Item = Column> {
-    COLUMNS.lines().map(|row| {
-        let mut cells = row.split('\t');
-        let mut cell = || cells.next().unwrap_or_default();
-        Column { key: cell(), algorithm: cell(), since: cell(), option: cell() }
-    })
+    COLUMNS.iter().copied()
 }
 
 /// True where some rule sets more than `rto`.
@@ -68,30 +76,23 @@ pub(crate) fn has_columns() -> bool {
 
 /// True where some rule asks for a device.
 pub(crate) fn ask_for_interface() -> bool {
-    env!("SET_RTO_INTERFACE") == "1"
+    ASKS_FOR_INTERFACE
 }
 
 /// True where some rule asks for the device of an incoming connection.
 pub(crate) fn ask_for_arrivals() -> bool {
-    env!("SET_RTO_ARRIVALS") == "1"
-}
-
-fn words(bytes: &'static [u8]) -> impl ExactSizeIterator<Item = u32> {
-    bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+    ASKS_FOR_ARRIVALS
 }
 
 /// The distinct settings.
 pub(crate) fn settings() -> impl ExactSizeIterator<Item = Settings> {
-    SETTINGS.chunks_exact(4 * WORDS).map(|row| {
-        let mut words = words(row).map(u64::from);
-        let mut word = || words.next().unwrap_or_default();
-        Settings { rto_us: word(), columns: word() | word() << 32, least_us: word() }
-    })
+    let one = |row: &[u64]| Settings { rto_us: row[0], columns: row[1], least_us: row[2] };
+    SETTINGS.chunks_exact(4).map(one)
 }
 
 /// For each rule, which of the [`settings`] are its own.
 pub(crate) fn numbers() -> impl ExactSizeIterator<Item = usize> {
-    words(NUMBERS).map(|number| number as usize)
+    RULES.chunks_exact(4).map(|row| row[0] as usize)
 }
 
 /// One rule, for people. The loader itself needs [`settings`] and [`numbers`] only: there may be many rules.
@@ -99,7 +100,7 @@ pub(crate) fn numbers() -> impl ExactSizeIterator<Item = usize> {
 pub(crate) struct Rule {
     pub(crate) name: &'static str,
     /// Its line in the rules file, from 1.
-    pub(crate) line: &'static str,
+    pub(crate) line: u32,
     /// The conditions in the expression language.
     pub(crate) when: &'static str,
     pub(crate) settings: Settings,
@@ -123,12 +124,19 @@ impl Rule {
 
 /// The rules in the order of the file.
 pub(crate) fn all() -> impl Iterator<Item = Rule> {
-    let distinct: Vec<_> = settings().zip(SETTINGS_TEXT.lines()).collect();
-    TEXT.lines().zip(numbers()).filter_map(move |(row, number)| {
-        let mut cells = row.splitn(3, '\t');
-        let mut cell = || cells.next().unwrap_or_default();
-        let (settings, text) = *distinct.get(number)?;
-        Some(Rule { name: cell(), line: cell(), when: cell(), settings, text })
+    let mut start = 0;
+    let mut text_to = move |end: usize| {
+        let text = &TEXT[start..end];
+        start = end;
+        text
+    };
+    let ends = SETTINGS.chunks_exact(4).map(|row| row[3] as usize);
+    let texts: Vec<_> = ends.map(&mut text_to).collect();
+    let settings: Vec<_> = settings().zip(texts).collect();
+    RULES.chunks_exact(4).map(move |row| {
+        let (settings, text) = settings[row[0] as usize];
+        let [name, when] = [row[2], row[3]].map(|end| text_to(end as usize));
+        Rule { name, line: row[1], when, settings, text }
     })
 }
 
@@ -145,14 +153,14 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
             ])
         });
         let object = json::object(&[
-            ("version", json::string(env!("CARGO_PKG_VERSION"))),
+            ("version", json::string(VERSION)),
             ("digest", json::string(DIGEST)),
             ("rules", json::list(rules)),
         ]);
-        crate::print(&object);
+        output::print(&object);
     } else {
         for rule in all() {
-            crate::print(&format_args!("{}: when {}, {}", rule.name, rule.when, rule.text));
+            output::print(&format_args!("{}: when {}, {}", rule.name, rule.when, rule.text));
         }
     }
     ExitCode::SUCCESS

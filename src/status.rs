@@ -1,45 +1,45 @@
 //! `set-rto status`: is it there, is it this binary's, and who else is on the hook.
 
 use crate::bpf;
-use crate::device::arrivals;
 use crate::error::Result;
-use crate::host::cgroup;
-use crate::installed::{self, Installed, Program, State};
+use crate::host::cgroup::{self, Cgroup};
 use crate::json::{self, Json};
+use crate::output;
+use crate::pin::{self, Installed, State};
 use crate::rules;
 use crate::rules::Column;
-use crate::way::Way;
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Exit code for no policy in force.
+/// Exit code for no policy in effect.
 pub(crate) const NOT_INSTALLED: u8 = 3;
 /// Exit code for one of another binary or other rules, or something foreign at the pin.
 pub(crate) const NOT_THIS: u8 = 4;
+/// Exit code for what cannot be read.
+pub(crate) const UNREADABLE: u8 = 5;
 
 /// `set-rto status`.
+///
+/// # Errors
+/// It cannot be read.
 pub(crate) fn run(pin: &Path, as_json: bool) -> Result<ExitCode> {
-    let state = installed::look(pin)?;
-    let (code, installed) = match &state {
-        State::Absent => (NOT_INSTALLED, None),
-        State::Foreign(_) => (NOT_THIS, None),
-        State::Ours(installed) if installed.cgroup_id == 0 => (NOT_INSTALLED, None),
-        State::Ours(installed) if installed.is_current() => (0, Some(installed)),
-        State::Ours(installed) => (NOT_THIS, Some(installed)),
-    };
-    let view = View::new(pin, installed);
-    if as_json {
-        crate::print(&view.json());
-    } else {
-        match &state {
-            State::Foreign(what) => crate::print(&format_args!("not installed: {what}")),
-            State::Absent => crate::print(&format_args!("not installed at {}", pin.display())),
-            State::Ours(_) => view.print(),
+    let found = pin::look_at(pin).and_then(|state| View::new(pin, state));
+    let view = match found {
+        Ok(view) => view,
+        Err(error) => {
+            if as_json {
+                let state = [("state", json::string("unreadable")), ("installed", json::null())];
+                output::print(&json::object(&state));
+            }
+            return Err(error);
         }
+    };
+    match as_json {
+        true => output::print(&view.json()),
+        false => view.print(),
     }
-    Ok(ExitCode::from(code))
+    Ok(ExitCode::from(view.code()))
 }
 
 /// A rule of this binary, with what the kernel tells of it.
@@ -56,62 +56,68 @@ struct Counted {
 /// What there is to show.
 struct View<'a> {
     pin: &'a Path,
-    installed: Option<&'a Installed>,
+    state: State,
     cgroup: Option<PathBuf>,
-    neighbours: Vec<(u32, String)>,
+    /// Ids and names; a name takes CAP_SYS_ADMIN. None: it cannot be told who is on the hook.
+    neighbours: Option<Vec<(u32, Option<String>)>>,
+    rules: Vec<Counted>,
 }
 
 impl<'a> View<'a> {
-    fn new(pin: &'a Path, installed: Option<&'a Installed>) -> Self {
-        let cgroup = installed.and_then(|installed| cgroup::path(installed.cgroup_id));
-        let hook = cgroup.as_ref().and_then(|path| File::open(path).ok());
-        let ids = hook.and_then(|hook| bpf::hook(hook.as_fd()).ok()).unwrap_or_default();
-        let own = installed.map(|installed| installed.program_id);
-        let neighbours = ids
-            .into_iter()
-            .filter(|id| Some(*id) != own)
-            .map(|id| (id, bpf::program_name(id)))
-            .collect();
-        Self { pin, installed, cgroup, neighbours }
+    fn new(pin: &'a Path, state: State) -> Result<Self> {
+        let mut view = Self { pin, state, cgroup: None, neighbours: None, rules: Vec::new() };
+        if let Some(installed) = view.installed() {
+            let rules = if installed.is_current() { counted(installed)? } else { Vec::new() };
+            let cgroup = installed.cgroup.and_then(cgroup::path);
+            let neighbours = cgroup.as_deref().and_then(|path| neighbours(path, installed));
+            view = Self { cgroup, neighbours, rules, ..view };
+        }
+        Ok(view)
     }
 
-    /// True where the second program is in force that this way needs.
-    fn has_arrivals(&self, way: Way) -> bool {
-        way.arrivals && arrivals::are_attached(self.pin)
+    /// The policy in effect.
+    fn installed(&self) -> Option<&Installed> {
+        match &self.state {
+            State::Ours(installed) if installed.cgroup.is_some() => Some(installed),
+            _ => None,
+        }
     }
 
-    fn program(&self) -> Option<&'a Program> {
-        self.installed.and_then(|installed| installed.program.as_ref())
+    fn code(&self) -> u8 {
+        match (&self.state, self.installed()) {
+            (State::Foreign(_), _) => NOT_THIS,
+            (State::Absent, _) | (State::Ours(_), None) => NOT_INSTALLED,
+            (State::Ours(_), Some(installed)) => {
+                if installed.is_current() {
+                    0
+                } else {
+                    NOT_THIS
+                }
+            }
+        }
     }
 
-    /// The rules of this binary with what the kernel counts for them; none if it runs others.
-    fn rules(&self) -> Vec<Counted> {
-        let current = self.installed.is_some_and(Installed::is_current);
-        let Some(program) = self.program().filter(|_| current) else { return Vec::new() };
-        let counted = program.jiffies.iter().zip(&program.hits).enumerate();
-        rules::all()
-            .zip(counted)
-            .map(|(rule, (at, (&jiffies, &hits)))| {
-                let of_rule = program.failures.get(at);
-                let failed = |(at, column): (usize, Column)| {
-                    let times = of_rule.and_then(|row| row.get(at)).copied().filter(|&n| n > 0)?;
-                    Some((column, times))
-                };
-                let refused = rule.columns().filter_map(failed).collect();
-                let is_out = |at: usize| program.without >> at & 1 == 1;
-                let left_out =
-                    rule.columns().filter(|(at, _)| is_out(*at)).map(|(_, it)| it).collect();
-                Counted { rule, jiffies, hits, refused, left_out }
-            })
-            .collect()
+    /// For programs.
+    fn state(&self) -> &'static str {
+        match (&self.state, self.installed()) {
+            (State::Absent, _) => "absent",
+            (State::Foreign(_), _) => "foreign",
+            (State::Ours(_), None) => "gone",
+            (State::Ours(_), Some(installed)) => {
+                if installed.is_current() {
+                    "installed"
+                } else {
+                    "other-rules"
+                }
+            }
+        }
     }
 
     fn json(&self) -> Json {
-        let installed = self.installed;
-        let program = self.program();
+        let installed = self.installed();
         let path = |path: &Path| json::string(path.display());
-        let way = program.and_then(|program| program.way);
-        let rules = self.rules().into_iter().map(|it| {
+        let way = installed.and_then(|it| it.way);
+        let rules = self.rules.iter().map(|it| {
             let refused = it.refused.iter().map(|(column, times)| {
                 json::object(&[("setting", json::string(column)), ("times", json::plain(times))])
             });
@@ -125,78 +131,132 @@ impl<'a> View<'a> {
                 ("left_out", json::list(it.left_out.iter().map(json::string))),
             ])
         });
-        let neighbours = self.neighbours.iter().map(|(id, name)| {
-            json::object(&[("id", json::plain(id)), ("name", json::string(name))])
+        let neighbours = self.neighbours.as_ref().map(|all| {
+            json::list(all.iter().map(|(id, name)| {
+                let name = json::option(name.as_ref(), json::string);
+                json::object(&[("id", json::plain(id)), ("name", name)])
+            }))
         });
         json::object(&[
+            ("state", json::string(self.state())),
             ("installed", json::plain(installed.is_some())),
             ("current", json::plain(installed.is_some_and(Installed::is_current))),
             ("cgroup", json::option(self.cgroup.as_deref(), path)),
             ("pin", path(self.pin)),
-            ("hz", json::option(program.map(|program| program.hz), json::plain)),
-            ("version", json::option(program.map(|program| &program.version), json::string)),
-            ("digest", json::option(program.map(|program| &program.digest), json::string)),
+            ("hz", json::option(installed.map(|it| it.policy.hz), json::plain)),
+            ("version", json::option(installed.map(Installed::version), json::string)),
+            ("digest", json::option(installed.map(Installed::digest), json::string)),
             ("program_id", json::option(installed.map(|it| it.program_id), json::plain)),
             ("link_id", json::option(installed.map(|it| it.link_id), json::plain)),
             ("interface_method", json::option(way, |way| json::string(way.method.name()))),
             ("interface_why", json::option(way, |way| json::string(way.text()))),
-            ("arrivals", json::option(way, |way| json::plain(self.has_arrivals(way)))),
+            ("arrivals", json::option(way, |way| json::plain(way.arrivals && self.has_arrivals()))),
             ("rules", json::list(rules)),
-            ("neighbours", json::list(neighbours)),
+            ("neighbours", neighbours.unwrap_or_else(json::null)),
         ])
     }
 
+    fn has_arrivals(&self) -> bool {
+        self.installed().is_some_and(Installed::has_arrivals)
+    }
+
     fn print(&self) {
-        let Some(installed) = self.installed else {
-            return crate::print(&"not installed: the cgroup that it was attached to is gone");
+        let installed = match (&self.state, self.installed()) {
+            (State::Foreign(what), _) => {
+                return output::print(&format_args!("not installed: {what}"));
+            }
+            (State::Absent, _) => {
+                return output::print(&format_args!("not installed at {}", self.pin.display()));
+            }
+            (State::Ours(_), None) => {
+                let what = "the cgroup is gone, or another tool has detached the policy";
+                return output::print(&format_args!("not installed: {what}"));
+            }
+            (State::Ours(_), Some(installed)) => installed,
         };
-        let cgroup = match &self.cgroup {
-            Some(path) => path.display().to_string(),
-            None => format!("a cgroup out of sight (id {})", installed.cgroup_id),
+        let cgroup = match (&self.cgroup, installed.cgroup) {
+            (Some(path), _) => path.display().to_string(),
+            (None, id) => format!("a cgroup out of sight (id {})", id.unwrap_or_default()),
         };
-        crate::print(&format_args!("installed on {cgroup}, pinned at {}", self.pin.display()));
+        output::print(&format_args!("installed on {cgroup}, pinned at {}", self.pin.display()));
         let Installed { program_id, link_id, .. } = installed;
-        crate::print(&format_args!("program {program_id}, link {link_id}"));
-        match &installed.program {
-            None => crate::print(&"its rules can't be read: needs CAP_SYS_ADMIN"),
-            Some(program) if !installed.is_current() => crate::print(&format_args!(
-                "not by this binary: version {}, rules {:.12}; this is version {}, rules {:.12}",
-                program.version,
-                program.digest,
-                env!("CARGO_PKG_VERSION"),
+        output::print(&format_args!("program {program_id}, link {link_id}"));
+        let (version, digest) = (installed.version(), installed.digest());
+        if installed.is_current() {
+            output::print(&format_args!("rules {digest:.12}, HZ {}", installed.policy.hz));
+        } else {
+            output::print(&format_args!(
+                "not by this binary: version {version}, rules {digest:.12}; this is version {}, rules {:.12}",
+                rules::VERSION,
                 rules::DIGEST
-            )),
-            Some(program) => {
-                crate::print(&format_args!("rules {:.12}, HZ {}", program.digest, program.hz));
-                if let Some(way) = program.way {
-                    crate::print(&format_args!("interfaces by {}", way.text()));
-                    if way.arrivals && !self.has_arrivals(way) {
-                        crate::print(
-                            &"  but the program that notes by which device a SYN comes in is not attached: `set-rto install`",
-                        );
-                    }
+            ));
+        }
+        if let Some(way) = installed.way {
+            output::print(&format_args!("interfaces by {}", way.text()));
+            if !self.has_arrivals() {
+                output::print(
+                    &"  but the program that sees which interface a SYN comes in by is not attached: `set-rto install`",
+                );
+            }
+        }
+        for counted in &self.rules {
+            counted.print();
+        }
+        match &self.neighbours {
+            None => output::print(&"who else is on the hook cannot be read"),
+            Some(all) => {
+                for (id, name) in all {
+                    let name = name.as_deref().unwrap_or("(its name needs CAP_SYS_ADMIN)");
+                    output::print(&format_args!("also on the hook: program {id} {name}"));
                 }
             }
         }
-        for Counted { rule, jiffies, hits, refused, left_out } in self.rules() {
-            let connections = if hits == 1 { "connection" } else { "connections" };
-            let ticks = match jiffies {
-                0 => String::new(),
-                1 => " (1 jiffy)".into(),
-                _ => format!(" ({jiffies} jiffies)"),
-            };
-            let (name, text) = (rule.name, rule.text);
-            crate::print(&format_args!("  {name}: {text}{ticks}, {hits} {connections}"));
-            for column in left_out {
-                crate::print(&format_args!("    {column}: left out, this kernel lacks it"));
-            }
-            for (column, times) in refused {
-                let noun = if times == 1 { "time" } else { "times" };
-                crate::print(&format_args!("    {column}: refused by the kernel {times} {noun}"));
-            }
+    }
+}
+
+impl Counted {
+    fn print(&self) {
+        let connections = if self.hits == 1 { "connection" } else { "connections" };
+        let ticks = match self.jiffies {
+            0 => String::new(),
+            1 => " (1 jiffy)".into(),
+            jiffies => format!(" ({jiffies} jiffies)"),
+        };
+        let rules::Rule { name, text, .. } = &self.rule;
+        output::print(&format_args!("  {name}: {text}{ticks}, {} {connections}", self.hits));
+        for column in &self.left_out {
+            output::print(&format_args!("    {column}: left out, this kernel lacks it"));
         }
-        for (id, name) in &self.neighbours {
-            crate::print(&format_args!("also on the hook: program {id} {name}"));
+        for (column, times) in &self.refused {
+            let noun = if *times == 1 { "time" } else { "times" };
+            output::print(&format_args!("    {column}: refused by the kernel {times} {noun}"));
         }
     }
+}
+
+/// The rules of this binary with what the kernel counts for them.
+fn counted(installed: &Installed) -> Result<Vec<Counted>> {
+    let (hits, failures) = installed.count()?;
+    let without = installed.policy.without;
+    let counted = installed.jiffies.iter().zip(&hits).enumerate();
+    let rules = rules::all().zip(counted).map(|(rule, (at, (&jiffies, &hits)))| {
+        let of_rule = failures.get(at);
+        let failed = |(at, column): (usize, Column)| {
+            let times = of_rule.and_then(|row| row.get(at)).copied().filter(|&n| n > 0)?;
+            Some((column, times))
+        };
+        let refused = rule.columns().filter_map(failed).collect();
+        let left_out = rule.columns().filter(|(at, _)| without >> at & 1 == 1);
+        let left_out = left_out.map(|(_, column)| column).collect();
+        Counted { rule, jiffies, hits, refused, left_out }
+    });
+    Ok(rules.collect())
+}
+
+/// The other programs on the hook of a cgroup, its ancestors' included; None if it cannot be told.
+fn neighbours(cgroup: &Path, installed: &Installed) -> Option<Vec<(u32, Option<String>)>> {
+    let cgroup = Cgroup::chosen(Some(cgroup)).ok()?;
+    let ids = bpf::hook(cgroup.as_fd()).ok()?;
+    let others = ids.into_iter().filter(|id| *id != installed.program_id);
+    Some(others.map(|id| (id, bpf::program_name(id).ok())).collect())
 }

@@ -1,16 +1,27 @@
 //! Timers: microseconds to the kernel's jiffies.
 
+use crate::error::{Error, Result};
 use nix::time::{ClockId, clock_getres};
 
 /// The kernel's tick rate. `CLOCK_MONOTONIC_COARSE` ticks with it: its resolution is `TICK_NSEC`, rounded
 /// from `1e9 / HZ` (`posix_get_coarse_res()`, kernel/time/posix-timers.c, 4.19 to 7.3).
 ///
-/// None where the clock is missing or its resolution is that of no kernel (10 to 10,000 Hz).
-pub(crate) fn hz() -> Option<u32> {
-    let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).ok()?;
-    let ns = u64::try_from(resolution.tv_nsec()).ok().filter(|&ns| ns > 0)?;
+/// # Errors
+/// The clock is missing, or its resolution is that of no kernel (10 to 10,000 Hz).
+pub(crate) fn hz() -> Result<u32> {
+    const WHAT: &str = "ask the clock CLOCK_MONOTONIC_COARSE for this kernel's HZ";
+    const HINT: &str = "set-rto runs on Linux only, not on an emulation of it";
+    let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
+        .map_err(|errno| Error::call(WHAT, errno, HINT))?;
+    rate(resolution.tv_sec(), resolution.tv_nsec()).ok_or_else(|| {
+        Error::new(format!("{WHAT}: {} ns make no sense", resolution.tv_nsec()), HINT)
+    })
+}
+
+fn rate(seconds: impl Into<i64>, ns: impl Into<i64>) -> Option<u32> {
+    let ns = u64::try_from(ns.into()).ok().filter(|&ns| ns > 0 && seconds.into() == 0)?;
     let hz = (1_000_000_000 + ns / 2) / ns;
-    u32::try_from(hz).ok().filter(|hz| resolution.tv_sec() == 0 && (10..=10_000).contains(hz))
+    u32::try_from(hz).ok().filter(|hz| (10..=10_000).contains(hz))
 }
 
 /// Jiffies for a timer: rounded up, at least 1, at most 120 s (`TCP_RTO_MAX`; kernels before 5.18 take any
@@ -84,7 +95,7 @@ mod tests {
 
     #[test]
     fn this_kernel_has_a_tick() {
-        assert!(hz().is_some_and(|hz| (24..=1024).contains(&hz)));
+        assert!(hz().is_ok_and(|hz| (24..=1024).contains(&hz)));
     }
 
     #[test]

@@ -1,17 +1,22 @@
 //! `set-rto try`: open one connection and print what the kernel gave it, beside what it gives by default.
 
-use crate::error::{Error, Result};
-use crate::host;
-use crate::installed::{self, State};
-use crate::rules;
-use crate::timer;
+use crate::device::local;
+use crate::device::{self, Loaded, Wanted};
+use crate::error::{Error, Result, hint};
+use crate::host::cgroup::{self, Cgroup};
+use crate::pin::{self, Installed, State};
+use crate::trial::Place;
+use crate::{bpf, host, output, rules, timer};
+use libbpf_rs::MapCore;
+use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
+use libbpf_rs::skel::Skel;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, getsockname, socket,
 };
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -20,65 +25,147 @@ const DEFAULT_US: u64 = 1_000_000;
 
 /// `set-rto try`. The answer is kept from the socket: once it has come, the kernel replaces the timer by what it
 /// measured.
-pub(crate) fn run(target: &SocketAddr) -> Result<ExitCode> {
-    let what = format!("connect to {target}");
-    let hint = || "is there a route? `ip route get` tells".to_string();
-    let failed = |errno| Error::call(&what, errno, hint());
-    let family = if target.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let socket = socket(family, SockType::Stream, flags, SockProtocol::Tcp).map_err(failed)?;
-    drop_incoming(&socket).map_err(failed)?;
-    // What a socket has before it connects is the default.
-    let defaults = options(&socket, target.is_ipv4());
-    let hits = hits();
-    match connect(socket.as_raw_fd(), &SockaddrStorage::from(*target)) {
-        Ok(()) | Err(Errno::EINPROGRESS) => {}
-        Err(errno) => return Err(failed(errno)),
-    }
-    let info = tcp_info(&socket).map_err(failed)?;
-    let rto_us = u64::from(info[INFO_RTO]);
-    let spelled = timer::spell(rto_us);
-    let ticks = match timer::hz() {
-        Some(hz) => format!(" ({} jiffies at HZ {hz})", timer::nearest_jiffies(rto_us, hz)),
-        None => String::new(),
+///
+/// # Errors
+/// There was no connection.
+pub(crate) fn run(target: &SocketAddr, pin: &Path) -> Result<ExitCode> {
+    // What cannot be told of the rule leaves the rest to be told.
+    let witness = Witness::of(pin).unwrap_or_else(|why| {
+        output::note(&format_args!("the rule is not shown: {why}"));
+        None
+    });
+    let tried = match &witness {
+        Some(witness) => witness.place.visit(|| connect_to(target))??,
+        None => connect_to(target)?,
     };
+    let info = &tried.info;
+    let rto_us = u64::from(info[INFO_RTO]);
+    let hz = timer::hz()?;
+    let ticks = timer::nearest_jiffies(rto_us, hz);
     let default = if rto_us == DEFAULT_US { ", the kernel's default" } else { "" };
-    crate::print(&format_args!("{target}: first retransmit timer {spelled}{ticks}{default}"));
-    if let Some(name) = decided(&hits) {
-        crate::print(&format_args!("  rule                 {name}"));
+    output::print(&format_args!(
+        "{target}: first retransmit timer {} ({ticks} jiffies at HZ {hz}){default}",
+        timer::spell(rto_us)
+    ));
+    if let Some(witness) = &witness {
+        let rule = witness.rule()?.map_or("none matches", |rule| rule.name);
+        output::print(&format_args!("  rule                 {rule}"));
     }
-    if let Some(device) = device(&socket) {
-        crate::print(&format_args!("  interface            {device}"));
+    if let Some(device) = device(&tried.socket) {
+        output::print(&format_args!("  interface            {device}"));
     }
     let row = |name: &str, value: &str, default: &str| match value == default {
-        true => crate::print(&format_args!("  {name:<20} {value}")),
-        false => crate::print(&format_args!("  {name:<20} {value} (default {default})")),
+        true => output::print(&format_args!("  {name:<20} {value}")),
+        false => output::print(&format_args!("  {name:<20} {value} (default {default})")),
     };
-    for ((name, value), (_, default)) in options(&socket, target.is_ipv4()).iter().zip(&defaults) {
+    let now = options(&tried.socket, target.is_ipv4());
+    for ((name, value), (_, default)) in now.iter().zip(&tried.defaults) {
         row(name, value, default);
     }
     row("cwnd", &format!("{} segments", info[INFO_CWND]), &format!("{DEFAULT_CWND} segments"));
     Ok(ExitCode::SUCCESS)
 }
 
+/// A connection that has been begun.
+struct Tried {
+    socket: OwnedFd,
+    info: [u32; 26],
+    /// What the socket had before it connected.
+    defaults: Vec<(&'static str, String)>,
+}
+
+fn connect_to(target: &SocketAddr) -> Result<Tried> {
+    let failed = |errno| {
+        let hint = match errno {
+            Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EADDRNOTAVAIL => {
+                "is there a route? `ip route get` shows it"
+            }
+            Errno::EACCES | Errno::EPERM => "a firewall or a security module forbids it",
+            Errno::EINVAL => "a link-local address needs its interface: [fe80::1%2]:80",
+            Errno::EAFNOSUPPORT => "this kernel or sandbox lacks that address family",
+            _ => hint::AGAIN,
+        };
+        Error::call(format_args!("connect to {target}"), errno, hint)
+    };
+    let family = if target.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(family, SockType::Stream, flags, SockProtocol::Tcp).map_err(failed)?;
+    if let Err(errno) = drop_incoming(&socket) {
+        let why = errno.desc();
+        output::note(&format_args!(
+            "without a packet filter ({why}), an early answer replaces the timer"
+        ));
+    }
+    let defaults = options(&socket, target.is_ipv4());
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(*target)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => {}
+        Err(errno) => return Err(failed(errno)),
+    }
+    let info = tcp_info(&socket).map_err(failed)?;
+    Ok(Tried { socket, info, defaults })
+}
+
+/// The program that is in effect once more, with counters of its own, in a cgroup that only the connection is in: on a
+/// busy host those of the first count others, too.
+struct Witness {
+    loaded: Loaded,
+    place: Place,
+    _link: OwnedFd,
+}
+
+impl Witness {
+    /// None, with a remark, if this binary's rules are not in effect.
+    ///
+    /// # Errors
+    /// It cannot be told, or tried.
+    fn of(pin: &Path) -> std::result::Result<Option<Self>, String> {
+        let cause = |error: Error| error.cause().to_owned();
+        let installed = match pin::look_at(pin).map_err(cause)? {
+            State::Ours(installed) if installed.is_current() => installed,
+            State::Ours(_) => return Err("other rules are installed, see `set-rto status`".into()),
+            State::Absent => {
+                output::note(&"nothing is installed: this is what the kernel does by itself");
+                return Ok(None);
+            }
+            State::Foreign(what) => return Err(format!("not installed: {what}")),
+        };
+        let Some(path) = installed.cgroup.and_then(cgroup::path) else {
+            return Err("its cgroup is gone or out of sight".into());
+        };
+        Self::copy(&installed, &path).map(Some).map_err(cause)
+    }
+
+    fn copy(installed: &Installed, path: &Path) -> Result<Self> {
+        let cgroup = Cgroup::chosen(Some(path))?;
+        let without = installed.policy.without;
+        let asked = installed.way.map(|way| way.method);
+        let loaded = device::load(&Wanted { without, asked, cgroup: &cgroup, counters: None })?;
+        if let Some(devices) = &installed.devices {
+            let map = loaded.skeleton.object().maps().find(|map| map.name() == local::MAP);
+            let map = map.ok_or_else(|| Error::new("no map of interfaces", hint::DAMAGED))?;
+            local::copy(devices.as_fd(), map.as_fd())?;
+        }
+        let place = Place::create(&cgroup)?;
+        let program = loaded.skeleton.progs.set_rto.as_fd();
+        let link = bpf::attach(program, place.as_fd(), BPF_CGROUP_SOCK_OPS);
+        let link = link
+            .map_err(|errno| Error::call("attach to the cgroup of a trial", errno, hint::CHECK))?;
+        Ok(Self { loaded, place, _link: link })
+    }
+
+    /// The rule that decided.
+    fn rule(&self) -> Result<Option<rules::Rule>> {
+        let object = self.loaded.skeleton.object();
+        let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
+        let map = map.ok_or_else(|| Error::new("the program has no counters", hint::DAMAGED))?;
+        let hits = pin::numbers(map.as_fd())?;
+        let decided = hits.iter().take(rules::COUNT).position(|&hits| hits > 0);
+        Ok(decided.and_then(|rule| rules::all().nth(rule)))
+    }
+}
+
 /// `TCP_INIT_CWND` (include/net/tcp.h; RFC 6928).
 const DEFAULT_CWND: u32 = 10;
-
-/// The hits of what is installed at the usual place, if that is this binary's.
-fn hits() -> Vec<u64> {
-    let program = match installed::look(Path::new(installed::PIN)) {
-        Ok(State::Ours(installed)) if installed.is_current() => installed.program,
-        _ => None,
-    };
-    program.map(|program| program.hits).unwrap_or_default()
-}
-
-/// The rule that has counted one more since.
-fn decided(before: &[u64]) -> Option<&'static str> {
-    let after = hits();
-    let rule = before.iter().zip(&after).position(|(before, after)| before < after)?;
-    rules::all().nth(rule).map(|rule| rule.name)
-}
 
 /// The device that has the socket's own address.
 fn device(socket: &OwnedFd) -> Option<String> {

@@ -2,6 +2,7 @@
 //! kernel, too.
 
 use crate::rules;
+use crate::shared::Finding;
 use std::str::FromStr;
 
 /// What a device is found by.
@@ -70,30 +71,27 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// `finding` in the generated C: method, why, cookie, arrivals.
-    pub(crate) const BYTES: usize = 24;
-
-    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes[0] = u8::from(self.method == Method::Address);
-        let words = [bytes[0].into(), self.why as u32];
-        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
-            place.copy_from_slice(&word.to_ne_bytes());
+    /// As the program has it.
+    pub(crate) fn finding(self) -> Finding {
+        Finding {
+            method: u32::from(self.method == Method::Address),
+            why: self.why as u32,
+            cookie: self.cookie,
+            arrivals: self.arrivals.into(),
+            unused: 0,
         }
-        bytes[8..16].copy_from_slice(&self.cookie.to_ne_bytes());
-        bytes[16..20].copy_from_slice(&u32::from(self.arrivals).to_ne_bytes());
-        bytes
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    /// None for numbers that no version of this program writes.
+    pub(crate) fn from_finding(finding: &Finding) -> Option<Self> {
+        let methods = [Method::Route, Method::Address];
         let reasons =
             [Why::KernelBtf, Why::OwnBtf, Why::NoBtf, Why::WrongBtf, Why::NotAllowed, Why::Asked];
         Some(Self {
-            method: if word(0)? == 0 { Method::Route } else { Method::Address },
-            why: *reasons.get(word(4)? as usize)?,
-            cookie: u64::from_ne_bytes(bytes.get(8..16)?.try_into().ok()?),
-            arrivals: word(16)? != 0,
+            method: *methods.get(finding.method as usize)?,
+            why: *reasons.get(finding.why as usize)?,
+            cookie: finding.cookie,
+            arrivals: finding.arrivals != 0,
         })
     }
 
@@ -128,12 +126,15 @@ mod tests {
         for method in [Method::Route, Method::Address] {
             for why in [Why::KernelBtf, Why::WrongBtf, Why::Asked] {
                 let way = Way { method, why, cookie: 0x0123_4567_89ab_cdef, arrivals: true };
-                assert_eq!(Way::from_bytes(&way.to_bytes()), Some(way));
+                assert_eq!(Way::from_finding(&way.finding()), Some(way));
                 let way = Way { arrivals: false, cookie: 0, ..way };
-                assert_eq!(Way::from_bytes(&way.to_bytes()), Some(way));
+                assert_eq!(Way::from_finding(&way.finding()), Some(way));
+                let strange = [(2, 0), (0, 6)];
+                for (method, why) in strange {
+                    let finding = Finding { method, why, ..way.finding() };
+                    assert_eq!(Way::from_finding(&finding), None);
+                }
             }
         }
-        assert_eq!(Way::from_bytes(&[9; Way::BYTES]), None);
-        assert_eq!(Way::from_bytes(&[]), None);
     }
 }

@@ -15,6 +15,7 @@
 pub mod ast;
 pub mod btf;
 pub mod check;
+pub mod constants;
 pub mod diag;
 pub mod duration;
 pub mod emit;
@@ -30,14 +31,12 @@ pub mod sense;
 pub mod setting;
 pub mod size;
 pub mod space;
-pub mod table;
 
 use diag::{Diagnostic, Source};
 use emit::settings::Column;
 use rule::Rule;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
-use table::Table;
 
 /// A rules file, compiled.
 #[derive(Debug)]
@@ -63,12 +62,6 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The rules for the loader.
-    #[must_use]
-    pub fn table(&self) -> Table {
-        table::table(&self.rules, &self.columns)
-    }
-
     /// What clang is to be told: the instruction set that every kernel from 5.10 on knows, and what differs by the
     /// machine that the program is for: `arch` as in `CARGO_CFG_TARGET_ARCH`.
     #[must_use]

@@ -35,8 +35,7 @@ const fn program(name: &'static str, packages: [&'static [&'static str]; 4]) -> 
     Need { probe: Probe::Program(name), packages }
 }
 
-/// What the build needs: clang for the BPF program, the rest for libbpf, libelf and zlib, which
-/// libbpf-sys builds from source.
+/// What the build needs: clang for the BPF program, the rest for libbpf and libelf, which are built from source.
 pub(crate) const BUILD: &[Need] = &[
     Need { probe: Probe::Clang, packages: [&["clang"], &["clang"], &["clang"], &["clang"]] },
     program("cc", [&["gcc"], &["gcc"], &["gcc"], &["gcc"]]),
@@ -45,21 +44,6 @@ pub(crate) const BUILD: &[Need] = &[
         packages: [&["libc6-dev"], &["glibc-static"], &["glibc"], &["musl-dev"]],
     },
     program("make", [&["make"]; 4]),
-    program("pkg-config", [&["pkg-config"], &["pkgconf-pkg-config"], &["pkgconf"], &["pkgconf"]]),
-    program("autoreconf", [&["autoconf"]; 4]),
-    program("aclocal", [&["automake"]; 4]),
-    // autopoint unpacks its files with git there; Debian's and Fedora's bring their own means.
-    program(
-        "autopoint",
-        [&["autopoint"], &["gettext-devel"], &["gettext", "git"], &["gettext-dev", "git"]],
-    ),
-    program("m4", [&["m4"]; 4]),
-    program("flex", [&["flex"]; 4]),
-    program("bison", [&["bison"]; 4]),
-    program("gawk", [&["gawk"]; 4]),
-    Need { probe: Probe::Header("argp.h"), packages: [&[], &[], &[], &["argp-standalone"]] },
-    Need { probe: Probe::Header("fts.h"), packages: [&[], &[], &[], &["musl-fts-dev"]] },
-    Need { probe: Probe::Header("obstack.h"), packages: [&[], &[], &[], &["musl-obstack-dev"]] },
     Need { probe: Probe::Header("linux/bpf.h"), packages: [&[], &[], &[], &["linux-headers"]] },
 ];
 

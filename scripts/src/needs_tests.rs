@@ -19,24 +19,11 @@ fn for_bare_machine(needs: &[Need], manager: Manager) -> String {
 
 #[test]
 fn packages_of_the_build() {
-    assert_eq!(
-        for_bare_machine(BUILD, Manager::Apt),
-        "clang gcc libc6-dev make pkg-config autoconf automake autopoint m4 flex bison gawk"
-    );
-    assert_eq!(
-        for_bare_machine(BUILD, Manager::Dnf),
-        "clang gcc glibc-static make pkgconf-pkg-config autoconf automake gettext-devel m4 flex \
-         bison gawk"
-    );
-    assert_eq!(
-        for_bare_machine(BUILD, Manager::Pacman),
-        "clang gcc glibc make pkgconf autoconf automake gettext git m4 flex bison gawk"
-    );
-    assert_eq!(
-        for_bare_machine(BUILD, Manager::Apk),
-        "clang gcc musl-dev make pkgconf autoconf automake gettext-dev git m4 flex bison gawk \
-         argp-standalone musl-fts-dev musl-obstack-dev linux-headers"
-    );
+    let lines = Manager::ALL.map(|manager| for_bare_machine(BUILD, manager));
+    assert_eq!(lines[0], "clang gcc libc6-dev make");
+    assert_eq!(lines[1], "clang gcc glibc-static make");
+    assert_eq!(lines[2], "clang gcc glibc make");
+    assert_eq!(lines[3], "clang gcc musl-dev make linux-headers");
 }
 
 #[test]
@@ -103,13 +90,13 @@ fn alternatives_only_where_packages_can_be_looked_up() {
 
 #[test]
 fn only_what_is_missing() {
-    let gone = |probe: &Probe| !matches!(probe, Probe::Program("flex") | Probe::Header(_));
+    let gone = |probe: &Probe| !matches!(probe, Probe::Program("make") | Probe::Header(_));
     let names = |manager| {
         missing(BUILD, manager, gone).iter().map(|need| need.name()).collect::<Vec<_>>().join(" ")
     };
-    assert_eq!(names(Some(Manager::Apt)), "flex");
-    assert_eq!(names(None), "flex");
-    assert_eq!(names(Some(Manager::Apk)), "flex <argp.h> <fts.h> <obstack.h> <linux/bpf.h>");
+    assert_eq!(names(Some(Manager::Apt)), "make");
+    assert_eq!(names(None), "make");
+    assert_eq!(names(Some(Manager::Apk)), "make <linux/bpf.h>");
     assert!(missing(BUILD, Some(Manager::Apt), |_| true).is_empty());
 }
 

@@ -1,10 +1,12 @@
 //! Devices and local addresses of this network namespace, and the program's map of them.
 
 use crate::bpf::{self, Key, Value};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, hint};
 use crate::host::{self, links};
+use crate::rules;
+use crate::shared::{self, LocalDevice};
 use crate::way::Method;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::os::fd::BorrowedFd;
 
@@ -14,16 +16,13 @@ pub(crate) const MAP: &str = "local_devices";
 /// What the map is to have, by its keys.
 type Entries = BTreeMap<Key, Value>;
 
-/// Patterns that rules have for devices, one a line.
-static PATTERNS: &str = include_str!(concat!(env!("OUT_DIR"), "/interfaces.txt"));
-
 /// This host's devices.
 pub(crate) struct Devices {
     entries: Entries,
     /// Addresses that several devices have.
-    shared: Vec<Ipv6Addr>,
+    shared: BTreeSet<Ipv6Addr>,
     names: Vec<String>,
-    with_address: Vec<String>,
+    with_address: BTreeSet<String>,
 }
 
 /// The key for a device by its number: `BY_INDEX` in the generated C.
@@ -34,15 +33,15 @@ fn by_index(index: u32) -> Key {
     key
 }
 
-/// `struct local_device`: the name, padded with NULs, the number, and whether it is a VRF.
+/// An entry of the map.
 fn value(name: &str, index: u32, is_vrf: bool) -> Value {
-    let mut value = Value::default();
+    let mut device = LocalDevice { name: [0; 16], index, is_vrf: is_vrf.into() };
     // Names have 15 bytes at most (`IFNAMSIZ`).
-    for (to, from) in value[..15].iter_mut().zip(name.bytes()) {
+    for (to, from) in device.name[..15].iter_mut().zip(name.bytes()) {
         *to = from;
     }
-    value[16..20].copy_from_slice(&index.to_ne_bytes());
-    value[20..].copy_from_slice(&u32::from(is_vrf).to_ne_bytes());
+    let mut value = Value::default();
+    value.copy_from_slice(shared::bytes(&device));
     value
 }
 
@@ -59,6 +58,20 @@ pub(crate) fn put_other(map: BorrowedFd<'_>) -> Result<()> {
         .map_err(|errno| Error::call("store a device", errno, "is there memory for it?"))
 }
 
+/// Gives one program what another one knows.
+///
+/// # Errors
+/// The kernel does not let it be read or written.
+pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    let failed = |errno| Error::call("copy the interfaces", errno, hint::AGAIN);
+    bpf::delete(to, &by_index(0)).map_err(failed)?;
+    for key in bpf::keys(from).map_err(failed)? {
+        let value = bpf::look_up(from, &key).map_err(failed)?;
+        bpf::update(to, &key, &value).map_err(failed)?;
+    }
+    Ok(())
+}
+
 impl Devices {
     /// Asks the kernel.
     ///
@@ -67,95 +80,115 @@ impl Devices {
     pub(crate) fn read() -> Result<Self> {
         let mut found = Self {
             entries: Entries::new(),
-            shared: Vec::new(),
+            shared: BTreeSet::new(),
             names: Vec::new(),
-            with_address: Vec::new(),
+            with_address: BTreeSet::new(),
         };
+        let mut indexes = BTreeMap::new();
         for (name, index) in host::devices()? {
-            found.entries.insert(by_index(index), value(&name, index, links::is_vrf(&name)));
+            found.entries.insert(by_index(index), value(&name, index, links::is_vrf(&name)?));
+            indexes.insert(name.clone(), index);
             found.names.push(name);
         }
-        let addresses = host::local_addresses()?;
-        for (address, name, index) in &addresses {
-            let is_shared = addresses.iter().any(|(it, _, other)| it == address && other != index);
-            if !is_shared {
-                found.entries.insert(address.octets(), value(name, *index, false));
-            } else if !found.shared.contains(address) {
-                found.shared.push(*address);
+        for (address, name) in host::local_addresses()? {
+            // None: the device came after they were listed.
+            let Some(&index) = indexes.get(&name) else { continue };
+            let device = value(&name, index, false);
+            let known = found.entries.insert(address.octets(), device);
+            if known.is_some_and(|known| known != device) {
+                found.shared.insert(address);
             }
-            found.with_address.push(name.clone());
+            found.with_address.insert(name);
+        }
+        for address in &found.shared {
+            found.entries.remove(&address.octets());
         }
         Ok(found)
     }
 
-    /// Writes the program's map, and drops what is gone; true if something changed.
+    /// Fills the map of a program that is not attached yet.
     ///
     /// # Errors
     /// The kernel does not take it.
-    pub(crate) fn write(&self, map: BorrowedFd<'_>) -> Result<bool> {
+    pub(crate) fn write(&self, map: BorrowedFd<'_>) -> Result<()> {
         let failed = |errno| {
             Error::call("store the local addresses", errno, "are there more than 65,536 of them?")
         };
-        let mut changed = false;
-        let mut known = Entries::new();
-        for key in bpf::keys(map).map_err(failed)? {
-            match self.entries.contains_key(&key) {
-                true => drop(bpf::look_up(map, &key).map(|value| known.insert(key, value))),
-                false => {
-                    bpf::delete(map, &key).map_err(failed)?;
-                    changed = true;
-                }
-            }
-        }
+        // What tries BTF has put one there.
+        bpf::delete(map, &by_index(0)).map_err(failed)?;
         for (key, value) in &self.entries {
-            if known.get(key) != Some(value) {
-                bpf::update(map, key, value).map_err(failed)?;
-                changed = true;
+            bpf::update(map, key, value).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a map has just these.
+    ///
+    /// # Errors
+    /// The kernel does not let it be read.
+    pub(crate) fn are_in(&self, map: BorrowedFd<'_>) -> Result<bool> {
+        let failed = |errno| Error::call("read the stored addresses", errno, hint::AGAIN);
+        let keys = bpf::keys(map).map_err(failed)?;
+        if keys.len() != self.entries.len() {
+            return Ok(false);
+        }
+        for key in &keys {
+            let known = bpf::look_up(map, key).map_err(failed)?;
+            if self.entries.get(key) != Some(&known) {
+                return Ok(false);
             }
         }
-        Ok(changed)
+        Ok(true)
     }
 
     /// What rules about devices can't see by this method, for people.
-    pub(crate) fn notes(&self, method: Method) -> Vec<String> {
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub(crate) fn notes(&self, method: Method) -> Result<Vec<String>> {
         let mut notes = Vec::new();
-        for pattern in PATTERNS.lines() {
-            notes.extend(
-                self.note(pattern, method).map(|what| format!("interface `{pattern}` {what}")),
-            );
+        for pattern in rules::INTERFACES.iter().copied() {
+            if let Some(what) = self.note(pattern, method)? {
+                notes.push(format!("interface `{pattern}` {what}"));
+            }
         }
-        if method == Method::Route {
-            return notes;
+        if method == Method::Address {
+            notes.extend(self.shared.iter().map(Ipv6Addr::to_canonical).map(|address| {
+                format!("{address} is an address of several interfaces: no rule with `interface` matches it")
+            }));
         }
-        for address in self.shared.iter().map(Ipv6Addr::to_canonical) {
-            notes.push(format!(
-                "{address} is an address of several devices: what has it belongs to none"
-            ));
-        }
-        notes
+        Ok(notes)
     }
 
-    fn note(&self, pattern: &str, method: Method) -> Option<String> {
+    fn note(&self, pattern: &str, method: Method) -> Result<Option<String>> {
         let named: Vec<_> = self.names.iter().filter(|name| matches(pattern, name)).collect();
-        if let [first, others @ ..] = named.as_slice() {
-            if others.iter().chain([first]).all(|name| links::is_vrf(name)) {
-                return Some("is a VRF: name the devices in it".into());
-            }
-            if let Some(upper) = links::part_of(first)
-                && others.iter().all(|name| links::part_of(name).is_some())
-            {
-                return Some(format!("is part of {upper}: name the device that has the addresses"));
+        let (mut vrfs, mut upper) = (0, None);
+        let mut parts = 0;
+        for name in &named {
+            vrfs += usize::from(links::is_vrf(name)?);
+            if let Some(master) = links::part_of(name)? {
+                parts += 1;
+                upper.get_or_insert(master);
             }
         }
-        if method == Method::Route {
-            return None;
-        }
-        let what = match self.with_address.iter().any(|name| matches(pattern, name)) {
-            true => return None,
-            false if named.is_empty() => "is not there",
-            false => "has no address",
+        let what = match upper {
+            _ if named.is_empty() => "is missing",
+            _ if vrfs == named.len() => {
+                return Ok(Some("is a VRF: name the interfaces in it".into()));
+            }
+            Some(upper) if parts == named.len() => {
+                return Ok(Some(format!(
+                    "is part of {upper}: name the interface that has the addresses"
+                )));
+            }
+            _ if method == Method::Route => return Ok(None),
+            _ if named.iter().any(|name| self.with_address.contains(*name)) => return Ok(None),
+            _ => "has no address",
         };
-        Some(format!("{what} yet: `set-rto install` again when it has one"))
+        Ok(Some(match method {
+            Method::Route => format!("{what}: its rules match once it is there"),
+            Method::Address => format!("{what}: run `set-rto install` again once it has one"),
+        }))
     }
 }
 

@@ -1,18 +1,19 @@
 //! How `interface` rules find a connection's device on this kernel: one method for all rules, found by trying.
 
-pub(crate) mod arrivals;
 pub(crate) mod local;
 
 use crate::btf::{self, Btf};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, hint};
+use crate::host::cgroup::Cgroup;
+use crate::host::netns::Netns;
 use crate::policy::{self, Load, Skeleton};
-use crate::probe::{self, Place};
+use crate::trial::{self, Place};
 use crate::way::{Method, Way, Why};
-use crate::{bpf, host, rules};
+use crate::{bpf, rules};
 use libbpf_rs::MapCore;
+use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
 use libbpf_rs::skel::Skel;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// The program in the kernel, and which way it goes.
 pub(crate) struct Loaded {
@@ -29,10 +30,10 @@ pub(crate) struct Wanted<'a> {
     /// Columns of settings to leave out.
     pub(crate) without: u64,
     pub(crate) asked: Option<Method>,
-    /// Below it a cgroup is made for a moment. None: nothing is tried.
-    pub(crate) cgroup: Option<&'a Path>,
-    /// The map of arrivals, where it is there already.
-    pub(crate) arrivals: Option<&'a OwnedFd>,
+    /// Below it a cgroup is made for a moment.
+    pub(crate) cgroup: &'a Cgroup,
+    /// The counters of the same rules, to go on with.
+    pub(crate) counters: Option<BorrowedFd<'a>>,
 }
 
 /// Loads the program by the best method that works; nothing is attached yet.
@@ -40,18 +41,15 @@ pub(crate) struct Wanted<'a> {
 /// # Errors
 /// A kernel that can't run these rules, by the method that was asked for, or does not allow it.
 pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
-    let plain = Load { without: wanted.without, way: None, btf: None, arrivals: None };
+    let plain = Load { without: wanted.without, way: None, btf: None, counters: wanted.counters };
     if !rules::ask_for_interface() {
         let skeleton = policy::load(&plain)?;
         return Ok(Loaded { skeleton, way: None, failed: Vec::new() });
     }
-    let arrivals = rules::ask_for_arrivals() && arrivals::are_told();
+    let arrivals = rules::ask_for_arrivals() && arrivals_are_told()?;
     let mut failed = Vec::new();
     let (mut why, mut first) = (Why::NoBtf, None);
-    let load = |way: Way, btf: Option<Btf>| {
-        let arrivals = wanted.arrivals.map(AsFd::as_fd);
-        policy::load(&Load { way: Some(way), btf, arrivals, ..plain })
-    };
+    let load = |way: Way, btf: Option<Btf>| policy::load(&Load { way: Some(way), btf, ..plain });
     if wanted.asked != Some(Method::Address) {
         for btf in btf::candidates() {
             let is_kernels = matches!(btf, Btf::Kernel);
@@ -59,7 +57,7 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
             let way = Way { method: Method::Route, why: reason, cookie: 0, arrivals };
             match load(way, Some(btf)) {
                 Ok(skeleton) => {
-                    let fits = fits(&skeleton, wanted.cgroup);
+                    let fits = fits(&skeleton, wanted.cgroup)?;
                     // The kernel's own is believed where it can't be tried.
                     if fits.unwrap_or(is_kernels) {
                         return Ok(Loaded { skeleton, way: Some(way), failed });
@@ -72,7 +70,7 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
                     failed.push(format!("{btf}: {what}"));
                 }
                 Err(error) => {
-                    if !policy::missing_capabilities(wanted.asked).is_empty() {
+                    if !policy::missing_capabilities(wanted.asked)?.is_empty() {
                         return Err(error);
                     }
                     // The BTF lacks what the program reads, so that libbpf has spoiled it: not the kernel's fault.
@@ -99,7 +97,7 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
             )
         }));
     }
-    let cookie = host::netns_cookie();
+    let cookie = Netns::open()?.cookie.unwrap_or(0);
     let way = |cookie| Way { method: Method::Address, why, cookie, arrivals };
     // A kernel may have the cookie, and not tell it to programs.
     let loaded = match load(way(cookie), None) {
@@ -113,23 +111,35 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
     }
 }
 
-/// Whether the device of a connection to 127.0.0.1 is found to be `lo`, at each end; None where there is no such
+/// Whether this kernel tells sk_lookup programs by which device a packet came in.
+fn arrivals_are_told() -> Result<bool> {
+    bpf::loads_sk_lookup()
+        .map_err(|errno| Error::call("load a program of type sk_lookup", errno, hint::AGAIN))
+}
+
+/// Whether the device of a connection to 127.0.0.1 is found to be `lo`, at each end; None if there is no such
 /// connection.
-fn fits(skeleton: &Skeleton, cgroup: Option<&Path>) -> Option<bool> {
-    let place = Place::create(cgroup?).ok()?;
-    let directory = place.open().ok()?;
-    let mut programs = skeleton.object().progs_mut();
-    let program = programs.find(|program| program.name() == policy::PROBE_DEVICE)?;
-    let devices = skeleton.object().maps().find(|map| map.name() == local::MAP)?;
-    local::put_other(devices.as_fd()).ok()?;
-    let _link = program.attach_cgroup(directory.as_raw_fd()).ok()?;
-    let map = skeleton.object().maps().find(|map| map.name() == "known_devices")?;
+///
+/// # Errors
+/// It could not be tried.
+fn fits(skeleton: &Skeleton, cgroup: &Cgroup) -> Result<Option<bool>> {
+    let missing = |what| Error::new(format!("no {what} to find interfaces with"), hint::DAMAGED);
+    let object = skeleton.object();
+    let map = |name: &str| object.maps().find(|map| map.name() == name);
+    let program = object.progs().find(|program| program.name() == policy::PROBE_DEVICE);
+    let program = program.ok_or_else(|| missing("program"))?;
+    let devices = map(local::MAP).ok_or_else(|| missing("map"))?;
+    let known = map("known_devices").ok_or_else(|| missing("map"))?;
+    let place = Place::create(cgroup)?;
+    local::put_other(devices.as_fd())?;
+    let _link = bpf::attach(program.as_fd(), place.as_fd(), BPF_CGROUP_SOCK_OPS)
+        .map_err(|errno| Error::call("attach to the cgroup of a trial", errno, hint::CHECK))?;
     let is_right = |socket: BorrowedFd<'_>| {
-        bpf::of_socket(map.as_fd(), socket).is_ok_and(|name| name.starts_with(b"lo\0"))
+        bpf::of_socket(known.as_fd(), socket).is_ok_and(|name| name.starts_with(b"lo\0"))
     };
     // Options of an incoming connection go by the packet that ends its handshake.
     let answered = rules::has_columns() && rules::ask_for_arrivals();
-    probe::connect_and_judge(&place, answered, &|socket, other| {
+    trial::connect_and_judge(&place, answered, &|socket, other| {
         is_right(socket) && other.is_none_or(is_right)
     })
 }

@@ -1,55 +1,132 @@
 //! cgroups of the unified hierarchy: by path, and by the id that a link carries.
 
-use super::mounts;
-use crate::error::{Error, Result};
+use super::mounts::{self, Mount};
+use crate::error::{Error, Result, hint};
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
 use nix::libc;
-use nix::sys::statfs::{FsType, statfs};
-use std::ffi::CString;
-use std::fs::{self, File};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use nix::sys::stat::{Mode, fstat};
+use nix::sys::statfs::{FsType, fstatfs, statfs};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// `CGROUP2_SUPER_MAGIC`, include/uapi/linux/magic.h.
 const CGROUP2: FsType = FsType(0x6367_7270);
 
-/// The root of the cgroup2 hierarchy: where it is mounted, on a pure-v2 or a hybrid system.
-///
-/// # Errors
-/// No cgroup2 file system is mounted.
-pub(crate) fn root() -> Result<PathBuf> {
-    let found = mounts::all().into_iter().filter(|mount| mount.kind == "cgroup2");
-    // The whole hierarchy before a bind mount of a part of it.
-    let first = found.min_by_key(|mount| mount.root != Path::new("/"));
-    first.map(|mount| mount.point).ok_or_else(|| {
-        Error::new(
-            "no cgroup2 file system is mounted",
-            "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified",
-        )
-    })
+/// A cgroup, by its directory.
+pub(crate) struct Cgroup {
+    /// For messages.
+    pub(crate) path: PathBuf,
+    directory: OwnedFd,
 }
 
-/// The cgroup to attach to: the one asked for, or the root.
-///
-/// # Errors
-/// Nothing there, or not a cgroup2 directory.
-pub(crate) fn chosen(asked: Option<&Path>) -> Result<PathBuf> {
-    let Some(path) = asked else { return root() };
-    let hint = || match root() {
-        Ok(root) => format!("--cgroup takes a directory under {}", root.display()),
-        Err(_) => "--cgroup takes a directory of a cgroup2 file system".into(),
-    };
-    let meta = fs::metadata(path)
-        .map_err(|error| Error::io(format_args!("cgroup {}", path.display()), &error, hint()))?;
-    let kind = statfs(path)
-        .map_err(|errno| Error::call(format_args!("cgroup {}", path.display()), errno, hint()))?
-        .filesystem_type();
-    if !meta.is_dir() || kind != CGROUP2 {
-        return Err(Error::new(format!("{} is not a cgroup2 directory", path.display()), hint()));
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
-    Ok(path.to_owned())
+}
+
+/// The mount of the whole cgroup2 hierarchy, on a pure-v2 or a hybrid system; of a part of it if there is no other.
+fn mount() -> Result<Mount> {
+    let mut found: Option<Mount> = None;
+    for mount in mounts::all()?.into_iter().filter(|mount| mount.kind == "cgroup2") {
+        // Something else may be mounted over it, or over a directory above it.
+        let is_visible = match statfs(&mount.point) {
+            Ok(kind) => kind.filesystem_type() == CGROUP2,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => false,
+            Err(errno) => {
+                let what = format!("look at {}", mount.point.display());
+                return Err(Error::call(what, errno, hint::AGAIN));
+            }
+        };
+        let is_whole = mount.root == Path::new("/");
+        if is_visible && (is_whole || found.is_none()) {
+            found = Some(mount);
+            if is_whole {
+                break;
+            }
+        }
+    }
+    found.ok_or_else(|| Error::new("no cgroup2 file system is mounted", hint::CGROUP2))
+}
+
+impl Cgroup {
+    /// The root of the hierarchy: every socket of the host.
+    ///
+    /// # Errors
+    /// No cgroup2 file system is mounted, or it cannot be told.
+    pub(crate) fn root() -> Result<Self> {
+        Self::open(&mount()?.point)
+    }
+
+    /// The cgroup to attach to: the one asked for, or the root.
+    ///
+    /// # Errors
+    /// Nothing there, or not a cgroup2 directory.
+    pub(crate) fn chosen(asked: Option<&Path>) -> Result<Self> {
+        asked.map_or_else(Self::root, Self::open)
+    }
+
+    fn open(path: &Path) -> Result<Self> {
+        let what = || format!("cgroup {}", path.display());
+        let hint = || match mount() {
+            Ok(mount) => format!("--cgroup takes a directory under {}", mount.point.display()),
+            Err(_) => "--cgroup takes a directory of a cgroup2 file system".into(),
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = match open(path, flags, Mode::empty()) {
+            Ok(directory) => directory,
+            Err(errno @ (Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG)) => {
+                return Err(Error::usage(format!("{}: {}", what(), errno.desc()), hint()));
+            }
+            Err(errno) => return Err(Error::call(what(), errno, hint::ROOT)),
+        };
+        let kind = fstatfs(&directory).map_err(|errno| Error::call(what(), errno, hint::AGAIN))?;
+        if kind.filesystem_type() != CGROUP2 {
+            let message = format!("{} is not a cgroup2 directory", path.display());
+            return Err(Error::usage(message, hint()));
+        }
+        Ok(Self { path: path.to_owned(), directory })
+    }
+
+    /// Whether it has an id, as `struct bpf_link_info` has it.
+    ///
+    /// Without file handles (CONFIG_FHANDLE, which small kernels leave out) the lower half of the id decides: that is the
+    /// inode number, and no two directories have the same (`kernfs_ino()`, include/linux/kernfs.h, since Linux 5.5).
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub(crate) fn has_id(&self, id: u64) -> Result<bool> {
+        let failed = |errno| {
+            Error::call(format_args!("look at {}", self.path.display()), errno, hint::AGAIN)
+        };
+        match handle(self.as_fd()) {
+            Ok(own) => Ok(own == id),
+            Err(Errno::ENOSYS | Errno::EOPNOTSUPP) => {
+                let state = fstat(&self.directory).map_err(failed)?;
+                Ok(state.st_ino as u32 == id as u32)
+            }
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// True if its root is the root of a container only: a cgroup namespace hides what is above.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub(crate) fn is_of_a_container(&self) -> Result<bool> {
+        /// The namespace that the machine starts with (`PROC_CGROUP_INIT_INO`, include/linux/proc_ns.h).
+        const FIRST: u64 = 0xefff_fffb;
+        match fs::metadata("/proc/self/ns/cgroup") {
+            Ok(namespace) => Ok(namespace.ino() != FIRST && mount()?.root == Path::new("/")),
+            // A kernel without cgroup namespaces.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("look at the cgroup namespace", &error, hint::PROC)),
+        }
+    }
 }
 
 /// A kernfs file handle: the cgroup's 64-bit id (`FILEID_KERNFS`, include/linux/exportfs.h).
@@ -63,46 +140,34 @@ struct Handle {
 const ID_BYTES: u32 = 8;
 const FILEID_KERNFS: i32 = 0xfe;
 
-/// Whether a cgroup has an id, as `struct bpf_link_info` has it.
-///
-/// Without file handles (CONFIG_FHANDLE, which small kernels leave out) its lower half decides: that is the inode
-/// number, and no two directories have the same (`kernfs_ino()`, include/linux/kernfs.h, since Linux 5.5).
-pub(crate) fn has_id(path: &Path, id: u64) -> bool {
-    match handle(path) {
-        Some(own) => own == id,
-        None => fs::metadata(path).is_ok_and(|meta| meta.ino() as u32 == id as u32),
-    }
-}
-
-fn handle(path: &Path) -> Option<u64> {
-    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+fn handle(directory: BorrowedFd<'_>) -> nix::Result<u64> {
     let mut handle = Handle { bytes: ID_BYTES, kind: 0, id: 0 };
     let mut mount = 0;
     // SAFETY: `Handle` is a file_handle with room for the 8 bytes that `bytes` announces; the path is NUL-terminated.
     let ret = unsafe {
         libc::name_to_handle_at(
-            libc::AT_FDCWD,
-            path.as_ptr(),
+            directory.as_raw_fd(),
+            c"".as_ptr(),
             (&raw mut handle).cast(),
             &raw mut mount,
-            0,
+            libc::AT_EMPTY_PATH,
         )
     };
-    (ret == 0 && handle.kind == FILEID_KERNFS).then_some(handle.id)
+    Errno::result(ret)?;
+    if handle.kind == FILEID_KERNFS { Ok(handle.id) } else { Err(Errno::EOPNOTSUPP) }
 }
 
-/// Where the cgroup with this id is; None if it is gone, out of sight, or for lack of CAP_DAC_READ_SEARCH.
+/// Where the cgroup with this id is, for people; None if it is gone, out of sight, or for lack of CAP_DAC_READ_SEARCH.
 pub(crate) fn path(id: u64) -> Option<PathBuf> {
-    let root = root().ok()?;
-    if has_id(&root, id) {
-        return Some(root);
+    let root = Cgroup::root().ok()?;
+    if root.has_id(id).ok()? {
+        return Some(root.path);
     }
-    let mount = File::open(&root).ok()?;
     let mut handle = Handle { bytes: ID_BYTES, kind: FILEID_KERNFS, id };
     // SAFETY: as above; the descriptor that comes back is owned by nobody else.
     let fd = unsafe {
         let fd = libc::open_by_handle_at(
-            mount.as_raw_fd(),
+            root.as_fd().as_raw_fd(),
             (&raw mut handle).cast(),
             libc::O_PATH | libc::O_CLOEXEC,
         );
@@ -110,7 +175,7 @@ pub(crate) fn path(id: u64) -> Option<PathBuf> {
     };
     match fd {
         Ok(fd) => fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok(),
-        Err(Errno::ENOSYS) => search(root, id),
+        Err(Errno::ENOSYS) => search(root.path, id),
         Err(_) => None,
     }
 }
@@ -126,7 +191,9 @@ fn search(root: PathBuf, id: u64) -> Option<PathBuf> {
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .map(|entry| entry.path())
             .collect();
-        if let Some(found) = below.iter().find(|path| has_id(path, id)) {
+        let has_id =
+            |path: &&PathBuf| Cgroup::open(path).is_ok_and(|it| it.has_id(id).is_ok_and(|is| is));
+        if let Some(found) = below.iter().find(has_id) {
             return Some(found.clone());
         }
         places.extend(below);

@@ -1,8 +1,11 @@
 //! How devices belong to each other.
 
+use crate::error::{Error, Result, hint};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
@@ -14,15 +17,18 @@ struct Driver {
     others: [u32; 40],
 }
 
-/// True for a device that stands for those in a routing domain of their own, a VRF. The driver's name tells; where
-/// the kernel does not, it has none.
-pub(crate) fn is_vrf(device: &str) -> bool {
+/// True for a device that stands for those in a routing domain of their own, a VRF. The driver's name tells.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn is_vrf(device: &str) -> Result<bool> {
     const SIOCETHTOOL: libc::c_int = 0x8946;
     const ETHTOOL_GDRVINFO: u32 = 3;
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let Ok(socket) = socket(AddressFamily::Unix, SockType::Datagram, flags, None) else {
-        return false;
-    };
+    let failed =
+        |errno| Error::call(format_args!("ask for the driver of {device}"), errno, hint::AGAIN);
+    // A sandbox that leaves out other families has this one: rules are about TCP.
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(failed)?;
     let mut driver = Driver { command: ETHTOOL_GDRVINFO, name: [0; 32], others: [0; 40] };
     // SAFETY: a plain structure of numbers and pointers.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -32,12 +38,32 @@ pub(crate) fn is_vrf(device: &str) -> bool {
     request.ifr_ifru.ifru_data = (&raw mut driver).cast();
     // SAFETY: the request points to the structure of that command, of the kernel's size (196 bytes), which lives on.
     let ret = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw const request) };
-    ret == 0 && driver.name.starts_with(b"vrf\0")
+    match Errno::result(ret) {
+        Ok(_) => Ok(driver.name.starts_with(b"vrf\0")),
+        // It has no driver that tells, or has gone since it was listed.
+        Err(Errno::EOPNOTSUPP | Errno::ENODEV | Errno::ENOTTY | Errno::EINVAL) => Ok(false),
+        Err(errno) => Err(failed(errno)),
+    }
 }
 
 /// The bridge or bond that a device is part of, so that connections are not its own. (A VRF's are.)
-pub(crate) fn part_of(device: &str) -> Option<String> {
-    let link = fs::read_link(Path::new("/sys/class/net").join(device).join("master")).ok()?;
-    let master = link.file_name()?.to_string_lossy().into_owned();
-    (!is_vrf(&master)).then_some(master)
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn part_of(device: &str) -> Result<Option<String>> {
+    let path = Path::new("/sys/class/net").join(device).join("master");
+    let link = match fs::read_link(&path) {
+        Ok(link) => link,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(Error::io(format_args!("read {}", path.display()), &error, hint::AGAIN));
+        }
+    };
+    let master = link.file_name().map(|name| name.to_string_lossy().into_owned());
+    match master {
+        Some(master) if !is_vrf(&master)? => Ok(Some(master)),
+        _ => Ok(None),
+    }
 }

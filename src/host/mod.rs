@@ -3,15 +3,13 @@
 pub(crate) mod cgroup;
 pub(crate) mod links;
 pub(crate) mod mounts;
+pub(crate) mod netns;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, hint};
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, socket};
-use std::fs;
+use nix::sys::socket::SockaddrStorage;
 use std::net::Ipv6Addr;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The oldest kernel that is supported.
@@ -47,17 +45,16 @@ pub(crate) fn refuse_old_kernel() -> Result<()> {
 }
 
 /// The capabilities that are missing, by name. CAP_SYS_ADMIN stands for those of BPF that were split off it in 5.8.
-pub(crate) fn missing_capabilities(perfmon: bool) -> Vec<&'static str> {
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn missing_capabilities(perfmon: bool) -> Result<Vec<&'static str>> {
     const NET_ADMIN: u32 = 12;
     const SYS_ADMIN: u32 = 21;
     const PERFMON: u32 = 38;
     const BPF: u32 = 39;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .unwrap_or(u64::MAX);
+    let effective = effective_capabilities()
+        .map_err(|errno| Error::call("read the capabilities", errno, hint::AGAIN))?;
     let has = |capability: u32| effective >> capability & 1 == 1;
     let mut missing = Vec::new();
     if !has(BPF) && !has(SYS_ADMIN) {
@@ -69,12 +66,18 @@ pub(crate) fn missing_capabilities(perfmon: bool) -> Vec<&'static str> {
     if perfmon && !has(PERFMON) && !has(SYS_ADMIN) {
         missing.push("CAP_PERFMON");
     }
-    missing
+    Ok(missing)
 }
 
-/// The inode of this process's network namespace: `net->ns.inum` in the kernel.
-pub(crate) fn netns() -> u32 {
-    fs::metadata("/proc/self/ns/net").map_or(0, |meta| meta.ino() as u32)
+/// capget(2), of this process.
+fn effective_capabilities() -> nix::Result<u64> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let mut header = [VERSION_3, 0];
+    // Effective, permitted, inheritable; twice, the lower half first.
+    let mut data = [0_u32; 6];
+    // SAFETY: a header and room for the data of this version (include/uapi/linux/capability.h).
+    let ret = unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), data.as_mut_ptr()) };
+    Errno::result(ret).map(|_| u64::from(data[0]) | u64::from(data[3]) << 32)
 }
 
 /// The address as the IPv6 words that a socket has: IPv4 mapped.
@@ -85,60 +88,30 @@ pub(crate) fn address_words(address: &SockaddrStorage) -> Option<Ipv6Addr> {
     }
 }
 
-/// The number by which the kernel tells sock_ops programs this process's network namespace; 0 before Linux 5.14.
-pub(crate) fn netns_cookie() -> u64 {
-    /// include/uapi/asm-generic/socket.h, and that of MIPS; not in libc for all targets.
-    const SO_NETNS_COOKIE: libc::c_int = 71;
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let Ok(socket) = socket(AddressFamily::Unix, SockType::Datagram, flags, None) else { return 0 };
-    let mut cookie = 0_u64;
-    let mut size = size_of_val(&cookie) as libc::socklen_t;
-    // SAFETY: the buffer is as large as said, the kernel copies no more.
-    let ret = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut size,
-        )
-    };
-    if ret == 0 { cookie } else { 0 }
-}
-
 /// The devices of this network namespace: names and numbers.
 ///
 /// # Errors
 /// The kernel does not tell.
 pub(crate) fn devices() -> Result<Vec<(String, u32)>> {
     let list = nix::net::if_::if_nameindex()
-        .map_err(|errno| Error::call("list the network devices", errno, "run it as root"))?;
+        .map_err(|errno| Error::call("list the network devices", errno, hint::AGAIN))?;
     let one =
         |it: &nix::net::if_::Interface| (it.name().to_string_lossy().into_owned(), it.index());
     Ok(list.iter().map(one).collect())
 }
 
-/// Local addresses as the IPv6 words that a socket has (IPv4 mapped), with their device's name and number.
+/// Local addresses as the IPv6 words that a socket has (IPv4 mapped), with their device's name.
 ///
 /// # Errors
 /// The kernel does not tell.
-pub(crate) fn local_addresses() -> Result<Vec<(Ipv6Addr, String, u32)>> {
-    let failed = |errno: Errno| {
-        Error::call(
-            "read the local addresses",
-            errno,
-            "interface rules need them; is /proc mounted?",
-        )
-    };
+pub(crate) fn local_addresses() -> Result<Vec<(Ipv6Addr, String)>> {
+    let failed = |errno| Error::call("read the local addresses", errno, hint::AGAIN);
     let mut found = Vec::new();
     for entry in nix::ifaddrs::getifaddrs().map_err(failed)? {
-        let Some(address) = entry.address else { continue };
-        let Some(bits) = address_words(&address) else { continue };
+        let Some(bits) = entry.address.as_ref().and_then(address_words) else { continue };
         // An alias such as "eth0:1" is an address of eth0.
         let name = entry.interface_name.split(':').next().unwrap_or_default();
-        if let Ok(index) = nix::net::if_::if_nametoindex(name) {
-            found.push((bits, name.into(), index));
-        }
+        found.push((bits, name.into()));
     }
     Ok(found)
 }

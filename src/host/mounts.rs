@@ -1,36 +1,56 @@
 //! Mounted file systems: the one for pins, and the one of the cgroups.
 
+use crate::error::{Error, Result, hint};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, statfs};
-use std::ffi::OsString;
+use nix::unistd::getpid;
+use std::collections::BTreeSet;
+use std::ffi::{CStr, OsString};
 use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where bpffs belongs.
 pub(crate) const BPFFS_DIR: &str = "/sys/fs/bpf";
 
 /// `BPF_FS_MAGIC`, include/uapi/linux/magic.h.
-const BPFFS: FsType = FsType(0xcafe_4a11_u32 as _);
+pub(crate) const BPFFS: FsType = FsType(0xcafe_4a11_u32 as _);
 
-/// One line of /proc/self/mountinfo: mount point, root within the file system, type.
+/// One line of /proc/PID/mountinfo.
 pub(crate) struct Mount {
+    /// Unique among all mounts of the machine, whatever their namespaces.
+    id: u64,
+    device: (u32, u32),
     pub(crate) root: PathBuf,
     pub(crate) point: PathBuf,
     pub(crate) kind: String,
 }
 
 /// All mounts of this mount namespace, in the order that they were made.
-pub(crate) fn all() -> Vec<Mount> {
-    let text = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    text.split(|&byte| byte == b'\n').filter_map(mount).collect()
+///
+/// # Errors
+/// /proc cannot be read.
+pub(crate) fn all() -> Result<Vec<Mount>> {
+    of("self").map_err(|error| Error::io("read /proc/self/mountinfo", &error, hint::PROC))
 }
 
-/// proc_pid_mountinfo(5): `id parent dev root point options … - type source options`.
+fn of(process: &str) -> std::io::Result<Vec<Mount>> {
+    let text = fs::read(format!("/proc/{process}/mountinfo"))?;
+    Ok(text.split(|&byte| byte == b'\n').filter_map(mount).collect())
+}
+
+/// proc_pid_mountinfo(5): `id parent device root point options … - type source options`.
 fn mount(line: &[u8]) -> Option<Mount> {
     let fields: Vec<_> = line.split(|&byte| byte == b' ').collect();
     let dash = fields.iter().position(|field| *field == b"-")?;
+    let text = |at: usize| std::str::from_utf8(fields.get(at)?).ok();
+    let (major, minor) = text(2)?.split_once(':')?;
     Some(Mount {
+        id: text(0)?.parse().ok()?,
+        device: (major.parse().ok()?, minor.parse().ok()?),
         root: unescape(fields.get(3)?),
         point: unescape(fields.get(4)?),
         kind: String::from_utf8_lossy(fields.get(dash + 1)?).into_owned(),
@@ -52,20 +72,123 @@ fn unescape(field: &[u8]) -> PathBuf {
     OsString::from_vec(out).into()
 }
 
-/// The mount point of the bpffs that the path lies in; None if it lies in none.
-pub(crate) fn bpffs_of(path: &Path) -> Option<PathBuf> {
-    let existing = path.ancestors().find(|ancestor| ancestor.exists())?;
-    if statfs(existing).ok()?.filesystem_type() != BPFFS {
-        return None;
+/// What PID 1 sees of this process's mounts.
+struct Shared {
+    /// They are the same mounts: the same mount namespace.
+    mounts: bool,
+    devices: BTreeSet<(u32, u32)>,
+}
+
+impl Shared {
+    /// Mount namespaces cannot be compared by /proc/1/ns/mnt, which not every root may read.
+    fn ask() -> Result<Self> {
+        let first =
+            of("1").map_err(|error| Error::io("read /proc/1/mountinfo", &error, hint::PROC))?;
+        let ids: BTreeSet<_> = first.iter().map(|mount| mount.id).collect();
+        // The first process of a container that has no other ends with it.
+        let is_first = getpid().as_raw() == 1;
+        let mounts = !is_first && all()?.iter().any(|mount| ids.contains(&mount.id));
+        Ok(Self { mounts, devices: first.iter().map(|mount| mount.device).collect() })
     }
-    let device = fs::metadata(existing).ok()?.dev();
-    let same = |ancestor: &&Path| fs::metadata(ancestor).is_ok_and(|meta| meta.dev() == device);
-    existing.ancestors().take_while(same).last().map(Path::to_owned)
+}
+
+/// Refuses to mount a bpffs that would be gone with this process.
+///
+/// # Errors
+/// This is a private mount namespace, or it cannot be told.
+pub(crate) fn refuse_private_mount() -> Result<()> {
+    if Shared::ask()?.mounts {
+        return Ok(());
+    }
+    Err(Error::new(
+        format!(
+            "no bpffs at {BPFFS_DIR}, and one mounted in this private mount namespace would end with it"
+        ),
+        "mount it on the host, and share it; from `ip netns exec`: nsenter --net=/run/netns/NAME set-rto install",
+    ))
+}
+
+/// True for a file on a mount that only this mount namespace has.
+///
+/// # Errors
+/// It cannot be told.
+pub(crate) fn is_private(file: BorrowedFd<'_>) -> Result<bool> {
+    let state =
+        fstat(file).map_err(|errno| Error::call("look at the bpffs", errno, hint::AGAIN))?;
+    let device = (libc::major(state.st_dev), libc::minor(state.st_dev));
+    Ok(!Shared::ask()?.devices.contains(&device))
+}
+
+/// A new bpffs, which is mounted nowhere: as long as it is not, it ends with its last descriptor.
+///
+/// # Errors
+/// The kernel refuses it.
+pub(crate) fn new_bpffs() -> Result<OwnedFd> {
+    let bpffs = c"bpf";
+    let context = owned(libc::SYS_fsopen, [bpffs.as_ptr() as _, FSOPEN_CLOEXEC, 0, 0, 0])?;
+    let set = |key: &CStr, value: &CStr| {
+        let arguments = [FSCONFIG_SET_STRING, key.as_ptr() as _, value.as_ptr() as _, 0];
+        configure(&context, arguments)
+    };
+    set(c"source", bpffs)?;
+    set(c"mode", c"0700")?;
+    configure(&context, [FSCONFIG_CMD_CREATE, 0, 0, 0])?;
+    owned(libc::SYS_fsmount, [context.as_raw_fd() as _, FSMOUNT_CLOEXEC, 0, 0, 0])
+}
+
+/// Mounts it where it belongs. The caller holds the lock of the mount point.
+///
+/// # Errors
+/// The kernel refuses it, or a bpffs is there.
+pub(crate) fn mount_bpffs(bpffs: BorrowedFd<'_>) -> Result<()> {
+    // Other programs, such as bpftool, do not know the lock.
+    let there = statfs(BPFFS_DIR).map_err(failed)?.filesystem_type();
+    if there == BPFFS {
+        return Err(Error::new(
+            format!("another program has mounted a bpffs at {BPFFS_DIR} meanwhile"),
+            hint::AGAIN,
+        ));
+    }
+    let path = std::ffi::CString::new(BPFFS_DIR).map_err(|_| failed(Errno::EINVAL))?;
+    let here = libc::AT_FDCWD as libc::c_long;
+    let empty = c"".as_ptr() as libc::c_long;
+    let arguments =
+        [bpffs.as_raw_fd() as _, empty, here, path.as_ptr() as _, MOVE_MOUNT_F_EMPTY_PATH];
+    call(libc::SYS_move_mount, arguments).map(drop).map_err(failed)
+}
+
+// include/uapi/linux/mount.h
+const FSOPEN_CLOEXEC: libc::c_long = 1;
+const FSMOUNT_CLOEXEC: libc::c_long = 1;
+const FSCONFIG_SET_STRING: libc::c_long = 1;
+const FSCONFIG_CMD_CREATE: libc::c_long = 6;
+const MOVE_MOUNT_F_EMPTY_PATH: libc::c_long = 4;
+
+fn call(number: libc::c_long, [a, b, c, d, e]: [libc::c_long; 5]) -> nix::Result<libc::c_long> {
+    // SAFETY: the callers give what the system calls of their numbers take: descriptors, flags, strings with NUL.
+    Errno::result(unsafe { libc::syscall(number, a, b, c, d, e) })
+}
+
+fn owned(number: libc::c_long, arguments: [libc::c_long; 5]) -> Result<OwnedFd> {
+    let fd = call(number, arguments).map_err(failed)?;
+    // SAFETY: the call has just made this descriptor, nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+fn configure(context: &OwnedFd, [command, key, value, aux]: [libc::c_long; 4]) -> Result<()> {
+    let arguments = [context.as_raw_fd() as _, command, key, value, aux];
+    call(libc::SYS_fsconfig, arguments).map(drop).map_err(failed)
+}
+
+fn failed(errno: Errno) -> Error {
+    let what = format!("mount bpffs at {BPFFS_DIR}");
+    Error::call(what, errno, "as root of the host: mount -t bpf bpf /sys/fs/bpf")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn mountinfo() {
@@ -74,6 +197,7 @@ mod tests {
         let mount = mount(line).expect("a mount");
         assert_eq!(mount.point, Path::new("/sys/fs/cgroup/un ified"));
         assert_eq!((mount.root.as_path(), mount.kind.as_str()), (Path::new("/"), "cgroup2"));
+        assert_eq!((mount.id, mount.device), (41, (0, 38)));
         assert!(super::mount(b"short").is_none());
     }
 }

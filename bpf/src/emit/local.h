@@ -5,11 +5,12 @@ static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 // How devices are found, for all rules alike: filled in by the loader, which loads the program only once it is
 // known. What is not used then is dead code to the verifier; a kernel need not have it.
 enum { BY_ROUTE, BY_ADDRESS };
-const volatile struct {
+const volatile struct finding {
 	u32 method;
 	u32 why; // for `set-rto status`
 	u64 cookie; // of the network namespace whose names are meant; 0 where the kernel tells none
 	u32 arrivals; // 1: `note_arrival` runs
+	u32 unused;
 } finding SEC(".rodata.device");
 
 struct device_name {

@@ -58,23 +58,27 @@ enum { TCP_SYN_RECV = 3 };
 // The same from network to host byte order.
 #define HOST(name) LOAD(name, "\n\t%0 = be32 %0")
 
-// Constants of this load: hz, netns and jiffies[] are filled in by the loader. The name makes
-// `bpftool prog show` print them.
-const volatile struct {
+// Constants of this load, most of them filled in by the loader, which has the same structure (src/shared.rs). `mark`
+// tells programs of ours from others. The name makes `bpftool prog show` print them.
+const volatile struct policy {
+	char mark[16];
+	u32 layout; // version of this structure
 	u32 hz;
 	u32 netns; // inode of the network namespace whose interface names are meant
 	u32 rules;
-	char version[16];
-	char digest[65];
-	u64 without; // columns of settings that `install --partial` leaves out
-	u32 two_jiffies_us;
 	u32 columns;
+	u32 two_jiffies_us;
+	u64 without; // columns of settings that `install --partial` leaves out
+	char version[16];
+	char digest[72];
 	u32 jiffies[RULES];
 } bpf_metadata_policy SEC(".rodata") = {
+	.mark = "set-rto policy",
+	.layout = 1,
 	.rules = RULES,
+	.columns = COLUMNS,
 	.version = VERSION,
 	.digest = DIGEST,
-	.columns = COLUMNS,
 };
 
 // Connections answered, for each rule; and how often the kernel refused a setting.

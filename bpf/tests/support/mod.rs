@@ -24,6 +24,8 @@ pub(crate) mod runner;
 pub(crate) mod sample;
 mod second;
 pub(crate) mod settings;
+#[path = "../../../src/shared.rs"]
+pub(crate) mod shared;
 pub(crate) mod tangle;
 pub(crate) mod verifier;
 

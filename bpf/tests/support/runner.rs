@@ -5,16 +5,18 @@ use super::image::Image;
 use super::kernel::{Addresses, COOKIE, Guest, Kernel, Log, Method, NAMESPACE};
 use super::layout::Layout;
 use super::second::Second;
+use super::shared::Policy;
 use set_rto_compiler::machine::{Exit, Memory};
+use std::mem::offset_of;
 
 /// What stands for the timer of rule 0: `TIMER` of emit/prelude.h.
 pub(crate) const TIMER: u32 = 0x5e77_0000;
 
-/// Offsets in struct bpf_metadata_policy.
-const NETNS: usize = 4;
-const WITHOUT: usize = 96;
-const TWO_JIFFIES: usize = 104;
-const JIFFIES: usize = 112;
+/// Offsets in `struct policy`.
+const NETNS: usize = offset_of!(Policy, netns);
+const WITHOUT: usize = offset_of!(Policy, without);
+const TWO_JIFFIES: usize = offset_of!(Policy, two_jiffies_us);
+const JIFFIES: usize = size_of::<Policy>();
 
 const CONTEXT: u64 = 0x7e00_0000_0000;
 const VALUE: u64 = 0x7d00_0000_0000;

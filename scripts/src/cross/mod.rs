@@ -1,20 +1,15 @@
 //! What a build for musl or another machine needs beyond this machine's own tools: zig as C compiler and linker, the
-//! sources of Rust's standard library, and a home for cargo that keeps apart from the user's. All of it is kept in
-//! `~/.cache/set-rto`; nothing is written into the repository.
+//! sources of Rust's standard library. Both are kept in `~/.cache/set-rto`; nothing is written into the repository.
 
 mod std_source;
 mod zig;
 
 use std::ffi::OsString;
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context as _, Result};
-use set_rto_downloads::cache;
+use anyhow::Result;
 use xshell::Shell;
 
-use crate::build;
 use crate::needs::{CROSS, Need};
 use crate::setup;
 use crate::targets::Zig;
@@ -23,7 +18,7 @@ pub(crate) use self::zig::SYMBOLS;
 
 /// For C: no tables for unwinding, since nothing here unwinds through it; what is not called falls out at the link.
 const CFLAGS: &str =
-    "-fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections";
+    "-fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections -flto";
 
 /// For rustc, the standard library included.
 const FLAGS: &[&str] = &[
@@ -59,20 +54,13 @@ pub(crate) fn prepare(sh: &Shell, triple: &str, zig: &Zig, target_dir: &Path) ->
     let mut environment: Vec<(String, OsString)> = vec![
         // build-std is not stable; this release knows it all the same.
         ("RUSTC_BOOTSTRAP".into(), "1".into()),
-        ("CARGO_HOME".into(), cargo_home()?.into()),
         ("CARGO_TARGET_DIR".into(), target_dir.into()),
         ("AR".into(), tools.ar.into()),
         ("RANLIB".into(), tools.ranlib.into()),
-        (flags_variable(triple), CFLAGS.into()),
-        ("LIBBPF_SYS_EXTRA_CFLAGS".into(), "-flto".into()),
+        (format!("CFLAGS_{}", triple.replace('-', "_")), CFLAGS.into()),
         (format!("CC_{}", triple.replace('-', "_")), tools.cc.clone().into()),
         (linker_variable(triple), tools.cc.into()),
     ];
-    // The build script links libbpf, too, for this machine, by a linker that can't read gcc's own form of objects.
-    let host = build::host_triple(sh)?;
-    if host != triple {
-        environment.push((flags_variable(&host), "-ffat-lto-objects".into()));
-    }
     if let Some(rustc) = std_source::rustc(sh)? {
         environment.push(("RUSTC".into(), rustc.into()));
     }
@@ -88,33 +76,9 @@ pub(crate) fn prepare(sh: &Shell, triple: &str, zig: &Zig, target_dir: &Path) ->
     })
 }
 
-/// What the C compiler of a target is given, as the crate cc reads it.
-fn flags_variable(triple: &str) -> String {
-    format!("CFLAGS_{}", triple.replace('-', "_"))
-}
-
 /// How cargo spells the variable for a target's linker.
 fn linker_variable(triple: &str) -> String {
     format!("CARGO_TARGET_{}_LINKER", triple.replace('-', "_").to_uppercase())
-}
-
-/// libbpf-sys compiles inside cargo's folder of unpacked sources. One that is killed leaves objects for another machine
-/// there, which no build of the user's may find.
-fn cargo_home() -> Result<PathBuf> {
-    let home = cache::dir()?.join("cargo");
-    fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
-    let user = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let user = user.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-    for name in ["config.toml", "credentials.toml"] {
-        // Mirrors, proxies and the like.
-        let Some(from) = user.as_ref().map(|dir| dir.join(name)) else { continue };
-        let to = home.join(name);
-        if from.exists() && !to.exists() {
-            let _ = fs::remove_file(&to);
-            symlink(&from, &to).with_context(|| format!("cannot make {}", to.display()))?;
-        }
-    }
-    Ok(home)
 }
 
 #[cfg(test)]

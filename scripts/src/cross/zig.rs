@@ -13,41 +13,14 @@ use crate::targets::Zig;
 /// Another version makes binaries of other sizes.
 const VERSION: &str = "0.17.1";
 
-/// What is linked in the place of libraries, as C. elfutils' configure asks for three that musl lacks; its libelf, all
-/// that is built, does not call them. Rust's standard library walks the stack for the message of a panic; the binary
-/// has neither the tables nor the names for that, so a walk that ends at once shows the same and takes no room.
-const STUBS: [(&str, &str); 4] = [
-    ("argp", "int argp_parse(void) { return 0; }\n"),
-    ("fts", "int fts_close(void) { return 0; }\n"),
-    ("obstack", "int _obstack_free(void) { return 0; }\n"),
-    (
-        "nounwind",
-        // 5: _URC_END_OF_STACK; 1: _UVRSR_NOT_IMPLEMENTED, of 32-bit ARM.
-        "int _Unwind_Backtrace(void) { return 5; }\n\
-         __UINTPTR_TYPE__ _Unwind_GetIP(void) { return 0; }\n\
-         int _Unwind_VRS_Get(void) { return 1; }\nint _Unwind_VRS_Set(void) { return 1; }\n",
-    ),
-];
-
-/// As much of the header as elfutils' common code, compiled for tools that are not, wants to see.
-const ARGP_H: &str = "\
-#ifndef _ARGP_H
-#define _ARGP_H
-#include <errno.h>
-#include <stdio.h>
-#define OPTION_ARG_OPTIONAL 1
-#define ARGP_HELP_SEE 4
-#define ARGP_ERR_UNKNOWN E2BIG
-typedef int error_t;
-struct argp_state { char *name; };
-struct argp_option { const char *name; int key; const char *arg; int flags; const char *doc; int group; };
-struct argp {
-	const struct argp_option *options;
-	error_t (*parser)(int, char *, struct argp_state *);
-	const void *args, *doc, *children, *filter, *domain;
-};
-void argp_help(const struct argp *, FILE *, unsigned, char *);
-#endif
+/// Linked in the place of libunwind. Rust's standard library walks the stack for the message of a panic; the binary has
+/// neither the tables nor the names for that, so a walk that ends at once shows the same and takes no room.
+/// 5: _URC_END_OF_STACK; 1: _UVRSR_NOT_IMPLEMENTED, of 32-bit ARM.
+const NO_UNWINDING: &str = "\
+int _Unwind_Backtrace(void) { return 5; }
+__UINTPTR_TYPE__ _Unwind_GetIP(void) { return 0; }
+int _Unwind_VRS_Get(void) { return 1; }
+int _Unwind_VRS_Set(void) { return 1; }
 ";
 
 /// Names a file for a link that strips: what it would be with its symbols.
@@ -68,12 +41,8 @@ pub(super) struct Tools {
 pub(super) fn tools(sh: &Shell, triple: &str, target: &Zig) -> Result<Tools> {
     let zig = zig(sh)?;
     let dir = cache::dir()?.join("cross").join(triple);
-    let make = |dir: &Path| -> Result<()> {
-        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))
-    };
-    for part in ["include", "lib"] {
-        make(&dir.join(part))?;
-    }
+    fs::create_dir_all(dir.join("lib"))
+        .with_context(|| format!("cannot make {}", dir.display()))?;
     let cc = dir.join("cc");
     let compile = compiler(&zig, target, &dir);
     script(&cc, &compile)?;
@@ -82,14 +51,10 @@ pub(super) fn tools(sh: &Shell, triple: &str, target: &Zig) -> Result<Tools> {
         script(path, &format!("exec '{}' {name} \"$@\"\n", zig.display()))?;
     }
     let (ar, ranlib) = (ar.1, ranlib.1);
-    fs::write(dir.join("include/argp.h"), ARGP_H)?;
-    for (name, text) in STUBS {
-        let library = dir.join(format!("lib/lib{name}.a"));
-        let [source, object] = ["c", "o"].map(|end| dir.join(format!("{name}.{end}")));
-        if library.exists() && fs::read_to_string(&source).is_ok_and(|known| known == text) {
-            continue;
-        }
-        fs::write(&source, text)?;
+    let library = dir.join("lib/libnounwind.a");
+    let [source, object] = ["c", "o"].map(|end| dir.join(format!("nounwind.{end}")));
+    if !library.exists() || fs::read_to_string(&source).ok().as_deref() != Some(NO_UNWINDING) {
+        fs::write(&source, NO_UNWINDING)?;
         cmd!(sh, "{cc} -Os -c {source} -o {object}").run()?;
         cmd!(sh, "{ar} cr {library} {object}").run()?;
     }
@@ -100,11 +65,10 @@ pub(super) fn tools(sh: &Shell, triple: &str, target: &Zig) -> Result<Tools> {
 /// `-g`, zig would first make its C library once more; so what it calls the linker with is repeated.
 fn compiler(zig: &Path, target: &Zig, dir: &Path) -> String {
     let call = format!(
-        "'{}' cc -target {} -mcpu={} -I'{}' -L'{}' \"$@\"",
+        "'{}' cc -target {} -mcpu={} -L'{}' \"$@\"",
         zig.display(),
         target.target,
         target.cpu,
-        dir.join("include").display(),
         dir.join("lib").display(),
     );
     // lld aligns for pages of 64 KiB, in the file, too; Linux has 4 KiB on 32-bit ARM and nothing else.
@@ -188,7 +152,7 @@ mod tests {
     #[test]
     fn what_is_for_zig_reaches_it() {
         let machine = "<cc><-target><s390x-linux-musl><-mcpu=z10>";
-        let own = format!("{machine}<-I/d/include><-L/d/lib>");
+        let own = format!("{machine}<-L/d/lib>");
         assert_eq!(told(&["--target=x", "-c", "a b"]), format!("{own}<-c><a b>"));
         assert_eq!(told(&["-lunwind", "-lc"]), format!("{own}<-lnounwind><-lc>"));
         let linked = format!("{own}<x.o><-Wl,--strip-all>");

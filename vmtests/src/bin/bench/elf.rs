@@ -10,10 +10,12 @@ use object::RelocationTarget;
 use set_rto_compiler::machine::Memory;
 use set_rto_compiler::machine::Program;
 
+use crate::shared;
+
 /// What stands in the program for the jiffies of rule 0 (`TIMER` in the compiler's prelude).
 const TIMER: u32 = 0x5e77_0000;
-/// Where `jiffies[]` stands in `.rodata` (`bpf_metadata_policy` in the compiler's prelude).
-const JIFFIES: usize = 112;
+/// Where the timers stand in `.rodata`.
+const JIFFIES: usize = size_of::<shared::Policy>();
 
 const SECTION: &str = "sockops";
 /// Regions are this far apart: farther than any section is long.

@@ -26,6 +26,9 @@ mod rule;
 mod sample;
 mod sandbox;
 mod sets;
+#[allow(dead_code)]
+#[path = "../../../../src/shared.rs"]
+mod shared;
 mod targets;
 
 use anyhow::Context as _;

@@ -1,0 +1,180 @@
+//! The policy as the loader has it inside: one file of Rust, constants only. The loader declares the types `Column` and
+//! `Kernel` where it includes that file (src/rules.rs).
+//!
+//! There may be 65,536 rules. rustc takes a second for as many structures, and 16 for as many strings, each of which
+//! would have to be relocated when the loader starts. So the rules are one array of numbers and one string.
+
+use crate::Policy;
+use crate::emit::settings::{Column, bits};
+use crate::setting::{Mechanism, Setting, Settings, Value};
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+/// Of a kernel without type information of its own, what the program reads its structures by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    /// What `uname -r` prints there.
+    pub releases: Vec<String>,
+    /// Raw BTF.
+    pub btf: Vec<u8>,
+}
+
+impl Policy {
+    /// The file; `version` is that of the compiler.
+    #[must_use]
+    pub fn constants(&self, version: &str, kernels: &[Kernel]) -> String {
+        let mut out = String::new();
+        let Self { digest, asks_for_interface, hears, needs_perfmon, .. } = self;
+        let count = self.rules.len();
+        constant(&mut out, "The version of set-rto.", "VERSION: &str", format_args!("{version:?}"));
+        let what = "SHA-256 of the rules file.";
+        constant(&mut out, what, "DIGEST: &str", format_args!("{digest:?}"));
+        constant(&mut out, "How many rules there are.", "COUNT: usize", count);
+        let what = "True where a rule asks for an interface.";
+        constant(&mut out, what, "ASKS_FOR_INTERFACE: bool", asks_for_interface);
+        let what = "True where a rule asks for the interface of an incoming connection.";
+        constant(&mut out, what, "ASKS_FOR_ARRIVALS: bool", hears);
+        let what = "True where the program needs CAP_PERFMON, however interfaces are found.";
+        constant(&mut out, what, "NEEDS_PERFMON: bool", needs_perfmon);
+        let what = "All names and patterns of interfaces, sorted.";
+        constant(&mut out, what, "INTERFACES: &[&str]", format_args!("&{:?}", self.interfaces));
+        let what = "Settings besides `rto`, by their bits.";
+        constant(&mut out, what, "COLUMNS: &[Column]", columns(&self.columns));
+        let what = "The kernels that were given at build time.";
+        constant(&mut out, what, "KERNELS: &[Kernel]", list(kernels));
+        self.rules(&mut out);
+        out
+    }
+
+    /// The rules, and their distinct settings: few sets of rules have as many of them as rules.
+    fn rules(&self, out: &mut String) {
+        let mut numbers = HashMap::new();
+        let (mut settings, mut rules, mut text) = (Vec::new(), Vec::new(), String::new());
+        for rule in &self.rules {
+            let spelled = rule.settings.to_string();
+            let new = numbers.len() as u64;
+            let number = *numbers.entry(spelled).or_insert_with_key(|spelled| {
+                text.push_str(spelled);
+                settings.extend(words(&rule.settings, &self.columns));
+                settings.push(text.len() as u64);
+                new
+            });
+            rules.push((rule, number));
+        }
+        let mut words = Vec::with_capacity(rules.len() * 4);
+        for (rule, number) in rules {
+            text.push_str(&rule.name);
+            let name = text.len() as u64;
+            text.push_str(&rule.when());
+            words.extend([number, rule.line as u64, name, text.len() as u64]);
+        }
+        let what = "For each distinct set of settings: `rto` in microseconds, 0 for the kernel's; the bits of its \
+                    columns; the smaller one of `rto_min` and `delack_max` in microseconds, 0 for neither; where its \
+                    text ends.";
+        numbers_of(out, what, "SETTINGS", "u64", &settings);
+        let what = "For each rule: the number of its settings, its line in the file, where its name ends, where its \
+                    conditions end.";
+        numbers_of(out, what, "RULES", "u32", &words);
+        let what = "The texts of all settings, then name and conditions of each rule.";
+        let _ = writeln!(out, "/// {what}\npub(crate) static TEXT: &str = {text:?};");
+    }
+}
+
+/// Writing to a String can't fail.
+fn constant(out: &mut String, what: &str, declared: &str, value: impl std::fmt::Display) {
+    let _ = writeln!(out, "/// {what}\npub(crate) const {declared} = {value};");
+}
+
+/// The same for numbers, which have one place in memory.
+fn numbers_of(out: &mut String, what: &str, name: &str, kind: &str, numbers: &[u64]) {
+    let count = numbers.len();
+    let _ = write!(out, "/// {what}\npub(crate) static {name}: [{kind}; {count}] = [");
+    for row in numbers.chunks(4) {
+        let _ = write!(out, "\n    {}, {}, {}, {},", row[0], row[1], row[2], row[3]);
+    }
+    out.push_str("\n];\n");
+}
+
+fn columns(columns: &[Column]) -> String {
+    let mut out = String::from("&[");
+    for Column { setting, algorithm } in columns {
+        let spec = setting.spec();
+        let option = match spec.mechanism {
+            Mechanism::Option(_, option) => option,
+            Mechanism::Reply(callback) => callback,
+        };
+        let (key, since) = (spec.key, spec.since);
+        let _ = write!(
+            out,
+            "\n    Column {{ key: {key:?}, algorithm: {algorithm:?}, since: {since:?}, option: {option:?} }},"
+        );
+    }
+    out + "\n]"
+}
+
+fn list(kernels: &[Kernel]) -> String {
+    let mut out = String::from("&[");
+    for Kernel { releases, btf } in kernels {
+        let btf = btf.escape_ascii();
+        let _ = write!(out, "\n    Kernel {{ releases: &{releases:?}, btf: b\"{btf}\" }},");
+    }
+    out + "\n]"
+}
+
+/// `rto`, columns, and the least of the settings for which the kernel's tick may be too slow.
+fn words(settings: &Settings, columns: &[Column]) -> [u64; 3] {
+    let least = [Setting::RtoMin, Setting::DelackMax].into_iter();
+    let least = least.filter_map(|it| settings.get(it)).map(Value::number).min();
+    [
+        settings.rto_us().unwrap_or_default().into(),
+        bits(settings, columns),
+        least.unwrap_or_default().into(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn constants(text: &str, kernels: &[Kernel]) -> String {
+        let source = crate::diag::Source { name: "rules.toml", text };
+        crate::compile(&source, "1.2.3").expect("good rules").constants("1.2.3", kernels)
+    }
+
+    #[test]
+    fn same_settings_are_stored_once() {
+        let text =
+            [("a", 1, "1s"), ("b", 2, "20s"), ("c", 3, "1000ms")].map(|(name, port, rto)| {
+                format!("[[rule]]\nname = \"{name}\"\nport = {port}\nrto = \"{rto}\"\n")
+            });
+        let said = constants(&text.concat(), &[]);
+        for expected in [
+            "const VERSION: &str = \"1.2.3\";\n",
+            "const COUNT: usize = 3;\n",
+            "const ASKS_FOR_INTERFACE: bool = false;\n",
+            "const COLUMNS: &[Column] = &[\n];\n",
+            "static SETTINGS: [u64; 8] = [\n    1000000, 0, 0, 6,\n    20000000, 0, 0, 13,\n];\n",
+            "static RULES: [u32; 12] = [\n    0, 1, 14, 23,\n    1, 5, 24, 33,\n    0, 9, 34, 43,\n];\n",
+            "static TEXT: &str = \"rto 1srto 20saport == 1bport == 2cport == 3\";\n",
+        ] {
+            assert!(said.contains(expected), "no {expected} in\n{said}");
+        }
+    }
+
+    #[test]
+    fn columns_and_kernels_are_structures() {
+        let text = "[[rule]]\nname = \"a\"\ninterface = \"ax*\"\nrto_min = \"20ms\"\nmark = 7\n";
+        let kernel = Kernel { releases: vec!["6.1.0".into()], btf: vec![0x9f, 1] };
+        let said = constants(text, &[kernel]);
+        for expected in [
+            "const ASKS_FOR_INTERFACE: bool = true;\n",
+            "const ASKS_FOR_ARRIVALS: bool = true;\n",
+            "const INTERFACES: &[&str] = &[\"ax*\"];\n",
+            "Column { key: \"mark\", algorithm: \"\", since: ",
+            "Kernel { releases: &[\"6.1.0\"], btf: b\"\\x9f\\x01\" },\n",
+            "\n    0, 3, 20000, ",
+        ] {
+            assert!(said.contains(expected), "no {expected} in\n{said}");
+        }
+    }
+}

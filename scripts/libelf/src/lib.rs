@@ -1,0 +1,1 @@
+//! Nothing to call: `build.rs` compiles libelf and puts it where the linker looks for what libbpf-sys asks for.

@@ -1,0 +1,72 @@
+//! The only file that writes to standard output and standard error. A stream that fails never ends the process: what
+//! could not be written decides the exit code.
+
+use crate::error::Error;
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The first failed write to standard output.
+static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// Set by `--quiet`: only errors are printed.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on only errors are printed.
+pub(crate) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Writes a line to standard output.
+pub(crate) fn print(line: &dyn Display) {
+    if QUIET.load(Ordering::Relaxed) {
+        return;
+    }
+    write(&format_args!("{line}\n"));
+}
+
+/// Writes text to standard output as it is.
+pub(crate) fn write(text: &dyn Display) {
+    let mut stream = io::stdout().lock();
+    if let Err(error) = write!(stream, "{text}").and_then(|()| stream.flush())
+        && let Ok(mut failure) = FAILURE.lock()
+    {
+        failure.get_or_insert(error);
+    }
+}
+
+/// Writes a remark to standard error, which is not a result.
+pub(crate) fn note(line: &dyn Display) {
+    if !QUIET.load(Ordering::Relaxed) {
+        complain(&format_args!("set-rto: {line}"));
+    }
+}
+
+/// Writes an error to standard error.
+pub(crate) fn error(error: &Error) {
+    complain(error);
+}
+
+/// Writes a line to standard error. There is no other place to report that this failed.
+pub(crate) fn complain(line: &dyn Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// The exit code of the process: `refused` where the result could not be written. A reader that left early
+/// (`set-rto rules | head -1`) is no failure.
+pub(crate) fn finish(code: ExitCode, refused: u8) -> ExitCode {
+    let failure = FAILURE.lock().map(|mut failure| failure.take());
+    match failure {
+        Ok(Some(failed)) if failed.kind() != ErrorKind::BrokenPipe => {
+            error(&Error::io(
+                "write to standard output",
+                &failed,
+                "is the disk full, or the size of files limited?",
+            ));
+            ExitCode::from(refused)
+        }
+        _ => code,
+    }
+}

@@ -1,0 +1,499 @@
+//! The directory of the pins: found, made, locked, and put back as it was if an install fails.
+//!
+//! Everything goes by descriptor, so that a path is resolved once. The lock is on the directory itself: one inode,
+//! however the path is written, and in every mount namespace that shares the bpffs. Only its owner can open it, so that
+//! nobody else can lock it. Where no bpffs is mounted yet, the lock is on the directory that it will be mounted on: sysfs
+//! is shared by mount namespaces, so this is at least as wide as the namespace that gets the mount.
+
+use crate::bpf;
+use crate::error::{Error, Result, hint};
+use crate::host::mounts::{self, BPFFS, BPFFS_DIR};
+use crate::output;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::libc;
+use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
+use nix::sys::statfs::fstatfs;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The mode of a directory of ours. The sticky bit tells an empty one from a stranger's.
+const MODE: Mode = Mode::from_bits_truncate(0o1700);
+
+/// How long another process is waited for. An install takes some 30 ms; on a busy machine many may be waiting.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where a pin directory is, or will be.
+pub(crate) enum Place {
+    /// It exists.
+    There(OwnedFd),
+    /// It will be below this directory of a bpffs, by these names.
+    Missing(OwnedFd, Vec<OsString>),
+    /// No bpffs is mounted; below its mount point, by these names.
+    NoBpffs(Vec<OsString>),
+    /// Something else has its name: what.
+    Foreign(String),
+}
+
+/// Finds the place.
+///
+/// # Errors
+/// The path cannot be looked at, or is outside of a bpffs.
+pub(crate) fn find(path: &Path) -> Result<Place> {
+    if path.as_os_str().is_empty() {
+        return Err(Error::usage("--pin: empty path", outside()));
+    }
+    let mut missing = Vec::new();
+    for ancestor in path.ancestors() {
+        let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
+        match open(ancestor, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
+            Ok(directory) => return place(path, directory, missing),
+            Err(Errno::ENOENT) => match ancestor.file_name() {
+                Some(name) => missing.insert(0, name.to_owned()),
+                None => return Err(failed("look at", ancestor, Errno::ENOENT)),
+            },
+            Err(Errno::ENOTDIR) => {
+                return Ok(Place::Foreign(format!("{} is not a directory", ancestor.display())));
+            }
+            Err(errno) => return Err(failed("look at", ancestor, errno)),
+        }
+    }
+    unreachable!("the root directory exists")
+}
+
+/// The place below a directory that exists.
+fn place(path: &Path, directory: OwnedFd, missing: Vec<OsString>) -> Result<Place> {
+    let kind = fstatfs(&directory).map_err(|errno| failed("look at", path, errno))?;
+    if kind.filesystem_type() == BPFFS {
+        return Ok(match missing.is_empty() {
+            true => Place::There(directory),
+            false => Place::Missing(directory, missing),
+        });
+    }
+    let below = path.strip_prefix(BPFFS_DIR).map(|rest| rest.iter().map(OsStr::to_owned).collect());
+    match below {
+        Ok(names) if Vec::is_empty(&names) => Err(no_bpffs(path)),
+        Ok(names) => Ok(Place::NoBpffs(names)),
+        Err(_) => Err(no_bpffs(path)),
+    }
+}
+
+fn no_bpffs(path: &Path) -> Error {
+    Error::usage(format!("{} is not on a BPF file system", path.display()), outside())
+}
+
+fn outside() -> String {
+    format!("--pin takes a directory under {BPFFS_DIR}")
+}
+
+fn failed(what: &str, path: &Path, errno: Errno) -> Error {
+    let hint = match errno {
+        // bpffs refuses such names with EPERM, even to root (`bpf_lookup()`, kernel/bpf/inode.c).
+        Errno::EPERM => "names on a bpffs have no dot in them",
+        Errno::EACCES => hint::ROOT,
+        Errno::EROFS => "the bpffs is mounted read-only: mount -o remount,rw /sys/fs/bpf",
+        Errno::ENAMETOOLONG | Errno::ELOOP => "give a shorter, plain path",
+        _ => hint::AGAIN,
+    };
+    Error::call(format_args!("{what} {}", path.display()), errno, hint)
+}
+
+/// What a failed install takes back.
+enum Undo {
+    Directory(Rc<OwnedFd>, OsString),
+    Pin(String),
+    Link(Rc<OwnedFd>),
+}
+
+/// A pin directory that this process alone may change, as long as this lives.
+pub(crate) struct Locked {
+    path: PathBuf,
+    fd: Rc<OwnedFd>,
+    undo: Vec<Undo>,
+    /// A bpffs that is not mounted yet.
+    unmounted: Option<OwnedFd>,
+    /// The lock of its mount point.
+    _mount_point: Option<OwnedFd>,
+}
+
+impl Locked {
+    /// Locks the directory, and makes it if it is missing; also the bpffs, which [`Locked::commit`] mounts.
+    ///
+    /// # Errors
+    /// The kernel refuses it, others could write to it, or another process holds the lock for too long.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let end = Instant::now() + PATIENCE;
+        let mut mount_point = None;
+        while Instant::now() < end {
+            let mut locked = Self {
+                path: path.to_owned(),
+                fd: Rc::new(open_here()?),
+                undo: Vec::new(),
+                unmounted: None,
+                _mount_point: None,
+            };
+            match find(path)? {
+                Place::Foreign(what) => {
+                    return Err(Error::new(
+                        format!("something else is at the pin: {what}"),
+                        format!("choose another directory: --pin {}2", path.display()),
+                    ));
+                }
+                Place::There(directory) => locked.fd = Rc::new(directory),
+                Place::Missing(parent, names) => {
+                    refuse_open_parent(parent.as_fd(), path)?;
+                    locked.fd = Rc::new(parent);
+                    if !locked.make(&names)? {
+                        continue;
+                    }
+                }
+                Place::NoBpffs(names) => {
+                    mounts::refuse_private_mount()?;
+                    let Some(lock) = mount_point.take() else {
+                        mount_point = Some(lock_mount_point()?);
+                        // Another process may have mounted one meanwhile.
+                        continue;
+                    };
+                    let root = mounts::new_bpffs()?;
+                    let copy = root.try_clone().map_err(|e| Error::io("bpffs", &e, hint::AGAIN))?;
+                    locked.fd = Rc::new(copy);
+                    locked.unmounted = Some(root);
+                    locked._mount_point = Some(lock);
+                    if !locked.make(&names)? {
+                        unreachable!("nobody else reaches a file system that is not mounted");
+                    }
+                }
+            }
+            if locked.lock()? {
+                return Ok(locked);
+            }
+            // Removed while it was waited for.
+            locked.undo.clear();
+        }
+        Err(Error::new(
+            format!("{} keeps being removed and made again", path.display()),
+            hint::AGAIN,
+        ))
+    }
+
+    /// Locks the directory; None if there is none.
+    ///
+    /// # Errors
+    /// As for [`Locked::create`].
+    pub(crate) fn existing(path: &Path) -> Result<Option<Self>> {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            let directory = match find(path)? {
+                Place::There(directory) => directory,
+                Place::Missing(..) | Place::NoBpffs(_) => return Ok(None),
+                Place::Foreign(what) => {
+                    return Err(Error::new(
+                        format!("not removed, something else is at the pin: {what}"),
+                        "only what set-rto installed is removed by it",
+                    ));
+                }
+            };
+            let mut locked = Self {
+                path: path.to_owned(),
+                fd: Rc::new(directory),
+                undo: Vec::new(),
+                unmounted: None,
+                _mount_point: None,
+            };
+            if locked.lock()? {
+                return Ok(Some(locked));
+            }
+        }
+        Err(Error::new(
+            format!("{} keeps being removed and made again", path.display()),
+            hint::AGAIN,
+        ))
+    }
+
+    /// Makes the directories below `self.fd`, and goes there. False if one was removed meanwhile.
+    fn make(&mut self, names: &[OsString]) -> Result<bool> {
+        for name in names {
+            let parent = Rc::clone(&self.fd);
+            match mkdirat(&*parent, name.as_os_str(), MODE) {
+                Ok(()) => self.undo.push(Undo::Directory(Rc::clone(&parent), name.clone())),
+                Err(Errno::EEXIST) => {}
+                Err(Errno::ENOENT) => return Ok(false),
+                Err(errno) => return Err(failed("create", &self.path, errno)),
+            }
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            match openat(&*parent, name.as_os_str(), flags, Mode::empty()) {
+                Ok(directory) => self.fd = Rc::new(directory),
+                Err(Errno::ENOENT) => return Ok(false),
+                Err(errno) => return Err(failed("open", &self.path, errno)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes the lock. False if the directory was removed before it was ours.
+    fn lock(&mut self) -> Result<bool> {
+        refuse_others(self.fd.as_fd(), &self.path)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match openat(&*self.fd, ".", flags, Mode::empty()) {
+            Ok(directory) => self.fd = Rc::new(directory),
+            Err(Errno::ENOENT) => return Ok(false),
+            Err(errno) => return Err(failed("open", &self.path, errno)),
+        }
+        wait_for(self.fd.as_fd(), &self.path)?;
+        let state = fstat(&*self.fd).map_err(|errno| failed("look at", &self.path, errno))?;
+        Ok(state.st_nlink > 0)
+    }
+
+    /// The path, for messages.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a pin, for messages.
+    pub(crate) fn name(&self, name: &str) -> String {
+        self.path.join(name).display().to_string()
+    }
+
+    /// Pins an object under a name that is free.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub(crate) fn pin(&mut self, object: BorrowedFd<'_>, name: &str) -> Result<()> {
+        bpf::pin(object, self.fd.as_fd(), name).map_err(|errno| {
+            let hint = match errno {
+                Errno::EROFS => "the bpffs is mounted read-only: mount -o remount,rw /sys/fs/bpf",
+                Errno::EACCES | Errno::EPERM => {
+                    "pins need root, and a security module (AppArmor) that allows them"
+                }
+                Errno::EEXIST => "something else has that name",
+                Errno::ENOENT => hint::PROC,
+                _ => hint::AGAIN,
+            };
+            Error::call(format_args!("pin {}", self.name(name)), errno, hint)
+        })?;
+        self.undo.push(Undo::Pin(name.into()));
+        Ok(())
+    }
+
+    /// A link that is in effect already, and has to go if the install fails.
+    pub(crate) fn attached(&mut self, link: OwnedFd) -> Rc<OwnedFd> {
+        let link = Rc::new(link);
+        self.undo.push(Undo::Link(Rc::clone(&link)));
+        link
+    }
+
+    /// Removes a name; it may be gone already.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub(crate) fn unpin(&self, name: &str) -> Result<()> {
+        match unlinkat(&*self.fd, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(failed("remove", &self.path.join(name), errno)),
+        }
+    }
+
+    /// The install is complete: nothing is taken back any more. Mounts the bpffs if it is a new one.
+    ///
+    /// # Errors
+    /// It cannot be mounted; then everything is taken back.
+    pub(crate) fn commit(&mut self) -> Result<()> {
+        if let Some(bpffs) = self.unmounted.take() {
+            mounts::mount_bpffs(bpffs.as_fd())?;
+        }
+        self.undo.clear();
+        Ok(())
+    }
+
+    /// Removes the directory if it is empty and was made by set-rto.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub(crate) fn remove_directory(self) -> Result<()> {
+        let failed = |errno| failed("remove", &self.path, errno);
+        let state = fstat(&*self.fd).map_err(failed)?;
+        if !is_marked(&state) {
+            return Ok(());
+        }
+        // By the parent, whichever path led here; one that does not have it by this name keeps it.
+        let (Some(name), Ok(parent)) = (self.path.file_name(), parent(self.fd.as_fd())) else {
+            return Ok(());
+        };
+        match unlinkat(&parent, name, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOTEMPTY | Errno::ENOENT | Errno::ENOTDIR | Errno::EBUSY) => {
+                Ok(())
+            }
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+}
+
+impl AsFd for Locked {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        (*self.fd).as_fd()
+    }
+}
+
+impl Drop for Locked {
+    /// Best effort, in reverse order: the error that brought us here is the one to report. The lock is still held.
+    fn drop(&mut self) {
+        for step in self.undo.drain(..).rev() {
+            match step {
+                Undo::Link(link) => {
+                    let _ = bpf::detach((*link).as_fd());
+                }
+                Undo::Pin(name) => {
+                    let _ = unlinkat(&*self.fd, name.as_str(), UnlinkatFlags::NoRemoveDir);
+                }
+                Undo::Directory(parent, name) => {
+                    let _ = unlinkat(&*parent, name.as_os_str(), UnlinkatFlags::RemoveDir);
+                }
+            }
+        }
+    }
+}
+
+fn open_here() -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open("/", flags, Mode::empty()).map_err(|errno| failed("open", Path::new("/"), errno))
+}
+
+fn parent(directory: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(directory, "..", flags, Mode::empty())
+}
+
+/// Who this process acts as.
+fn user() -> libc::uid_t {
+    // SAFETY: no arguments; it cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+fn is_marked(state: &FileStat) -> bool {
+    state.st_mode & 0o7777 == MODE.bits() && state.st_uid == user()
+}
+
+/// Refuses a directory that others own, read or write: they could lock it, or put something there.
+fn refuse_others(directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let state = fstat(directory).map_err(|errno| failed("look at", path, errno))?;
+    let (mode, owner) = (state.st_mode & 0o7777, state.st_uid);
+    if owner != user() {
+        return Err(Error::new(
+            format!("{} belongs to user {owner}", path.display()),
+            format!(
+                "run set-rto as its owner, or choose another directory: --pin {}2",
+                path.display()
+            ),
+        ));
+    }
+    if mode & 0o066 != 0 {
+        return Err(Error::new(
+            format!("{} is open to others (mode {mode:o})", path.display()),
+            format!("chmod 700 {0}, or choose another directory: --pin {0}2", path.display()),
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses to make a directory where others could rename it.
+fn refuse_open_parent(parent: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let state = fstat(parent).map_err(|errno| failed("look at", path, errno))?;
+    let (mode, owner) = (state.st_mode & 0o7777, state.st_uid);
+    let is_sticky = mode & 0o1000 != 0;
+    if owner != user() || (mode & 0o022 != 0 && !is_sticky) {
+        return Err(Error::new(
+            format!("others may replace what is in the directory above {}", path.display()),
+            format!("mount -o remount,mode=0700 {BPFFS_DIR}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Locks the directory on which a bpffs will be mounted.
+fn lock_mount_point() -> Result<OwnedFd> {
+    let path = Path::new(BPFFS_DIR);
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let directory =
+        open(path, flags, Mode::empty()).map_err(|errno| failed("open", path, errno))?;
+    wait_for(directory.as_fd(), path)?;
+    Ok(directory)
+}
+
+/// Waits for the lock of a file, and says for whom after a second.
+fn wait_for(file: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let start = Instant::now();
+    let mut is_told = false;
+    loop {
+        match bpf::flock(file) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EWOULDBLOCK) => {}
+            Err(errno) => return Err(failed("lock", path, errno)),
+        }
+        if start.elapsed() > PATIENCE {
+            let holder = holder(file);
+            return Err(Error::new(
+                format!("{} is locked by {holder}", path.display()),
+                "nothing was changed; is that process stopped? end it, or try again later",
+            ));
+        }
+        if !is_told && start.elapsed() > Duration::from_secs(1) {
+            output::note(&format_args!("waiting for {}", holder(file)));
+            is_told = true;
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Who holds the lock of a file, for people (`/proc/locks`, proc(5)).
+fn holder(file: BorrowedFd<'_>) -> String {
+    let unknown = || "another process".to_string();
+    let (Ok(state), Ok(locks)) = (fstat(file), fs::read_to_string("/proc/locks")) else {
+        return unknown();
+    };
+    let (major, minor) = (libc::major(state.st_dev), libc::minor(state.st_dev));
+    let place = format!("{major:02x}:{minor:02x}:{}", state.st_ino);
+    let is_it = |fields: &Vec<&str>| fields.contains(&place.as_str()) && !fields.contains(&"->");
+    let lines = locks.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    let mut holders = lines.filter(is_it);
+    // `1: FLOCK ADVISORY WRITE 1234 00:1c:5678 0 EOF`
+    match holders.next().and_then(|fields| fields.get(4).copied()) {
+        None | Some("0" | "-1") => unknown(),
+        Some(pid) => {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            format!("{} (PID {pid})", Some(name.trim()).filter(|it| !it.is_empty()).unwrap_or("?"))
+        }
+    }
+}
+
+/// Opens the directory for looking only; None if there is none.
+///
+/// # Errors
+/// As for [`find`].
+pub(crate) fn open_to_look(path: &Path) -> Result<std::result::Result<Option<OwnedFd>, String>> {
+    Ok(match find(path)? {
+        Place::There(directory) => Ok(Some(directory)),
+        Place::Missing(..) | Place::NoBpffs(_) => Ok(None),
+        Place::Foreign(what) => Err(what),
+    })
+}
+
+/// Whether a path is on a bpffs; if not, one has to be mounted.
+///
+/// # Errors
+/// As for [`find`]; or something else has its name.
+pub(crate) fn is_on_bpffs(path: &Path) -> Result<bool> {
+    match find(path)? {
+        Place::There(_) | Place::Missing(..) => Ok(true),
+        Place::NoBpffs(_) => Ok(false),
+        Place::Foreign(what) => {
+            Err(Error::new(format!("something else is at the pin: {what}"), hint::CHECK))
+        }
+    }
+}

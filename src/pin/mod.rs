@@ -1,0 +1,482 @@
+//! What is pinned: names, the proof that it is ours, and what it says.
+//!
+//! The directory has the link, and for each program of ours, by its id, the program with the maps that the loader reads.
+//! An install pins a new set beside the old one and updates the link, which is the switch: the id in the link says
+//! which set is in effect. Whatever other sets there are, a killed run has left.
+//!
+//! | pin | object |
+//! |---|---|
+//! | `link` | the cgroup link |
+//! | `constants-ID` | `.rodata`, which begins with a mark that no stranger's map has |
+//! | `program-ID` | the sock_ops program; the maps of this set are its maps |
+//! | `counters-ID` | `.bss` |
+//! | `method-ID`, `devices-ID` | how interfaces are found, and which there are |
+//! | `listener-ID`, `arrivals-ID` | the sk_lookup program, and its link to the network namespace |
+
+mod directory;
+
+use directory::open_to_look;
+pub(crate) use directory::{Locked, is_on_bpffs};
+
+use crate::bpf::{self, Kind, LinkInfo, MapInfo, Target};
+use crate::device::local;
+use crate::error::{Error, Result, hint};
+use crate::host::netns::Netns;
+use crate::policy::{FINDING, NOTE_ARRIVAL, PROGRAM, Skeleton};
+use crate::rules;
+use crate::shared::{self, Finding, LAYOUT, MARK, Policy};
+use crate::way::Way;
+use libbpf_rs::skel::Skel;
+use libbpf_rs::{MapCore, libbpf_sys as sys};
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// The default of `--pin`.
+pub(crate) const PIN: &str = "/sys/fs/bpf/set-rto";
+
+const LINK: &str = "link";
+const CONSTANTS: &str = "constants";
+const PROGRAM_PIN: &str = "program";
+const COUNTERS: &str = "counters";
+const METHOD: &str = "method";
+const DEVICES: &str = "devices";
+const LISTENER: &str = "listener";
+const ARRIVALS: &str = "arrivals";
+
+/// All that belong to one program. In this order they are pinned, and backwards they are removed: whatever there is
+/// can be proved by what was pinned before it.
+const SET: [&str; 7] = [CONSTANTS, PROGRAM_PIN, COUNTERS, METHOD, DEVICES, LISTENER, ARRIVALS];
+
+fn of(kind: &str, id: u32) -> String {
+    format!("{kind}-{id}")
+}
+
+/// What is at the pin.
+pub(crate) enum State {
+    Absent,
+    /// Not ours: what it is.
+    Foreign(String),
+    Ours(Box<Installed>),
+}
+
+/// A policy of ours.
+pub(crate) struct Installed {
+    pub(crate) link: OwnedFd,
+    pub(crate) link_id: u32,
+    pub(crate) program: OwnedFd,
+    pub(crate) program_id: u32,
+    /// None if the link is detached, because its cgroup is gone or by another tool: then nothing is in effect.
+    pub(crate) cgroup: Option<u64>,
+    pub(crate) policy: Policy,
+    /// For each rule, its timer in jiffies; 0: the kernel's.
+    pub(crate) jiffies: Vec<u32>,
+    pub(crate) counters: OwnedFd,
+    /// How interfaces are found; None where no rule asks for one.
+    pub(crate) way: Option<Way>,
+    pub(crate) devices: Option<OwnedFd>,
+    /// Where arrivals are noted: the network namespace that the second link is attached to.
+    pub(crate) arrivals: Option<u32>,
+}
+
+impl Installed {
+    pub(crate) fn version(&self) -> String {
+        shared::text(&self.policy.version)
+    }
+
+    pub(crate) fn digest(&self) -> String {
+        shared::text(&self.policy.digest)
+    }
+
+    /// True for exactly these rules, by this version.
+    pub(crate) fn is_current(&self) -> bool {
+        self.digest() == rules::DIGEST && self.version() == rules::VERSION
+    }
+
+    /// True if arrivals are noted wherever this policy needs that.
+    pub(crate) fn has_arrivals(&self) -> bool {
+        self.way.is_none_or(|way| !way.arrivals || self.arrivals.is_some())
+    }
+
+    /// Connections answered, for each rule; behind them how often the kernel refused a setting, for each rule by column.
+    ///
+    /// # Errors
+    /// The kernel does not let it be read.
+    pub(crate) fn count(&self) -> Result<(Vec<u64>, Vec<Vec<u64>>)> {
+        let counters = numbers(self.counters.as_fd())?;
+        let (rules, columns) = (self.policy.rules as usize, self.policy.columns as usize);
+        let Some((hits, failures)) = counters.split_at_checked(rules) else {
+            return Err(Error::new("read the counters: too few", hint::DAMAGED));
+        };
+        let rows = failures.chunks_exact(columns.max(1)).map(<[u64]>::to_vec).collect();
+        Ok((hits.to_vec(), rows))
+    }
+}
+
+/// The 64-bit numbers of a map of global data.
+pub(crate) fn numbers(map: BorrowedFd<'_>) -> Result<Vec<u64>> {
+    let failed = |errno| Error::call("read the counters", errno, hint::ROOT);
+    let info = bpf::map_info(map).map_err(failed)?;
+    let data = bpf::read_data(map, &info).map_err(failed)?;
+    let (words, _) = data.as_chunks::<8>();
+    Ok(words.iter().copied().map(u64::from_ne_bytes).collect())
+}
+
+/// Looks at what is pinned at a path, without a lock.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn look_at(path: &Path) -> Result<State> {
+    match open_to_look(path)? {
+        Ok(Some(directory)) => look(directory.as_fd(), path),
+        Ok(None) => Ok(State::Absent),
+        Err(what) => Ok(State::Foreign(what)),
+    }
+}
+
+/// Looks at what is pinned in a directory. `path` is for messages.
+///
+/// # Errors
+/// It cannot be read: then it is neither ours nor foreign.
+pub(crate) fn look(directory: BorrowedFd<'_>, path: &Path) -> Result<State> {
+    // Without the lock a set may vanish while it is looked at: then the link has another program. Each turn of this loop
+    // is another install of somebody's.
+    for _ in 0..1000 {
+        let Some(link) = open(directory, LINK, path)? else { return Ok(State::Absent) };
+        let place = path.join(LINK);
+        let foreign = |what: &str| Ok(State::Foreign(format!("{} is {what}", place.display())));
+        match bpf::kind(link.as_fd()).map_err(|errno| unreadable(&place, errno))? {
+            Kind::Link => {}
+            Kind::Map => return foreign("a pinned map"),
+            Kind::Program => return foreign("a pinned program"),
+            Kind::Other => return foreign("a pinned BPF object of another kind"),
+        }
+        let info = link_info(link.as_fd(), &place)?;
+        let Target::Cgroup { id: cgroup, attach_type: sys::BPF_CGROUP_SOCK_OPS } = info.target
+        else {
+            return foreign("a link of another kind");
+        };
+        match read_set(directory, info.program_id, path)? {
+            Ok(set) => {
+                return Ok(State::Ours(Box::new(Installed {
+                    link,
+                    link_id: info.id,
+                    program: set.program,
+                    program_id: info.program_id,
+                    cgroup,
+                    policy: set.policy,
+                    jiffies: set.jiffies,
+                    counters: set.counters,
+                    way: set.way,
+                    devices: set.devices,
+                    arrivals: set.arrivals,
+                })));
+            }
+            Err(what) => {
+                if link_info(link.as_fd(), &place)?.program_id == info.program_id {
+                    return foreign(&format!(
+                        "the link of a program that is not proved ours: {what}"
+                    ));
+                }
+            }
+        }
+    }
+    Err(Error::new(format!("{} keeps changing", path.display()), "try again"))
+}
+
+/// The pins of one program.
+struct Set {
+    program: OwnedFd,
+    policy: Policy,
+    jiffies: Vec<u32>,
+    counters: OwnedFd,
+    way: Option<Way>,
+    devices: Option<OwnedFd>,
+    arrivals: Option<u32>,
+}
+
+/// Reads the pins of one program, and proves that they are ours; or says what is not.
+fn read_set(
+    directory: BorrowedFd<'_>,
+    id: u32,
+    path: &Path,
+) -> Result<std::result::Result<Set, String>> {
+    let Some(proof) = Proof::of(directory, id, path)? else {
+        return Ok(Err(format!("no {} beside it", of(CONSTANTS, id))));
+    };
+    let Some((program, _)) = &proof.program else {
+        return Ok(Err(format!("no {} beside it", of(PROGRAM_PIN, id))));
+    };
+    let copy =
+        |fd: &OwnedFd| fd.try_clone().map_err(|e| Error::io("read the pins", &e, hint::AGAIN));
+    let Some((counters, _)) = proof.map(COUNTERS)? else {
+        return Ok(Err(format!("no {} beside it", of(COUNTERS, id))));
+    };
+    let way = match proof.map(METHOD)? {
+        None => None,
+        Some((map, info)) => {
+            let bytes = bpf::read_data(map.as_fd(), &info)
+                .map_err(|errno| unreadable(&path.join(of(METHOD, id)), errno))?;
+            match shared::read::<Finding>(&bytes).and_then(|(it, _)| Way::from_finding(&it)) {
+                Some(way) => Some(way),
+                None => return Ok(Err(format!("{} makes no sense", of(METHOD, id)))),
+            }
+        }
+    };
+    let devices = proof.map(DEVICES)?.map(|(map, _)| map);
+    Ok(Ok(Set {
+        program: copy(program)?,
+        policy: proof.policy,
+        jiffies: proof.jiffies.clone(),
+        counters,
+        way,
+        devices,
+        arrivals: proof.arrivals()?,
+    }))
+}
+
+/// What proves the pins of one program: its constants, and the program that has them.
+struct Proof<'a> {
+    directory: BorrowedFd<'a>,
+    path: &'a Path,
+    id: u32,
+    policy: Policy,
+    jiffies: Vec<u32>,
+    /// The id of the constants' map.
+    constants: u32,
+    /// With the ids of its maps.
+    program: Option<(OwnedFd, Vec<u32>)>,
+}
+
+impl<'a> Proof<'a> {
+    /// None if the constants are missing, or are not ours.
+    fn of(directory: BorrowedFd<'a>, id: u32, path: &'a Path) -> Result<Option<Self>> {
+        let place = path.join(of(CONSTANTS, id));
+        let Some((map, info)) = open_map(directory, &of(CONSTANTS, id), path)? else {
+            return Ok(None);
+        };
+        if !info.is_data() {
+            return Ok(None);
+        }
+        let bytes =
+            bpf::read_data(map.as_fd(), &info).map_err(|errno| unreadable(&place, errno))?;
+        let Some((policy, mut jiffies)) = shared::read::<Policy>(&bytes) else { return Ok(None) };
+        if policy.mark != MARK || policy.layout != LAYOUT {
+            return Ok(None);
+        }
+        jiffies.truncate(policy.rules as usize);
+        let mut proof =
+            Self { directory, path, id, policy, jiffies, constants: info.id, program: None };
+        let found = proof.open_program(PROGRAM_PIN, PROGRAM)?;
+        // Program 0 does not exist.
+        proof.program = found.filter(|(_, info)| info.id == id).map(|(fd, info)| (fd, info.maps));
+        Ok(Some(proof))
+    }
+
+    /// A program that is pinned, with this name in the kernel, and has our constants.
+    fn open_program(&self, pin: &str, name: &str) -> Result<Option<(OwnedFd, bpf::ProgramInfo)>> {
+        let pin = of(pin, self.id);
+        let place = self.path.join(&pin);
+        let failed = |errno| unreadable(&place, errno);
+        let Some(fd) = open(self.directory, &pin, self.path)? else { return Ok(None) };
+        if bpf::kind(fd.as_fd()).map_err(failed)? != Kind::Program {
+            return Ok(None);
+        }
+        let info = bpf::program_info(fd.as_fd()).map_err(failed)?;
+        let is_ours = info.name == name && info.maps.contains(&self.constants);
+        Ok(is_ours.then_some((fd, info)))
+    }
+
+    /// A map that is pinned and belongs to the program.
+    fn map(&self, pin: &str) -> Result<Option<(OwnedFd, MapInfo)>> {
+        let Some((_, maps)) = &self.program else { return Ok(None) };
+        let found = open_map(self.directory, &of(pin, self.id), self.path)?;
+        Ok(found.filter(|(_, info)| maps.contains(&info.id)))
+    }
+
+    /// The second link and its program, which has our constants, too.
+    fn second_link(&self) -> Result<Option<(OwnedFd, LinkInfo)>> {
+        let Some((_, listener)) = self.open_program(LISTENER, NOTE_ARRIVAL)? else {
+            return Ok(None);
+        };
+        let name = of(ARRIVALS, self.id);
+        let place = self.path.join(&name);
+        let Some(link) = open(self.directory, &name, self.path)? else { return Ok(None) };
+        if bpf::kind(link.as_fd()).map_err(|errno| unreadable(&place, errno))? != Kind::Link {
+            return Ok(None);
+        }
+        let info = link_info(link.as_fd(), &place)?;
+        Ok((info.program_id == listener.id).then_some((link, info)))
+    }
+
+    /// The network namespace that the second link is attached to.
+    fn arrivals(&self) -> Result<Option<u32>> {
+        Ok(self.second_link()?.and_then(|(_, info)| match info.target {
+            Target::Netns { inode } => inode,
+            _ => None,
+        }))
+    }
+
+    /// True if a pin of this set is what it is called.
+    fn is_ours(&self, pin: &str) -> Result<bool> {
+        Ok(match pin {
+            CONSTANTS => true,
+            PROGRAM_PIN => self.program.is_some(),
+            LISTENER => self.open_program(LISTENER, NOTE_ARRIVAL)?.is_some(),
+            ARRIVALS => self.second_link()?.is_some(),
+            _ => self.map(pin)?.is_some(),
+        })
+    }
+}
+
+fn unreadable(path: &Path, errno: Errno) -> Error {
+    let hint = match errno {
+        Errno::EPERM | Errno::EACCES => hint::ROOT,
+        Errno::ENOENT => hint::PROC,
+        _ => "try again",
+    };
+    Error::call(format_args!("read {}", path.display()), errno, hint)
+}
+
+/// Opens a pin; None if there is none.
+fn open(directory: BorrowedFd<'_>, name: &str, path: &Path) -> Result<Option<OwnedFd>> {
+    match bpf::open_pin(directory, name) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::ENOENT) => match bpf::exists(directory, name) {
+            Ok(false) => Ok(None),
+            // It came meanwhile, or /proc is missing.
+            Ok(true) => Err(unreadable(&path.join(name), Errno::ENOENT)),
+            Err(errno) => Err(unreadable(&path.join(name), errno)),
+        },
+        Err(errno) => Err(unreadable(&path.join(name), errno)),
+    }
+}
+
+fn open_map(
+    directory: BorrowedFd<'_>,
+    name: &str,
+    path: &Path,
+) -> Result<Option<(OwnedFd, MapInfo)>> {
+    let Some(map) = open(directory, name, path)? else { return Ok(None) };
+    let failed = |errno| unreadable(&path.join(name), errno);
+    if bpf::kind(map.as_fd()).map_err(failed)? != Kind::Map {
+        return Ok(None);
+    }
+    let info = bpf::map_info(map.as_fd()).map_err(failed)?;
+    Ok(Some((map, info)))
+}
+
+fn link_info(link: BorrowedFd<'_>, path: &Path) -> Result<LinkInfo> {
+    bpf::link_info(link).map_err(|errno| unreadable(path, errno))
+}
+
+/// Pins what belongs to a loaded program, and attaches its second link; gives the program's id.
+///
+/// # Errors
+/// The kernel refuses it.
+pub(crate) fn store(directory: &mut Locked, skeleton: &Skeleton, way: Option<Way>) -> Result<u32> {
+    let object = skeleton.object();
+    let program = skeleton.progs.set_rto.as_fd();
+    let failed = |errno| Error::call("read the new program", errno, hint::AGAIN);
+    let id = bpf::program_info(program).map_err(failed)?.id;
+    let missing = |what: &str| Error::new(format!("no {what} in the program"), hint::DAMAGED);
+    let map = |is_it: fn(&str) -> bool, what: &str| {
+        let mut maps = object.maps();
+        let found = maps.find(|map| is_it(&map.name().to_string_lossy()));
+        found.ok_or_else(|| missing(what))
+    };
+    let constants = map(|name| name.ends_with(".rodata"), "constants")?;
+    let counters = map(|name| name.ends_with(".bss"), "counters")?;
+    directory.pin(constants.as_fd(), &of(CONSTANTS, id))?;
+    directory.pin(program, &of(PROGRAM_PIN, id))?;
+    directory.pin(counters.as_fd(), &of(COUNTERS, id))?;
+    let Some(way) = way else { return Ok(id) };
+    directory.pin(map(|name| name == FINDING, "method")?.as_fd(), &of(METHOD, id))?;
+    directory.pin(map(|name| name == local::MAP, "devices")?.as_fd(), &of(DEVICES, id))?;
+    if way.arrivals {
+        let mut programs = object.progs();
+        let listener = programs.find(|program| program.name() == NOTE_ARRIVAL);
+        let listener = listener.ok_or_else(|| missing("program for arrivals"))?;
+        // It is known again by them.
+        bpf::bind_map(listener.as_fd(), constants.as_fd()).map_err(failed)?;
+        directory.pin(listener.as_fd(), &of(LISTENER, id))?;
+        let netns = Netns::open()?;
+        let link = bpf::attach(listener.as_fd(), netns.as_fd(), sys::BPF_SK_LOOKUP);
+        let link = link.map_err(|errno| {
+            Error::call(
+                "attach to the network namespace, to see which interface connections come in by",
+                errno,
+                "at most 64 sk_lookup programs fit: `bpftool net` and `bpftool link` show them",
+            )
+        })?;
+        let link = directory.attached(link);
+        directory.pin((*link).as_fd(), &of(ARRIVALS, id))?;
+    }
+    Ok(id)
+}
+
+/// Pins the link of a first install.
+///
+/// # Errors
+/// The kernel refuses it.
+pub(crate) fn store_link(directory: &mut Locked, link: BorrowedFd<'_>) -> Result<()> {
+    directory.pin(link, LINK)
+}
+
+/// Removes the name of the link.
+///
+/// # Errors
+/// The kernel refuses it.
+pub(crate) fn remove_link(directory: &Locked) -> Result<()> {
+    directory.unpin(LINK)
+}
+
+/// Removes the sets of all programs but one, as far as they are ours.
+///
+/// # Errors
+/// A question or a removal failed. What is left, the next run finds.
+pub(crate) fn sweep(directory: &Locked, keep: Option<u32>) -> Result<()> {
+    for id in ids(directory)?.into_iter().filter(|id| Some(*id) != keep) {
+        let Some(proof) = Proof::of(directory.as_fd(), id, directory.path())? else { continue };
+        for pin in SET.iter().rev() {
+            if !proof.is_ours(pin)? {
+                continue;
+            }
+            if *pin == ARRIVALS
+                && let Some((link, _)) = proof.second_link()?
+            {
+                // Unpinned only, it would stay in effect for some milliseconds: the kernel frees links in a work queue.
+                let detached = bpf::detach(link.as_fd());
+                detached.map_err(|errno| unreadable(&directory.path().join(pin), errno))?;
+            }
+            directory.unpin(&of(pin, id))?;
+        }
+    }
+    Ok(())
+}
+
+/// The programs that something is pinned for.
+fn ids(directory: &Locked) -> Result<BTreeSet<u32>> {
+    let failed = |errno| {
+        Error::call(format_args!("list {}", directory.path().display()), errno, "try again")
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut list = Dir::openat(directory.as_fd(), ".", flags, Mode::empty()).map_err(failed)?;
+    let mut ids = BTreeSet::new();
+    for entry in list.iter() {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy();
+        let Some((kind, number)) = name.split_once('-') else { continue };
+        if let Ok(id) = number.parse()
+            && SET.contains(&kind)
+            && of(kind, id) == *name
+        {
+            ids.insert(id);
+        }
+    }
+    Ok(ids)
+}

@@ -1,0 +1,148 @@
+//! What the loader shares with the program in the kernel: structures of bpf/src/emit/*.h, as the program has them.
+//!
+//! clang compares each size and offset with this file (bpf/tests/shared.rs). No field has padding around it on any
+//! machine: the program is for BPF, where `u64` is aligned to 8 bytes, and 32-bit x86 aligns it to 4.
+
+/// The first bytes of the constants of our programs, and of no other.
+pub(crate) const MARK: [u8; 16] = *b"set-rto policy\0\0";
+
+/// The version of [`Policy`] and [`Finding`]. A later one only adds fields, or changes this number.
+pub(crate) const LAYOUT: u32 = 1;
+
+/// `struct policy`, the start of `.rodata`. For each rule, its timer in jiffies follows (0: the kernel's).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) mark: [u8; 16],
+    pub(crate) layout: u32,
+    pub(crate) hz: u32,
+    /// Inode of the network namespace whose interface names are meant.
+    pub(crate) netns: u32,
+    pub(crate) rules: u32,
+    pub(crate) columns: u32,
+    pub(crate) two_jiffies_us: u32,
+    /// The columns that `install --partial` left out.
+    pub(crate) without: u64,
+    /// NUL-padded text, as is the digest.
+    pub(crate) version: [u8; 16],
+    pub(crate) digest: [u8; 72],
+}
+
+/// `struct finding`, the start of `.rodata.device`: how devices are found.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// 0: by route, 1: by address.
+    pub(crate) method: u32,
+    pub(crate) why: u32,
+    /// Of the network namespace; 0 where the kernel tells programs none.
+    pub(crate) cookie: u64,
+    /// 1: `note_arrival` runs.
+    pub(crate) arrivals: u32,
+    pub(crate) unused: u32,
+}
+
+/// `struct local_device`, a value of the map of local devices.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LocalDevice {
+    /// NUL-padded.
+    pub(crate) name: [u8; 16],
+    pub(crate) index: u32,
+    /// 1: stands for the devices in it.
+    pub(crate) is_vrf: u32,
+}
+
+/// `struct arrival`, the value of the map of arrivals.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// As the context has it; IPv4 as the last word.
+    pub(crate) remote: [u32; 4],
+    pub(crate) local: [u32; 4],
+    pub(crate) remote_port: u32,
+    pub(crate) local_port: u32,
+    pub(crate) index: u32,
+}
+
+/// A map as the kernel describes it (`struct bpf_map_info`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// `enum bpf_map_type`
+    pub(crate) kind: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
+}
+
+/// `local_devices`: BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC.
+pub(crate) const LOCAL_DEVICES: Shape = Shape {
+    kind: 1,
+    key_size: 16,
+    value_size: size_of::<LocalDevice>() as u32,
+    max_entries: 65_536,
+    flags: 1,
+};
+
+/// `arrivals`: BPF_MAP_TYPE_PERCPU_ARRAY.
+pub(crate) const ARRIVALS: Shape = Shape {
+    kind: 6,
+    key_size: 4,
+    value_size: size_of::<Arrival>() as u32,
+    max_entries: 1,
+    flags: 0,
+};
+
+/// Numbers only: any bytes are a value of it, and none of its bytes is padding.
+///
+/// # Safety
+/// That is so.
+pub(crate) unsafe trait Plain: Copy {}
+
+// SAFETY: the fields are numbers and arrays of them; the sizes below leave no room for padding.
+unsafe impl Plain for Policy {}
+// SAFETY: as above.
+unsafe impl Plain for Finding {}
+// SAFETY: as above.
+unsafe impl Plain for LocalDevice {}
+// SAFETY: as above.
+unsafe impl Plain for Arrival {}
+
+const _: () = assert!(size_of::<Policy>() == 16 + 6 * 4 + 8 + 16 + 72);
+const _: () = assert!(size_of::<Finding>() == 2 * 4 + 8 + 2 * 4);
+const _: () = assert!(size_of::<LocalDevice>() == 16 + 2 * 4);
+const _: () = assert!(size_of::<Arrival>() == 2 * 16 + 3 * 4);
+
+/// The bytes of a structure.
+pub(crate) fn bytes<T: Plain>(it: &T) -> &[u8] {
+    // SAFETY: as many bytes as the structure has, each of them written (`Plain`).
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(it).cast(), size_of::<T>()) }
+}
+
+/// A structure at the start of some bytes, and the 32-bit numbers behind it; none where they are too few.
+pub(crate) fn read<T: Plain>(bytes: &[u8]) -> Option<(T, Vec<u32>)> {
+    let (head, rest) = bytes.split_at_checked(size_of::<T>())?;
+    // SAFETY: as many bytes as the structure has, which may be anything (`Plain`), and need not be aligned.
+    let head = unsafe { head.as_ptr().cast::<T>().read_unaligned() };
+    let words =
+        rest.chunks_exact(4).map(|raw| u32::from_ne_bytes([raw[0], raw[1], raw[2], raw[3]]));
+    Some((head, words.collect()))
+}
+
+/// Overwrites the start of some bytes with a structure and the numbers behind it; false where they are too few.
+#[must_use]
+pub(crate) fn write<T: Plain>(to: &mut [u8], head: &T, numbers: &[u32]) -> bool {
+    let words = numbers.iter().flat_map(|number| number.to_ne_bytes());
+    let all: Vec<u8> = bytes(head).iter().copied().chain(words).collect();
+    to.get_mut(..all.len()).is_some_and(|to| {
+        to.copy_from_slice(&all);
+        true
+    })
+}
+
+/// NUL-padded text.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
+}

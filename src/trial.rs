@@ -1,0 +1,339 @@
+//! A connection to try something on: in a cgroup of its own, made by a process that lives there.
+
+use crate::bpf;
+use crate::error::{Error, Result, hint};
+use crate::host::cgroup::Cgroup;
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::socket::sockopt::BindToDevice;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, accept,
+    bind, connect, getsockname, listen, setsockopt, socket,
+};
+use nix::sys::stat::{Mode, fstat, fstatat, mkdirat};
+use nix::unistd::{ForkResult, UnlinkatFlags, fork, pipe, read, unlinkat, write};
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+/// Before 16 hexadecimal digits, the name of a cgroup of ours.
+const PREFIX: &str = "set-rto-probe-";
+
+/// How long the process there may take: a connection over loopback takes under 1 ms.
+const PATIENCE_MS: u16 = 5_000;
+
+const NOT_MADE: &str =
+    "what the kernel can do is tried there, on one connection: is cgroup2 writable?";
+
+/// A cgroup for one connection; gone when this is. Its lock tells that somebody lives who uses it.
+pub(crate) struct Place {
+    path: PathBuf,
+    name: String,
+    parent: OwnedFd,
+    directory: OwnedFd,
+}
+
+impl AsFd for Place {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+impl Place {
+    /// Makes one, and removes those that killed runs have left.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub(crate) fn create(cgroup: &Cgroup) -> Result<Self> {
+        let failed = |errno| {
+            let what = format!("create a cgroup in {}", cgroup.path.display());
+            Error::call(what, errno, NOT_MADE)
+        };
+        sweep(cgroup.as_fd()).map_err(failed)?;
+        // Another run may take a new one for a leftover, as long as it is not locked.
+        for _ in 0..100 {
+            let name = format!("{PREFIX}{:016x}", random().map_err(failed)?);
+            match mkdirat(cgroup, name.as_str(), Mode::S_IRWXU) {
+                Ok(()) => {}
+                Err(Errno::EEXIST) => continue,
+                Err(errno) => return Err(failed(errno)),
+            }
+            let locked = lock(cgroup.as_fd(), &name);
+            if let Ok(Some(directory)) = locked {
+                let parent = cgroup.as_fd().try_clone_to_owned();
+                let parent = parent.map_err(|e| Error::io("open a cgroup", &e, hint::AGAIN));
+                let path = cgroup.path.join(&name);
+                return parent.map(|parent| Self { path, name, parent, directory });
+            }
+            let _ = unlinkat(cgroup, name.as_str(), UnlinkatFlags::RemoveDir);
+            locked.map_err(failed)?;
+        }
+        Err(failed(Errno::EBUSY))
+    }
+
+    /// Moves a process there: itself, if it is 0.
+    fn enter(&self, process: &str) -> nix::Result<()> {
+        join(self.as_fd(), process)
+    }
+
+    /// Has this process live there while it does something.
+    ///
+    /// # Errors
+    /// It cannot go there, or back.
+    pub(crate) fn visit<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
+        let failed = |errno| {
+            Error::call(format_args!("go to the cgroup {}", self.path.display()), errno, NOT_MADE)
+        };
+        let home = home()?;
+        self.enter("0").map_err(failed)?;
+        let done = work();
+        join(home.as_fd(), "0").map_err(failed)?;
+        Ok(done)
+    }
+}
+
+/// The cgroup that this process lives in.
+fn home() -> Result<Cgroup> {
+    let text = std::fs::read_to_string("/proc/self/cgroup")
+        .map_err(|error| Error::io("read /proc/self/cgroup", &error, hint::PROC))?;
+    // cgroups(7): `0::/path`
+    let below = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    let below = below.ok_or_else(|| Error::new("this process is in no cgroup2", hint::CHECK))?;
+    let root = Cgroup::root()?;
+    Cgroup::chosen(Some(&root.path.join(below)))
+}
+
+fn join(cgroup: BorrowedFd<'_>, process: &str) -> nix::Result<()> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let file = openat(cgroup, "cgroup.procs", flags, Mode::empty())?;
+    write(&file, process.as_bytes()).map(drop)
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Nobody is in it any more; the kernel may take a moment to see that, on a busy machine a long one. What stays,
+        // the next run removes.
+        for _ in 0..200 {
+            match unlinkat(&self.parent, self.name.as_str(), UnlinkatFlags::RemoveDir) {
+                Err(Errno::EBUSY) => thread::sleep(Duration::from_millis(5)),
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Opens and locks a cgroup; None if somebody else has locked or removed it.
+fn lock(parent: BorrowedFd<'_>, name: &str) -> nix::Result<Option<OwnedFd>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let directory = match openat(parent, name, flags, Mode::empty()) {
+        Ok(directory) => directory,
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(errno) => return Err(errno),
+    };
+    match bpf::flock(directory.as_fd()) {
+        Ok(()) => {}
+        Err(Errno::EWOULDBLOCK) => return Ok(None),
+        Err(errno) => return Err(errno),
+    }
+    match fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(now) if now.st_ino == fstat(&directory)?.st_ino => Ok(Some(directory)),
+        Ok(_) | Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Removes the cgroups that killed runs have left.
+fn sweep(parent: BorrowedFd<'_>) -> nix::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut list = Dir::openat(parent, ".", flags, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in list.iter() {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let digits = name.strip_prefix(PREFIX).unwrap_or_default();
+        if digits.len() == 16 && digits.bytes().all(|it| it.is_ascii_hexdigit()) {
+            names.push(name);
+        }
+    }
+    for name in names {
+        if let Some(_locked) = lock(parent, &name)? {
+            // One that has a process in it stays.
+            match unlinkat(parent, name.as_str(), UnlinkatFlags::RemoveDir) {
+                Ok(()) | Err(Errno::EBUSY | Errno::ENOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn random() -> nix::Result<u64> {
+    let mut bytes = [0; 8];
+    // SAFETY: the buffer is as large as said.
+    let ret = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    match Errno::result(ret)? {
+        8 => Ok(u64::from_ne_bytes(bytes)),
+        _ => Err(Errno::EAGAIN),
+    }
+}
+
+/// The sockets of a connection of the child's to itself: the one that sent the SYN, and, if wanted, the one that
+/// answered it.
+pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>, Option<BorrowedFd<'_>>) -> bool;
+
+/// Has a child that lives in the cgroup do something there, with its own answer; None where it had none.
+///
+/// # Errors
+/// There was no child, or it never got there.
+fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>> {
+    const UNTRIED: u8 = 2;
+    const ASTRAY: u8 = 3;
+    let what = || format!("try a connection in the cgroup {}", place.path.display());
+    let failed = |errno| Error::call(what(), errno, hint::AGAIN);
+    let (answer, end) = pipe().map_err(failed)?;
+    // SAFETY: this process has one thread; the child calls nothing that another thread could have locked.
+    let child = match unsafe { fork() }.map_err(failed)? {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            // SAFETY: a plain system call: the child ends with its parent, also one that is killed.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            let said = match place.enter("0") {
+                Ok(()) => work().map_or(UNTRIED, u8::from),
+                Err(_) => ASTRAY,
+            };
+            let _ = write(&end, &[said]);
+            // SAFETY: ends the child without the parent's destructors.
+            unsafe { libc::_exit(0) }
+        }
+    };
+    drop(end);
+    let mut said = [ASTRAY];
+    let mut ready = [PollFd::new(answer.as_fd(), PollFlags::POLLIN)];
+    let waited = poll(&mut ready, PATIENCE_MS).and_then(|ready| match ready {
+        0 => Err(Errno::ETIMEDOUT),
+        _ => read(&answer, &mut said),
+    });
+    end_child(child.as_raw());
+    match (waited, said[0]) {
+        (Ok(1), UNTRIED) => Ok(None),
+        (Ok(1), 0 | 1) => Ok(Some(said[0] == 1)),
+        (Err(Errno::ETIMEDOUT), _) => Err(Error::call(
+            what(),
+            Errno::ETIMEDOUT,
+            "is that cgroup frozen? see its cgroup.events",
+        )),
+        (Err(errno), _) => Err(failed(errno)),
+        _ => Err(Error::new(what() + ": the process did not get there", NOT_MADE)),
+    }
+}
+
+/// Also one that is stopped or frozen. Where SIGCHLD is ignored, it has been waited for already.
+fn end_child(child: libc::pid_t) {
+    // SAFETY: plain system calls; the process is a child of this one, which has not been waited for.
+    unsafe { libc::kill(child, libc::SIGKILL) };
+    for _ in 0..200 {
+        // SAFETY: as above, and no status is wanted.
+        if unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::WNOHANG) } != 0 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// One connection from there. That nothing listens at its end does not matter. Where no loopback device is up here,
+/// it is made in a network of the child's own. None where there was none.
+///
+/// # Errors
+/// As for [`within`].
+pub(crate) fn connect_within(place: &Place, to: &impl SockaddrLike) -> Result<Option<bool>> {
+    within(place, &|| {
+        // SAFETY: a plain system call.
+        let is_apart = || unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
+        let mut socket = try_connect(to, false);
+        if socket.is_none() && is_apart() && loopback_up().is_ok() {
+            socket = try_connect(to, false);
+        }
+        socket.map(|_| true)
+    })
+}
+
+/// One connection over `lo` to 127.0.0.1, to a listener there if `answered`, judged where it was made; None where
+/// there was none.
+///
+/// # Errors
+/// As for [`within`].
+pub(crate) fn connect_and_judge(
+    place: &Place,
+    answered: bool,
+    judge: Judge<'_>,
+) -> Result<Option<bool>> {
+    within(place, &|| {
+        if !answered {
+            return Some(judge(try_connect(&ipv4(), true)?.as_fd(), None));
+        }
+        let listener = stream(AddressFamily::Inet, true)?;
+        bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).ok()?;
+        listen(&listener, Backlog::new(1).ok()?).ok()?;
+        let place: SockaddrIn = getsockname(listener.as_raw_fd()).ok()?;
+        let socket = try_connect(&place, true)?;
+        let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        // Milliseconds; the answer is there when connect() returns, unless a firewall is in the way.
+        poll(&mut ready, 1000_u16).ok().filter(|ready| *ready == 1)?;
+        let raw = accept(listener.as_raw_fd()).ok()?;
+        // SAFETY: the call has just made this descriptor, nobody else owns it.
+        let other = unsafe { OwnedFd::from_raw_fd(raw) };
+        Some(judge(socket.as_fd(), Some(other.as_fd())))
+    })
+}
+
+/// RFC 863, discard: whether something listens there does not matter.
+const PORT: u16 = 9;
+
+pub(crate) fn ipv4() -> SockaddrIn {
+    SockaddrIn::new(127, 0, 0, 1, PORT)
+}
+
+/// The same of an IPv6 socket.
+pub(crate) fn mapped() -> SockaddrIn6 {
+    SocketAddrV6::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), PORT, 0, 0).into()
+}
+
+/// A socket that does not wait; bound to `lo` if so wanted.
+fn stream(family: AddressFamily, bound: bool) -> Option<OwnedFd> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(family, SockType::Stream, flags, None).ok()?;
+    if bound {
+        setsockopt(&socket, BindToDevice, &OsString::from("lo")).ok()?;
+    }
+    Some(socket)
+}
+
+/// One that has sent a SYN.
+fn try_connect(to: &impl SockaddrLike, bound: bool) -> Option<OwnedFd> {
+    let socket = stream(to.family().unwrap_or(AddressFamily::Inet), bound)?;
+    let sent = matches!(
+        connect(socket.as_raw_fd(), to),
+        Ok(()) | Err(Errno::EINPROGRESS | Errno::ECONNREFUSED)
+    );
+    sent.then_some(socket)
+}
+
+/// `ip link set lo up`.
+fn loopback_up() -> nix::Result<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: a plain structure of numbers.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request is what SIOCSIFFLAGS takes.
+    let ret =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    Errno::result(ret).map(drop)
+}
