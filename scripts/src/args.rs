@@ -444,7 +444,10 @@ mod tests {
             assert_eq!(install, expected);
         }
         let filters = some(&["syn", "ack"]);
-        assert_eq!(words("test --thorough syn ack"), Ok(Task::Test(Test { thorough: true, filters })));
+        assert_eq!(
+            words("test --thorough syn ack"),
+            Ok(Task::Test(Test { thorough: true, filters }))
+        );
     }
 
     #[test]

@@ -384,13 +384,14 @@ fn refuse_others(directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let state = fstat(directory).map_err(|errno| failed("look at", path, errno))?;
     let (mode, owner) = (state.st_mode & 0o7777, state.st_uid);
     if owner != user() {
-        return Err(Error::new(
-            format!("{} belongs to user {owner}", path.display()),
-            format!(
-                "run set-rto as its owner, or choose another directory: --pin {}2",
+        let hint = match owner {
+            0 => hint::ROOT.into(),
+            _ => format!(
+                "run it as that user, or choose another directory: --pin {}2",
                 path.display()
             ),
-        ));
+        };
+        return Err(Error::new(format!("{} belongs to user {owner}", path.display()), hint));
     }
     if mode & 0o066 != 0 {
         return Err(Error::new(
