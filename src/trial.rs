@@ -56,6 +56,8 @@ impl Place {
             Error::call(what, errno, NOT_MADE)
         };
         sweep(cgroup.as_fd()).map_err(failed)?;
+        let parent = cgroup.as_fd().try_clone_to_owned();
+        let parent = parent.map_err(|error| Error::io("open a cgroup", &error, hint::AGAIN))?;
         // Another run may take a new one for a leftover, as long as it is not locked.
         for _ in 0..100 {
             let name = format!("{PREFIX}{:016x}", random().map_err(failed)?);
@@ -66,10 +68,8 @@ impl Place {
             }
             let locked = lock(cgroup.as_fd(), &name);
             if let Ok(Some(directory)) = locked {
-                let parent = cgroup.as_fd().try_clone_to_owned();
-                let parent = parent.map_err(|e| Error::io("open a cgroup", &e, hint::AGAIN));
                 let path = cgroup.path.join(&name);
-                return parent.map(|parent| Self { path, name, parent, directory });
+                return Ok(Self { path, name, parent, directory });
             }
             let _ = unlinkat(cgroup, name.as_str(), UnlinkatFlags::RemoveDir);
             locked.map_err(failed)?;

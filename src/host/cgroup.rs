@@ -79,10 +79,11 @@ impl Cgroup {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = match open(path, flags, Mode::empty()) {
             Ok(directory) => directory,
-            Err(errno @ (Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG)) => {
-                return Err(Error::usage(format!("{}: {}", what(), errno.desc()), hint()));
+            Err(Errno::ENOTDIR) => {
+                let message = format!("{} is not a directory", path.display());
+                return Err(Error::usage(message, hint()));
             }
-            Err(errno) => return Err(Error::call(what(), errno, hint::ROOT)),
+            Err(errno) => return Err(Error::call(what(), errno, hint())),
         };
         let kind = fstatfs(&directory).map_err(|errno| Error::call(what(), errno, hint::AGAIN))?;
         if kind.filesystem_type() != CGROUP2 {

@@ -136,14 +136,21 @@ pub(crate) fn new_bpffs() -> Result<OwnedFd> {
     owned(libc::SYS_fsmount, [context.as_raw_fd() as _, FSMOUNT_CLOEXEC, 0, 0, 0])
 }
 
+/// Whether a bpffs is where it belongs.
+///
+/// # Errors
+/// It cannot be told; also if there is no such directory, without sysfs or BPF.
+pub(crate) fn is_bpffs_mounted() -> Result<bool> {
+    statfs(BPFFS_DIR).map(|it| it.filesystem_type() == BPFFS).map_err(failed)
+}
+
 /// Mounts it where it belongs. The caller holds the lock of the mount point.
 ///
 /// # Errors
 /// The kernel refuses it, or a bpffs is there.
 pub(crate) fn mount_bpffs(bpffs: BorrowedFd<'_>) -> Result<()> {
     // Other programs, such as bpftool, do not know the lock.
-    let there = statfs(BPFFS_DIR).map_err(failed)?.filesystem_type();
-    if there == BPFFS {
+    if is_bpffs_mounted()? {
         return Err(Error::new(
             format!("another program has mounted a bpffs at {BPFFS_DIR} meanwhile"),
             hint::AGAIN,

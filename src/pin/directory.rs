@@ -30,7 +30,7 @@ const MODE: Mode = Mode::from_bits_truncate(0o1700);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often another process may remove the directory just when it is to be locked.
-const TURNS: usize = 100;
+const TURNS: usize = 10_000;
 
 /// Where a pin directory is, or will be.
 pub(crate) enum Place {
@@ -79,11 +79,12 @@ fn place(path: &Path, directory: OwnedFd, missing: Vec<OsString>) -> Result<Plac
             false => Place::Missing(directory, missing),
         });
     }
-    let below = path.strip_prefix(BPFFS_DIR).map(|rest| rest.iter().map(OsStr::to_owned).collect());
+    let is_mounted = mounts::is_bpffs_mounted()?;
+    let below =
+        path.strip_prefix(BPFFS_DIR).ok().filter(|rest| *rest != Path::new("") && !is_mounted);
     match below {
-        Ok(names) if Vec::is_empty(&names) => Err(no_bpffs(path)),
-        Ok(names) => Ok(Place::NoBpffs(names)),
-        Err(_) => Err(no_bpffs(path)),
+        Some(rest) => Ok(Place::NoBpffs(rest.iter().map(OsStr::to_owned).collect())),
+        None => Err(no_bpffs(path)),
     }
 }
 
@@ -207,8 +208,14 @@ impl Locked {
                 unmounted: None,
                 _mount_point: None,
             };
-            if locked.lock()? {
-                return Ok(Some(locked));
+            match locked.lock() {
+                Ok(true) => return Ok(Some(locked)),
+                Ok(false) => {}
+                // A directory of somebody else's.
+                Err(error) => match bpf::exists(locked.as_fd(), super::LINK) {
+                    Ok(false) => return Ok(None),
+                    _ => return Err(error),
+                },
             }
         }
         Err(Error::new(
@@ -294,8 +301,12 @@ impl Locked {
     /// # Errors
     /// The kernel refuses it.
     pub(crate) fn unpin(&self, name: &str) -> Result<()> {
-        match unlinkat(&*self.fd, name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        let removed = unlinkat(&*self.fd, name, UnlinkatFlags::NoRemoveDir);
+        match removed.or_else(|errno| match bpf::exists(self.as_fd(), name) {
+            Ok(false) => Ok(()),
+            _ => Err(errno),
+        }) {
+            Ok(()) => Ok(()),
             Err(errno) => Err(failed("remove", &self.path.join(name), errno)),
         }
     }
