@@ -63,6 +63,8 @@ impl Fault {
             libc::SYS_rt_sigaction | libc::SYS_rt_sigprocmask | libc::SYS_sigaltstack => false,
             libc::SYS_getpid | libc::SYS_gettid | libc::SYS_getppid | libc::SYS_geteuid => false,
             libc::SYS_futex | libc::SYS_kill | libc::SYS_set_robust_list | libc::SYS_rseq => false,
+            // What a sleep goes on with after a stop.
+            libc::SYS_restart_syscall => false,
             // A program without memory dies: that is judged as a kill.
             libc::SYS_mmap | libc::SYS_brk | libc::SYS_mremap => errno == Errno::ENOMEM,
             libc::SYS_clock_nanosleep | libc::SYS_nanosleep | libc::SYS_wait4 | libc::SYS_waitid
@@ -327,7 +329,8 @@ impl Scene {
         // Advice to break things.
         ensure!(!run.stderr.contains("something else"), "ours is called foreign: {run:?}");
         if let Some(code) = code {
-            let is_believed = absent && verb == Verb::Status && code == 3;
+            // Also a cgroup that is not there, which is a wrong argument.
+            let is_believed = absent && (code == 1 || verb == Verb::Status && code == 3);
             ensure!(verb.codes().contains(&code) || is_believed, "exit code {code}: {run:?}");
         }
         let timer = self.timer_soon(old, new, code.filter(|_| !absent))?;
