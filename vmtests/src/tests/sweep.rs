@@ -272,7 +272,8 @@ impl Scene {
         let was_absent = Cell::new(false);
         let decide = |call: &Call| {
             let is_like = found.as_ref().is_some_and(|first| call.is_like(&first.call));
-            let is_first = found.is_none() && call.at == at;
+            // Their number may differ by one or two from run to run.
+            let is_first = found.is_none() && call.at == at && fault.applies(call);
             if is_first {
                 let path = call.path().map(|path| format!(" {path}")).unwrap_or_default();
                 *found = Some(Place { call: call.clone(), what: call.name() + &path });
@@ -298,7 +299,6 @@ impl Scene {
         };
         let run = follow_both(self.a.command(words), decide, watch)?;
         let Some(Place { call, .. }) = found else {
-            // The number of calls may differ by one or two from run to run.
             return self.clear();
         };
         self.judge(verb, fault, call, &run, &before)?;
