@@ -1,200 +1,313 @@
-//! The command line: words in, a task out.
+//! The command line, by argh as the product's: each task has a `--help` of its own.
 
-use crate::dist;
+use std::path::PathBuf;
 
-/// What `cargo xtask` and `cargo xtask --help` print.
-pub(crate) const USAGE: &str = "\
-Usage: cargo xtask TASK
+use argh::{EarlyExit, FromArgs};
 
-  install [--rules FILE] [--no-activate] [--prefix DIR]  install what the build needs, build, put into force
-  remove [--prefix DIR]                                  put out of force, delete the binary
-  build [--rules FILE] [--target TRIPLE]                 build the static release binary, print its path
-  dist [--target T]... [--rules FILE] [--btf FILE]... [--revision N] [--record | --symbols] [--if-possible]
-                                                         binary, package, manual pages in target/dist, sizes
-  test [--thorough] [FILTER...]                          install what tests need, check, run every test
-  show [FILE]                                            print the C that the rules become
-  explain FILE CONNECTION                                say which rule decides, and why no earlier one does
-  fuzz [--minutes N]                                     random rule sets against random connections
-  bench [--quick | --readme]                             sizes, times, instructions, beside other ways
-  demo [--readme] [KERNEL...]                            slow links with and without a rule, in virtual machines
-  image [--list] [NAME...]                               packages on the systems they are for, in virtual machines
-  matrix [--list] [--core] [--readme] [--jobs N] [--test PART] [NAME...]
-                                                         the live suite on other kernels, and other machines
-
-FILE defaults to SET_RTO_RULES or rules.toml, DIR to /usr/local, TRIPLE and T (x86_64, ...) to this machine's.
-";
-
-const DEFAULT_PREFIX: &str = "/usr/local";
+/// Sets up, builds, installs, removes and tests set-rto. FILE is SET_RTO_RULES or rules.toml where it is left out.
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(help_triggers("-h", "--help", "help"))]
+pub(crate) struct Arguments {
+    #[argh(subcommand)]
+    pub(crate) task: Task,
+}
 
 /// A task with its options.
-#[derive(Debug, PartialEq)]
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand)]
 pub(crate) enum Task {
-    /// Print [`USAGE`].
-    Help,
-    /// Build and put into force.
-    Install { rules: Option<String>, prefix: String, activate: bool },
-    /// Put out of force and delete.
-    Remove { prefix: String },
-    /// Build the static release binary.
-    Build { rules: Option<String>, target: Option<String> },
-    /// Make what is shipped.
-    Dist { options: dist::Options },
-    /// Run the tests whose names contain one of the filters; all when there is none. `thorough`: tests that try a share
-    /// of very many things try all of them.
-    Test { filters: Vec<String>, thorough: bool },
-    /// Print the C of a rules file.
-    Show { rules: Option<String> },
-    /// Say which rule decides a connection.
-    Explain { rules: String, connection: String },
-    /// Run random rule sets for so many minutes.
-    Fuzz { minutes: u32 },
-    /// Measure the compiled programs; put the figures into the README.
-    Bench { quick: bool, readme: bool },
-    /// Measure connections over slow links on these kernels; put the tables into the README.
-    Demo { kernels: Vec<String>, readme: bool },
-    /// Boot images; the words are for the program that does.
-    Image { options: Vec<String> },
-    /// Run the live suite on other kernels; the words are for the program that does.
-    Matrix { options: Vec<String> },
+    Install(Install),
+    Remove(Remove),
+    Build(Build),
+    Check(Check),
+    Show(Show),
+    Explain(Explain),
+    Schema(Schema),
+    Dist(Dist),
+    Test(Test),
+    Fuzz(Fuzz),
+    Bench(Bench),
+    Demo(Demo),
+    Image(Image),
+    Matrix(Matrix),
 }
 
-/// Reads the words after `cargo xtask`. The error is a message for the user.
-pub(crate) fn parse(words: &[String]) -> Result<Task, String> {
-    let Some((task, rest)) = words.split_first() else { return Ok(Task::Help) };
-    if words.iter().any(|word| word == "--help" || word == "-h") {
-        return Ok(Task::Help);
-    }
-    let mut rest = Words { task, left: rest.to_vec() };
-    match task.as_str() {
-        "install" => {
-            let rules = rest.value("--rules")?;
-            let prefix = rest.value("--prefix")?.unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
-            let activate = !rest.flag("--no-activate");
-            rest.end()?;
-            Ok(Task::Install { rules, prefix, activate })
-        }
-        "remove" => {
-            let prefix = rest.value("--prefix")?.unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
-            rest.end()?;
-            Ok(Task::Remove { prefix })
-        }
-        "build" => {
-            let rules = rest.value("--rules")?;
-            let target = rest.value("--target")?;
-            rest.end()?;
-            Ok(Task::Build { rules, target })
-        }
-        "dist" => {
-            let mut targets = Vec::new();
-            while let Some(target) = rest.value("--target")? {
-                targets.push(target);
-            }
-            let rules = rest.value("--rules")?;
-            let mut btf = Vec::new();
-            while let Some(file) = rest.value("--btf")? {
-                btf.push(file);
-            }
-            let revision = rest.value("--revision")?.unwrap_or_else(|| "1".to_owned());
-            let (record, symbols) = (rest.flag("--record"), rest.flag("--symbols"));
-            let if_possible = rest.flag("--if-possible");
-            rest.end()?;
-            if record && (symbols || rules.is_some() || !btf.is_empty()) {
-                return Err(
-                    "dist: --record writes down the sizes with the default rules".to_owned()
-                );
-            }
-            let options =
-                dist::Options { targets, rules, btf, revision, record, symbols, if_possible };
-            Ok(Task::Dist { options })
-        }
-        "test" => {
-            let thorough = rest.flag("--thorough");
-            match rest.left.iter().find(|word| word.starts_with('-')) {
-                Some(option) => Err(rest.unknown(option)),
-                None => Ok(Task::Test { filters: rest.left, thorough }),
-            }
-        }
-        "show" => {
-            let rules = (!rest.left.is_empty()).then(|| rest.left.remove(0));
-            rest.end()?;
-            Ok(Task::Show { rules })
-        }
-        "explain" => match <[String; 2]>::try_from(rest.left) {
-            Ok([rules, connection]) => Ok(Task::Explain { rules, connection }),
-            Err(_) => Err("explain: expected FILE and a connection in quotes, such as \
-                           'outgoing ax0 10.0.0.1:40000 -> 44.1.2.3:12345'"
-                .to_owned()),
-        },
-        "fuzz" => {
-            let minutes = rest.value("--minutes")?.unwrap_or_else(|| "10".to_owned());
-            rest.end()?;
-            match minutes.parse() {
-                Ok(minutes @ 1..=1440) => Ok(Task::Fuzz { minutes }),
-                _ => Err(format!("fuzz: --minutes takes a number from 1 to 1440, not `{minutes}`")),
-            }
-        }
-        "bench" => {
-            let (quick, readme) = (rest.flag("--quick"), rest.flag("--readme"));
-            rest.end()?;
-            if quick && readme {
-                return Err("bench: the README shows the full run, not --quick".to_owned());
-            }
-            Ok(Task::Bench { quick, readme })
-        }
-        "demo" => {
-            let readme = rest.flag("--readme");
-            match rest.left.iter().find(|word| word.starts_with('-')) {
-                Some(option) => Err(rest.unknown(option)),
-                None => Ok(Task::Demo { kernels: rest.left, readme }),
-            }
-        }
-        "image" => Ok(Task::Image { options: rest.left }),
-        "matrix" => Ok(Task::Matrix { options: rest.left }),
-        other => Err(format!("there is no task `{other}`; `cargo xtask --help` lists them")),
+/// install what the build needs, build, copy the binary, attach the rules
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "install", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Install {
+    /// the rules file to compile in
+    #[argh(option, arg_name = "file")]
+    pub(crate) rules: Option<String>,
+
+    /// where `sbin/set-rto` goes (default: /usr/local)
+    #[argh(option, arg_name = "dir", default = "PREFIX.into()")]
+    pub(crate) prefix: PathBuf,
+
+    /// copy the binary, but do not attach the rules
+    #[argh(switch)]
+    pub(crate) no_activate: bool,
+}
+
+/// detach the rules and delete the binary
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "remove", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Remove {
+    /// where `sbin/set-rto` is (default: /usr/local)
+    #[argh(option, arg_name = "dir", default = "PREFIX.into()")]
+    pub(crate) prefix: PathBuf,
+}
+
+/// build the static binary and print its path
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "build", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Build {
+    /// the rules file to compile in
+    #[argh(option, arg_name = "file")]
+    pub(crate) rules: Option<String>,
+
+    /// another machine: x86_64, aarch64, … or a Rust target triple (default: this one)
+    #[argh(option, arg_name = "target")]
+    pub(crate) target: Option<String>,
+}
+
+/// report every mistake in a rules file, and print the notes
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "check", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Check {
+    /// the rules file
+    #[argh(positional, arg_name = "file")]
+    pub(crate) rules: Option<String>,
+}
+
+/// print the C that a rules file compiles to
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "show", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Show {
+    /// the rules file
+    #[argh(positional, arg_name = "file")]
+    pub(crate) rules: Option<String>,
+}
+
+/// print which rule decides a connection, and why no earlier one does
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(
+    subcommand,
+    name = "explain",
+    help_triggers("-h", "--help", "help"),
+    example = "{command_name} rules.toml 'outgoing ax0 10.0.0.1:40000 -> 44.1.2.3:12345'"
+)]
+pub(crate) struct Explain {
+    /// the rules file
+    #[argh(positional, arg_name = "file")]
+    pub(crate) rules: String,
+
+    /// in quotes: direction, interface, local end, arrow, remote end
+    #[argh(positional, arg_name = "connection")]
+    pub(crate) connection: String,
+}
+
+/// print the JSON Schema of rules files, for editors
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "schema", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Schema {}
+
+/// put binary, package, manual pages and completions into target/dist, and compare sizes
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "dist", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Dist {
+    /// another machine; may be repeated (default: this one; an unknown name lists all)
+    #[argh(option, long = "target", arg_name = "target")]
+    pub(crate) targets: Vec<String>,
+
+    /// the rules file to compile in
+    #[argh(option, arg_name = "file")]
+    pub(crate) rules: Option<String>,
+
+    /// a kernel's vmlinux or BTF to build in, PATH or RELEASE=PATH; may be repeated
+    #[argh(option, arg_name = "file")]
+    pub(crate) btf: Vec<String>,
+
+    /// the revision of the Debian package: raise it with each change of rules (default: 1)
+    #[argh(option, arg_name = "n", default = "String::from(\"1\")")]
+    pub(crate) revision: String,
+
+    /// write the sizes to scripts/SIZES
+    #[argh(switch)]
+    pub(crate) record: bool,
+
+    /// print what takes the room in each binary, and package nothing
+    #[argh(switch)]
+    pub(crate) symbols: bool,
+
+    /// succeed where zig or the sources of the standard library cannot be fetched
+    #[argh(switch)]
+    pub(crate) if_possible: bool,
+}
+
+/// install what tests need, check the source, run every test
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "test", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Test {
+    /// tests that try a share of very many things try all of them
+    #[argh(switch)]
+    pub(crate) thorough: bool,
+
+    /// parts of test names; all tests where there is none
+    #[argh(positional, arg_name = "filter")]
+    pub(crate) filters: Vec<String>,
+}
+
+/// run random rule sets against random connections
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "fuzz", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Fuzz {
+    /// for how long, 1 to 1440 (default: 10)
+    #[argh(option, arg_name = "n", default = "10", from_str_fn(minutes))]
+    pub(crate) minutes: u32,
+}
+
+/// measure the compiled programs beside other ways to write them
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "bench", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Bench {
+    /// a shorter run with fewer rule sets
+    #[argh(switch)]
+    pub(crate) quick: bool,
+
+    /// write the figures to vmtests/src/bin/bench/README.md
+    #[argh(switch)]
+    pub(crate) readme: bool,
+}
+
+/// measure connections over slow links with and without a rule, in virtual machines
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "demo", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Demo {
+    /// write the tables and the timeline to vmtests/demo
+    #[argh(switch)]
+    pub(crate) readme: bool,
+
+    /// kernels as `matrix --list` prints them
+    #[argh(positional, arg_name = "kernel")]
+    pub(crate) kernels: Vec<String>,
+}
+
+/// boot the systems that packages are for, and the boards, in virtual machines
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "image", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Image {
+    /// list the names
+    #[argh(switch)]
+    pub(crate) list: bool,
+
+    /// which ones; all where there is none
+    #[argh(positional, arg_name = "name")]
+    pub(crate) names: Vec<String>,
+}
+
+/// run the live suite on other kernels and the boards, in virtual machines
+#[derive(FromArgs, Debug, PartialEq)]
+#[argh(subcommand, name = "matrix", help_triggers("-h", "--help", "help"))]
+pub(crate) struct Matrix {
+    /// list the names
+    #[argh(switch)]
+    pub(crate) list: bool,
+
+    /// only the kernels that CI runs
+    #[argh(switch)]
+    pub(crate) core: bool,
+
+    /// write the tables to vmtests/kernels/README.md
+    #[argh(switch)]
+    pub(crate) readme: bool,
+
+    /// how many guests run at a time
+    #[argh(option, arg_name = "n")]
+    pub(crate) jobs: Option<u32>,
+
+    /// only tests with this in their name, on kernels
+    #[argh(option, arg_name = "part")]
+    pub(crate) test: Option<String>,
+
+    /// kernels and boards; all where there is none
+    #[argh(positional, arg_name = "name")]
+    pub(crate) names: Vec<String>,
+}
+
+const PREFIX: &str = "/usr/local";
+
+fn minutes(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=1440).contains(number));
+    number.ok_or_else(|| format!("expected a number from 1 to 1440, not `{text}`"))
+}
+
+impl Image {
+    /// For the program that boots them.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let list = self.list.then(|| "--list".to_owned());
+        list.into_iter().chain(self.names.iter().cloned()).collect()
     }
 }
 
-/// The words of one task that are not read yet.
-struct Words<'a> {
-    task: &'a str,
-    left: Vec<String>,
+impl Matrix {
+    /// For the program that boots them.
+    pub(crate) fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        for (is_set, word) in
+            [(self.list, "--list"), (self.core, "--core"), (self.readme, "--readme")]
+        {
+            words.extend(is_set.then(|| word.to_owned()));
+        }
+        let jobs = self.jobs.map(|number| number.to_string());
+        for (value, word) in [(&jobs, "--jobs"), (&self.test, "--test")] {
+            words.extend(value.iter().flat_map(|value| [word.to_owned(), value.clone()]));
+        }
+        words.extend(self.names.iter().cloned());
+        words
+    }
 }
 
-impl Words<'_> {
-    /// Takes `name VALUE` or `name=VALUE`. An option given twice stays for [`Words::end`] to refuse.
-    fn value(&mut self, name: &str) -> Result<Option<String>, String> {
-        let joined = |word: &str| word.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
-        let Some(at) = self.left.iter().position(|word| word == name || joined(word).is_some())
-        else {
-            return Ok(None);
-        };
-        let word = self.left.remove(at);
-        let value = match joined(&word) {
-            Some(value) => value,
-            // A following option is a forgotten value rather than a file called `--target`.
-            None if self.left.get(at).is_some_and(|next| !next.starts_with('-')) => {
-                self.left.remove(at)
-            }
-            None => String::new(),
-        };
-        if value.is_empty() {
-            return Err(format!("{}: {name} needs a value", self.task));
+/// Reads the words after `cargo xtask`. No word at all asks for help, too.
+///
+/// # Errors
+/// A help text, with a good status, or what is wrong.
+pub(crate) fn parse(words: &[String]) -> Result<Task, EarlyExit> {
+    let words = separate(words);
+    let mut words: Vec<_> = words.iter().map(String::as_str).collect();
+    if words.is_empty() {
+        words.push("--help");
+    }
+    let task = Arguments::from_args(&["cargo xtask"], &words)?.task;
+    match conflict(&task) {
+        Some(message) => Err(EarlyExit { output: message.to_owned(), status: Err(()) }),
+        None => Ok(task),
+    }
+}
+
+/// `--name=value` as the two words that argh reads.
+fn separate(words: &[String]) -> Vec<String> {
+    let options = words.iter().take_while(|word| *word != "--").count();
+    let (options, rest) = words.split_at(options);
+    let two = options.iter().flat_map(|word| match word.split_once('=') {
+        Some((name, value)) if name.starts_with("--") => vec![name.to_owned(), value.to_owned()],
+        _ => vec![word.clone()],
+    });
+    two.chain(rest.iter().cloned()).collect()
+}
+
+/// Options that exclude each other.
+fn conflict(task: &Task) -> Option<&'static str> {
+    match task {
+        Task::Dist(dist)
+            if dist.record && (dist.symbols || dist.rules.is_some() || !dist.btf.is_empty()) =>
+        {
+            Some("dist: --record is for the sizes with the default rules")
         }
-        Ok(Some(value))
-    }
-
-    fn flag(&mut self, name: &str) -> bool {
-        let before = self.left.len();
-        self.left.retain(|word| word != name);
-        self.left.len() != before
-    }
-
-    fn end(&self) -> Result<(), String> {
-        self.left.first().map_or(Ok(()), |word| Err(self.unknown(word)))
-    }
-
-    fn unknown(&self, word: &str) -> String {
-        format!("{}: unexpected `{word}`; `cargo xtask --help` lists the options", self.task)
+        Task::Bench(bench) if bench.quick && bench.readme => {
+            Some("bench: --readme is for the full run, not for --quick")
+        }
+        _ => None,
     }
 }
 
@@ -202,39 +315,48 @@ impl Words<'_> {
 mod tests {
     use super::*;
 
-    fn words(line: &str) -> Result<Task, String> {
+    fn words(line: &str) -> Result<Task, EarlyExit> {
         parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 
+    fn some(words: &[&str]) -> Vec<String> {
+        words.iter().map(|&word| word.to_owned()).collect()
+    }
+
+    const TASKS: [&str; 14] = [
+        "install", "remove", "build", "check", "show", "explain", "schema", "dist", "test", "fuzz",
+        "bench", "demo", "image", "matrix",
+    ];
+
     #[test]
-    fn help_in_every_form() {
-        for line in ["", "--help", "-h", "install --help", "build --rules --help"] {
-            assert_eq!(words(line), Ok(Task::Help), "{line}");
+    fn each_task_has_a_help_of_its_own() {
+        let all = words("").expect_err("help");
+        assert!(all.status.is_ok());
+        for form in ["--help", "-h", "help"] {
+            assert_eq!(words(form).expect_err("help").output, all.output, "{form}");
         }
-        for task in [
-            "install", "remove", "build", "dist", "test", "show", "explain", "fuzz", "bench",
-            "matrix", "demo", "image",
-        ] {
-            assert!(USAGE.lines().any(|line| line.trim_start().starts_with(task)), "{task}");
+        for task in TASKS {
+            assert!(all.output.lines().any(|line| line.trim_start().starts_with(task)), "{task}");
+            let one = words(&format!("{task} --help")).expect_err("help");
+            let head = format!("Usage: cargo xtask {task}");
+            assert!(one.status.is_ok() && one.output.starts_with(&head), "{}", one.output);
         }
     }
 
     #[test]
     fn the_compiler_by_itself() {
-        assert_eq!(words("show"), Ok(Task::Show { rules: None }));
-        assert_eq!(words("show a.toml"), Ok(Task::Show { rules: Some("a.toml".to_owned()) }));
-        assert_eq!(words("fuzz"), Ok(Task::Fuzz { minutes: 10 }));
-        assert_eq!(words("fuzz --minutes 3"), Ok(Task::Fuzz { minutes: 3 }));
-        assert_eq!(words("bench --quick"), Ok(Task::Bench { quick: true, readme: false }));
-        let readme = Task::Bench { quick: false, readme: true };
-        assert_eq!(words("bench --readme"), Ok(readme));
-        let options = ["--core", "debian-6.1"].map(str::to_owned).to_vec();
-        assert_eq!(words("matrix --core debian-6.1"), Ok(Task::Matrix { options }));
-        let kernels = vec!["debian-6.1".to_owned()];
-        assert_eq!(words("demo debian-6.1 --readme"), Ok(Task::Demo { kernels, readme: true }));
-        assert_eq!(words("demo"), Ok(Task::Demo { kernels: vec![], readme: false }));
+        let rules = || Some("a.toml".to_owned());
+        assert_eq!(words("show"), Ok(Task::Show(Show { rules: None })));
+        assert_eq!(words("show a.toml"), Ok(Task::Show(Show { rules: rules() })));
+        assert_eq!(words("check a.toml"), Ok(Task::Check(Check { rules: rules() })));
+        assert_eq!(words("fuzz"), Ok(Task::Fuzz(Fuzz { minutes: 10 })));
+        assert_eq!(words("fuzz --minutes 3"), Ok(Task::Fuzz(Fuzz { minutes: 3 })));
+        let line = ["explain", "a.toml", "outgoing ax0 10.0.0.1:1 -> 44.1.2.3:2"];
+        let [_, rules, connection] = line.map(str::to_owned);
+        assert_eq!(parse(&some(&line)), Ok(Task::Explain(Explain { rules, connection })));
         for line in [
             "show a b",
+            "check a b",
             "explain a",
             "explain a b c",
             "fuzz --minutes 0",
@@ -243,74 +365,103 @@ mod tests {
             "bench quick",
             "demo --quick",
             "bench --quick --readme",
+            "schema a",
         ] {
-            assert!(words(line).is_err(), "{line}");
+            assert!(words(line).expect_err(line).status.is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn words_for_other_programs() {
+        let of = |line: &str| match words(line) {
+            Ok(Task::Matrix(matrix)) => matrix.words(),
+            Ok(Task::Image(image)) => image.words(),
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(of("matrix"), [""; 0]);
+        assert_eq!(of("matrix debian-6.1 --core"), ["--core", "debian-6.1"]);
+        let all = "matrix --list --core --readme --jobs 2 --test wire_ armv7 mips";
+        assert_eq!(of(all), all.split(' ').skip(1).collect::<Vec<_>>());
+        assert_eq!(of("image --list"), ["--list"]);
+        assert_eq!(of("image debian container"), ["debian", "container"]);
+        let kernels = some(&["debian-6.1"]);
+        let demo = Task::Demo(Demo { kernels, readme: true });
+        assert_eq!(words("demo debian-6.1 --readme"), Ok(demo));
     }
 
     #[test]
     fn defaults() {
-        let prefix = "/usr/local".to_owned();
-        let install = Task::Install { rules: None, prefix: prefix.clone(), activate: true };
-        assert_eq!(words("install"), Ok(install));
-        assert_eq!(words("remove"), Ok(Task::Remove { prefix }));
-        assert_eq!(words("build"), Ok(Task::Build { rules: None, target: None }));
-        assert_eq!(words("test"), Ok(Task::Test { filters: vec![], thorough: false }));
+        let install = Install { rules: None, prefix: PREFIX.into(), no_activate: false };
+        assert_eq!(words("install"), Ok(Task::Install(install)));
+        assert_eq!(words("remove"), Ok(Task::Remove(Remove { prefix: PREFIX.into() })));
+        assert_eq!(words("build"), Ok(Task::Build(Build { rules: None, target: None })));
+        assert_eq!(words("test"), Ok(Task::Test(Test { thorough: false, filters: vec![] })));
     }
 
     #[test]
     fn several_targets() {
-        let dist = |targets: &[&str], rules: Option<&str>, btf: &[&str], revision: &str| {
-            let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-            let (rules, revision) = (rules.map(str::to_owned), revision.to_owned());
-            let (targets, btf) = (own(targets), own(btf));
-            let (record, symbols, if_possible) = (false, false, false);
-            let options =
-                dist::Options { targets, rules, btf, revision, record, symbols, if_possible };
-            Ok(Task::Dist { options })
+        let dist = |line: &str| match words(line) {
+            Ok(Task::Dist(dist)) => dist,
+            other => panic!("{line}: {other:?}"),
         };
-        assert_eq!(words("dist"), dist(&[], None, &[], "1"));
+        let plain = Dist {
+            targets: vec![],
+            rules: None,
+            btf: vec![],
+            revision: "1".into(),
+            record: false,
+            symbols: false,
+            if_possible: false,
+        };
+        assert_eq!(dist("dist"), plain);
         let line = "dist --target x86_64 --rules a.toml --btf b --target=mips --revision 2 --btf=c";
-        let expected = dist(&["x86_64", "mips"], Some("a.toml"), &["b", "c"], "2");
-        assert_eq!(words(line), expected);
+        let expected = Dist {
+            targets: some(&["x86_64", "mips"]),
+            rules: Some("a.toml".into()),
+            btf: some(&["b", "c"]),
+            revision: "2".into(),
+            ..plain
+        };
+        assert_eq!(dist(line), expected);
+        // An equals sign belongs to the value, too.
+        assert_eq!(dist("dist --btf=6.1=b --btf 6.6=c").btf, ["6.1=b", "6.6=c"]);
         for line in ["dist x86_64", "dist --record --symbols", "dist --record --rules a.toml"] {
             assert!(words(line).is_err(), "{line}");
         }
-        let Ok(Task::Dist { options }) = words("dist --record --target mips") else { panic!() };
-        assert!(options.record && !options.symbols && !options.if_possible);
-        let Ok(Task::Dist { options }) = words("dist --if-possible") else { panic!() };
-        assert!(options.if_possible);
+        assert!(dist("dist --record --target mips").record);
+        assert!(dist("dist --if-possible").if_possible);
     }
 
     #[test]
     fn options_in_any_order_and_form() {
-        let expected = Task::Install {
-            rules: Some("a.toml".to_owned()),
-            prefix: "/opt".to_owned(),
-            activate: false,
-        };
-        assert_eq!(words("install --no-activate --prefix=/opt --rules a.toml").unwrap(), expected);
-        assert_eq!(words("install --rules=a.toml --prefix /opt --no-activate").unwrap(), expected);
-        let filters = vec!["syn".to_owned(), "ack".to_owned()];
-        let test = |thorough| Ok(Task::Test { filters: filters.clone(), thorough });
-        assert_eq!(words("test syn ack"), test(false));
-        assert_eq!(words("test syn --thorough ack"), test(true));
+        let expected =
+            Install { rules: Some("a.toml".into()), prefix: "/opt".into(), no_activate: true };
+        for line in [
+            "install --no-activate --prefix=/opt --rules a.toml",
+            "install --rules=a.toml --prefix /opt --no-activate",
+        ] {
+            let Ok(Task::Install(install)) = words(line) else { panic!("{line}") };
+            assert_eq!(install, expected);
+        }
+        let filters = some(&["syn", "ack"]);
+        assert_eq!(
+            words("test --thorough syn ack"),
+            Ok(Task::Test(Test { thorough: true, filters }))
+        );
     }
 
     #[test]
     fn refusals_name_the_word() {
         for (line, part) in [
-            ("instal", "`instal`"),
-            ("install extra", "`extra`"),
-            ("install --target x", "`--target`"),
-            ("install --rules", "--rules needs a value"),
-            ("install --rules --no-activate", "--rules needs a value"),
-            ("build --rules=", "--rules needs a value"),
-            ("build --rules a --rules b", "`--rules`"),
-            ("remove --prefixes=x", "`--prefixes=x`"),
-            ("test --nocapture", "`--nocapture`"),
+            ("instal", "instal"),
+            ("install extra", "extra"),
+            ("install --target x", "--target"),
+            ("install --rules", "--rules"),
+            ("build --rules a --rules b", "duplicate"),
+            ("remove --prefixes=x", "--prefixes"),
+            ("test --nocapture", "--nocapture"),
         ] {
-            let message = words(line).unwrap_err();
+            let message = words(line).expect_err(line).output;
             assert!(message.contains(part), "{line}: {message}");
         }
     }

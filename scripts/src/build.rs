@@ -200,7 +200,7 @@ fn static_flags(
 
 /// The first string with this key in a JSON text; a whole parser for two keys is too much. A quote
 /// inside a string is escaped, so that the pattern cannot match there.
-fn json_string(text: &str, key: &str) -> Option<String> {
+pub(crate) fn json_string(text: &str, key: &str) -> Option<String> {
     let start = format!("\"{key}\":\"");
     let mut rest = text.split_once(&start)?.1.chars();
     let mut value = String::new();

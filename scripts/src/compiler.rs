@@ -1,24 +1,61 @@
-//! `cargo xtask show`, `explain` and `fuzz`: the rule compiler by itself.
+//! `cargo xtask check`, `show`, `explain`, `schema` and `fuzz`: the rule compiler by itself.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
 
-use anyhow::{Context, Result};
-use xshell::{Cmd, Shell, cmd};
+use anyhow::{Context, Result, anyhow, bail};
+use xshell::{Shell, cmd};
 
+use crate::build::json_string;
 use crate::needs::{BUILD, Need, cargo};
 use crate::setup;
 use crate::step::step;
 use crate::test::verifier;
 
-/// Prints the C that the rules become.
-pub(crate) fn show(sh: &Shell, rules: Option<&Path>) -> Result<()> {
-    let rules = rules.unwrap_or_else(|| Path::new("rules.toml"));
-    quietly(example(sh, "show").arg("--").arg(rules))
+/// Runs the compiler's own program (`scripts/rules`) in the caller's directory, where the file names in `words` are
+/// meant. Ends this process with its exit code if it fails: its messages have said what was wrong.
+pub(crate) fn rules(sh: &Shell, caller: &Path, words: &[&str]) -> Result<()> {
+    let program = built(sh)?;
+    let status = Command::new(&program).args(words).current_dir(caller).status();
+    let status = status.with_context(|| format!("cannot run {program}"))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) => std::process::exit(code),
+        None => bail!("{program}: {status}"),
+    }
 }
 
-/// Says which rule decides a connection, and why each earlier one does not.
-pub(crate) fn explain(sh: &Shell, rules: &Path, connection: &str) -> Result<()> {
-    quietly(example(sh, "explain").arg("--").arg(rules).arg(connection))
+/// Builds that program and gives its path. Cargo shows what it compiles; if there is nothing to do, nothing is shown.
+fn built(sh: &Shell) -> Result<String> {
+    let mut child = Command::new(cargo())
+        .args(["build", "--package", "set-rto-rules", "--bin", "rules"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .current_dir(sh.current_dir())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo")?;
+    let stderr = child.stderr.take().context("cargo has no standard error")?;
+    let progress = thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            if !line.trim_start().starts_with("Finished ") {
+                eprintln!("{line}");
+            }
+        }
+    });
+    let mut messages = String::new();
+    let stdout = child.stdout.take().context("cargo has no standard output")?;
+    let read = BufReader::new(stdout).read_to_string(&mut messages);
+    let status = child.wait().context("cannot wait for cargo")?;
+    progress.join().map_err(|_| anyhow!("the thread that shows cargo's progress panicked"))?;
+    read.context("cannot read cargo's messages")?;
+    if !status.success() {
+        bail!("cargo build: {status}");
+    }
+    let program = messages.lines().filter_map(|line| json_string(line, "executable")).next_back();
+    program.context("cargo built no executable")
 }
 
 /// Runs random rule sets against random connections for some minutes; as root the kernel's verifier judges the programs
@@ -35,17 +72,4 @@ pub(crate) fn fuzz(sh: &Shell, minutes: u32) -> Result<()> {
         }
         tests.env("SET_RTO_FUZZ_MINUTES", minutes.to_string()).run().context("a case failed")
     })
-}
-
-fn example<'a>(sh: &'a Shell, name: &str) -> Cmd<'a> {
-    let cargo = cargo();
-    cmd!(sh, "{cargo} run --quiet --package set-rto-compiler --example {name}")
-}
-
-/// Its own messages have said what was wrong.
-fn quietly(command: Cmd<'_>) -> Result<()> {
-    if !std::process::Command::from(command).status()?.success() {
-        std::process::exit(1);
-    }
-    Ok(())
 }

@@ -12,7 +12,9 @@ use crate::privilege::is_root;
 use crate::step::{step, tee};
 use crate::{build, dist, readme, setup};
 
-/// The images in which the commands of the README's blocks are run as they are, and the titles of those.
+/// The README whose blocks of commands are run in images as they are.
+const COMMANDS: &str = "scripts/packaging/README.md";
+/// Those images, and the titles of the blocks.
 const BLOCKS: [(&str, &str); 2] = [("debian", "Debian"), ("container", "Container")];
 
 /// What boards of these targets are built with. Not every distribution has it: that is the failure of the board, not of
@@ -50,7 +52,7 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
             tools(sh, &[target.to_owned()]);
             packages(sh, &rooms.join(room), target, &into)?;
             if let Some((_, title)) = BLOCKS.iter().find(|(of, _)| *of == room) {
-                let commands = readme::commands(&sh.read_file("README.md")?, title)?;
+                let commands = readme::commands(&sh.read_file(COMMANDS)?, title)?;
                 sh.write_file(into.join("readme.sh"), commands)?;
             }
             if room == "debian" {
@@ -96,7 +98,6 @@ pub(crate) fn packages(sh: &Shell, room: &Path, target: &str, into: &Path) -> Re
         let targets = vec![target.to_owned()];
         let options = dist::Options {
             targets,
-            rules: None,
             btf: Vec::new(),
             revision: name.clone(),
             record: false,

@@ -1,10 +1,11 @@
-//! `cargo xtask`: set up, build, install, remove and test set-rto. One file per task.
+//! `cargo xtask`: sets up, builds, installs, removes and tests set-rto. One file per task.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use argh::SubCommands;
 use xshell::Shell;
 
 use crate::args::Task;
@@ -37,60 +38,89 @@ mod targets;
 mod test;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("xtask: {error:#}");
+    let words: Result<Vec<_>, _> = env::args_os().skip(1).map(|word| word.into_string()).collect();
+    let Ok(words) = words else {
+        eprintln!("xtask: arguments must be UTF-8");
+        return ExitCode::FAILURE;
+    };
+    match args::parse(&words) {
+        Ok(task) => match run(task) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("xtask: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        Err(exit) if exit.status.is_ok() => {
+            println!("{}", exit.output.trim_end());
+            ExitCode::SUCCESS
+        }
+        Err(exit) => {
+            eprintln!("xtask: {}", exit.output.trim_end());
+            let known = |word: &&String| Task::COMMANDS.iter().any(|task| task.name == **word);
+            match words.first().filter(known) {
+                Some(task) => eprintln!("hint: cargo xtask {task} --help lists its options"),
+                None => eprintln!("hint: cargo xtask --help lists the tasks"),
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-fn run() -> Result<()> {
-    let arguments = env::args_os()
-        .skip(1)
-        .map(|word| word.into_string().map_err(|bad| anyhow::anyhow!("{bad:?} is not UTF-8")))
-        .collect::<Result<Vec<_>>>()?;
-    let task = args::parse(&arguments).map_err(anyhow::Error::msg)?;
+fn run(task: Task) -> Result<()> {
     // File names on the command line mean those of the caller's directory, tasks run in the root.
     let caller = env::current_dir().context("cannot tell the current directory")?;
     let sh = Shell::new()?;
     sh.change_dir(project_root());
-    match task {
-        Task::Help => print!("{}", args::USAGE),
-        Task::Install { rules, prefix, activate } => {
-            let rules = build::resolve_rules(rules, &caller)?;
-            install::run(&sh, rules.as_deref(), &caller.join(prefix), activate)?;
+    let rules = |option: Option<String>| build::resolve_rules(option, &caller);
+    // As it was written, for the messages; the default one is that of the root.
+    let shown = |option: Option<String>| -> Result<String> {
+        if let Some(file) = option {
+            return Ok(file);
         }
-        Task::Remove { prefix } => remove::run(&sh, &caller.join(prefix))?,
-        Task::Build { rules, target } => {
-            let rules = build::resolve_rules(rules, &caller)?;
-            let binary = build::static_release(&sh, rules.as_deref(), target.as_deref())?;
+        let here = caller == sh.current_dir();
+        let default = if here { "rules.toml".into() } else { sh.current_dir().join("rules.toml") };
+        let file = rules(None)?.unwrap_or(default);
+        file.into_os_string().into_string().map_err(|bad| anyhow::anyhow!("{bad:?} is not UTF-8"))
+    };
+    match task {
+        Task::Install(task) => {
+            let rules = rules(task.rules)?;
+            install::run(&sh, rules.as_deref(), &caller.join(task.prefix), !task.no_activate)?;
+        }
+        Task::Remove(task) => remove::run(&sh, &caller.join(task.prefix))?,
+        Task::Build(task) => {
+            let rules = rules(task.rules)?;
+            let binary = build::static_release(&sh, rules.as_deref(), task.target.as_deref())?;
             println!("{}", binary.display());
         }
-        Task::Dist { mut options } => {
-            for file in &mut options.btf {
-                *file = dist::btf_file(file, &caller)?;
-            }
-            let rules = build::resolve_rules(options.rules.clone(), &caller)?;
+        Task::Check(task) => compiler::rules(&sh, &caller, &["check", &shown(task.rules)?])?,
+        Task::Show(task) => compiler::rules(&sh, &caller, &["show", &shown(task.rules)?])?,
+        Task::Explain(task) => {
+            compiler::rules(&sh, &caller, &["explain", &task.rules, &task.connection])?;
+        }
+        Task::Schema(_) => compiler::rules(&sh, &caller, &["schema"])?,
+        Task::Dist(task) => {
+            let btf = task.btf.iter().map(|file| dist::btf_file(file, &caller));
+            let options = dist::Options {
+                targets: task.targets,
+                btf: btf.collect::<Result<_>>()?,
+                revision: task.revision,
+                record: task.record,
+                symbols: task.symbols,
+                if_possible: task.if_possible,
+            };
             let into = build::target_dir(&sh)?.join("dist");
-            for folder in dist::run(&sh, &options, rules.as_deref(), &into)? {
+            for folder in dist::run(&sh, &options, rules(task.rules)?.as_deref(), &into)? {
                 println!("{}", folder.display());
             }
         }
-        Task::Test { filters, thorough } => test::run(&sh, &filters, thorough)?,
-        Task::Show { rules } => {
-            let rules = build::resolve_rules(rules, &caller)?;
-            compiler::show(&sh, rules.as_deref())?;
-        }
-        Task::Explain { rules, connection } => {
-            compiler::explain(&sh, &caller.join(rules), &connection)?;
-        }
-        Task::Fuzz { minutes } => compiler::fuzz(&sh, minutes)?,
-        Task::Bench { quick, readme } => bench::run(&sh, quick, readme)?,
-        Task::Demo { kernels, readme } => demo::run(&sh, &kernels, readme)?,
-        Task::Image { options } => image::run(&sh, &options)?,
-        Task::Matrix { options } => matrix::run(&sh, &options)?,
+        Task::Test(task) => test::run(&sh, &task.filters, task.thorough)?,
+        Task::Fuzz(task) => compiler::fuzz(&sh, task.minutes)?,
+        Task::Bench(task) => bench::run(&sh, task.quick, task.readme)?,
+        Task::Demo(task) => demo::run(&sh, &task.kernels, task.readme)?,
+        Task::Image(task) => image::run(&sh, &task.words())?,
+        Task::Matrix(task) => matrix::run(&sh, &task.words())?,
     }
     Ok(())
 }

@@ -1,29 +1,35 @@
-//! Parts of the README that tasks write, between two lines each, and commands in it that tasks try.
+//! Parts of READMEs that tasks write, between two lines each, and commands in READMEs that tasks and tests run.
 
 use anyhow::{Context, Result, ensure};
 use xshell::Shell;
 
-/// The lines before and behind such a part.
+/// The file that such a part is in, and the lines before and behind it.
 pub(crate) struct Place {
+    pub(crate) file: &'static str,
     pub(crate) begin: &'static str,
     pub(crate) end: &'static str,
 }
 
 impl Place {
-    /// The README with another text in this place.
+    /// The file's text with another one in this place.
     pub(crate) fn replace(&self, readme: &str, text: &str) -> Result<String> {
-        let Place { begin, end } = self;
-        let lacks = |line: &str| format!("README.md lacks the line `{}`", line.trim());
+        let Place { file, begin, end } = self;
+        let lacks = |line: &str| format!("{file} lacks the line `{}`", line.trim());
         let (before, rest) = readme.split_once(begin).with_context(|| lacks(begin))?;
         let (_, after) = rest.split_once(end).with_context(|| lacks(end))?;
         Ok(format!("{before}{begin}\n{}\n\n{end}{after}", text.trim()))
     }
 }
 
+/// Fails if the place is missing: better before the minutes that a task takes than after them.
+pub(crate) fn check(sh: &Shell, place: &Place) -> Result<()> {
+    place.replace(&sh.read_file(place.file)?, "").map(drop)
+}
+
 /// Writes a text into its place.
 pub(crate) fn update(sh: &Shell, place: &Place, text: &str) -> Result<()> {
-    let readme = place.replace(&sh.read_file("README.md")?, text)?;
-    Ok(sh.write_file("README.md", readme)?)
+    let readme = place.replace(&sh.read_file(place.file)?, text)?;
+    Ok(sh.write_file(place.file, readme)?)
 }
 
 /// The commands of the first block behind the paragraph that starts with this title in bold.
@@ -31,7 +37,7 @@ pub(crate) fn commands(readme: &str, title: &str) -> Result<String> {
     let lines = readme.lines().skip_while(|line| !line.starts_with(&format!("**{title}")));
     let lines = lines.skip_while(|line| !line.starts_with("    "));
     let block: Vec<_> = lines.map_while(|line| line.strip_prefix("    ")).collect();
-    ensure!(!block.is_empty(), "README.md has no commands behind **{title}");
+    ensure!(!block.is_empty(), "no commands behind **{title}");
     Ok(block.join("\n") + "\n")
 }
 
@@ -48,7 +54,8 @@ mod tests {
 
     #[test]
     fn only_the_part_changes() {
-        let place = Place { begin: "<!-- from -->\n", end: "<!-- to -->\n" };
+        let (begin, end) = ("<!-- from -->\n", "<!-- to -->\n");
+        let place = Place { file: "README.md", begin, end };
         let readme = "# a\n<!-- from -->\nold\n<!-- to -->\nb\n";
         let once = place.replace(readme, "| 1 |\n").expect("both lines");
         assert_eq!(once, "# a\n<!-- from -->\n\n| 1 |\n\n<!-- to -->\nb\n");

@@ -14,7 +14,7 @@ use crate::report::{Section, any_failed, summary};
 use crate::step::{step, tee};
 use crate::{build, large, setup};
 
-/// The name of the default rules among those of the live suite.
+/// The rules file of the live suite that the static binary is built from.
 const DEFAULT: &str = "default";
 
 /// Runs all sections, the later ones also after a failure. An error when anything failed, or when
@@ -173,9 +173,8 @@ fn count_listed(list: &str, filters: &[String]) -> u64 {
     names.filter(|name| chosen(name)).count() as u64
 }
 
-/// Builds set-rto once for each rules file of the suite and once for the default rules, which
-/// are the ones that get the static release binary. Each lands in `bin_dir` under the name of its
-/// rules file; and once more, as `interfaces-btf`, the one of the rules on interfaces, with the BTF of these kernels
+/// Builds set-rto once for each rules file of the suite, with [`DEFAULT`] as the static release binary. Each lands in
+/// `bin_dir` under the name of its rules file; and once more, as `interfaces-btf`, the one of the rules on interfaces, with the BTF of these kernels
 /// (as `SET_RTO_BTF` has them) and of the one that runs here, and once, as `interfaces-system`, with the libbpf of this
 /// machine where that is installed. `large` is of [`large::rules`].
 pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path, kernels: &[String]) -> Result<()> {
@@ -203,20 +202,18 @@ pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path, kernels: &[String]) -> R
         .filter(|file| file.extension().is_some_and(|extension| extension == "toml"));
     for file in rules {
         let name = file.file_stem().ok_or_else(|| anyhow!("{} has no name", file.display()))?;
-        if name == DEFAULT {
-            bail!("{}: that name stands for the rules.toml of the root", file.display());
-        }
         let title = format!("build set-rto with {}", file.display());
-        let binary = step(&title, || build::dev(sh, "set-rto", Some(&file)))?;
+        let binary = match name == DEFAULT {
+            true => build::static_release(sh, Some(&file), None)?,
+            false => step(&title, || build::dev(sh, "set-rto", Some(&file)))?,
+        };
         copy(&binary, &bin_dir.join(name))?;
     }
     // The suite reads them, too.
     let file = bin_dir.join("large.toml");
     fs::write(&file, large::rules()).with_context(|| format!("cannot write {}", file.display()))?;
     let binary = step("build set-rto with large rules", || build::dev(sh, "set-rto", Some(&file)))?;
-    copy(&binary, &bin_dir.join("large"))?;
-    let binary = build::static_release(sh, None, None)?;
-    copy(&binary, &bin_dir.join(DEFAULT))
+    copy(&binary, &bin_dir.join("large"))
 }
 
 /// With these kernels, the one that runs here, where it has BTF.

@@ -24,8 +24,6 @@ use crate::targets::{self, Target};
 pub(crate) struct Options {
     /// Names or triples; none: this machine's.
     pub(crate) targets: Vec<String>,
-    /// The rules file to compile in.
-    pub(crate) rules: Option<String>,
     /// BTF of kernels that have none of their own, `PATH` or `RELEASE=PATH`; none: what the environment says.
     pub(crate) btf: Vec<String>,
     /// What stands behind the version of the Debian package: another set of rules needs a higher one.

@@ -102,7 +102,7 @@ check purge_leaves_nothing is '' find / -xdev -name '*set-rto*' -not -path '/pay
 
 ## The commands of the README
 mkdir -p /run/readme/target/dist/x86_64
-cp /payload/1.deb /run/readme/target/dist/x86_64/set-rto_0.1.0-1_amd64.deb
+cp /payload/1.deb "/run/readme/target/dist/x86_64/set-rto_$(dpkg-deb -f /payload/1.deb Version)_amd64.deb"
 cd /run/readme
 check readme bash -e /payload/readme.sh
 cd /

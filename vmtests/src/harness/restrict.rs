@@ -126,7 +126,11 @@ fn become_first() -> io::Result<()> {
                 let mut status = 0;
                 libc::waitpid(child.as_raw(), &raw mut status, 0);
                 let by_signal = 128 + libc::WTERMSIG(status);
-                libc::_exit(if libc::WIFEXITED(status) { libc::WEXITSTATUS(status) } else { by_signal })
+                libc::_exit(if libc::WIFEXITED(status) {
+                    libc::WEXITSTATUS(status)
+                } else {
+                    by_signal
+                })
             }
         }
     }

@@ -58,7 +58,8 @@ pub(crate) fn trial(test: &'static Test, bin_dir: Option<PathBuf>, is_thorough: 
             let reason = "works on the whole machine: only in a guest of `cargo xtask matrix`";
             return Ok(Completion::ignored_with(reason));
         }
-        run(test, bin_dir.as_deref(), is_thorough).map_err(|error| Failed::from(format!("{error:#}")))?
+        run(test, bin_dir.as_deref(), is_thorough)
+            .map_err(|error| Failed::from(format!("{error:#}")))?
     })
 }
 

@@ -70,7 +70,11 @@ pub(crate) fn run(test: &Test, cgroup: &Path, bin_dir: Option<PathBuf>) -> ExitC
 
 fn inside(test: &Test) -> Result<()> {
     lock_all_memory()?;
-    if test.whole_machine { mounts::fresh_bpffs()? } else { mounts::isolate()? }
+    if test.whole_machine {
+        mounts::fresh_bpffs()?
+    } else {
+        mounts::isolate()?
+    }
     netns::prepare()?;
     (test.run)()
 }
@@ -124,7 +128,9 @@ fn enter(cgroup: &Path) -> Result<()> {
         | CloneFlags::CLONE_NEWPID;
     match unshare(all) {
         Err(Errno::EINVAL) => {
-            bail!(Skip::new("this kernel lacks namespaces of cgroups, mounts, networks or processes"))
+            bail!(Skip::new(
+                "this kernel lacks namespaces of cgroups, mounts, networks or processes"
+            ))
         }
         other => other.context("cannot make namespaces"),
     }

@@ -66,12 +66,8 @@ impl Connection {
         let socket = tcp_socket(remote, None)?;
         setsockopt(&socket, ReuseAddr, &true)?;
         bind(socket.as_raw_fd(), &SockaddrStorage::from(local))?;
-        let mut nothing = [libc::sock_filter {
-            code: (libc::BPF_RET | libc::BPF_K) as u16,
-            jt: 0,
-            jf: 0,
-            k: 0,
-        }];
+        let mut nothing =
+            [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
         let filter = libc::sock_fprog { len: 1, filter: nothing.as_mut_ptr() };
         // SAFETY: the filter and its one instruction live until the call has copied them.
         let outcome = unsafe {

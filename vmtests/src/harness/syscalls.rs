@@ -30,12 +30,7 @@ pub(crate) fn entered(pid: Pid) -> Result<Option<(i64, [u64; 6])>> {
     let mut info = Info::default();
     // SAFETY: the kernel writes no more than the size that it is told.
     let ret = unsafe {
-        libc::ptrace(
-            PTRACE_GET_SYSCALL_INFO as _,
-            pid.as_raw(),
-            size_of_val(&info),
-            &raw mut info,
-        )
+        libc::ptrace(PTRACE_GET_SYSCALL_INFO as _, pid.as_raw(), size_of_val(&info), &raw mut info)
     };
     match Errno::result(ret) {
         // Killed between its stop and this look.
@@ -155,7 +150,8 @@ pub(crate) fn path_argument(number: i64) -> Option<usize> {
     if AT.contains(&number) {
         return Some(1);
     }
-    let is_first = BY_PATH.contains(&number) || [libc::SYS_statfs, libc::SYS_umount2].contains(&number);
+    let is_first =
+        BY_PATH.contains(&number) || [libc::SYS_statfs, libc::SYS_umount2].contains(&number);
     is_first.then_some(0)
 }
 

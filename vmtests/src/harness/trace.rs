@@ -134,10 +134,7 @@ impl Run {
 ///
 /// # Errors
 /// It cannot be started or followed, or hangs.
-pub(crate) fn follow(
-    command: Command,
-    decide: impl FnMut(&Call) -> Verdict,
-) -> Result<Run> {
+pub(crate) fn follow(command: Command, decide: impl FnMut(&Call) -> Verdict) -> Result<Run> {
     follow_both(command, decide, |_| Ok(()))
 }
 

@@ -56,7 +56,12 @@ tests! {
 }
 
 /// Demands that nothing happens but a clear refusal, by any of these codes.
-fn refused_by(codes: &[i32], set_rto: &SetRto, arguments: &[&str], words: &[&str]) -> Result<Output> {
+fn refused_by(
+    codes: &[i32],
+    set_rto: &SetRto,
+    arguments: &[&str],
+    words: &[&str],
+) -> Result<Output> {
     let before = Snapshot::take()?;
     let output = set_rto.run(arguments)?;
     let code = output.ends_well()?;
@@ -222,9 +227,23 @@ fn bpffs_without_room() -> Result<()> {
 fn verbs(scene: &Scene) -> Vec<Vec<String>> {
     let try_it = format!("try {}", scene.cable.remote4(80));
     let lines = [
-        "install", "install", "status", "status --json", "check", "check --json", "rules",
-        "rules --json", "--version", "--help", "nonsense", "install --cgroup /nowhere",
-        "status --pin /nowhere", &try_it, "remove", "remove", "status",
+        "install",
+        "install",
+        "status",
+        "status --json",
+        "check",
+        "check --json",
+        "rules",
+        "rules --json",
+        "--version",
+        "--help",
+        "nonsense",
+        "install --cgroup /nowhere",
+        "status --pin /nowhere",
+        &try_it,
+        "remove",
+        "remove",
+        "status",
     ];
     lines.iter().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
 }
@@ -280,9 +299,15 @@ fn streams_that_are_closed() -> Result<()> {
         for number in closed {
             a = a.restricted(Restriction::Closed(*number))?;
         }
-        for (verb, code) in
-            [("install", 0), ("install", 0), ("status", 0), ("check", 0), ("remove", 0), ("remove", 0), ("status", 3)]
-        {
+        for (verb, code) in [
+            ("install", 0),
+            ("install", 0),
+            ("status", 0),
+            ("check", 0),
+            ("remove", 0),
+            ("remove", 0),
+            ("status", 3),
+        ] {
             let run = a.run(&[verb])?;
             ensure!(run.ends_well()? == code, "closed {closed:?}: {run}");
         }
@@ -294,7 +319,8 @@ fn streams_that_are_closed() -> Result<()> {
 /// What holds under any limit: an exit code that is true.
 fn under_limits(scene: &Scene, limited: &SetRto, what: &str) -> Result<()> {
     // Its loader needs the C library before it runs at all.
-    let has_not_run = |run: &Output| run.code == Some(127) && run.stderr.contains("shared libraries");
+    let has_not_run =
+        |run: &Output| run.code == Some(127) && run.stderr.contains("shared libraries");
     let run = |verb: &str| -> Result<Option<(i32, Output)>> {
         let run = limited.run(&[verb])?;
         if has_not_run(&run) {

@@ -224,8 +224,7 @@ fn lock_is_one_however_the_path_is_written() -> Result<()> {
             let mut command = scene.b.command(&["install", "--pin", &path]);
             scene.b.finish(command.current_dir(&place))
         };
-        let (first, second) =
-            beside(scene.a.command(&["install", "--pin", &pin]), hold, second)?;
+        let (first, second) = beside(scene.a.command(&["install", "--pin", &pin]), hold, second)?;
         let context = || format!("{path} in {}: {first:?}, {second}", place.display());
         ensure!(first.code()? == 0, "{}", context());
         let programs = attached()?;
@@ -245,10 +244,7 @@ fn lock_is_one_however_the_path_is_written() -> Result<()> {
 }
 
 /// Runs one loader while another is stopped in the middle of an install; gives what the one said, and how long it took.
-fn beside_a_stopped_one(
-    scene: &Scene,
-    stopped: Duration,
-) -> Result<(Output, Duration)> {
+fn beside_a_stopped_one(scene: &Scene, stopped: Duration) -> Result<(Output, Duration)> {
     let second = || {
         let begin = Instant::now();
         Ok((scene.b.run(&["install"])?, begin.elapsed()))
@@ -391,7 +387,12 @@ fn probe_cgroups_of_others_stay() -> Result<()> {
 fn killed_beside_another() -> Result<()> {
     let scene = Scene::of("devices")?;
     let count = if is_guest() { 2 } else { 12 };
-    let pairs = [("install", "install"), ("install", "remove"), ("remove", "install"), ("remove", "remove")];
+    let pairs = [
+        ("install", "install"),
+        ("install", "remove"),
+        ("remove", "install"),
+        ("remove", "remove"),
+    ];
     let mut at = 0;
     for (victim, survivor) in pairs {
         let prepare = || scene.b.ok(&["install"]);
@@ -416,11 +417,7 @@ fn killed_beside_another() -> Result<()> {
     Ok(())
 }
 
-fn judge_pair(
-    scene: &Scene,
-    (victim, survivor): (&str, &str),
-    second: &Output,
-) -> Result<()> {
+fn judge_pair(scene: &Scene, (victim, survivor): (&str, &str), second: &Output) -> Result<()> {
     second.exits(0)?;
     let timer = scene.timer()?;
     let possible: &[Duration] = match (victim, survivor) {
@@ -436,4 +433,3 @@ fn judge_pair(
     ensure!(scene.timer()? == A, "the next install: {:?}", scene.timer()?);
     scene.clear()
 }
-

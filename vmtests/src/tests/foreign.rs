@@ -118,7 +118,8 @@ fn foreign_link_stays_without_cap_sys_admin() -> Result<()> {
 /// Where nothing of ours is, and where it is.
 fn foreign_pins_with_our_names_stay() -> Result<()> {
     let devices = SetRto::of("devices")?;
-    let names = ["arrivals", "arrival-1", "arrival-4026531840", "prog", "program", "constants", "rodata"];
+    let names =
+        ["arrivals", "arrival-1", "arrival-4026531840", "prog", "program", "constants", "rodata"];
     make_directory(PIN)?;
     for name in names {
         bpf::pin(&bpf::map()?, &Path::new(PIN).join(name))?;
@@ -241,7 +242,10 @@ fn users_cannot_stop_root() -> Result<()> {
     let installed = a.run(&["install"])?;
     let elapsed = begin.elapsed();
     drop(held);
-    ensure!(elapsed < Duration::from_secs(3), "a user's lock stops root for {elapsed:?}: {installed}");
+    ensure!(
+        elapsed < Duration::from_secs(3),
+        "a user's lock stops root for {elapsed:?}: {installed}"
+    );
     match installed.ends_well()? {
         0 => drop(a.ok(&["remove"])?),
         _ => installed.says(&["writ", "hint: "])?,

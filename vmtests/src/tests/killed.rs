@@ -21,9 +21,9 @@ const SOME: usize = 60;
 
 fn killed(rules: &str, verbs: &[Verb]) -> Result<()> {
     let scene = Scene::of(rules)?;
-    verbs.iter().try_for_each(|verb| {
-        scene.sweep(*verb, &[Fault::Killed], &Share::of(SOME), |_| true)
-    })
+    verbs
+        .iter()
+        .try_for_each(|verb| scene.sweep(*verb, &[Fault::Killed], &Share::of(SOME), |_| true))
 }
 
 fn killed_in_a_first_install() -> Result<()> {

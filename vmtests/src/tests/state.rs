@@ -141,7 +141,10 @@ impl Snapshot {
             one.mounts.lines().filter(|line| !theirs.contains(line)).map(str::to_owned).collect()
         };
         let (gone, come) = (only(self, now), only(now, self));
-        ensure!(now.mounts == self.mounts, "mounts that are gone: {gone:?}, that are new: {come:?}");
+        ensure!(
+            now.mounts == self.mounts,
+            "mounts that are gone: {gone:?}, that are new: {come:?}"
+        );
         ensure!(now.pins == self.pins, "pins {:?} became {:?}", self.pins, now.pins);
         ensure!(now.attached == self.attached, "{:?} became {:?}", self.attached, now.attached);
         ensure!(

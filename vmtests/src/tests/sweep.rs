@@ -67,10 +67,12 @@ impl Fault {
             libc::SYS_restart_syscall => false,
             // A program without memory dies: that is judged as a kill.
             libc::SYS_mmap | libc::SYS_brk | libc::SYS_mremap => errno == Errno::ENOMEM,
-            libc::SYS_clock_nanosleep | libc::SYS_nanosleep | libc::SYS_wait4 | libc::SYS_waitid
-            | libc::SYS_getrandom | libc::SYS_ppoll => {
-                errno == Errno::EINTR && !for_good
-            }
+            libc::SYS_clock_nanosleep
+            | libc::SYS_nanosleep
+            | libc::SYS_wait4
+            | libc::SYS_waitid
+            | libc::SYS_getrandom
+            | libc::SYS_ppoll => errno == Errno::EINTR && !for_good,
             libc::SYS_close => [Errno::EINTR, Errno::EIO].contains(&errno),
             // Whoever is interrupted tries again, for ever if need be.
             _ => !(for_good && errno == Errno::EINTR),
@@ -462,9 +464,8 @@ fn spread<T: Copy>(all: &[T], share: &Share) -> Vec<T> {
     };
     // Steps of the golden ratio: however many are taken, they lie evenly.
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    let place = |step: u64| {
-        (u128::from(step.wrapping_mul(GOLDEN)) * all.len() as u128 >> 64) as usize
-    };
+    let place =
+        |step: u64| (u128::from(step.wrapping_mul(GOLDEN)) * all.len() as u128 >> 64) as usize;
     let mut taken: Vec<usize> = (0..count as u64).map(place).collect();
     taken.sort_unstable();
     taken.dedup();

@@ -122,9 +122,8 @@ fn addresses_change_as_one() -> Result<()> {
             if call.at == place.at { Verdict::Kill } else { Verdict::Go }
         })?;
         let timers = moving.timers(remote)?;
-        let is_one = [NAMED_RTO, DEFAULT_RTO]
-            .iter()
-            .any(|rto| timers.iter().all(|timer| timer == rto));
+        let is_one =
+            [NAMED_RTO, DEFAULT_RTO].iter().any(|rto| timers.iter().all(|timer| timer == rto));
         ensure!(is_one, "killed at call {}, {}: {timers:?}, {run:?}", place.at, place.name());
         scene.a.ok(&BY_ADDRESS)?;
         let timers = moving.timers(remote)?;

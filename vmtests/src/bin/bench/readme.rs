@@ -1,5 +1,5 @@
-//! The part of the figures that the README shows: all sets by the compiler's program, the largest of each kind beside
-//! the other ways to write them.
+//! The part of the figures that `vmtests/bench/README.md` shows: all sets by the compiler's program, the largest of
+//! each kind beside the other ways to write them.
 
 use crate::report::Results;
 use crate::report::verdict;
@@ -52,11 +52,19 @@ pub(crate) fn markdown(results: &Results) -> String {
     out
 }
 
-const NOTES: &str = "\n\
-    C: the rule compiler's time; KiB: of the object; load: by libbpf, filling of the map included; verified: instructions that \
-    the verifier looked at; median, worst: instructions executed per decision, counted in an interpreter; ns: per \
-    connection (both ends, all callbacks) by the kernel's statistics, more than with the empty program; share: that of connect()'s time; \
-    connect(): its time on loopback against the empty program, with a confidence of 99 %. A rival's note stands where it could not be measured.\n";
+const NOTES: &str = "
+The columns:
+
+- C ms: the rule compiler's time. clang ms: clang's time. KiB: the size of the object.
+- load ms: the time to load it by libbpf, which includes filling the map.
+- verified: instructions that the verifier examined. translated: instructions of the loaded program.
+- median, worst: instructions executed per decision, counted in an interpreter.
+- ns: time per connection (both ends, all callbacks) by the kernel's statistics, less that of the empty program.
+- share: that time as a part of connect()'s.
+- connect(): its time on loopback against the empty program, with a confidence of 99 %.
+
+A row that could not be measured shows the reason in its last column.
+";
 
 /// Every program for the set of one rule; for the largest of each kind those that there is a choice of; for all others
 /// the compiler's.

@@ -123,7 +123,7 @@ fn run(options: &Options) -> Result<bool> {
             let value = text.and_then(|text| serde_json::from_str(&text).ok());
             value.and_then(|value| Outcome::of_json(&value)).unwrap_or_else(|| Outcome::none(name))
         };
-        let readme = room().join("../README.md");
+        let readme = room().join("kernels/README.md");
         if any_kernels {
             let rows: Vec<_> = kernels.iter().map(|kernel| last(&kernel.name)).collect();
             readme::update(&readme, Of::Kernels, &tables::summary(&rows))?;

@@ -14,7 +14,7 @@ pub(crate) struct Options {
     pub(crate) built: PathBuf,
     pub(crate) out: PathBuf,
     pub(crate) list: bool,
-    /// The README shows the last whole run of each kernel.
+    /// `kernels/README.md` shows the last whole run of each kernel.
     pub(crate) readme: bool,
     /// Tells only what is to be built for what was chosen.
     pub(crate) needs: bool,

@@ -1,4 +1,4 @@
-//! The tables of kernels and boards in the README: written where asked for, between two marks.
+//! The tables of kernels and boards in `kernels/README.md`: written with `--readme`, between two marks.
 
 use anyhow::{Context as _, Result};
 use std::fs;
@@ -30,14 +30,15 @@ impl Of {
     }
 }
 
-/// Puts the table into the README.
+/// Puts the table into that file.
 ///
 /// # Errors
 /// The marks are gone.
 pub(crate) fn update(readme: &Path, of: Of, table: &str) -> Result<()> {
     let text = fs::read_to_string(readme)?;
-    let (before, _, after) =
-        of.split(&text).with_context(|| format!("README.md has lost the marks around {of:?}"))?;
+    let (before, _, after) = of
+        .split(&text)
+        .with_context(|| format!("{} lacks the marks around {of:?}", readme.display()))?;
     let [begin, end] = of.marks();
     Ok(fs::write(readme, format!("{before}{begin}\n{table}\n{end}{after}"))?)
 }
@@ -55,7 +56,7 @@ mod tests {
     /// The run itself is too long for a unit test; what it would write has this shape.
     #[test]
     fn the_table_in_the_readme_is_of_these_kernels() {
-        let readme = include_str!("../../../../README.md");
+        let readme = include_str!("../../../kernels/README.md");
         let (_, text, _) = Of::Kernels.split(readme).expect("the marks");
         let mut tables = text.trim().split("\n\n").map(|table| table.lines().collect::<Vec<_>>());
         let (table, parts) = (tables.next().expect("of kernels"), tables.next().expect("of parts"));
@@ -72,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_table_in_the_readme_is_of_these_boards() {
-        let readme = include_str!("../../../../README.md");
+        let readme = include_str!("../../../kernels/README.md");
         let (_, text, _) = Of::Boards.split(readme).expect("the marks");
         let boards: Vec<_> = BOARDS.iter().map(|board| Outcome::none(board.name)).collect();
         let expected = tables::boards(&boards);
