@@ -121,8 +121,8 @@ impl Drop for Place {
         // the next run removes.
         for _ in 0..200 {
             match unlinkat(&self.parent, self.name.as_str(), UnlinkatFlags::RemoveDir) {
-                Err(Errno::EBUSY) => thread::sleep(Duration::from_millis(5)),
-                _ => return,
+                Ok(()) | Err(Errno::ENOENT) => return,
+                Err(_) => thread::sleep(Duration::from_millis(5)),
             }
         }
     }

@@ -364,6 +364,7 @@ fn unreadable(path: &Path, errno: Errno) -> Error {
     let hint = match errno {
         Errno::EPERM | Errno::EACCES => hint::ROOT,
         Errno::ENOENT => hint::PROC,
+        Errno::EROFS => "the bpffs is mounted read-only: mount -o remount,rw /sys/fs/bpf",
         _ => "try again",
     };
     Error::call(format_args!("read {}", path.display()), errno, hint)
@@ -371,16 +372,19 @@ fn unreadable(path: &Path, errno: Errno) -> Error {
 
 /// Opens a pin; None if there is none.
 fn open(directory: BorrowedFd<'_>, name: &str, path: &Path) -> Result<Option<OwnedFd>> {
-    match bpf::open_pin(directory, name) {
-        Ok(fd) => Ok(Some(fd)),
-        Err(Errno::ENOENT) => match bpf::exists(directory, name) {
-            Ok(false) => Ok(None),
+    let failed = |errno| unreadable(&path.join(name), errno);
+    for _ in 0..100 {
+        match bpf::open_pin(directory, name) {
+            Ok(fd) => return Ok(Some(fd)),
+            Err(Errno::ENOENT) if !bpf::exists(directory, name).map_err(failed)? => {
+                return Ok(None);
+            }
             // It came meanwhile, or /proc is missing.
-            Ok(true) => Err(unreadable(&path.join(name), Errno::ENOENT)),
-            Err(errno) => Err(unreadable(&path.join(name), errno)),
-        },
-        Err(errno) => Err(unreadable(&path.join(name), errno)),
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
     }
+    Err(failed(Errno::ENOENT))
 }
 
 fn open_map(
