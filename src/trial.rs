@@ -47,9 +47,6 @@ impl AsFd for Place {
 
 impl Place {
     /// Makes one, and removes those that killed runs have left.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
     pub(crate) fn create(cgroup: &Cgroup) -> Result<Self> {
         let failed = |errno| {
             let what = format!("create a cgroup in {}", cgroup.path.display());
@@ -83,9 +80,6 @@ impl Place {
     }
 
     /// Has this process live there while it does something.
-    ///
-    /// # Errors
-    /// It cannot go there, or back.
     pub(crate) fn visit<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         let failed = |errno| {
             Error::call(format_args!("go to the cgroup {}", self.path.display()), errno, NOT_MADE)
@@ -187,9 +181,6 @@ fn random() -> nix::Result<u64> {
 pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>, Option<BorrowedFd<'_>>) -> bool;
 
 /// Has a child that lives in the cgroup do something there, with its own answer; None where it had none.
-///
-/// # Errors
-/// There was no child, or it never got there.
 fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>> {
     const UNTRIED: u8 = 2;
     const ASTRAY: u8 = 3;
@@ -247,9 +238,6 @@ fn end_child(child: libc::pid_t) {
 
 /// One connection from there. That nothing listens at its end does not matter. Where no loopback device is up here,
 /// it is made in a network of the child's own. None where there was none.
-///
-/// # Errors
-/// As for [`within`].
 pub(crate) fn connect_within(place: &Place, to: &impl SockaddrLike) -> Result<Option<bool>> {
     within(place, &|| {
         // SAFETY: a plain system call.
@@ -264,9 +252,6 @@ pub(crate) fn connect_within(place: &Place, to: &impl SockaddrLike) -> Result<Op
 
 /// One connection over `lo` to 127.0.0.1, to a listener there if `answered`, judged where it was made; None where
 /// there was none.
-///
-/// # Errors
-/// As for [`within`].
 pub(crate) fn connect_and_judge(
     place: &Place,
     answered: bool,

@@ -45,9 +45,6 @@ pub(crate) enum Place {
 }
 
 /// Finds the place.
-///
-/// # Errors
-/// The path cannot be looked at, or is outside of a bpffs.
 pub(crate) fn find(path: &Path) -> Result<Place> {
     if path.as_os_str().is_empty() {
         return Err(Error::usage("--pin: empty path", outside()));
@@ -186,9 +183,6 @@ impl Locked {
     }
 
     /// Locks the directory; None if there is none.
-    ///
-    /// # Errors
-    /// As for [`Locked::create`].
     pub(crate) fn existing(path: &Path) -> Result<Option<Self>> {
         for _ in 0..TURNS {
             let directory = match find(path)? {
@@ -269,9 +263,6 @@ impl Locked {
     }
 
     /// Pins an object under a name that is free.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
     pub(crate) fn pin(&mut self, object: BorrowedFd<'_>, name: &str) -> Result<()> {
         bpf::pin(object, self.fd.as_fd(), name).map_err(|errno| {
             let hint = match errno {
@@ -297,9 +288,6 @@ impl Locked {
     }
 
     /// Removes a name; it may be gone already.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
     pub(crate) fn unpin(&self, name: &str) -> Result<()> {
         let removed = unlinkat(&*self.fd, name, UnlinkatFlags::NoRemoveDir);
         match removed.or_else(|errno| match bpf::exists(self.as_fd(), name) {
@@ -324,9 +312,6 @@ impl Locked {
     }
 
     /// Removes the directory if it is empty and was made by set-rto.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
     pub(crate) fn remove_directory(self) -> Result<()> {
         let failed = |errno| failed("remove", &self.path, errno);
         let state = fstat(&*self.fd).map_err(failed)?;
@@ -486,9 +471,6 @@ fn holder(file: BorrowedFd<'_>) -> String {
 }
 
 /// Opens the directory for looking only; None if there is none, the reason if nothing in it can be ours.
-///
-/// # Errors
-/// As for [`find`].
 pub(crate) fn open_to_look(path: &Path) -> Result<std::result::Result<Option<OwnedFd>, String>> {
     let directory = match find(path)? {
         Place::There(directory) => directory,
