@@ -2,7 +2,6 @@
 //! It loads a sock_ops BPF program, attaches it to a cgroup, pins it and exits.
 
 mod bpf;
-mod btf;
 mod check;
 mod device;
 #[cfg(test)]
@@ -14,12 +13,14 @@ mod installed;
 mod json;
 #[cfg(feature = "vendored")]
 mod left_out;
+mod offsets;
 mod policy;
 mod probe;
 mod remove;
 mod rules;
 mod shared;
 mod status;
+mod structures;
 mod timer;
 mod try_connect;
 mod undo;

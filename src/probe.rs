@@ -196,8 +196,8 @@ impl Drop for Place {
 }
 
 /// The sockets of a connection of the child's to itself: the one that sent the SYN, and, if wanted, the one that
-/// answered it.
-pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>, Option<BorrowedFd<'_>>) -> bool;
+/// answered it. None: they tell nothing.
+pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>, Option<BorrowedFd<'_>>) -> Option<bool>;
 
 /// Has a child that lives in the cgroup do something there, with its own answer. None where that could not be tried.
 fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Option<bool> {
@@ -239,7 +239,7 @@ fn connect_within(place: &Place, to: &impl SockaddrLike) {
 pub(crate) fn connect_and_judge(place: &Place, answered: bool, judge: Judge<'_>) -> Option<bool> {
     within(place, &|| {
         if !answered {
-            return Some(judge(try_connect(&ipv4(), true)?.as_fd(), None));
+            return judge(try_connect(&ipv4(), true)?.as_fd(), None);
         }
         let listener = stream(AddressFamily::Inet, true)?;
         bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).ok()?;
@@ -252,7 +252,7 @@ pub(crate) fn connect_and_judge(place: &Place, answered: bool, judge: Judge<'_>)
         let raw = accept(listener.as_raw_fd()).ok()?;
         // SAFETY: the call has just made this descriptor, nobody else owns it.
         let other = unsafe { OwnedFd::from_raw_fd(raw) };
-        Some(judge(socket.as_fd(), Some(other.as_fd())))
+        judge(socket.as_fd(), Some(other.as_fd()))
     })
 }
 

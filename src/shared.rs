@@ -28,7 +28,8 @@ pub(crate) struct Policy {
     pub(crate) digest: [u8; 72],
 }
 
-/// `struct finding`, the start of `.rodata.device`: how devices are found.
+/// `struct finding`, in `.rodata.device`: how devices are found. The offsets of `rules::MEMBERS` in the kernel's
+/// structures follow.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Finding {
@@ -39,7 +40,8 @@ pub(crate) struct Finding {
     pub(crate) cookie: u64,
     /// 1: `note_arrival` runs.
     pub(crate) arrivals: u32,
-    pub(crate) unused: u32,
+    /// Bytes of a pointer in the kernel.
+    pub(crate) pointer: u32,
 }
 
 /// `struct local_device`, a value of the map of local devices.

@@ -55,8 +55,11 @@ fn claims() -> String {
     );
     let head = size_of::<Policy>();
     claim(&mut out, format_args!("__builtin_offsetof(struct policy, jiffies) == {head}"));
-    fields!(out, Finding, "struct finding", method, why, cookie, arrivals, unused);
-    claim(&mut out, format_args!("sizeof(struct finding) == {}", size_of::<Finding>()));
+    fields!(out, Finding, "struct finding", method, why, cookie, arrivals, pointer);
+    for (at, (name, _)) in (size_of::<Finding>()..).step_by(4).zip(MEMBERS) {
+        claim(&mut out, format_args!("__builtin_offsetof(struct finding, at.{name}) == {at}"));
+    }
+    claim(&mut out, format_args!("sizeof(struct offsets) == {}", 4 * MEMBERS.len()));
     fields!(out, LocalDevice, "struct local_device", name, index, is_vrf);
     claim(&mut out, format_args!("sizeof(struct local_device) == {}", size_of::<LocalDevice>()));
     fields!(out, Arrival, "struct arrival", remote, local, remote_port, local_port, index);

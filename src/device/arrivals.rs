@@ -9,7 +9,7 @@
 use crate::bpf;
 use crate::error::{Error, Result};
 use crate::host;
-use crate::policy::{ARRIVALS as MAP, NOTE_ARRIVAL as PROGRAM, Skeleton};
+use crate::policy::{self, ARRIVALS as MAP, NOTE_ARRIVAL as PROGRAM, Skeleton};
 use crate::shared::ARRIVALS;
 use crate::undo::{Undo, remove_pin};
 use libbpf_rs::skel::Skel;
@@ -24,8 +24,12 @@ use std::path::{Path, PathBuf};
 const LINK: &str = "arrival-";
 
 /// Whether this kernel tells sk_lookup programs by which device a packet came in.
-pub(crate) fn are_told() -> bool {
-    bpf::loads_sk_lookup()
+///
+/// # Errors
+/// It does not answer.
+pub(crate) fn are_told() -> Result<bool> {
+    let failed = |errno| Error::call("try a program", errno, policy::privileges());
+    bpf::loads_sk_lookup().map_err(failed)
 }
 
 /// The pinned map of notes, if there is one that this program can use.

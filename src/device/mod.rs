@@ -3,14 +3,16 @@
 pub(crate) mod arrivals;
 pub(crate) mod local;
 
-use crate::btf::{self, Btf};
 use crate::error::{Error, Result};
+use crate::offsets::Offsets;
 use crate::policy::{self, Load, Skeleton};
 use crate::probe::{self, Place};
+use crate::structures::{self, Candidate, Source};
 use crate::way::{Method, Way, Why};
 use crate::{bpf, host, rules};
 use libbpf_rs::MapCore;
 use libbpf_rs::skel::Skel;
+use nix::errno::Errno;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -40,55 +42,65 @@ pub(crate) struct Wanted<'a> {
 /// # Errors
 /// A kernel that can't run these rules, by the method that was asked for, or does not allow it.
 pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
-    let plain = Load { without: wanted.without, way: None, btf: None, arrivals: None };
+    let plain = Load { without: wanted.without, way: None, offsets: None, arrivals: None };
     if !rules::ask_for_interface() {
         let skeleton = policy::load(&plain)?;
         return Ok(Loaded { skeleton, way: None, failed: Vec::new() });
     }
-    let arrivals = rules::ask_for_arrivals() && arrivals::are_told();
+    let arrivals = rules::ask_for_arrivals() && arrivals::are_told()?;
     let mut failed = Vec::new();
     let (mut why, mut first) = (Why::NoBtf, None);
-    let load = |way: Way, btf: Option<Btf>| {
+    let load = |way: Way, offsets: Option<&Offsets>| {
         let arrivals = wanted.arrivals.map(AsFd::as_fd);
-        policy::load(&Load { way: Some(way), btf, arrivals, ..plain })
+        policy::load(&Load { way: Some(way), offsets, arrivals, ..plain })
     };
-    if wanted.asked != Some(Method::Address) {
-        for btf in btf::candidates() {
-            let is_kernels = matches!(btf, Btf::Kernel);
-            let reason = if is_kernels { Why::KernelBtf } else { Why::OwnBtf };
-            let way = Way { method: Method::Route, why: reason, cookie: 0, arrivals };
-            match load(way, Some(btf)) {
-                Ok(skeleton) => {
-                    let fits = fits(&skeleton, wanted.cgroup);
-                    // The kernel's own is believed where it can't be tried.
-                    if fits.unwrap_or(is_kernels) {
-                        return Ok(Loaded { skeleton, way: Some(way), failed });
-                    }
-                    why = Why::WrongBtf;
-                    let what = match fits {
-                        Some(_) => "it does not fit this kernel",
-                        None => "no connection to 127.0.0.1 to try it on",
-                    };
-                    failed.push(format!("{btf}: {what}"));
-                }
-                Err(error) => {
-                    if !policy::missing_capabilities(wanted.asked).is_empty() {
-                        return Err(error);
-                    }
-                    // The BTF lacks what the program reads, so that libbpf has spoiled it: not the kernel's fault.
-                    if policy::lacked_fields() {
-                        why = Why::WrongBtf;
-                        failed.push(format!("{btf}: it does not fit this kernel"));
-                        continue;
-                    }
-                    why = Why::NotAllowed;
-                    failed.push(format!("{btf}: {}", error.cause()));
-                    first.get_or_insert(error);
-                }
-            }
+    let candidates = match wanted.asked {
+        Some(Method::Address) => {
+            why = Why::Asked;
+            Vec::new()
         }
-    } else {
-        why = Why::Asked;
+        _ => structures::candidates()?,
+    };
+    for Candidate { source, offsets } in candidates {
+        let offsets = match offsets {
+            Ok(offsets) => offsets,
+            Err(what) => {
+                why = Why::WrongBtf;
+                failed.push(format!("{source}: {what}"));
+                continue;
+            }
+        };
+        let is_kernels = matches!(source, Source::Kernel);
+        let reason = if is_kernels { Why::KernelBtf } else { Why::OwnBtf };
+        let way = Way { method: Method::Route, why: reason, cookie: 0, arrivals };
+        let skeleton = match load(way, Some(&offsets)) {
+            Ok(skeleton) => skeleton,
+            Err(error)
+                if !policy::cannot_run(&error)?
+                    || !policy::missing_capabilities(wanted.asked).is_empty() =>
+            {
+                return Err(error);
+            }
+            Err(error) => {
+                // Other offsets do not make it another program.
+                why = Why::NotAllowed;
+                failed.push(format!("{source}: {}", error.cause()));
+                first = Some(error);
+                break;
+            }
+        };
+        let what = match fits(&skeleton, wanted.cgroup)? {
+            Some(true) => None,
+            // The kernel's own is believed where it can't be tried.
+            None if is_kernels => None,
+            Some(false) => Some("it does not fit this kernel"),
+            None => Some("no connection to 127.0.0.1 to try it on"),
+        };
+        let Some(what) = what else {
+            return Ok(Loaded { skeleton, way: Some(way), failed });
+        };
+        why = Why::WrongBtf;
+        failed.push(format!("{source}: {what}"));
     }
     if wanted.asked == Some(Method::Route) {
         return Err(first.unwrap_or_else(|| {
@@ -101,9 +113,11 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
     }
     let cookie = host::netns_cookie();
     let way = |cookie| Way { method: Method::Address, why, cookie, arrivals };
-    // A kernel may have the cookie, and not tell it to programs.
     let loaded = match load(way(cookie), None) {
-        Err(_) if cookie != 0 => load(way(0), None).map(|skeleton| (skeleton, way(0))),
+        // A kernel may have the cookie, and not tell it to programs.
+        Err(error) if cookie != 0 && error.errno() == Some(Errno::EINVAL) => {
+            load(way(0), None).map(|skeleton| (skeleton, way(0)))
+        }
         loaded => loaded.map(|skeleton| (skeleton, way(cookie))),
     };
     match loaded {
@@ -115,21 +129,34 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
 
 /// Whether the device of a connection to 127.0.0.1 is found to be `lo`, at each end; None where there is no such
 /// connection.
-fn fits(skeleton: &Skeleton, cgroup: Option<&Path>) -> Option<bool> {
-    let place = Place::create(cgroup?).ok()?;
-    let directory = place.open().ok()?;
+///
+/// # Errors
+/// The kernel does not let it be tried.
+fn fits(skeleton: &Skeleton, cgroup: Option<&Path>) -> Result<Option<bool>> {
+    let Some(cgroup) = cgroup else { return Ok(None) };
+    let damaged = || Error::new("nothing to try offsets with", "the binary is damaged");
+    let place = Place::create(cgroup)?;
+    let directory = place.open()?;
     let mut programs = skeleton.object().progs_mut();
-    let program = programs.find(|program| program.name() == policy::PROBE_DEVICE)?;
-    let devices = skeleton.object().maps().find(|map| map.name() == local::MAP)?;
-    local::put_other(devices.as_fd()).ok()?;
-    let _link = program.attach_cgroup(directory.as_raw_fd()).ok()?;
-    let map = skeleton.object().maps().find(|map| map.name() == "known_devices")?;
-    let is_right = |socket: BorrowedFd<'_>| {
-        bpf::of_socket(map.as_fd(), socket).is_ok_and(|name| name.starts_with(b"lo\0"))
+    let program = programs.find(|program| program.name() == policy::PROBE_DEVICE);
+    let program = program.ok_or_else(damaged)?;
+    let find = |name: &str| skeleton.object().maps().find(|map| map.name() == name);
+    let devices = find(local::MAP).ok_or_else(damaged)?;
+    local::put_other(devices.as_fd())?;
+    let _link = program.attach_cgroup(directory.as_raw_fd()).map_err(|error| {
+        Error::bpf("attach to the cgroup", &error, "`set-rto check` says what is missing")
+    })?;
+    let map = find("known_devices").ok_or_else(damaged)?;
+    // Another error than that there is no name says nothing.
+    let is_right = |socket: BorrowedFd<'_>| match bpf::of_socket(map.as_fd(), socket) {
+        Ok(name) => Some(name.starts_with(b"lo\0")),
+        Err(Errno::ENOENT) => Some(false),
+        Err(_) => None,
     };
     // Options of an incoming connection go by the packet that ends its handshake.
     let answered = rules::has_columns() && rules::ask_for_arrivals();
-    probe::connect_and_judge(&place, answered, &|socket, other| {
-        is_right(socket) && other.is_none_or(is_right)
-    })
+    Ok(probe::connect_and_judge(&place, answered, &|socket, other| {
+        let other = other.map_or(Some(true), is_right);
+        Some(is_right(socket)? && other?)
+    }))
 }

@@ -12,7 +12,6 @@ use std::fs;
 use std::net::Ipv6Addr;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 /// The oldest kernel that is supported.
 pub(crate) const OLDEST: (u32, u32) = (5, 10);
@@ -141,11 +140,6 @@ pub(crate) fn local_addresses() -> Result<Vec<(Ipv6Addr, String, u32)>> {
         }
     }
     Ok(found)
-}
-
-/// True where the kernel carries its own type information, which route-based interface rules need.
-pub(crate) fn has_btf() -> bool {
-    Path::new("/sys/kernel/btf/vmlinux").exists()
 }
 
 #[cfg(test)]

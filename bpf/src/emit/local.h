@@ -10,8 +10,11 @@ const volatile struct finding {
 	u32 why; // for `set-rto status`
 	u64 cookie; // of the network namespace whose names are meant; 0 where the kernel tells none
 	u32 arrivals; // 1: `note_arrival` runs
-	u32 unused;
-} finding SEC(".rodata.device");
+	u32 pointer; // bytes of a pointer in the kernel
+	struct offsets at;
+} finding SEC(".rodata.device") = {
+	.pointer = 8,
+};
 
 struct device_name {
 	union {
