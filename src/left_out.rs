@@ -25,6 +25,11 @@ left_out!(() = (); bpf_gen__populate_outer_map, bpf_gen__record_attach_target);
 left_out!(() = (); bpf_gen__record_extern, bpf_gen__record_relo_core);
 left_out!(c_int = -ENOTSUP; bpf_gen__finish);
 
+// CO-RE relocations, of which the program has none: it reads structures by offsets that this loader finds.
+left_out!(c_int = -ENOTSUP; bpf_core_calc_relo_insn, bpf_core_patch_insn, bpf_core_parse_spec);
+left_out!(c_int = -ENOTSUP; bpf_core_format_spec, __bpf_core_types_are_compat);
+left_out!(c_int = -ENOTSUP; __bpf_core_types_match);
+
 // Probes in programs and libraries: they look for functions and notes in ELF files and Android's archives. What is
 // like a pointer or a long is an address-sized number, negative for an error.
 left_out!(isize = -(ENOTSUP as isize); usdt_manager_new, usdt_manager_attach_usdt);
