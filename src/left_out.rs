@@ -1,9 +1,9 @@
-//! What libbpf and libelf bring that no way through this program leads to, kept out of the binary: a linker takes
+//! What libbpf brings that no way through this program leads to, kept out of the binary: a linker takes
 //! a file out of a static library only for a function that nobody before has. So these have the names of theirs.
 //!
 //! Each fails as the real one may, and its caller passes that on as an error: nothing is skipped in silence should a
-//! later version of libbpf call it. (Checked against the callers in libbpf 1.7 and elfutils 0.191.) C lets a
-//! function ignore its arguments.
+//! later version of libbpf call it. (Checked against the callers in libbpf 1.7.) C lets a function ignore its arguments.
+//! zlib, of which nothing is reached either: scripts/libelf.
 
 use nix::libc::{ENOTSUP, c_int};
 
