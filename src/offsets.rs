@@ -235,9 +235,13 @@ mod tests {
         assert!(resolve(&read("twice", &twice.raw(false)).expect("BTF"), PATHS).is_ok());
         twice.structure("sock", &[("first", INT, 32)]);
         assert_eq!(refused(&twice), "struct sock.first is at several places");
-        let odd = Kernel::new(8);
-        odd.structure("sock", &[("first", INT, 3), ("common", INT, 8)]);
-        assert!(refused(&odd).contains("is a bit field"));
+        // A bit field has no offset.
+        let bits = Kernel::new(8);
+        bits.structure("sock", &[]);
+        // SAFETY: it lives.
+        let ret = unsafe { sys::btf__add_field(bits.0, c"first".as_ptr(), INT, 3, 1) };
+        assert_eq!(ret, 0);
+        assert!(refused(&bits).contains("no struct sock.first"));
     }
 
     #[test]

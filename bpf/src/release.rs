@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(release(&real, "vmlinux").as_deref(), Some("5.15.134"));
         assert_eq!(release(&real, "vmlinux-6.1.0").as_deref(), Some("5.15.134"));
         assert_eq!(release(&in_file("else"), "vmlinux-6.1.0").as_deref(), Some("6.1.0"));
-        assert_eq!(release(&in_file("Linux version 5."), "vmlinux"), None);
+        assert_eq!(release(&in_file("Linux version five.1 "), "vmlinux"), None);
         assert_eq!(release(b"", "6.6.30.btf").as_deref(), Some("6.6.30"));
     }
 

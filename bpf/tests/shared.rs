@@ -2,6 +2,7 @@
 
 mod support;
 
+use set_rto_compiler::structures::MEMBERS;
 use std::fmt::Write as _;
 use std::mem::offset_of;
 use support::image::Image;

@@ -50,6 +50,7 @@ impl<'r> Expectation<'r> {
             method: method(rules),
             first: None,
             layout: layout(rules),
+            offsets: None,
         };
         let mut expectation = Self { rules, kinds, load, big_endian };
         let needed = expectation.needed();
