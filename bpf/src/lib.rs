@@ -27,6 +27,7 @@ pub mod parse;
 pub mod plan;
 pub mod reach;
 pub mod rule;
+pub mod schema;
 pub mod sense;
 pub mod setting;
 pub mod size;

@@ -13,9 +13,9 @@ use crate::step::{step, tee};
 use crate::{build, dist, readme, setup};
 
 /// The README whose blocks of commands are run in images as they are.
-const COMMANDS: &str = "scripts/packaging/README.md";
+pub(crate) const COMMANDS: &str = "scripts/packaging/README.md";
 /// Those images, and the titles of the blocks.
-const BLOCKS: [(&str, &str); 2] = [("debian", "Debian"), ("container", "Container")];
+pub(crate) const BLOCKS: [(&str, &str); 2] = [("debian", "Debian"), ("container", "Container")];
 
 /// What boards of these targets are built with. Not every distribution has it: that is the failure of the board, not of
 /// those beside it.

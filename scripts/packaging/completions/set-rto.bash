@@ -17,12 +17,12 @@ _set_rto()
             ;;
     esac
     case $verb in
-        '') options='install remove status check try rules --version --help' ;;
-        install) options='--cgroup --pin --partial --interface-method --help' ;;
-        remove) options='--pin --help' ;;
+        '') options='install remove status diff check try rules --version --help' ;;
+        install) options='--cgroup --pin --partial --interface-method --dry-run --quiet --help' ;;
+        remove | diff | try) options='--pin --help' ;;
         status) options='--pin --json --help' ;;
-        check | rules) options='--json --help' ;;
-        try) options='--help' ;;
+        check) options='--json --help' ;;
+        rules) options='--json --source --help' ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
 }
