@@ -39,6 +39,8 @@ fn run() -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("error: no OUT_DIR: run by cargo only")?);
     let c = out.join("set_rto.bpf.c");
     write(&c, &policy.c)?;
+    // `set-rto rules --source`
+    write(&out.join("rules.toml"), &text)?;
     for note in diag::render_notes(&source, &policy.notes) {
         // A line each: cargo shows what is behind the colon.
         note.lines().for_each(|line| println!("cargo::warning={line}"));

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, readlink};
 use nix::libc;
 use nix::sys::stat::fstatat;
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::Duration;
@@ -200,6 +200,22 @@ pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<ProgramInfo> {
     get_info(fd, &mut info)?;
     let count = maps.len().min(info.nr_map_ids as usize);
     Ok(ProgramInfo { id: info.id, name: name(&info.name), maps: maps[..count].to_vec() })
+}
+
+/// A map of one value that never changes, for text.
+pub(crate) fn new_text(name: &CStr, text: &[u8]) -> Result<OwnedFd> {
+    let size = u32::try_from(text.len()).map_err(|_| Errno::E2BIG)?;
+    // SAFETY: a name with NUL, sizes, and no options.
+    let map = owned(unsafe {
+        sys::bpf_map_create(sys::BPF_MAP_TYPE_ARRAY, name.as_ptr(), 4, size, 1, ptr::null())
+    })?;
+    let key = 0_u32;
+    // SAFETY: the map has a key of 4 bytes, and a value of this size.
+    check(unsafe {
+        let (key, text) = ((&raw const key).cast(), text.as_ptr().cast());
+        sys::bpf_map_update_elem(map.as_raw_fd(), key, text, 0)
+    })?;
+    Ok(map)
 }
 
 /// Has a map live as long as a program, also one that does not use it; no error where it does.

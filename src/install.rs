@@ -63,7 +63,7 @@ pub(crate) fn run(asked: &Asked) -> Result<ExitCode> {
             output::error(&error);
         }
     }
-    done.report(&cgroup, &directory, asked.dry_run)?;
+    done.report(&cgroup, &directory, asked.dry_run);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -75,6 +75,7 @@ struct Done {
     /// How interfaces are found.
     way: Option<Way>,
     notes: Vec<String>,
+    hz: u32,
 }
 
 enum What {
@@ -87,7 +88,7 @@ enum What {
 }
 
 impl Done {
-    fn report(&self, cgroup: &Cgroup, directory: &Locked, is_dry: bool) -> Result<()> {
+    fn report(&self, cgroup: &Cgroup, directory: &Locked, is_dry: bool) {
         let noun = if rules::COUNT == 1 { "rule" } else { "rules" };
         let place = format!("{} {noun} on {}", rules::COUNT, cgroup.path.display());
         let words = match (&self.what, is_dry) {
@@ -97,8 +98,7 @@ impl Done {
             (What::Replaced, true) => "would replace",
             (What::Nothing, _) => {
                 // A remark, not a result. Hotplug scripts call this at each change of an interface.
-                output::note(&format_args!("already installed: {place}"));
-                return Ok(());
+                return output::note(&format_args!("already installed: {place}"));
             }
             (What::Refreshed, false) => "already installed, interfaces and addresses read again",
             (What::Refreshed, true) => {
@@ -107,21 +107,20 @@ impl Done {
         };
         self.notes.iter().for_each(|note| output::note(note));
         if matches!(self.what, What::Refreshed) {
-            output::print(&format_args!("{words}: {place}"));
-            return Ok(());
+            return output::print(&format_args!("{words}: {place}"));
         }
-        note_rounding(timer::hz()?);
-        if mounts::is_private(directory.as_fd())? {
+        note_rounding(self.hz);
+        // Remarks only: that a question fails here, changes nothing.
+        if mounts::is_private(directory.as_fd()).is_ok_and(|it| it) {
             output::note(&"this bpffs is in this mount namespace only: the policy ends with it");
         }
-        if cgroup.is_of_a_container()? {
+        if cgroup.is_of_a_container().is_ok_and(|it| it) {
             output::note(&"this cgroup is the root of a container: the policy covers no other");
         }
         output::print(&format_args!("{words}: {place}"));
         if let Some(way) = self.way {
             output::print(&format_args!("interfaces by {}", way.text()));
         }
-        Ok(())
     }
 }
 
@@ -156,7 +155,8 @@ fn replace(
             "`set-rto remove` first, or install a second policy with another --pin",
         ));
     }
-    let done = |what, program_id, way, notes| Done { what, program_id, way, notes };
+    let hz = timer::hz()?;
+    let done = |what, program_id, way, notes| Done { what, program_id, way, notes, hz };
     let is_same = is_same(old, cgroup, asked)?;
     if is_same {
         let devices = old.way.map(|_| Devices::read()).transpose()?;
@@ -245,9 +245,10 @@ fn attach(cgroup: &Cgroup, is_gone: bool, asked: &Asked, directory: &mut Locked)
     let without = probe::lacking(cgroup, asked.partial)?;
     let wanted = Wanted { without, asked: asked.method, cgroup, counters: None };
     let Prepared { loaded, way, notes } = prepare(&wanted)?;
+    let hz = timer::hz()?;
     let program = loaded.skeleton.progs.set_rto.as_fd();
     if asked.dry_run {
-        return Ok(Done { what: What::Installed, program_id: 0, way, notes });
+        return Ok(Done { what: What::Installed, program_id: 0, way, notes, hz });
     }
     let program_id = pin::store(directory, &loaded.skeleton, way)?;
     if is_gone {
@@ -266,7 +267,7 @@ fn attach(cgroup: &Cgroup, is_gone: bool, asked: &Asked, directory: &mut Locked)
     let link = directory.attached(link);
     pin::store_link(directory, (*link).as_fd())?;
     directory.commit()?;
-    Ok(Done { what: What::Installed, program_id, way, notes })
+    Ok(Done { what: What::Installed, program_id, way, notes, hz })
 }
 
 /// Says where the kernel's tick makes a timer over 10 % longer than the rule has it.

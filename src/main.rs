@@ -5,6 +5,7 @@ mod bpf;
 mod btf;
 mod check;
 mod device;
+mod diff;
 #[cfg(test)]
 mod documented;
 mod error;
@@ -55,6 +56,7 @@ enum Verb {
     Install(Install),
     Remove(Remove),
     Status(Status),
+    Diff(Diff),
     Check(Check),
     Try(Try),
     Rules(Rules),
@@ -111,6 +113,15 @@ struct Status {
     json: bool,
 }
 
+/// this binary's rules against those that are attached
+#[derive(FromArgs)]
+#[argh(subcommand, name = "diff", help_triggers("-h", "--help", "help"))]
+struct Diff {
+    /// where it is pinned (default: /sys/fs/bpf/set-rto)
+    #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
+    pin: PathBuf,
+}
+
 /// can this kernel run these rules, and if not, what is missing
 #[derive(FromArgs)]
 #[argh(subcommand, name = "check", help_triggers("-h", "--help", "help"))]
@@ -140,6 +151,10 @@ struct Rules {
     /// one JSON object
     #[argh(switch)]
     json: bool,
+
+    /// the rules file that this binary was built from
+    #[argh(switch)]
+    source: bool,
 }
 
 /// Names are not looked up: a static binary has no resolver that could.
@@ -154,7 +169,7 @@ fn target(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// All verbs, for hints.
-const VERBS: [&str; 6] = ["install", "remove", "status", "check", "try", "rules"];
+const VERBS: [&str; 7] = ["install", "remove", "status", "diff", "check", "try", "rules"];
 
 fn main() -> ExitCode {
     // A limit on the size of files then is an error of write(2), not the end of the process.
@@ -206,9 +221,10 @@ fn run(words: &[String]) -> ExitCode {
         }
         Verb::Remove(Remove { pin }) => remove::run(&pin),
         Verb::Status(Status { pin, json }) => status::run(&pin, json),
+        Verb::Diff(Diff { pin }) => diff::run(&pin),
         Verb::Try(Try { target, pin }) => try_connect::run(&target, &pin),
         Verb::Check(Check { json }) => Ok(check::run(json)),
-        Verb::Rules(Rules { json }) => Ok(rules::run(json)),
+        Verb::Rules(Rules { json, source }) => Ok(rules::run(json, source)),
     };
     done.unwrap_or_else(|error| {
         output::error(&error);

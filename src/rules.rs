@@ -115,6 +115,11 @@ impl Rule {
         json::option(us, json::milliseconds)
     }
 
+    /// Name, conditions and settings, with tabs between; of no rule they have one.
+    pub(crate) fn line_of_text(&self) -> String {
+        format!("{}\t{}\t{}\n", self.name, self.when, self.text)
+    }
+
     /// The columns that the rule sets.
     pub(crate) fn columns(&self) -> impl Iterator<Item = (usize, Column)> {
         let bits = self.settings.columns;
@@ -140,9 +145,14 @@ pub(crate) fn all() -> impl Iterator<Item = Rule> {
     })
 }
 
+/// The rules file, byte for byte.
+static SOURCE: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.toml"));
+
 /// `set-rto rules`.
-pub(crate) fn run(as_json: bool) -> ExitCode {
-    if as_json {
+pub(crate) fn run(as_json: bool, as_source: bool) -> ExitCode {
+    if as_source {
+        output::write(&SOURCE);
+    } else if as_json {
         let rules = all().map(|rule| {
             json::object(&[
                 ("name", json::string(rule.name)),

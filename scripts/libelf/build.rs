@@ -44,8 +44,18 @@ fn run() -> Result<(), String> {
     // First: one in elfutils' folder is the leftover of another build.
     build.include("src");
     build.includes([elfutils.join("lib"), libelf, package.join("zlib")]);
-    build.files(files).try_compile("elf").map_err(|error| error.to_string())?;
+    let compiled = build.files(files).try_compile("elf");
+    compiled.map_err(|error| format!("{error}\n{}", heal(&package)))?;
     cc::Build::new().file("src/zlib.c").try_compile("z").map_err(|error| error.to_string())
+}
+
+/// What makes sources whole again.
+fn heal(package: &Path) -> String {
+    format!(
+        "help: if the compiler finds sources damaged, as an older set-rto could leave them: rm -r '{}'; cargo unpacks \
+         them anew",
+        package.display()
+    )
 }
 
 /// Where cargo has the sources of libbpf-sys. It is asked for a package that needs just this one: for the whole

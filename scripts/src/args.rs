@@ -149,6 +149,10 @@ pub(crate) struct Dist {
 #[derive(FromArgs, Debug, PartialEq)]
 #[argh(subcommand, name = "test", help_triggers("-h", "--help", "help"))]
 pub(crate) struct Test {
+    /// tests that try a share of very many things try all of them
+    #[argh(switch)]
+    pub(crate) thorough: bool,
+
     /// parts of test names; all tests where there is none
     #[argh(positional, arg_name = "filter")]
     pub(crate) filters: Vec<String>,
@@ -391,7 +395,7 @@ mod tests {
         assert_eq!(words("install"), Ok(Task::Install(install)));
         assert_eq!(words("remove"), Ok(Task::Remove(Remove { prefix: PREFIX.into() })));
         assert_eq!(words("build"), Ok(Task::Build(Build { rules: None, target: None })));
-        assert_eq!(words("test"), Ok(Task::Test(Test { filters: vec![] })));
+        assert_eq!(words("test"), Ok(Task::Test(Test { thorough: false, filters: vec![] })));
     }
 
     #[test]
@@ -440,7 +444,10 @@ mod tests {
             assert_eq!(install, expected);
         }
         let filters = some(&["syn", "ack"]);
-        assert_eq!(words("test syn ack"), Ok(Task::Test(Test { filters })));
+        assert_eq!(
+            words("test --thorough syn ack"),
+            Ok(Task::Test(Test { thorough: true, filters }))
+        );
     }
 
     #[test]

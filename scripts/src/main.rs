@@ -117,7 +117,7 @@ fn run(task: Task) -> Result<()> {
                 println!("{}", folder.display());
             }
         }
-        Task::Test(task) => test::run(&sh, &task.filters)?,
+        Task::Test(task) => test::run(&sh, &task.filters, task.thorough)?,
         Task::Fuzz(task) => compiler::fuzz(&sh, task.minutes)?,
         Task::Bench(task) => bench::run(&sh, task.quick, task.readme)?,
         Task::Demo(task) => demo::run(&sh, &task.kernels, task.readme)?,

@@ -19,7 +19,7 @@ const DEFAULT: &str = "default";
 
 /// Runs all sections, the later ones also after a failure. An error when anything failed, or when
 /// no test ran at all.
-pub(crate) fn run(sh: &Shell, filters: &[String]) -> Result<()> {
+pub(crate) fn run(sh: &Shell, filters: &[String], thorough: bool) -> Result<()> {
     // Where the live suite cannot run, lacking its tools is no failure.
     let live_needs = way_to_root().map_or(&[][..], |_| LIVE);
     let needs: Vec<_> =
@@ -33,7 +33,7 @@ pub(crate) fn run(sh: &Shell, filters: &[String]) -> Result<()> {
         let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         sections.push(section("clippy", |_| check(sh, &lints)));
         sections.push(section("test", |section| unit(sh, filters, section)));
-        sections.push(section("live", |section| live(sh, filters, section)));
+        sections.push(section("live", |section| live(sh, filters, thorough, section)));
     } else {
         sections.extend(["clippy", "test", "live"].map(|name| not_built(name, &lacking)));
     }
@@ -113,7 +113,7 @@ pub(crate) fn verifier(sh: &Shell) -> Result<Option<String>> {
 }
 
 /// The tests that attach to the kernel running here. They need root.
-fn live(sh: &Shell, filters: &[String], section: &mut Section) -> Result<()> {
+fn live(sh: &Shell, filters: &[String], thorough: bool, section: &mut Section) -> Result<()> {
     let suite = build::dev(sh, "live", None)?;
     let Some(before) = way_to_root() else {
         section.counts.skipped = count_tests(&suite, filters)?;
@@ -130,6 +130,7 @@ fn live(sh: &Shell, filters: &[String], section: &mut Section) -> Result<()> {
     for filter in rounds {
         let mut words = before.iter().map(PathBuf::from).collect::<Vec<_>>();
         words.extend([suite.clone(), "--bin-dir".into(), bin_dir.clone()]);
+        words.extend(thorough.then(|| "--thorough".into()));
         words.extend(filter.map(PathBuf::from));
         let (status, output) = tee(Command::new(&words[0]).args(&words[1..]))?;
         let ran = section.add_output(&output);

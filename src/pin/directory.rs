@@ -29,6 +29,9 @@ const MODE: Mode = Mode::from_bits_truncate(0o1700);
 /// How long another process is waited for. An install takes some 30 ms; on a busy machine many may be waiting.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How often another process may remove the directory just when it is to be locked.
+const TURNS: usize = 100;
+
 /// Where a pin directory is, or will be.
 pub(crate) enum Place {
     /// It exists.
@@ -128,9 +131,8 @@ impl Locked {
     /// # Errors
     /// The kernel refuses it, others could write to it, or another process holds the lock for too long.
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        let end = Instant::now() + PATIENCE;
         let mut mount_point = None;
-        while Instant::now() < end {
+        for _ in 0..TURNS {
             let mut locked = Self {
                 path: path.to_owned(),
                 fd: Rc::new(open_here()?),
@@ -187,8 +189,7 @@ impl Locked {
     /// # Errors
     /// As for [`Locked::create`].
     pub(crate) fn existing(path: &Path) -> Result<Option<Self>> {
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
+        for _ in 0..TURNS {
             let directory = match find(path)? {
                 Place::There(directory) => directory,
                 Place::Missing(..) | Place::NoBpffs(_) => return Ok(None),
@@ -384,13 +385,14 @@ fn refuse_others(directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let state = fstat(directory).map_err(|errno| failed("look at", path, errno))?;
     let (mode, owner) = (state.st_mode & 0o7777, state.st_uid);
     if owner != user() {
-        return Err(Error::new(
-            format!("{} belongs to user {owner}", path.display()),
-            format!(
-                "run set-rto as its owner, or choose another directory: --pin {}2",
+        let hint = match owner {
+            0 => hint::ROOT.into(),
+            _ => format!(
+                "run it as that user, or choose another directory: --pin {}2",
                 path.display()
             ),
-        ));
+        };
+        return Err(Error::new(format!("{} belongs to user {owner}", path.display()), hint));
     }
     if mode & 0o066 != 0 {
         return Err(Error::new(
@@ -472,15 +474,22 @@ fn holder(file: BorrowedFd<'_>) -> String {
     }
 }
 
-/// Opens the directory for looking only; None if there is none.
+/// Opens the directory for looking only; None if there is none, the reason if nothing in it can be ours.
 ///
 /// # Errors
 /// As for [`find`].
 pub(crate) fn open_to_look(path: &Path) -> Result<std::result::Result<Option<OwnedFd>, String>> {
-    Ok(match find(path)? {
-        Place::There(directory) => Ok(Some(directory)),
-        Place::Missing(..) | Place::NoBpffs(_) => Ok(None),
-        Place::Foreign(what) => Err(what),
+    let directory = match find(path)? {
+        Place::There(directory) => directory,
+        Place::Missing(..) | Place::NoBpffs(_) => return Ok(Ok(None)),
+        Place::Foreign(what) => return Ok(Err(what)),
+    };
+    let state = fstat(&directory).map_err(|errno| failed("look at", path, errno))?;
+    // Root's are shown to everybody who may read them.
+    let is_trusted = [0, user()].contains(&state.st_uid) && state.st_mode & 0o022 == 0;
+    Ok(match is_trusted {
+        true => Ok(Some(directory)),
+        false => Err(format!("{} is open to others", path.display())),
     })
 }
 

@@ -10,6 +10,7 @@
 //! | `constants-ID` | `.rodata`, which begins with a mark that no stranger's map has |
 //! | `program-ID` | the sock_ops program; the maps of this set are its maps |
 //! | `counters-ID` | `.bss` |
+//! | `rules-ID` | the rules as text, unless that is too long |
 //! | `method-ID`, `devices-ID` | how interfaces are found, and which there are |
 //! | `listener-ID`, `arrivals-ID` | the sk_lookup program, and its link to the network namespace |
 
@@ -24,7 +25,7 @@ use crate::error::{Error, Result, hint};
 use crate::host::netns::Netns;
 use crate::policy::{FINDING, NOTE_ARRIVAL, PROGRAM, Skeleton};
 use crate::rules;
-use crate::shared::{self, Finding, LAYOUT, MARK, Policy};
+use crate::shared::{self, Finding, LAYOUT, LOCAL_DEVICES, MARK, Policy};
 use crate::way::Way;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, libbpf_sys as sys};
@@ -43,6 +44,7 @@ const LINK: &str = "link";
 const CONSTANTS: &str = "constants";
 const PROGRAM_PIN: &str = "program";
 const COUNTERS: &str = "counters";
+const RULES: &str = "rules";
 const METHOD: &str = "method";
 const DEVICES: &str = "devices";
 const LISTENER: &str = "listener";
@@ -50,7 +52,8 @@ const ARRIVALS: &str = "arrivals";
 
 /// All that belong to one program. In this order they are pinned, and backwards they are removed: whatever there is
 /// can be proved by what was pinned before it.
-const SET: [&str; 7] = [CONSTANTS, PROGRAM_PIN, COUNTERS, METHOD, DEVICES, LISTENER, ARRIVALS];
+const SET: [&str; 8] =
+    [CONSTANTS, PROGRAM_PIN, COUNTERS, RULES, METHOD, DEVICES, LISTENER, ARRIVALS];
 
 fn of(kind: &str, id: u32) -> String {
     format!("{kind}-{id}")
@@ -76,6 +79,7 @@ pub(crate) struct Installed {
     /// For each rule, its timer in jiffies; 0: the kernel's.
     pub(crate) jiffies: Vec<u32>,
     pub(crate) counters: OwnedFd,
+    rules: Option<(OwnedFd, MapInfo)>,
     /// How interfaces are found; None where no rule asks for one.
     pub(crate) way: Option<Way>,
     pub(crate) devices: Option<OwnedFd>,
@@ -102,6 +106,17 @@ impl Installed {
         self.way.is_none_or(|way| !way.arrivals || self.arrivals.is_some())
     }
 
+    /// The rules as text, a line each, as [`rules::Rule::line_of_text`] has it; None if it was too long to keep.
+    ///
+    /// # Errors
+    /// The kernel does not let it be read.
+    pub(crate) fn rules(&self) -> Result<Option<String>> {
+        let Some((map, info)) = &self.rules else { return Ok(None) };
+        let bytes = bpf::read_data(map.as_fd(), info)
+            .map_err(|errno| Error::call("read the rules", errno, hint::ROOT))?;
+        Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
     /// Connections answered, for each rule; behind them how often the kernel refused a setting, for each rule by column.
     ///
     /// # Errors
@@ -116,6 +131,9 @@ impl Installed {
         Ok((hits.to_vec(), rows))
     }
 }
+
+/// The longest text of rules that is kept, in bytes: the largest value of a map before Linux 5.19.
+const LONGEST: usize = 4 << 20;
 
 /// The 64-bit numbers of a map of global data.
 pub(crate) fn numbers(map: BorrowedFd<'_>) -> Result<Vec<u64>> {
@@ -171,6 +189,7 @@ pub(crate) fn look(directory: BorrowedFd<'_>, path: &Path) -> Result<State> {
                     policy: set.policy,
                     jiffies: set.jiffies,
                     counters: set.counters,
+                    rules: set.rules,
                     way: set.way,
                     devices: set.devices,
                     arrivals: set.arrivals,
@@ -194,6 +213,7 @@ struct Set {
     policy: Policy,
     jiffies: Vec<u32>,
     counters: OwnedFd,
+    rules: Option<(OwnedFd, MapInfo)>,
     way: Option<Way>,
     devices: Option<OwnedFd>,
     arrivals: Option<u32>,
@@ -227,12 +247,19 @@ fn read_set(
             }
         }
     };
-    let devices = proof.map(DEVICES)?.map(|(map, _)| map);
+    let devices = match proof.map(DEVICES)? {
+        Some((_, info)) if info.shape != LOCAL_DEVICES => {
+            return Ok(Err(format!("{} makes no sense", of(DEVICES, id))));
+        }
+        found => found.map(|(map, _)| map),
+    };
+    let rules = proof.map(RULES)?;
     Ok(Ok(Set {
         program: copy(program)?,
         policy: proof.policy,
         jiffies: proof.jiffies.clone(),
         counters,
+        rules,
         way,
         devices,
         arrivals: proof.arrivals()?,
@@ -394,6 +421,12 @@ pub(crate) fn store(directory: &mut Locked, skeleton: &Skeleton, way: Option<Way
     directory.pin(constants.as_fd(), &of(CONSTANTS, id))?;
     directory.pin(program, &of(PROGRAM_PIN, id))?;
     directory.pin(counters.as_fd(), &of(COUNTERS, id))?;
+    let text = rules::all().map(|rule| rule.line_of_text()).collect::<String>();
+    if text.len() <= LONGEST {
+        let map = bpf::new_text(c"rules", text.as_bytes()).map_err(failed)?;
+        bpf::bind_map(program, map.as_fd()).map_err(failed)?;
+        directory.pin(map.as_fd(), &of(RULES, id))?;
+    }
     let Some(way) = way else { return Ok(id) };
     directory.pin(map(|name| name == FINDING, "method")?.as_fd(), &of(METHOD, id))?;
     directory.pin(map(|name| name == local::MAP, "devices")?.as_fd(), &of(DEVICES, id))?;

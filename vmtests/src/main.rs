@@ -1,11 +1,12 @@
 //! The tests of set-rto that need a kernel, run on the present one.
 //!
-//!     live [--bin-dir DIR] [arguments of a Rust test binary]
+//!     live [--bin-dir DIR] [--thorough] [arguments of a Rust test binary]
 //!     live --bin-dir DIR --demo            the demonstration's scenes (see `demo`)
 //!
 //! DIR holds one set-rto executable per file of `vmtests/rules/`, named like it: `a.toml` makes
 //! `DIR/a`. Without it, only the tests of the harness itself run. Each test is a process of its own,
-//! in its own cgroup, network and mount namespaces, with its own bpffs: the machine is left alone.
+//! in its own cgroup, network and mount namespaces, with its own bpffs: the machine is left alone. Tests that try a
+//! share of very many things try all of them with `--thorough`.
 
 mod demo;
 mod harness;
@@ -41,13 +42,15 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|first| first == demo::DEMO) {
         return demo::run(bin_dir.as_deref());
     }
+    let is_thorough = arguments.iter().any(|argument| argument == "--thorough");
+    arguments.retain(|argument| argument != "--thorough");
     let mut arguments = Arguments::from_iter(arguments);
     // Timers are measured: tests that share the processors disturb each other.
     arguments.test_threads = arguments.test_threads.or(Some(1));
     if let Err(error) = cgroup::sweep() {
         eprintln!("live: cannot remove what an earlier run left: {error:#}");
     }
-    let trials = all().map(|test| runner::trial(test, bin_dir.clone())).collect();
+    let trials = all().map(|test| runner::trial(test, bin_dir.clone(), is_thorough)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     for note in runner::notes() {
         println!("{note}");

@@ -4,14 +4,6 @@
   lib,
   rustPlatform,
   llvmPackages,
-  autoconf,
-  automake,
-  bison,
-  flex,
-  gawk,
-  gettext,
-  m4,
-  pkg-config,
   installShellFiles,
   rules ? null,
 }:
@@ -23,21 +15,14 @@ rustPlatform.buildRustPackage {
   src = lib.cleanSource ../../..;
   cargoLock.lockFile = ../../../Cargo.lock;
 
-  nativeBuildInputs = [
-    autoconf
-    automake
-    bison
-    flex
-    gawk
-    gettext
-    m4
-    pkg-config
-    installShellFiles
-  ];
+  nativeBuildInputs = [ installShellFiles ];
 
   # The wrapped clang adds flags for the host that the target bpf does not have.
   env = {
     CLANG = "${lib.getBin llvmPackages.clang-unwrapped}/bin/clang";
+    # As in .cargo/config.toml, which the builder may replace.
+    LIBBPF_SYS_EXTRA_CFLAGS = "-I../../elfutils/libelf -I../../zlib";
+    PKG_CONFIG = "true";
   }
   // lib.optionalAttrs (rules != null) { SET_RTO_RULES = "${rules}"; };
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process;
 
 use anyhow::{Context as _, Result, ensure};
 use set_rto_downloads::cache;
@@ -23,6 +24,9 @@ int _Unwind_VRS_Get(void) { return 1; }
 int _Unwind_VRS_Set(void) { return 1; }
 ";
 
+/// The folder that this is in: another text needs another name.
+const LIBRARIES: &str = "no-unwinding";
+
 /// Names a file for a link that strips: what it would be with its symbols.
 pub(crate) const SYMBOLS: &str = "SET_RTO_SYMBOLS";
 
@@ -41,27 +45,25 @@ pub(super) struct Tools {
 pub(super) fn tools(sh: &Shell, triple: &str, target: &Zig) -> Result<Tools> {
     let zig = zig(sh)?;
     let dir = cache::dir()?.join("cross").join(triple);
-    fs::create_dir_all(dir.join("lib"))
-        .with_context(|| format!("cannot make {}", dir.display()))?;
+    fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let cc = dir.join("cc");
-    let compile = compiler(&zig, target, &dir);
-    script(&cc, &compile)?;
+    script(&cc, &compiler(&zig, target, &dir))?;
     let [ar, ranlib] = ["ar", "ranlib"].map(|name| (name, dir.join(name)));
     for (name, path) in [&ar, &ranlib] {
         script(path, &format!("exec '{}' {name} \"$@\"\n", zig.display()))?;
     }
     let (ar, ranlib) = (ar.1, ranlib.1);
-    let library = dir.join("lib/libnounwind.a");
-    let [source, object] = ["c", "o"].map(|end| dir.join(format!("nounwind.{end}")));
-    if !library.exists() || fs::read_to_string(&source).ok().as_deref() != Some(NO_UNWINDING) {
+    cache::entry(&format!("cross/{triple}/{LIBRARIES}"), |dir| {
+        let [source, object, library] =
+            ["nounwind.c", "nounwind.o", "libnounwind.a"].map(|name| dir.join(name));
         fs::write(&source, NO_UNWINDING)?;
         cmd!(sh, "{cc} -Os -c {source} -o {object}").run()?;
-        cmd!(sh, "{ar} cr {library} {object}").run()?;
-    }
+        Ok(cmd!(sh, "{ar} cr {library} {object}").run()?)
+    })?;
     Ok(Tools { cc, ar, ranlib })
 }
 
-/// The text of the C compiler. cc-rs and configure add what they think of the machine; zig knows it better. for
+/// The text of the C compiler. cc-rs adds what it thinks of the machine; zig knows it better. For
 /// `-g`, zig would first make its C library once more; so what it calls the linker with is repeated.
 fn compiler(zig: &Path, target: &Zig, dir: &Path) -> String {
     let call = format!(
@@ -69,7 +71,7 @@ fn compiler(zig: &Path, target: &Zig, dir: &Path) -> String {
         zig.display(),
         target.target,
         target.cpu,
-        dir.join("lib").display(),
+        dir.join(LIBRARIES).display(),
     );
     // lld aligns for pages of 64 KiB, in the file, too; Linux has 4 KiB on 32-bit ARM and nothing else.
     let pages = match target.target.starts_with("arm-") {
@@ -124,12 +126,14 @@ fn script(path: &Path, text: &str) -> Result<()> {
     let text = format!(
         "#!/bin/sh\nexport ZIG_GLOBAL_CACHE_DIR='{cache}' ZIG_LOCAL_CACHE_DIR='{cache}'\n{text}"
     );
-    // Written once: another build may just be running it.
     if fs::read_to_string(path).is_ok_and(|known| known == text) {
         return Ok(());
     }
-    fs::write(path, text).with_context(cannot)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).with_context(cannot)
+    // Another build may just be running it.
+    let fresh = path.with_extension(process::id().to_string());
+    fs::write(&fresh, text).with_context(cannot)?;
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).with_context(cannot)?;
+    fs::rename(&fresh, path).with_context(cannot)
 }
 
 #[cfg(test)]
@@ -152,7 +156,7 @@ mod tests {
     #[test]
     fn what_is_for_zig_reaches_it() {
         let machine = "<cc><-target><s390x-linux-musl><-mcpu=z10>";
-        let own = format!("{machine}<-L/d/lib>");
+        let own = format!("{machine}<-L/d/no-unwinding>");
         assert_eq!(told(&["--target=x", "-c", "a b"]), format!("{own}<-c><a b>"));
         assert_eq!(told(&["-lunwind", "-lc"]), format!("{own}<-lnounwind><-lc>"));
         let linked = format!("{own}<x.o><-Wl,--strip-all>");

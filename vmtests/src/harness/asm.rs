@@ -48,6 +48,12 @@ pub(crate) fn skip_if_equal(register: u8, value: i32, count: i16) -> u64 {
     instruction(0x15, register, 0, count, value)
 }
 
+/// A map itself.
+pub(crate) fn load_map(to: u8, map: &OwnedFd) -> [u64; 2] {
+    const PSEUDO_MAP_FD: u8 = 1;
+    [instruction(0x18, to, PSEUDO_MAP_FD, 0, map.as_raw_fd()), instruction(0, 0, 0, 0, 0)]
+}
+
 /// The address of the first byte of an array map's only value.
 pub(crate) fn load_map_value(to: u8, map: &OwnedFd) -> [u64; 2] {
     const PSEUDO_MAP_VALUE: u8 = 2;

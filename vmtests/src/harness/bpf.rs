@@ -29,12 +29,14 @@ pub(crate) enum Command {
     ObjGetInfoByFd = 15,
     ProgQuery = 16,
     LinkCreate = 28,
+    LinkDetach = 34,
 }
 
 /// Several programs may sit on the hook (`BPF_F_ALLOW_MULTI`).
 pub(crate) const ALLOW_MULTI: u32 = 2;
 
 const MAP_TYPE_ARRAY: u32 = 2;
+const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 
 /// A program type together with its attach type on a cgroup.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +75,16 @@ impl Attributes {
         self
     }
 
+    /// Sets the name of an object, of 16 bytes at most.
+    fn name(mut self, offset: usize, name: &str) -> Self {
+        for (at, chunk) in name.as_bytes().chunks(4).enumerate().take(4) {
+            let mut word = [0; 4];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self = self.word(offset + at * 4, u32::from_ne_bytes(word));
+        }
+        self
+    }
+
     /// Calls bpf(2).
     ///
     /// # Safety
@@ -106,12 +118,8 @@ pub(crate) fn load(hook: Hook, name: &str, instructions: &[u64]) -> Result<Owned
         .word(4, instructions.len() as u32)
         .pointer(8, instructions.as_ptr())
         .pointer(16, license.as_ptr())
-        .word(68, hook.attach_type);
-    for (at, chunk) in name.as_bytes().chunks(4).enumerate().take(4) {
-        let mut word = [0; 4];
-        word[..chunk.len()].copy_from_slice(chunk);
-        attributes = attributes.word(48 + at * 4, u32::from_ne_bytes(word));
-    }
+        .word(68, hook.attach_type)
+        .name(48, name);
     // SAFETY: both pointers are to data that outlive the call.
     unsafe { attributes.open(Command::ProgLoad) }
         .with_context(|| format!("cannot load the test's program {name}"))
@@ -164,8 +172,14 @@ pub(crate) fn translated(program: &OwnedFd) -> Result<usize> {
 
 /// Makes an array map of one 8-byte element.
 pub(crate) fn map() -> Result<OwnedFd> {
+    map_named("", 8, false)
+}
+
+/// The same with a name of at most 15 characters and any size of the element; `per_cpu`: one for each processor.
+pub(crate) fn map_named(name: &str, size: u32, per_cpu: bool) -> Result<OwnedFd> {
+    let kind = if per_cpu { MAP_TYPE_PERCPU_ARRAY } else { MAP_TYPE_ARRAY };
     let mut attributes =
-        Attributes::new().word(0, MAP_TYPE_ARRAY).word(4, 4).word(8, 8).word(12, 1);
+        Attributes::new().word(0, kind).word(4, 4).word(8, size).word(12, 1).name(28, name);
     // SAFETY: no pointers.
     unsafe { attributes.open(Command::MapCreate) }.context("cannot make a map")
 }
@@ -190,6 +204,48 @@ pub(crate) fn pin(object: &OwnedFd, path: &Path) -> Result<()> {
     // SAFETY: the path outlives the call.
     unsafe { attributes.call(Command::ObjPin) }
         .with_context(|| format!("cannot pin at {}", path.display()))?;
+    Ok(())
+}
+
+/// What a descriptor is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Map,
+    Program,
+    /// A link, and of what type: `enum bpf_link_type`.
+    Link(u32),
+}
+
+/// A link to a network namespace.
+pub(crate) const LINK_OF_NETNS: Kind = Kind::Link(5);
+
+/// What is pinned at a path, and the kernel's number for it.
+pub(crate) fn identify(path: &Path) -> Result<(Kind, u32)> {
+    let object = open_pin(path)?;
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", object.as_raw_fd()))?;
+    let mut info = [0_u32; 64];
+    let mut attributes = Attributes::new()
+        .word(0, object.as_raw_fd().cast_unsigned())
+        .word(4, size_of_val(&info) as u32)
+        .pointer(8, info.as_mut_ptr());
+    // SAFETY: the kernel writes no more than the size it was told.
+    unsafe { attributes.call(Command::ObjGetInfoByFd) }
+        .with_context(|| format!("cannot ask about {}", path.display()))?;
+    let name = name.to_string_lossy();
+    let kind = match () {
+        () if name.contains("map") => Kind::Map,
+        () if name.contains("prog") => Kind::Program,
+        () => Kind::Link(info[0]),
+    };
+    // In all three structures the number is the second word.
+    Ok((kind, info[1]))
+}
+
+/// Detaches a link for good, as `bpftool link detach` does.
+pub(crate) fn detach_link(link: &OwnedFd) -> Result<()> {
+    let mut attributes = Attributes::new().word(0, link.as_raw_fd().cast_unsigned());
+    // SAFETY: no pointers.
+    unsafe { attributes.call(Command::LinkDetach) }.context("cannot detach a link")?;
     Ok(())
 }
 

@@ -20,6 +20,7 @@ pub(crate) mod runner;
 pub(crate) mod sandbox;
 pub(crate) mod setrto;
 pub(crate) mod sockets;
+pub(crate) mod syscalls;
 pub(crate) mod trace;
 pub(crate) mod wait;
 pub(crate) mod wire;

@@ -86,9 +86,11 @@ pub(crate) fn fresh_bpffs() -> Result<()> {
     empty_bpffs()
 }
 
+/// Also shows the processes of the present namespace of process IDs.
 fn make_private() -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-        .context("cannot make the mounts private")
+        .context("cannot make the mounts private")?;
+    mount_fresh("proc", Path::new("/proc"))
 }
 
 fn empty_bpffs() -> Result<()> {

@@ -1,9 +1,17 @@
-//! What a program under test is not allowed to do: missing capabilities, a kernel without BPF, no connections.
+//! What a program under test is not allowed to do, or has to do without: missing capabilities, a kernel without BPF, no
+//! connections, few descriptors, a host's mounts.
 
 use std::io;
+use std::os::fd::RawFd;
 
 use anyhow::Result;
 use anyhow::bail;
+use nix::sched::CloneFlags;
+use nix::sched::unshare;
+use nix::sys::resource::Resource;
+use nix::sys::resource::setrlimit;
+use nix::unistd::ForkResult;
+use nix::unistd::fork;
 
 use super::Skip;
 
@@ -34,6 +42,18 @@ pub(crate) enum Restriction {
     NoCgroupBpf,
     /// connect(2) fails with EPERM, as under a strict service manager.
     NoConnect,
+    /// There are no UNIX sockets, as in the sandbox of a service.
+    NoUnixSockets,
+    /// Mounts of its own, which end with it: `unshare -m`.
+    OwnMounts,
+    /// It is process 1 of a namespace of its own, as in a container.
+    FirstProcess,
+    /// At most so much of a resource.
+    Limit(Resource, u64),
+    /// Without this descriptor: 0, 1 or 2.
+    Closed(RawFd),
+    /// What its children end with is not kept for it (SIGCHLD is ignored).
+    NoChildren,
 }
 
 impl Restriction {
@@ -48,12 +68,32 @@ impl Restriction {
             Restriction::NoBpf => filter(&no_call(libc::SYS_bpf, libc::ENOSYS)),
             Restriction::NoCgroupBpf => filter(&no_cgroup_bpf()),
             Restriction::NoConnect => filter(&no_call(libc::SYS_connect, libc::EPERM)),
+            Restriction::NoUnixSockets => filter(&no_unix_sockets()),
+            Restriction::OwnMounts => Ok(unshare(CloneFlags::CLONE_NEWNS)?),
+            Restriction::FirstProcess => become_first(),
+            Restriction::Limit(resource, most) => Ok(setrlimit(*resource, *most, *most)?),
+            // SAFETY: the descriptor is nobody's but the program's that is about to start.
+            Restriction::Closed(number) => unsafe { check(libc::close(*number).into()) },
+            // SAFETY: no handler, and exec keeps what is ignored.
+            Restriction::NoChildren => unsafe {
+                match libc::signal(libc::SIGCHLD, libc::SIG_IGN) {
+                    libc::SIG_ERR => Err(io::Error::last_os_error()),
+                    _ => Ok(()),
+                }
+            },
         }
     }
 
     /// Skips the test where this kernel cannot restrict a process so.
     pub(crate) fn require(&self) -> Result<()> {
-        if !matches!(self, Restriction::Unprivileged | Restriction::Only(_)) {
+        let needs_seccomp = matches!(
+            self,
+            Restriction::NoBpf
+                | Restriction::NoCgroupBpf
+                | Restriction::NoConnect
+                | Restriction::NoUnixSockets
+        );
+        if needs_seccomp {
             // SAFETY: reads one number of this process.
             if unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) } < 0 {
                 bail!(Skip::new("this kernel has no seccomp, which plays what others refuse"));
@@ -69,6 +109,30 @@ fn become_nobody() -> io::Result<()> {
         check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
         check(libc::syscall(libc::SYS_setresgid, NOBODY, NOBODY, NOBODY))?;
         check(libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY))
+    }
+}
+
+/// Goes on as the first process of a new namespace. Who has forked waits for it, and ends as it does.
+fn become_first() -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWPID)?;
+    // SAFETY: both sides do nothing but system calls until they end or exec.
+    match unsafe { fork() }? {
+        ForkResult::Child => Ok(()),
+        ForkResult::Parent { child } => {
+            // SAFETY: descriptors that nobody uses any more in this process; whoever waits for the exec would wait for
+            // this end of the pipe, too. Then plain system calls.
+            unsafe {
+                libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
+                let mut status = 0;
+                libc::waitpid(child.as_raw(), &raw mut status, 0);
+                let by_signal = 128 + libc::WTERMSIG(status);
+                libc::_exit(if libc::WIFEXITED(status) {
+                    libc::WEXITSTATUS(status)
+                } else {
+                    by_signal
+                })
+            }
+        }
     }
 }
 
@@ -117,6 +181,17 @@ const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 fn no_call(number: libc::c_long, errno: i32) -> [libc::sock_filter; 4] {
     [step(LOAD, 0, 0, NUMBER), step(JUMP_IF_EQUAL, 0, 1, number as u32), fail(errno), ALLOW]
+}
+
+fn no_unix_sockets() -> [libc::sock_filter; 6] {
+    [
+        step(LOAD, 0, 0, NUMBER),
+        step(JUMP_IF_EQUAL, 0, 3, libc::SYS_socket as u32),
+        step(LOAD, 0, 0, ARGUMENT),
+        step(JUMP_IF_EQUAL, 0, 1, libc::AF_UNIX as u32),
+        fail(libc::EAFNOSUPPORT),
+        ALLOW,
+    ]
 }
 
 fn no_cgroup_bpf() -> [libc::sock_filter; 8] {

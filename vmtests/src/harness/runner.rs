@@ -24,6 +24,7 @@ use set_rto_vmtests::guests::guest::MARK;
 use super::Test;
 use super::bpf;
 use super::cgroup::Cgroup;
+use super::sandbox;
 
 /// Begins a line of a test's output that is shown even where the test passes.
 pub(crate) const NOTE: &str = "note: ";
@@ -43,7 +44,7 @@ pub(crate) fn notes() -> Vec<String> {
 }
 
 /// The test as libtest-mimic runs it.
-pub(crate) fn trial(test: &'static Test, bin_dir: Option<PathBuf>) -> Trial {
+pub(crate) fn trial(test: &'static Test, bin_dir: Option<PathBuf>, is_thorough: bool) -> Trial {
     Trial::ignorable_test(test.name, move || {
         if !geteuid().is_root() {
             return Ok(Completion::ignored_with("needs root"));
@@ -57,7 +58,8 @@ pub(crate) fn trial(test: &'static Test, bin_dir: Option<PathBuf>) -> Trial {
             let reason = "works on the whole machine: only in a guest of `cargo xtask matrix`";
             return Ok(Completion::ignored_with(reason));
         }
-        run(test, bin_dir.as_deref()).map_err(|error| Failed::from(format!("{error:#}")))?
+        run(test, bin_dir.as_deref(), is_thorough)
+            .map_err(|error| Failed::from(format!("{error:#}")))?
     })
 }
 
@@ -68,10 +70,14 @@ pub(crate) fn is_guest() -> bool {
 }
 
 /// Runs one test; the inner result is the test's, the outer one the harness's own.
-fn run(test: &Test, bin_dir: Option<&Path>) -> Result<Result<Completion, Failed>> {
+fn run(
+    test: &Test,
+    bin_dir: Option<&Path>,
+    is_thorough: bool,
+) -> Result<Result<Completion, Failed>> {
     let cgroup = Cgroup::create(test.name)?;
     let (mut output, writer) = std::io::pipe().context("cannot make a pipe")?;
-    let mut child = start(test, cgroup.path(), bin_dir, writer)?;
+    let mut child = start(test, cgroup.path(), bin_dir, is_thorough, writer)?;
     let reader = thread::spawn(move || {
         let mut bytes = Vec::new();
         // What could be read is shown; a failed read loses no verdict.
@@ -96,11 +102,15 @@ fn start(
     test: &Test,
     cgroup: &Path,
     bin_dir: Option<&Path>,
+    is_thorough: bool,
     output: std::io::PipeWriter,
 ) -> Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(INSIDE).arg(test.name).arg(cgroup).args(bin_dir);
     command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    if is_thorough {
+        command.env(sandbox::THOROUGH, "1");
+    }
     command.spawn().context("cannot start the test's process")
 }
 

@@ -1,4 +1,5 @@
-//! The inside of a test's process: its own cgroup, network, mounts and bpffs.
+//! The inside of a test's process: its own cgroup, network, mounts, bpffs and process IDs. It is process 1 there, so
+//! that its mounts are those of a whole host: what set-rto mounts outlives it.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -15,6 +16,10 @@ use nix::sys::resource::RLIM_INFINITY;
 use nix::sys::resource::Resource;
 use nix::sys::resource::getrlimit;
 use nix::sys::resource::setrlimit;
+use nix::sys::wait::WaitStatus;
+use nix::sys::wait::waitpid;
+use nix::unistd::ForkResult;
+use nix::unistd::fork;
 
 use super::Skip;
 use super::Test;
@@ -24,6 +29,14 @@ use super::runner::SKIP_CODE;
 use super::runner::SKIPPED;
 
 static BIN_DIR: OnceLock<PathBuf> = OnceLock::new();
+
+/// Set for the process of a test where the run is to leave nothing out.
+pub(crate) const THOROUGH: &str = "SET_RTO_LIVE_THOROUGH";
+
+/// Whether tests that take a share of what they could try take all.
+pub(crate) fn is_thorough() -> bool {
+    std::env::var_os(THOROUGH).is_some()
+}
 
 /// Where the executables under test are.
 ///
@@ -48,7 +61,26 @@ pub(crate) fn run(test: &Test, cgroup: &Path, bin_dir: Option<PathBuf>) -> ExitC
         BIN_DIR.get_or_init(|| path);
     }
     let entered = if test.whole_machine { stay_outside() } else { enter(cgroup) };
-    let Err(error) = entered.and_then(|()| (test.run)()) else { return ExitCode::SUCCESS };
+    match entered.and_then(|()| first_process()) {
+        Ok(Some(of_the_first)) => of_the_first,
+        Ok(None) => conclude(inside(test)),
+        Err(error) => conclude(Err(error)),
+    }
+}
+
+fn inside(test: &Test) -> Result<()> {
+    lock_all_memory()?;
+    if test.whole_machine {
+        mounts::fresh_bpffs()?
+    } else {
+        mounts::isolate()?
+    }
+    netns::prepare()?;
+    (test.run)()
+}
+
+fn conclude(outcome: Result<()>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
     if let Some(skip) = error.downcast_ref::<Skip>() {
         println!("{SKIPPED}{skip}");
         return ExitCode::from(SKIP_CODE);
@@ -61,11 +93,24 @@ pub(crate) fn run(test: &Test, cgroup: &Path, bin_dir: Option<PathBuf>) -> ExitC
 /// cgroups are the machine's.
 fn stay_outside() -> Result<()> {
     end_with_the_run();
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
-        .context("cannot make namespaces")?;
-    lock_all_memory()?;
-    mounts::fresh_bpffs()?;
-    netns::prepare()
+    let some = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID;
+    unshare(some).context("cannot make namespaces")
+}
+
+/// Goes on in a child that is process 1 of the new namespace. The parent gets its exit code; the child gets None.
+fn first_process() -> Result<Option<ExitCode>> {
+    // SAFETY: this process has one thread.
+    match unsafe { fork() }.context("cannot start the first process")? {
+        ForkResult::Child => end_with_the_run(),
+        ForkResult::Parent { child } => {
+            let code = match waitpid(child, None)? {
+                WaitStatus::Exited(_, code) => u8::try_from(code)?,
+                other => bail!("the test's process: {other:?}"),
+            };
+            return Ok(Some(ExitCode::from(code)));
+        }
+    }
+    Ok(None)
 }
 
 fn end_with_the_run() {
@@ -77,16 +122,18 @@ fn enter(cgroup: &Path) -> Result<()> {
     end_with_the_run();
     std::fs::write(cgroup.join("cgroup.procs"), "0")
         .with_context(|| format!("cannot move into the cgroup {}", cgroup.display()))?;
-    let all = CloneFlags::CLONE_NEWCGROUP | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;
+    let all = CloneFlags::CLONE_NEWCGROUP
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWPID;
     match unshare(all) {
         Err(Errno::EINVAL) => {
-            bail!(Skip::new("this kernel lacks cgroup, mount or network namespaces"))
+            bail!(Skip::new(
+                "this kernel lacks namespaces of cgroups, mounts, networks or processes"
+            ))
         }
-        other => other.context("cannot make namespaces")?,
+        other => other.context("cannot make namespaces"),
     }
-    lock_all_memory()?;
-    mounts::isolate()?;
-    netns::prepare()
 }
 
 /// Before Linux 5.11 what BPF holds counts against this limit, also for some time after it is freed, by this test or

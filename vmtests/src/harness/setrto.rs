@@ -1,9 +1,11 @@
 //! set-rto as a program: started with arguments, judged by exit code, output and messages.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
@@ -31,7 +33,7 @@ pub(crate) fn substitute(rules: &'static str, other: &'static str) {
 #[derive(Debug, Clone)]
 pub(crate) struct SetRto {
     binary: PathBuf,
-    restriction: Option<Restriction>,
+    restrictions: Vec<Restriction>,
 }
 
 impl SetRto {
@@ -43,25 +45,27 @@ impl SetRto {
         };
         let binary = sandbox::bin_dir()?.join(rules);
         ensure!(binary.exists(), "no executable {}", binary.display());
-        Ok(SetRto { binary, restriction: None })
+        Ok(SetRto { binary, restrictions: Vec::new() })
     }
 
     /// Another executable.
     pub(crate) fn at(binary: PathBuf) -> Self {
-        SetRto { binary, restriction: None }
+        SetRto { binary, restrictions: Vec::new() }
     }
 
     /// The same executable, from now on run under a restriction.
     pub(crate) fn restricted(&self, restriction: Restriction) -> Result<Self> {
         restriction.require()?;
-        Ok(SetRto { binary: self.binary.clone(), restriction: Some(restriction) })
+        let mut restricted = self.clone();
+        restricted.restrictions.push(restriction);
+        Ok(restricted)
     }
 
     /// The command, ready to be started.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(arguments).stdin(Stdio::null());
-        if let Some(restriction) = self.restriction.clone() {
+        for restriction in self.restrictions.clone() {
             // SAFETY: between fork and exec, `apply` does nothing but system calls.
             unsafe { command.pre_exec(move || -> io::Result<()> { restriction.apply() }) };
         }
@@ -70,13 +74,20 @@ impl SetRto {
 
     /// Runs it to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Result<Output> {
+        self.finish(&mut self.command(arguments))
+    }
+
+    /// Runs a command of [`SetRto::command`] to its end.
+    pub(crate) fn finish(&self, command: &mut Command) -> Result<Output> {
         let rules = self.binary.file_name().unwrap_or_default().to_string_lossy();
-        let what = format!("set-rto[{rules}] {}", arguments.join(" "));
-        let output =
-            self.command(arguments).output().with_context(|| format!("cannot run {what}"))?;
+        let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+        // A word may be a megabyte.
+        let what = format!("set-rto[{rules}] {:.200}", words.join(" "));
+        let output = command.output().with_context(|| format!("cannot run {what}"))?;
         Ok(Output {
             what,
             code: output.status.code(),
+            signal: output.status.signal(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
@@ -101,17 +112,23 @@ impl SetRto {
 }
 
 /// What a run of set-rto left.
+#[derive(Debug)]
 pub(crate) struct Output {
     what: String,
     pub(crate) code: Option<i32>,
+    signal: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
 impl fmt::Display for Output {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Output { what, code, stdout, stderr } = self;
-        write!(formatter, "`{what}`: exit code {code:?}, stdout `{stdout}`, stderr `{stderr}`")
+        let Output { what, code, signal, stdout, stderr } = self;
+        write!(formatter, "`{what}`: exit code {code:?}, ")?;
+        if let Some(signal) = signal {
+            write!(formatter, "signal {signal}, ")?;
+        }
+        write!(formatter, "stdout `{stdout}`, stderr `{stderr}`")
     }
 }
 
@@ -134,6 +151,15 @@ impl Output {
             && hint.len() > "hint: ".len() && hint.starts_with("hint: "));
         ensure!(shaped, "expected one line `set-rto: …` and one line `hint: …` from {self}");
         self.says(words)
+    }
+
+    /// Demands an end without a signal and without a panic, and an exit code among those that are documented.
+    pub(crate) fn ends_well(&self) -> Result<i32> {
+        ensure!(!self.stderr.contains("panicked"), "a panic: {self}");
+        match self.code {
+            Some(code @ 0..=5) => Ok(code),
+            _ => bail!("no such end is documented: {self}"),
+        }
     }
 
     /// Demands words on stderr (in any case).

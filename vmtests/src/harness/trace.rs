@@ -1,117 +1,289 @@
-//! Killing a program at a chosen system call, or having one refused.
+//! A program followed from system call to system call. At each one it can be killed, held up, or have the call fail.
+//!
+//! Its children are followed, too: a fault in what the loader forks counts as one in the loader.
 
+use std::collections::HashMap;
 use std::io;
+use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
+use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::mpsc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::bail;
+use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::ptrace::Options;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
+use nix::sys::wait::WaitPidFlag;
 use nix::sys::wait::WaitStatus;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-/// How a program ended.
-#[derive(Debug, PartialEq, Eq)]
+use super::syscalls;
+
+/// Longer than the loader may wait for anything; then it is killed, and counts as hung.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A system call that a followed program is about to make.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    /// Its place among the calls of the program and its children, from 1. Those before `main` have 0.
+    pub(crate) at: u32,
+    pub(crate) number: i64,
+    pub(crate) arguments: [u64; 6],
+    /// Whether a child of the program makes it.
+    pub(crate) of_child: bool,
+    pid: Pid,
+}
+
+impl Call {
+    /// The command of bpf(2), where it is that.
+    pub(crate) fn bpf(&self) -> Option<u64> {
+        (self.number == libc::SYS_bpf).then_some(self.arguments[0])
+    }
+
+    /// The text that an argument points to.
+    pub(crate) fn text(&self, argument: usize) -> String {
+        let read = || -> Result<Vec<u8>> {
+            let mut bytes = Vec::new();
+            let mut at = self.arguments[argument];
+            // Eight bytes at a time: a text may end where memory does.
+            while bytes.len() < libc::PATH_MAX as usize && !bytes.contains(&0) {
+                let word = ptrace::read(self.pid, at as ptrace::AddressType)?;
+                bytes.extend_from_slice(&word.to_ne_bytes());
+                at += size_of_val(&word) as u64;
+            }
+            Ok(bytes)
+        };
+        let bytes = read().unwrap_or_default();
+        let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
+    }
+
+    /// The path that it is about, where it has one.
+    pub(crate) fn path(&self) -> Option<String> {
+        syscalls::path_argument(self.number).map(|argument| self.text(argument))
+    }
+
+    /// Its name, and of bpf(2) the command.
+    pub(crate) fn name(&self) -> String {
+        let name = syscalls::name(self.number);
+        let what = match self.bpf() {
+            Some(command) => format!("{name}({command})"),
+            None => name,
+        };
+        if self.of_child { format!("{what} of the child") } else { what }
+    }
+
+    /// Calls of the same kind: the same number, and of bpf(2) the same command.
+    pub(crate) fn is_like(&self, other: &Call) -> bool {
+        self.number == other.number && self.bpf() == other.bpf()
+    }
+}
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Go,
+    /// It is not carried out, and returns this.
+    Fail(Errno),
+    /// The program dies in front of it.
+    Kill,
+}
+
+/// How a followed program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    Killed,
-    /// By itself, with that exit code and after so many system calls.
-    Exited(i32, u32),
+    Exited(i32),
+    Killed(Signal),
 }
 
-/// Runs a program and kills it as it enters its `last`-th system call, which is not carried out.
-pub(crate) fn kill_at(command: Command, last: u32) -> Result<End> {
-    traced(command, |pid| follow(pid, last))
+/// A program's run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) end: End,
+    /// How many calls it made from `main` on, with those of its children.
+    pub(crate) calls: u32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-/// Runs a program whose `last`-th call of bpf(2) fails for lack of memory. Gives its exit code, and how often it has
-/// called that.
-pub(crate) fn refuse_at(command: Command, last: u32) -> Result<(i32, u32)> {
-    traced(command, |pid| follow_bpf(pid, last))
-}
-
-/// Starts a program that stops where it begins, and follows it.
-fn traced<T>(mut command: Command, follow: impl Fn(Pid) -> Result<T>) -> Result<T> {
-    // SAFETY: between fork and exec, one system call.
-    unsafe { command.pre_exec(|| ptrace::traceme().map_err(io::Error::from)) };
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let child = command.spawn().context("cannot start a program to trace")?;
-    let pid = Pid::from_raw(child.id().cast_signed());
-    let begin = || match waitpid(pid, None)? {
-        WaitStatus::Stopped(_, Signal::SIGTRAP) => {
-            let options = Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_EXITKILL;
-            Ok(ptrace::setoptions(pid, options)?)
-        }
-        other => bail!("the traced program begins with {other:?}"),
-    };
-    begin().and_then(|()| follow(pid)).inspect_err(|_| {
-        // Already failing: nothing shall be left stopped.
-        let _ = kill(pid, Signal::SIGKILL);
-    })
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn follow_bpf(_: Pid, _: u32) -> Result<(i32, u32)> {
-    bail!(super::Skip::new("system calls are refused on x86_64 only"));
-}
-
-#[cfg(target_arch = "x86_64")]
-fn follow_bpf(pid: Pid, last: u32) -> Result<(i32, u32)> {
-    let (mut calls, mut inside, mut refused, mut signal) = (0, false, false, None);
-    loop {
-        ptrace::syscall(pid, signal.take())?;
-        match waitpid(pid, None)? {
-            WaitStatus::PtraceSyscall(_) => inside = !inside,
-            WaitStatus::Stopped(_, other) => {
-                signal = Some(other);
-                continue;
-            }
-            WaitStatus::Exited(_, code) => return Ok((code, calls)),
-            other => bail!("the traced program ended with {other:?} after {calls} calls"),
-        }
-        let mut registers = ptrace::getregs(pid)?;
-        if inside && registers.orig_rax == libc::SYS_bpf.cast_unsigned() {
-            calls += 1;
-            refused = calls == last;
-            if refused {
-                // There is no such call; what it answers is set as it returns.
-                registers.orig_rax = u64::MAX;
-                ptrace::setregs(pid, registers)?;
-            }
-        } else if !inside && refused {
-            refused = false;
-            registers.rax = i64::from(-libc::ENOMEM).cast_unsigned();
-            ptrace::setregs(pid, registers)?;
+impl Run {
+    /// The exit code.
+    ///
+    /// # Errors
+    /// It ended otherwise.
+    pub(crate) fn code(&self) -> Result<i32> {
+        match self.end {
+            End::Exited(code) => Ok(code),
+            End::Killed(signal) => bail!("it died of {signal}: {}", self.stderr),
         }
     }
 }
 
-/// Follows the traced program from its exec on.
-fn follow(pid: Pid, last: u32) -> Result<End> {
-    let (mut calls, mut inside, mut signal) = (0, false, None);
-    loop {
-        ptrace::syscall(pid, signal.take())?;
-        match waitpid(pid, None)? {
-            WaitStatus::PtraceSyscall(_) => inside = !inside,
-            WaitStatus::Stopped(_, other) => {
-                signal = Some(other);
-                continue;
-            }
-            WaitStatus::Exited(_, code) => return Ok(End::Exited(code, calls)),
-            other => bail!("the traced program ended with {other:?} after {calls} system calls"),
+/// Runs a program to its end, and asks `decide` about each system call that it makes. `decide` may take its time: the
+/// program stands still meanwhile.
+///
+/// # Errors
+/// It cannot be started or followed, or hangs.
+pub(crate) fn follow(command: Command, decide: impl FnMut(&Call) -> Verdict) -> Result<Run> {
+    follow_both(command, decide, |_| Ok(()))
+}
+
+/// The same; `after` is called when a call that was let through has returned.
+///
+/// # Errors
+/// As for [`follow`], and those of `after`.
+pub(crate) fn follow_both(
+    mut command: Command,
+    decide: impl FnMut(&Call) -> Verdict,
+    after: impl FnMut(&Call) -> Result<()>,
+) -> Result<Run> {
+    // SAFETY: between fork and exec, one system call.
+    unsafe { command.pre_exec(|| ptrace::traceme().map_err(io::Error::from)) };
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("cannot start a program to follow")?;
+    // Its streams are kept by this process alone once it has ended: what they say is read then.
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let (done, watchdog) = mpsc::channel::<()>();
+    let watch = thread::spawn(move || match watchdog.recv_timeout(LIMIT) {
+        Err(RecvTimeoutError::Timeout) => kill(pid, Signal::SIGKILL).is_ok(),
+        _ => false,
+    });
+    let outcome = Follower::new(pid, decide, after).run();
+    if outcome.is_err() {
+        // Already failing: nothing shall be left stopped.
+        let _ = kill(pid, Signal::SIGKILL);
+        let _ = child.wait();
+    }
+    drop(done);
+    let hung = watch.join().unwrap_or_default();
+    let (end, calls, last) = outcome?;
+    if hung {
+        bail!("it hung for {LIMIT:?}; the last call was {last}");
+    }
+    let (stdout, stderr) = streams(&mut child);
+    Ok(Run { end, calls, stdout, stderr })
+}
+
+fn streams(child: &mut Child) -> (String, String) {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    // What could be read is shown; a failed read loses no verdict.
+    let _ = child.stdout.take().map(|mut stream| stream.read_to_end(&mut stdout));
+    let _ = child.stderr.take().map(|mut stream| stream.read_to_end(&mut stderr));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (text(stdout), text(stderr))
+}
+
+/// What one process is in the middle of.
+#[derive(Default)]
+struct Place {
+    inside: Option<(Call, Verdict)>,
+}
+
+struct Follower<D, A> {
+    main: Pid,
+    decide: D,
+    after: A,
+    places: HashMap<Pid, Place>,
+    calls: u32,
+    /// How often sigaltstack(2) was called: the runtime does so twice before `main`.
+    stacks: u32,
+    last: String,
+}
+
+impl<D: FnMut(&Call) -> Verdict, A: FnMut(&Call) -> Result<()>> Follower<D, A> {
+    fn new(main: Pid, decide: D, after: A) -> Self {
+        let (places, last) = (HashMap::new(), String::from("none"));
+        Follower { main, decide, after, places, calls: 0, stacks: 0, last }
+    }
+
+    fn run(mut self) -> Result<(End, u32, String)> {
+        match waitpid(self.main, None)? {
+            WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
+            other => bail!("the followed program begins with {other:?}"),
         }
-        calls += u32::from(inside);
-        if inside && calls == last {
-            kill(pid, Signal::SIGKILL)?;
-            return match waitpid(pid, None)? {
-                WaitStatus::Signaled(_, Signal::SIGKILL, _) => Ok(End::Killed),
-                other => bail!("killed, the traced program ended with {other:?}"),
+        let options = Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_EXITKILL
+            | Options::PTRACE_O_TRACEFORK
+            | Options::PTRACE_O_TRACEVFORK
+            | Options::PTRACE_O_TRACECLONE;
+        ptrace::setoptions(self.main, options)?;
+        self.places.insert(self.main, Place::default());
+        proceed(self.main, None)?;
+        let mut end = None;
+        loop {
+            // Only those that this thread has started: others may follow programs of their own.
+            let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+            let status = match waitpid(None::<Pid>, Some(flags)) {
+                Err(Errno::ECHILD) => break,
+                other => other?,
             };
+            match status {
+                WaitStatus::PtraceSyscall(pid) => self.stop(pid)?,
+                WaitStatus::PtraceEvent(pid, ..) => proceed(pid, None)?,
+                WaitStatus::Stopped(pid, signal) => {
+                    // A new child begins with a stop, which is not meant for it.
+                    let is_new = self.places.insert(pid, Place::default()).is_none();
+                    proceed(pid, (!is_new).then_some(signal))?;
+                }
+                WaitStatus::Exited(pid, code) if pid == self.main => end = Some(End::Exited(code)),
+                WaitStatus::Signaled(pid, signal, _) if pid == self.main => {
+                    end = Some(End::Killed(signal));
+                }
+                WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) => {
+                    self.places.remove(&pid);
+                }
+                other => bail!("the followed program: {other:?}"),
+            }
         }
+        let end = end.context("the followed program has not ended")?;
+        Ok((end, self.calls, self.last))
+    }
+
+    fn stop(&mut self, pid: Pid) -> Result<()> {
+        let place = self.places.entry(pid).or_default();
+        if let Some((call, verdict)) = place.inside.take() {
+            match verdict {
+                Verdict::Fail(errno) => syscalls::set_result(pid, errno)?,
+                _ if call.at > 0 => (self.after)(&call)?,
+                _ => {}
+            }
+            return proceed(pid, None);
+        }
+        let Some((number, arguments)) = syscalls::entered(pid)? else { return proceed(pid, None) };
+        let is_in_main = self.stacks >= 2;
+        self.stacks += u32::from(number == libc::SYS_sigaltstack);
+        self.calls += u32::from(is_in_main);
+        let at = if is_in_main { self.calls } else { 0 };
+        let call = Call { at, number, arguments, of_child: pid != self.main, pid };
+        let verdict = if is_in_main { (self.decide)(&call) } else { Verdict::Go };
+        self.last = call.name();
+        match verdict {
+            Verdict::Kill => {
+                // A child that is left alone goes on for itself.
+                kill(self.main, Signal::SIGKILL)?;
+            }
+            Verdict::Fail(_) => syscalls::skip(pid)?,
+            Verdict::Go => {}
+        }
+        self.places.insert(pid, Place { inside: Some((call, verdict)) });
+        proceed(pid, None)
+    }
+}
+
+/// Lets a process go on to its next stop. One that was killed meanwhile is none to be let go.
+fn proceed(pid: Pid, signal: Option<Signal>) -> Result<()> {
+    match ptrace::syscall(pid, signal) {
+        Err(Errno::ESRCH) | Ok(()) => Ok(()),
+        Err(errno) => Err(errno).context("cannot let the followed program go on"),
     }
 }

@@ -1,9 +1,14 @@
 //! The tests, by what they are about.
 
+mod bad_input;
 mod bare;
 mod btf;
 mod by_hand;
+mod concurrency;
 mod conditions;
+mod contention;
+mod faults;
+mod foreign;
 mod handshakes;
 mod install;
 mod interfaces;
@@ -13,6 +18,7 @@ mod killed;
 mod lacking;
 mod links;
 mod machine;
+mod mounts;
 mod neighbours;
 mod policy;
 mod privileges;
@@ -24,8 +30,10 @@ mod samples;
 mod settings;
 mod state;
 mod support;
+mod sweep;
 mod system;
 mod timers;
+mod updates;
 mod wire;
 
 use crate::harness::Test;
@@ -50,6 +58,13 @@ pub(crate) const ALL: &[&[Test]] = &[
     install::TESTS,
     remove::TESTS,
     killed::TESTS,
+    faults::TESTS,
+    concurrency::TESTS,
+    contention::TESTS,
+    updates::TESTS,
+    foreign::TESTS,
+    mounts::TESTS,
+    bad_input::TESTS,
     neighbours::TESTS,
     report::TESTS,
     refusals::TESTS,

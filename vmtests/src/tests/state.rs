@@ -64,11 +64,32 @@ fn tree(directory: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Everything an install could change: mounts, pins, the hook.
+/// The programs that see the SYNs of the present network namespace.
+pub(crate) fn lookups() -> Result<Vec<u32>> {
+    bpf::attached(bpf::SK_LOOKUP, Path::new("/proc/thread-self/ns/net"))
+}
+
+/// The cgroups below the test's own: of a loader that has ended there is none.
+pub(crate) fn cgroups() -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(sandbox::cgroup()?)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Everything set-rto could change: mounts, pins and what is pinned there, the hooks, cgroups.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     mounts: String,
-    pins: Vec<String>,
-    attached: Option<Vec<u32>>,
+    pins: Vec<(String, Option<(bpf::Kind, u32)>)>,
+    pub(crate) attached: Option<Vec<u32>>,
+    pub(crate) lookups: Option<Vec<u32>>,
+    cgroups: Option<Vec<String>>,
 }
 
 impl Snapshot {
@@ -76,16 +97,45 @@ impl Snapshot {
     pub(crate) fn take() -> Result<Self> {
         // Without a cgroup2 mount, or BPF for cgroups, there is no looking at the hook.
         let is_there = sandbox::cgroup().is_ok() && bpf::has_cgroups();
-        let attached = is_there.then(attached).transpose()?;
-        Ok(Snapshot { mounts: mounts::all()?, pins: pins()?, attached })
+        let pinned = |path: String| {
+            let object = bpf::identify(Path::new(&path)).ok();
+            (path, object)
+        };
+        Ok(Snapshot {
+            mounts: mounts::all()?,
+            pins: pins()?.into_iter().map(pinned).collect(),
+            attached: is_there.then(attached).transpose()?,
+            // Linux 5.9, and not every kernel.
+            lookups: lookups().ok(),
+            cgroups: sandbox::cgroup().is_ok().then(cgroups).transpose()?,
+        })
     }
 
     /// Demands that nothing has changed.
     pub(crate) fn still(&self) -> Result<()> {
-        let now = Snapshot::take()?;
+        self.is(&Snapshot::take()?)
+    }
+
+    /// Demands that nothing has changed once the kernel has done what it does later: some detach from a work queue.
+    pub(crate) fn still_soon(&self) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < end && self != &Snapshot::take()? {
+            sleep(Duration::from_millis(5));
+        }
+        self.still()
+    }
+
+    fn is(&self, now: &Self) -> Result<()> {
         ensure!(now.mounts == self.mounts, "mounts:\n{}became:\n{}", self.mounts, now.mounts);
         ensure!(now.pins == self.pins, "pins {:?} became {:?}", self.pins, now.pins);
         ensure!(now.attached == self.attached, "{:?} became {:?}", self.attached, now.attached);
+        ensure!(
+            now.lookups == self.lookups,
+            "sk_lookup programs {:?} became {:?}",
+            self.lookups,
+            now.lookups
+        );
+        ensure!(now.cgroups == self.cgroups, "cgroups {:?} became {:?}", self.cgroups, now.cgroups);
         Ok(())
     }
 }

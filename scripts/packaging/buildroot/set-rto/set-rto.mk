@@ -15,16 +15,8 @@ SET_RTO_SITE_METHOD = local
 SET_RTO_LICENSE = MIT or Apache-2.0, GPL-2.0 or MIT (BPF program)
 SET_RTO_LICENSE_FILES = LICENSE-MIT LICENSE-APACHE LICENSE-GPL-2.0
 
-# libelf is built from source, for the target and for the build itself.
-SET_RTO_DEPENDENCIES = \
-	host-autoconf \
-	host-automake \
-	host-bison \
-	host-flex \
-	host-gawk \
-	host-gettext \
-	host-m4 \
-	host-pkgconf
+# libbpf-sys asks for it.
+SET_RTO_DEPENDENCIES = host-pkgconf
 
 SET_RTO_CARGO_ENV = CLANG="$(call qstrip,$(BR2_PACKAGE_SET_RTO_CLANG))"
 

@@ -16,13 +16,14 @@ inherit cargo cargo-update-recipe-crates pkgconfig systemd update-rc.d
 # Not there before the first `update_crates`.
 include ${BPN}-crates.inc
 
-# clang (of meta-clang, or of the core since 5.3) compiles the BPF program; the rest is for libelf, which is built from
-# source for the target and for the build itself.
-DEPENDS = "clang-native autoconf-native automake-native gettext-native flex-native bison-native gawk-native m4-native"
+# clang (of meta-clang, or of the core since 5.3) compiles the BPF program.
+DEPENDS = "clang-native"
 
 export CLANG = "${STAGING_BINDIR_NATIVE}/clang"
 SET_RTO_RULES ?= "${S}/rules.toml"
 export SET_RTO_RULES
+# As in .cargo/config.toml, which cargo reads only where it is called inside the tree.
+export LIBBPF_SYS_EXTRA_CFLAGS = "-I../../elfutils/libelf -I../../zlib"
 # The tree strips by itself, and keeps what it took away.
 export CARGO_PROFILE_RELEASE_STRIP = "false"
 

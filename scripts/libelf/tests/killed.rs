@@ -1,0 +1,163 @@
+//! The build of the C libraries, killed at any moment or run twice at once, leaves cargo's registry as it was and the
+//! next build in order; what an older set-rto left in the registry is no matter.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than the slowest machine takes for one build.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// How many compiled files there are when a build is killed: at the start, within libelf and libbpf, near their ends.
+const MOMENTS: [usize; 5] = [1, 40, 90, 115, 125];
+
+#[test]
+fn killed_builds_and_two_at_once_leave_the_registry_alone() {
+    let scratch = Scratch(env::temp_dir().join(format!("set-rto-killed-{}", std::process::id())));
+    fs::create_dir(&scratch.0).unwrap();
+    let home = scratch.0.join("home");
+    own_home(&home);
+    let [one, two] = ["one", "two"].map(|name| scratch.0.join(name));
+
+    let mut killed = 0;
+    let mut before = BTreeMap::new();
+    for moment in MOMENTS {
+        let mut build = start(&home, &one);
+        let end = Instant::now() + LIMIT;
+        let is_over = loop {
+            if outputs(&one, &["o"]).len() >= moment {
+                break false;
+            }
+            if build.try_wait().unwrap().is_some() {
+                break true;
+            }
+            assert!(Instant::now() < end, "no {moment} compiled files after {LIMIT:?}");
+            thread::sleep(Duration::from_millis(2));
+        };
+        let group = format!("-{}", build.id());
+        let kill = Command::new("kill").args(["-KILL", "--", &group]).status().unwrap();
+        build.wait().unwrap();
+        killed += usize::from(!is_over && kill.success());
+        if before.is_empty() {
+            // cargo has unpacked everything; then come the leftovers that builds of old found.
+            spoil(&libbpf_sys(&home));
+            before = listing(&libbpf_sys(&home));
+        }
+    }
+    assert!(killed >= 3, "only {killed} builds could be killed before they ended");
+
+    let mut both = [start(&home, &one), start(&home, &two)];
+    for build in &mut both {
+        assert!(build.wait().unwrap().success(), "the build after the killed ones");
+    }
+    let libraries = |target: &Path| -> Vec<_> {
+        let sizes = outputs(target, &["a"])
+            .into_iter()
+            .map(|file| (file.file_name().unwrap().to_owned(), fs::metadata(&file).unwrap().len()));
+        let mut sizes: Vec<_> = sizes.collect();
+        sizes.sort();
+        sizes
+    };
+    assert_eq!(libraries(&one), libraries(&two));
+    for name in ["libelf.a", "libz.a", "libbpf.a"] {
+        assert!(libraries(&one).iter().any(|(file, _)| file == name), "{name} was not built");
+    }
+    assert!(listing(&libbpf_sys(&home)) == before, "the registry's libbpf-sys has changed");
+}
+
+/// Gone with its owner.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A failure has been told already.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A home for cargo that has the packages of the user's, still to be unpacked.
+fn own_home(home: &Path) {
+    let user = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let user = user.unwrap_or_else(|| PathBuf::from(env::var_os("HOME").unwrap()).join(".cargo"));
+    fs::create_dir_all(home.join("registry")).unwrap();
+    for name in ["config.toml", "registry/cache", "registry/index"] {
+        if user.join(name).exists() {
+            symlink(user.join(name), home.join(name)).unwrap();
+        }
+    }
+}
+
+/// Starts a build of just the C libraries and what links them, in a process group of its own.
+fn start(home: &Path, target: &Path) -> Child {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["test", "--quiet", "--offline", "--no-run", "--test", "linked"]);
+    for package in ["libbpf-sys", "set-rto-libelf"] {
+        cargo.arg("--config").arg(format!("profile.dev.package.{package}.opt-level=0"));
+    }
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("CARGO_BUILD_TARGET");
+    cargo.env("CARGO_HOME", home).env("CARGO_TARGET_DIR", target);
+    cargo.process_group(0).spawn().unwrap()
+}
+
+/// The files that build scripts have made below `target` with one of these endings.
+fn outputs(target: &Path, ends: &[&str]) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    walk(&target.join("debug/build"), &mut |file| {
+        if file.extension().is_some_and(|end| ends.iter().any(|one| end == *one)) {
+            files.push(file.to_owned());
+        }
+    });
+    files
+}
+
+fn libbpf_sys(home: &Path) -> PathBuf {
+    let registries = fs::read_dir(home.join("registry/src")).unwrap();
+    let packages = registries.flat_map(|registry| fs::read_dir(registry.unwrap().path()).unwrap());
+    let mut packages = packages.map(|package| package.unwrap().path());
+    let is_it =
+        |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("libbpf-sys-");
+    packages.find(is_it).expect("cargo unpacked libbpf-sys")
+}
+
+/// What killed builds of elfutils and zlib, by their own configure and make, were seen to leave.
+fn spoil(package: &Path) {
+    let deps = package.join("elfutils/libelf/.deps");
+    fs::create_dir(&deps).unwrap();
+    fs::write(deps.join("elf_newdata.Plo"), "elf_newdata.os: elf_newdata.c /u").unwrap();
+    for file in ["elfutils/config.h", "elfutils/libelf/config.h"] {
+        fs::write(package.join(file), "#error cut off").unwrap();
+    }
+    for file in ["elfutils/Makefile", "elfutils/libelf/Makefile", "zlib/Makefile"] {
+        fs::write(package.join(file), "elf_begin.o: /u").unwrap();
+    }
+    for file in ["elfutils/libelf/elf_begin.o", "elfutils/libelf/libelf.a", "zlib/adler32.o"] {
+        fs::write(package.join(file), "cut off").unwrap();
+    }
+}
+
+/// Each file with its content, each folder.
+fn listing(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    walk(dir, &mut |path| {
+        let content = if path.is_dir() { Vec::new() } else { fs::read(path).unwrap() };
+        found.insert(path.to_owned(), content);
+    });
+    found
+}
+
+fn walk(dir: &Path, each: &mut impl FnMut(&Path)) {
+    // A build at work makes and removes folders.
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        each(&path);
+        if path.is_dir() && !path.is_symlink() {
+            walk(&path, each);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! `set-rto diff`: this binary's rules against those that are attached.
+
+use crate::error::{Error, Result};
+use crate::output;
+use crate::pin::{self, State};
+use crate::rules;
+use crate::status::{NOT_INSTALLED, NOT_THIS};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// `set-rto diff`: a line for each rule that is only attached (`-`) or only in this binary (`+`), both for one that
+/// changed. Exit codes as those of `status`.
+///
+/// # Errors
+/// What is attached cannot be read.
+pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
+    let installed = match pin::look_at(pin)? {
+        State::Ours(installed) if installed.cgroup.is_some() => installed,
+        State::Foreign(what) => {
+            output::note(&format_args!("not installed: {what}"));
+            return Ok(ExitCode::from(NOT_THIS));
+        }
+        State::Ours(_) | State::Absent => {
+            output::note(&"not installed");
+            return Ok(ExitCode::from(NOT_INSTALLED));
+        }
+    };
+    if installed.is_current() {
+        output::note(&"no difference");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let attached = installed.rules()?.ok_or_else(|| {
+        Error::new(
+            "the attached rules are too long to be kept as text",
+            "compare the files: `set-rto status` shows their digests",
+        )
+    })?;
+    let own: String = rules::all().map(|rule| rule.line_of_text()).collect();
+    let lines = compare(&attached, &own);
+    lines.iter().for_each(|line| output::print(line));
+    if lines.is_empty() {
+        output::note(&"the same rules, by another version or from another text");
+    }
+    Ok(ExitCode::from(NOT_THIS))
+}
+
+/// The differences of two texts of rules, a line each.
+fn compare(old: &str, new: &str) -> Vec<String> {
+    let rules = |text| -> Vec<(&str, &str)> {
+        str::lines(text).filter_map(|it| it.split_once('\t')).collect()
+    };
+    let (old, new) = (rules(old), rules(new));
+    let by_name: BTreeMap<_, _> = new.iter().copied().collect();
+    let known: BTreeMap<_, _> = old.iter().copied().collect();
+    let line = |mark, (name, rest): &(&str, &str)| {
+        let (when, settings) = rest.split_once('\t').unwrap_or((rest, ""));
+        format!("{mark} {name}: when {when}, {settings}")
+    };
+    let mut lines = Vec::new();
+    for rule @ (name, rest) in &old {
+        match by_name.get(name) {
+            Some(now) if now == rest => {}
+            Some(now) => lines.extend([line('-', rule), line('+', &(name, now))]),
+            None => lines.push(line('-', rule)),
+        }
+    }
+    lines.extend(new.iter().filter(|(name, _)| !known.contains_key(name)).map(|it| line('+', it)));
+    let order = |rules: &[(&str, &str)], other: &BTreeMap<&str, &str>| -> Vec<String> {
+        rules.iter().filter(|(name, _)| other.contains_key(name)).map(|it| it.0.into()).collect()
+    };
+    if order(&old, &by_name) != order(&new, &known) {
+        lines.push("the rules that both have are in another order".into());
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_added_removed_changed_and_moved() {
+        let old = "a\tport == 1\trto 2s\nb\ttrue\trto 3s\nc\ttrue\trto 3s\n";
+        assert_eq!(compare(old, old), Vec::<String>::new());
+        let new = "d\ttrue\trto 9s\nb\ttrue\trto 4s\na\tport == 1\trto 2s\n";
+        let expected = [
+            "- b: when true, rto 3s",
+            "+ b: when true, rto 4s",
+            "- c: when true, rto 3s",
+            "+ d: when true, rto 9s",
+            "the rules that both have are in another order",
+        ];
+        assert_eq!(compare(old, new), expected);
+    }
+}

@@ -1,0 +1,114 @@
+//! Every system call of every verb fails, once or for good: the new policy is attached or exactly what was there before,
+//! and what set-rto says is true. A share of all places by default, all of them with `--thorough`.
+
+use anyhow::Result;
+use nix::errno::Errno;
+
+use super::sweep::ERRNOS;
+use super::sweep::Fault;
+use super::sweep::Scene;
+use super::sweep::Share;
+use super::sweep::Verb;
+use crate::harness::syscalls;
+use crate::harness::tests;
+
+tests! {
+    fault_in_a_first_install: 3600,
+    fault_in_an_install_that_mounts_bpffs: 3600,
+    fault_in_an_install_over_another: 3600,
+    fault_in_an_install_again: 3600,
+    fault_in_remove: 3600,
+    fault_in_status: 3600,
+    fault_in_check: 3600,
+    fault_in_try: 3600,
+    a_failed_look_is_no_missing_bpffs: 600,
+    a_failed_look_is_no_missing_policy: 600,
+    a_failed_look_makes_nothing_foreign: 600,
+    bpf_that_fails_for_good_takes_nothing_away: 600,
+    no_memory_is_no_missing_feature: 600,
+}
+
+/// How many faults of a verb are tried by default.
+const SOME: usize = 30;
+
+fn once() -> Vec<Fault> {
+    ERRNOS.map(Fault::Once).to_vec()
+}
+
+fn once_and_for_good() -> Vec<Fault> {
+    [ERRNOS.map(Fault::Once), ERRNOS.map(Fault::FromThenOn)].concat()
+}
+
+/// Two programs, two links, a probe with a child: the rules that make the most calls.
+fn in_verb(verb: Verb) -> Result<()> {
+    Scene::of("devices")?.sweep(verb, &once_and_for_good(), &Share::of(SOME), |_| true)
+}
+
+fn fault_in_a_first_install() -> Result<()> {
+    in_verb(Verb::Install)
+}
+
+fn fault_in_an_install_that_mounts_bpffs() -> Result<()> {
+    in_verb(Verb::InstallAndMount)
+}
+
+fn fault_in_an_install_over_another() -> Result<()> {
+    in_verb(Verb::Replace)
+}
+
+fn fault_in_an_install_again() -> Result<()> {
+    in_verb(Verb::Again)
+}
+
+fn fault_in_remove() -> Result<()> {
+    in_verb(Verb::Remove)
+}
+
+fn fault_in_status() -> Result<()> {
+    in_verb(Verb::Status)?;
+    in_verb(Verb::StatusOfNothing)
+}
+
+fn fault_in_check() -> Result<()> {
+    in_verb(Verb::Check)
+}
+
+fn fault_in_try() -> Result<()> {
+    in_verb(Verb::Try)
+}
+
+/// stat(2) and its like while looking for the bpffs: another one mounted over it would hide the policy.
+fn a_failed_look_is_no_missing_bpffs() -> Result<()> {
+    let scene = Scene::of("a")?;
+    scene.sweep(Verb::Replace, &once(), &Share::of(120), |call| syscalls::is_look(call.number))
+}
+
+/// `remove` says that nothing is installed only where nothing is.
+fn a_failed_look_is_no_missing_policy() -> Result<()> {
+    let scene = Scene::of("a")?;
+    scene.sweep(Verb::Remove, &once(), &Share::All, |call| syscalls::is_look(call.number))
+}
+
+/// Nor is ours called foreign, with advice to remove it.
+fn a_failed_look_makes_nothing_foreign() -> Result<()> {
+    let scene = Scene::of("a")?;
+    let transient = [Errno::ENOMEM, Errno::EINTR, Errno::EMFILE].map(Fault::Once);
+    scene.sweep(Verb::Again, &transient, &Share::of(60), |_| true)?;
+    scene.sweep(Verb::Status, &transient, &Share::of(60), |_| true)
+}
+
+/// From the call on that looks at the second link, or at its map: the old policy keeps both.
+fn bpf_that_fails_for_good_takes_nothing_away() -> Result<()> {
+    let scene = Scene::of("devices")?;
+    let faults = [Errno::ENOMEM, Errno::EACCES].map(Fault::FromThenOn);
+    let is_bpf = |call: &crate::harness::trace::Call| call.number == libc::SYS_bpf;
+    scene.sweep(Verb::Again, &faults, &Share::All, is_bpf)
+}
+
+/// Devices are found by the route where that works, or the install fails: never by the address, in silence.
+fn no_memory_is_no_missing_feature() -> Result<()> {
+    const LOAD: u64 = 5;
+    let scene = Scene::of("devices")?;
+    let faults = [Errno::ENOMEM, Errno::EMFILE].map(Fault::Once);
+    scene.sweep(Verb::Install, &faults, &Share::All, |call| call.bpf() == Some(LOAD))
+}
