@@ -1,4 +1,4 @@
-//! A kernel whose BTF is hidden, and executables that carry some.
+//! A kernel with hidden BTF, and executables with BTF built in.
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +44,7 @@ pub(crate) fn carrier() -> Result<PathBuf> {
     Ok(sandbox::bin_dir()?.join(CARRIER))
 }
 
-/// Whether an executable carries the BTF of the kernel that runs here: it tells the release then.
+/// Whether an executable has the BTF of the running kernel built in: it prints the release then.
 pub(crate) fn is_of_this_kernel(executable: &Path) -> Result<bool> {
     let release = release()?;
     let bytes = fs::read(executable)?;

@@ -37,7 +37,7 @@ tests! {
 fn embedded() -> Result<SetRto> {
     let path = btf::carrier()?;
     if !btf::is_of_this_kernel(&path)? {
-        bail!(Skip::new("no executable carries the BTF of this kernel"));
+        bail!(Skip::new("no test binary has the BTF of this kernel built in"));
     }
     // One with another configuration may have the same release.
     if !bpf::may_read_memory() {
@@ -56,7 +56,7 @@ fn like(name: &str) -> Result<()> {
     })
 }
 
-/// How `status` says that devices are found.
+/// The interface method that `status` prints.
 fn method(set_rto: &SetRto) -> Result<String> {
     let status = set_rto.status()?;
     let method = status.json["interface_method"].as_str();
@@ -138,7 +138,7 @@ fn btf_embedded_without_a_field() -> Result<()> {
     Ok(())
 }
 
-/// Where the kernel tells, what is built in is not asked.
+/// If the kernel has BTF, that comes first.
 fn btf_of_the_kernel_comes_first() -> Result<()> {
     if !btf::is_shown() {
         bail!(Skip::new("this kernel has no BTF of its own"));
