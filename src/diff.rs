@@ -11,9 +11,6 @@ use std::process::ExitCode;
 
 /// `set-rto diff`: a line for each rule that is only attached (`-`) or only in this binary (`+`), both for one that
 /// changed. Exit codes as those of `status`.
-///
-/// # Errors
-/// What is attached cannot be read.
 pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
     let installed = match pin::look_at(pin)? {
         State::Ours(installed) if installed.cgroup.is_some() => installed,

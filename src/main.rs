@@ -78,7 +78,7 @@ struct Install {
     #[argh(switch)]
     partial: bool,
 
-    /// how the interface of a connection is found, route or address (default: what works)
+    /// how the interface of a connection is found, route or address (default: route if this kernel supports it, otherwise address)
     #[argh(option, arg_name = "method")]
     interface_method: Option<way::Method>,
 
@@ -135,7 +135,7 @@ struct Check {
 #[derive(FromArgs)]
 #[argh(subcommand, name = "try", help_triggers("-h", "--help", "help"))]
 struct Try {
-    /// numeric address and port: 192.0.2.1:80, [2001:db8::1]:80
+    /// address and port: 192.0.2.1:80, [2001:db8::1]:80
     #[argh(positional, arg_name = "host:port", from_str_fn(target))]
     target: SocketAddr,
 
@@ -157,15 +157,30 @@ struct Rules {
     source: bool,
 }
 
-/// Names are not looked up: a static binary has no resolver that could.
+/// An address and a port. A static binary has no resolver that could look up names.
 fn target(text: &str) -> Result<SocketAddr, String> {
-    let numeric = match text.strip_prefix("localhost:") {
+    let mut text = match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
-        None => text.into(),
+        None => text.to_owned(),
     };
-    numeric.parse().map_err(|_| {
-        "expected a numeric address and a port, 192.0.2.1:80 or [2001:db8::1]:80 (getent hosts NAME tells the address)".into()
-    })
+    // The scope of a link-local address is a number here.
+    if let Some((before, rest)) = text.split_once('%')
+        && let Some((name, after)) = rest.split_once(']')
+        && let Ok(index) = nix::net::if_::if_nametoindex(name)
+    {
+        text = format!("{before}%{index}]{after}");
+    }
+    let numeric = text.parse().map_err(|_| {
+        "expected an address and a port, 192.0.2.1:80 or [2001:db8::1]:80 (`getent hosts NAME` prints the address)".into()
+    });
+    #[cfg(not(target_feature = "crt-static"))]
+    if numeric.is_err()
+        && let Ok(mut found) = std::net::ToSocketAddrs::to_socket_addrs(&text)
+        && let Some(first) = found.next()
+    {
+        return Ok(first);
+    }
+    numeric
 }
 
 /// All verbs, for hints.

@@ -49,9 +49,10 @@ pub(crate) fn error(error: &Error) {
     complain(error);
 }
 
-/// Writes a line to standard error. There is no other place to report that this failed.
+/// Writes a line to standard error; not all of one that repeats an argument of a megabyte. There is no other place to
+/// report that this failed.
 pub(crate) fn complain(line: &dyn Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{:.8000}", line.to_string());
 }
 
 /// The exit code of the process: `refused` where the result could not be written. A reader that left early

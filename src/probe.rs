@@ -26,9 +26,6 @@ pub(crate) enum Answer {
 }
 
 /// Asks the kernel about all columns, below this cgroup.
-///
-/// # Errors
-/// The program can't be loaded or attached, or a question failed.
 pub(crate) fn ask(cgroup: &Cgroup) -> Result<Vec<(Column, Answer)>> {
     let Some(skeleton) = policy::load_probe()? else { return Ok(Vec::new()) };
     let missing = |what| Error::new(format!("no {what} to try settings"), hint::DAMAGED);

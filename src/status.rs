@@ -20,9 +20,6 @@ pub(crate) const NOT_THIS: u8 = 4;
 pub(crate) const UNREADABLE: u8 = 5;
 
 /// `set-rto status`.
-///
-/// # Errors
-/// It cannot be read.
 pub(crate) fn run(pin: &Path, as_json: bool) -> Result<ExitCode> {
     let found = pin::look_at(pin).and_then(|state| View::new(pin, state));
     let view = match found {

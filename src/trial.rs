@@ -47,15 +47,14 @@ impl AsFd for Place {
 
 impl Place {
     /// Makes one, and removes those that killed runs have left.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
     pub(crate) fn create(cgroup: &Cgroup) -> Result<Self> {
         let failed = |errno| {
             let what = format!("create a cgroup in {}", cgroup.path.display());
             Error::call(what, errno, NOT_MADE)
         };
         sweep(cgroup.as_fd()).map_err(failed)?;
+        let parent = cgroup.as_fd().try_clone_to_owned();
+        let parent = parent.map_err(|error| Error::io("open a cgroup", &error, hint::AGAIN))?;
         // Another run may take a new one for a leftover, as long as it is not locked.
         for _ in 0..100 {
             let name = format!("{PREFIX}{:016x}", random().map_err(failed)?);
@@ -66,10 +65,8 @@ impl Place {
             }
             let locked = lock(cgroup.as_fd(), &name);
             if let Ok(Some(directory)) = locked {
-                let parent = cgroup.as_fd().try_clone_to_owned();
-                let parent = parent.map_err(|e| Error::io("open a cgroup", &e, hint::AGAIN));
                 let path = cgroup.path.join(&name);
-                return parent.map(|parent| Self { path, name, parent, directory });
+                return Ok(Self { path, name, parent, directory });
             }
             let _ = unlinkat(cgroup, name.as_str(), UnlinkatFlags::RemoveDir);
             locked.map_err(failed)?;
@@ -83,9 +80,6 @@ impl Place {
     }
 
     /// Has this process live there while it does something.
-    ///
-    /// # Errors
-    /// It cannot go there, or back.
     pub(crate) fn visit<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         let failed = |errno| {
             Error::call(format_args!("go to the cgroup {}", self.path.display()), errno, NOT_MADE)
@@ -121,8 +115,8 @@ impl Drop for Place {
         // the next run removes.
         for _ in 0..200 {
             match unlinkat(&self.parent, self.name.as_str(), UnlinkatFlags::RemoveDir) {
-                Err(Errno::EBUSY) => thread::sleep(Duration::from_millis(5)),
-                _ => return,
+                Ok(()) | Err(Errno::ENOENT) => return,
+                Err(_) => thread::sleep(Duration::from_millis(5)),
             }
         }
     }
@@ -187,9 +181,6 @@ fn random() -> nix::Result<u64> {
 pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>, Option<BorrowedFd<'_>>) -> bool;
 
 /// Has a child that lives in the cgroup do something there, with its own answer; None where it had none.
-///
-/// # Errors
-/// There was no child, or it never got there.
 fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>> {
     const UNTRIED: u8 = 2;
     const ASTRAY: u8 = 3;
@@ -247,9 +238,6 @@ fn end_child(child: libc::pid_t) {
 
 /// One connection from there. That nothing listens at its end does not matter. Where no loopback device is up here,
 /// it is made in a network of the child's own. None where there was none.
-///
-/// # Errors
-/// As for [`within`].
 pub(crate) fn connect_within(place: &Place, to: &impl SockaddrLike) -> Result<Option<bool>> {
     within(place, &|| {
         // SAFETY: a plain system call.
@@ -264,9 +252,6 @@ pub(crate) fn connect_within(place: &Place, to: &impl SockaddrLike) -> Result<Op
 
 /// One connection over `lo` to 127.0.0.1, to a listener there if `answered`, judged where it was made; None where
 /// there was none.
-///
-/// # Errors
-/// As for [`within`].
 pub(crate) fn connect_and_judge(
     place: &Place,
     answered: bool,

@@ -25,9 +25,6 @@ const DEFAULT_US: u64 = 1_000_000;
 
 /// `set-rto try`. The answer is kept from the socket: once it has come, the kernel replaces the timer by what it
 /// measured.
-///
-/// # Errors
-/// There was no connection.
 pub(crate) fn run(target: &SocketAddr, pin: &Path) -> Result<ExitCode> {
     // What cannot be told of the rule leaves the rest to be told.
     let witness = Witness::of(pin).unwrap_or_else(|why| {
@@ -115,9 +112,6 @@ struct Witness {
 
 impl Witness {
     /// None, with a remark, if this binary's rules are not in effect.
-    ///
-    /// # Errors
-    /// It cannot be told, or tried.
     fn of(pin: &Path) -> std::result::Result<Option<Self>, String> {
         let cause = |error: Error| error.cause().to_owned();
         let installed = match pin::look_at(pin).map_err(cause)? {

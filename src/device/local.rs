@@ -59,9 +59,6 @@ pub(crate) fn put_other(map: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Gives one program what another one knows.
-///
-/// # Errors
-/// The kernel does not let it be read or written.
 pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     let failed = |errno| Error::call("copy the interfaces", errno, hint::AGAIN);
     bpf::delete(to, &by_index(0)).map_err(failed)?;
@@ -74,9 +71,6 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
 
 impl Devices {
     /// Asks the kernel.
-    ///
-    /// # Errors
-    /// It does not tell.
     pub(crate) fn read() -> Result<Self> {
         let mut found = Self {
             entries: Entries::new(),
@@ -107,9 +101,6 @@ impl Devices {
     }
 
     /// Fills the map of a program that is not attached yet.
-    ///
-    /// # Errors
-    /// The kernel does not take it.
     pub(crate) fn write(&self, map: BorrowedFd<'_>) -> Result<()> {
         let failed = |errno| {
             Error::call("store the local addresses", errno, "are there more than 65,536 of them?")
@@ -123,9 +114,6 @@ impl Devices {
     }
 
     /// Whether a map has just these.
-    ///
-    /// # Errors
-    /// The kernel does not let it be read.
     pub(crate) fn are_in(&self, map: BorrowedFd<'_>) -> Result<bool> {
         let failed = |errno| Error::call("read the stored addresses", errno, hint::AGAIN);
         let keys = bpf::keys(map).map_err(failed)?;
@@ -142,9 +130,6 @@ impl Devices {
     }
 
     /// What rules about devices can't see by this method, for people.
-    ///
-    /// # Errors
-    /// The kernel does not tell.
     pub(crate) fn notes(&self, method: Method) -> Result<Vec<String>> {
         let mut notes = Vec::new();
         for pattern in rules::INTERFACES.iter().copied() {

@@ -79,10 +79,11 @@ impl Cgroup {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = match open(path, flags, Mode::empty()) {
             Ok(directory) => directory,
-            Err(errno @ (Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG)) => {
-                return Err(Error::usage(format!("{}: {}", what(), errno.desc()), hint()));
+            Err(Errno::ENOTDIR) => {
+                let message = format!("{} is not a directory", path.display());
+                return Err(Error::usage(message, hint()));
             }
-            Err(errno) => return Err(Error::call(what(), errno, hint::ROOT)),
+            Err(errno) => return Err(Error::call(what(), errno, hint())),
         };
         let kind = fstatfs(&directory).map_err(|errno| Error::call(what(), errno, hint::AGAIN))?;
         if kind.filesystem_type() != CGROUP2 {
@@ -96,9 +97,6 @@ impl Cgroup {
     ///
     /// Without file handles (CONFIG_FHANDLE, which small kernels leave out) the lower half of the id decides: that is the
     /// inode number, and no two directories have the same (`kernfs_ino()`, include/linux/kernfs.h, since Linux 5.5).
-    ///
-    /// # Errors
-    /// The kernel does not tell.
     pub(crate) fn has_id(&self, id: u64) -> Result<bool> {
         let failed = |errno| {
             Error::call(format_args!("look at {}", self.path.display()), errno, hint::AGAIN)
@@ -114,9 +112,6 @@ impl Cgroup {
     }
 
     /// True if its root is the root of a container only: a cgroup namespace hides what is above.
-    ///
-    /// # Errors
-    /// It cannot be told.
     pub(crate) fn is_of_a_container(&self) -> Result<bool> {
         /// The namespace that the machine starts with (`PROC_CGROUP_INIT_INO`, include/linux/proc_ns.h).
         const FIRST: u64 = 0xefff_fffb;

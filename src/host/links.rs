@@ -18,9 +18,6 @@ struct Driver {
 }
 
 /// True for a device that stands for those in a routing domain of their own, a VRF. The driver's name tells.
-///
-/// # Errors
-/// The kernel does not tell.
 pub(crate) fn is_vrf(device: &str) -> Result<bool> {
     const SIOCETHTOOL: libc::c_int = 0x8946;
     const ETHTOOL_GDRVINFO: u32 = 3;
@@ -47,9 +44,6 @@ pub(crate) fn is_vrf(device: &str) -> Result<bool> {
 }
 
 /// The bridge or bond that a device is part of, so that connections are not its own. (A VRF's are.)
-///
-/// # Errors
-/// The kernel does not tell.
 pub(crate) fn part_of(device: &str) -> Result<Option<String>> {
     let path = Path::new("/sys/class/net").join(device).join("master");
     let link = match fs::read_link(&path) {

@@ -45,9 +45,6 @@ pub(crate) fn refuse_old_kernel() -> Result<()> {
 }
 
 /// The capabilities that are missing, by name. CAP_SYS_ADMIN stands for those of BPF that were split off it in 5.8.
-///
-/// # Errors
-/// The kernel does not tell.
 pub(crate) fn missing_capabilities(perfmon: bool) -> Result<Vec<&'static str>> {
     const NET_ADMIN: u32 = 12;
     const SYS_ADMIN: u32 = 21;
@@ -89,9 +86,6 @@ pub(crate) fn address_words(address: &SockaddrStorage) -> Option<Ipv6Addr> {
 }
 
 /// The devices of this network namespace: names and numbers.
-///
-/// # Errors
-/// The kernel does not tell.
 pub(crate) fn devices() -> Result<Vec<(String, u32)>> {
     let list = nix::net::if_::if_nameindex()
         .map_err(|errno| Error::call("list the network devices", errno, hint::AGAIN))?;
@@ -101,9 +95,6 @@ pub(crate) fn devices() -> Result<Vec<(String, u32)>> {
 }
 
 /// Local addresses as the IPv6 words that a socket has (IPv4 mapped), with their device's name.
-///
-/// # Errors
-/// The kernel does not tell.
 pub(crate) fn local_addresses() -> Result<Vec<(Ipv6Addr, String)>> {
     let failed = |errno| Error::call("read the local addresses", errno, hint::AGAIN);
     let mut found = Vec::new();

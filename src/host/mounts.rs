@@ -30,9 +30,6 @@ pub(crate) struct Mount {
 }
 
 /// All mounts of this mount namespace, in the order that they were made.
-///
-/// # Errors
-/// /proc cannot be read.
 pub(crate) fn all() -> Result<Vec<Mount>> {
     of("self").map_err(|error| Error::io("read /proc/self/mountinfo", &error, hint::PROC))
 }
@@ -109,9 +106,6 @@ pub(crate) fn refuse_private_mount() -> Result<()> {
 }
 
 /// True for a file on a mount that only this mount namespace has.
-///
-/// # Errors
-/// It cannot be told.
 pub(crate) fn is_private(file: BorrowedFd<'_>) -> Result<bool> {
     let state =
         fstat(file).map_err(|errno| Error::call("look at the bpffs", errno, hint::AGAIN))?;
@@ -120,9 +114,6 @@ pub(crate) fn is_private(file: BorrowedFd<'_>) -> Result<bool> {
 }
 
 /// A new bpffs, which is mounted nowhere: as long as it is not, it ends with its last descriptor.
-///
-/// # Errors
-/// The kernel refuses it.
 pub(crate) fn new_bpffs() -> Result<OwnedFd> {
     let bpffs = c"bpf";
     let context = owned(libc::SYS_fsopen, [bpffs.as_ptr() as _, FSOPEN_CLOEXEC, 0, 0, 0])?;
@@ -136,14 +127,18 @@ pub(crate) fn new_bpffs() -> Result<OwnedFd> {
     owned(libc::SYS_fsmount, [context.as_raw_fd() as _, FSMOUNT_CLOEXEC, 0, 0, 0])
 }
 
-/// Mounts it where it belongs. The caller holds the lock of the mount point.
+/// Whether a bpffs is where it belongs.
 ///
 /// # Errors
-/// The kernel refuses it, or a bpffs is there.
+/// It cannot be told; also if there is no such directory, without sysfs or BPF.
+pub(crate) fn is_bpffs_mounted() -> Result<bool> {
+    statfs(BPFFS_DIR).map(|it| it.filesystem_type() == BPFFS).map_err(failed)
+}
+
+/// Mounts it where it belongs. The caller holds the lock of the mount point.
 pub(crate) fn mount_bpffs(bpffs: BorrowedFd<'_>) -> Result<()> {
     // Other programs, such as bpftool, do not know the lock.
-    let there = statfs(BPFFS_DIR).map_err(failed)?.filesystem_type();
-    if there == BPFFS {
+    if is_bpffs_mounted()? {
         return Err(Error::new(
             format!("another program has mounted a bpffs at {BPFFS_DIR} meanwhile"),
             hint::AGAIN,

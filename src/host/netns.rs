@@ -20,9 +20,6 @@ pub(crate) struct Netns {
 
 impl Netns {
     /// That of this process.
-    ///
-    /// # Errors
-    /// The kernel does not tell.
     pub(crate) fn open() -> Result<Self> {
         const WHAT: &str = "look at the network namespace";
         let file =

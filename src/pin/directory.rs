@@ -30,7 +30,7 @@ const MODE: Mode = Mode::from_bits_truncate(0o1700);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often another process may remove the directory just when it is to be locked.
-const TURNS: usize = 100;
+const TURNS: usize = 10_000;
 
 /// Where a pin directory is, or will be.
 pub(crate) enum Place {
@@ -45,9 +45,6 @@ pub(crate) enum Place {
 }
 
 /// Finds the place.
-///
-/// # Errors
-/// The path cannot be looked at, or is outside of a bpffs.
 pub(crate) fn find(path: &Path) -> Result<Place> {
     if path.as_os_str().is_empty() {
         return Err(Error::usage("--pin: empty path", outside()));
@@ -79,11 +76,12 @@ fn place(path: &Path, directory: OwnedFd, missing: Vec<OsString>) -> Result<Plac
             false => Place::Missing(directory, missing),
         });
     }
-    let below = path.strip_prefix(BPFFS_DIR).map(|rest| rest.iter().map(OsStr::to_owned).collect());
+    let is_mounted = mounts::is_bpffs_mounted()?;
+    let below =
+        path.strip_prefix(BPFFS_DIR).ok().filter(|rest| *rest != Path::new("") && !is_mounted);
     match below {
-        Ok(names) if Vec::is_empty(&names) => Err(no_bpffs(path)),
-        Ok(names) => Ok(Place::NoBpffs(names)),
-        Err(_) => Err(no_bpffs(path)),
+        Some(rest) => Ok(Place::NoBpffs(rest.iter().map(OsStr::to_owned).collect())),
+        None => Err(no_bpffs(path)),
     }
 }
 
@@ -185,9 +183,6 @@ impl Locked {
     }
 
     /// Locks the directory; None if there is none.
-    ///
-    /// # Errors
-    /// As for [`Locked::create`].
     pub(crate) fn existing(path: &Path) -> Result<Option<Self>> {
         for _ in 0..TURNS {
             let directory = match find(path)? {
@@ -207,8 +202,14 @@ impl Locked {
                 unmounted: None,
                 _mount_point: None,
             };
-            if locked.lock()? {
-                return Ok(Some(locked));
+            match locked.lock() {
+                Ok(true) => return Ok(Some(locked)),
+                Ok(false) => {}
+                // A directory of somebody else's.
+                Err(error) => match bpf::exists(locked.as_fd(), super::LINK) {
+                    Ok(false) => return Ok(None),
+                    _ => return Err(error),
+                },
             }
         }
         Err(Error::new(
@@ -262,9 +263,6 @@ impl Locked {
     }
 
     /// Pins an object under a name that is free.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
     pub(crate) fn pin(&mut self, object: BorrowedFd<'_>, name: &str) -> Result<()> {
         bpf::pin(object, self.fd.as_fd(), name).map_err(|errno| {
             let hint = match errno {
@@ -290,12 +288,13 @@ impl Locked {
     }
 
     /// Removes a name; it may be gone already.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
     pub(crate) fn unpin(&self, name: &str) -> Result<()> {
-        match unlinkat(&*self.fd, name, UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        let removed = unlinkat(&*self.fd, name, UnlinkatFlags::NoRemoveDir);
+        match removed.or_else(|errno| match bpf::exists(self.as_fd(), name) {
+            Ok(false) => Ok(()),
+            _ => Err(errno),
+        }) {
+            Ok(()) => Ok(()),
             Err(errno) => Err(failed("remove", &self.path.join(name), errno)),
         }
     }
@@ -313,9 +312,6 @@ impl Locked {
     }
 
     /// Removes the directory if it is empty and was made by set-rto.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
     pub(crate) fn remove_directory(self) -> Result<()> {
         let failed = |errno| failed("remove", &self.path, errno);
         let state = fstat(&*self.fd).map_err(failed)?;
@@ -475,9 +471,6 @@ fn holder(file: BorrowedFd<'_>) -> String {
 }
 
 /// Opens the directory for looking only; None if there is none, the reason if nothing in it can be ours.
-///
-/// # Errors
-/// As for [`find`].
 pub(crate) fn open_to_look(path: &Path) -> Result<std::result::Result<Option<OwnedFd>, String>> {
     let directory = match find(path)? {
         Place::There(directory) => directory,

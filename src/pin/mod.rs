@@ -107,9 +107,6 @@ impl Installed {
     }
 
     /// The rules as text, a line each, as [`rules::Rule::line_of_text`] has it; None if it was too long to keep.
-    ///
-    /// # Errors
-    /// The kernel does not let it be read.
     pub(crate) fn rules(&self) -> Result<Option<String>> {
         let Some((map, info)) = &self.rules else { return Ok(None) };
         let bytes = bpf::read_data(map.as_fd(), info)
@@ -118,9 +115,6 @@ impl Installed {
     }
 
     /// Connections answered, for each rule; behind them how often the kernel refused a setting, for each rule by column.
-    ///
-    /// # Errors
-    /// The kernel does not let it be read.
     pub(crate) fn count(&self) -> Result<(Vec<u64>, Vec<Vec<u64>>)> {
         let counters = numbers(self.counters.as_fd())?;
         let (rules, columns) = (self.policy.rules as usize, self.policy.columns as usize);
@@ -145,9 +139,6 @@ pub(crate) fn numbers(map: BorrowedFd<'_>) -> Result<Vec<u64>> {
 }
 
 /// Looks at what is pinned at a path, without a lock.
-///
-/// # Errors
-/// It cannot be read.
 pub(crate) fn look_at(path: &Path) -> Result<State> {
     match open_to_look(path)? {
         Ok(Some(directory)) => look(directory.as_fd(), path),
@@ -364,6 +355,7 @@ fn unreadable(path: &Path, errno: Errno) -> Error {
     let hint = match errno {
         Errno::EPERM | Errno::EACCES => hint::ROOT,
         Errno::ENOENT => hint::PROC,
+        Errno::EROFS => "the bpffs is mounted read-only: mount -o remount,rw /sys/fs/bpf",
         _ => "try again",
     };
     Error::call(format_args!("read {}", path.display()), errno, hint)
@@ -371,16 +363,19 @@ fn unreadable(path: &Path, errno: Errno) -> Error {
 
 /// Opens a pin; None if there is none.
 fn open(directory: BorrowedFd<'_>, name: &str, path: &Path) -> Result<Option<OwnedFd>> {
-    match bpf::open_pin(directory, name) {
-        Ok(fd) => Ok(Some(fd)),
-        Err(Errno::ENOENT) => match bpf::exists(directory, name) {
-            Ok(false) => Ok(None),
+    let failed = |errno| unreadable(&path.join(name), errno);
+    for _ in 0..100 {
+        match bpf::open_pin(directory, name) {
+            Ok(fd) => return Ok(Some(fd)),
+            Err(Errno::ENOENT) if !bpf::exists(directory, name).map_err(failed)? => {
+                return Ok(None);
+            }
             // It came meanwhile, or /proc is missing.
-            Ok(true) => Err(unreadable(&path.join(name), Errno::ENOENT)),
-            Err(errno) => Err(unreadable(&path.join(name), errno)),
-        },
-        Err(errno) => Err(unreadable(&path.join(name), errno)),
+            Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(failed(errno)),
+        }
     }
+    Err(failed(Errno::ENOENT))
 }
 
 fn open_map(
@@ -402,9 +397,6 @@ fn link_info(link: BorrowedFd<'_>, path: &Path) -> Result<LinkInfo> {
 }
 
 /// Pins what belongs to a loaded program, and attaches its second link; gives the program's id.
-///
-/// # Errors
-/// The kernel refuses it.
 pub(crate) fn store(directory: &mut Locked, skeleton: &Skeleton, way: Option<Way>) -> Result<u32> {
     let object = skeleton.object();
     let program = skeleton.progs.set_rto.as_fd();
@@ -453,25 +445,16 @@ pub(crate) fn store(directory: &mut Locked, skeleton: &Skeleton, way: Option<Way
 }
 
 /// Pins the link of a first install.
-///
-/// # Errors
-/// The kernel refuses it.
 pub(crate) fn store_link(directory: &mut Locked, link: BorrowedFd<'_>) -> Result<()> {
     directory.pin(link, LINK)
 }
 
 /// Removes the name of the link.
-///
-/// # Errors
-/// The kernel refuses it.
 pub(crate) fn remove_link(directory: &Locked) -> Result<()> {
     directory.unpin(LINK)
 }
 
 /// Removes the sets of all programs but one, as far as they are ours.
-///
-/// # Errors
-/// A question or a removal failed. What is left, the next run finds.
 pub(crate) fn sweep(directory: &Locked, keep: Option<u32>) -> Result<()> {
     for id in ids(directory)?.into_iter().filter(|id| Some(*id) != keep) {
         let Some(proof) = Proof::of(directory.as_fd(), id, directory.path())? else { continue };

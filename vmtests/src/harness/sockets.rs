@@ -61,6 +61,46 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Sends a SYN from a socket that hears no answer, until [`Connection::hear`].
+    pub(crate) fn open_deaf(local: SocketAddr, remote: SocketAddr) -> Result<Self> {
+        let socket = tcp_socket(remote, None)?;
+        setsockopt(&socket, ReuseAddr, &true)?;
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(local))?;
+        let mut nothing =
+            [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
+        let filter = libc::sock_fprog { len: 1, filter: nothing.as_mut_ptr() };
+        // SAFETY: the filter and its one instruction live until the call has copied them.
+        let outcome = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const filter).cast(),
+                size_of_val(&filter) as libc::socklen_t,
+            )
+        };
+        Errno::result(outcome).context("cannot attach a filter")?;
+        let connection = Connection { socket };
+        connection.send_syn(remote)?;
+        Ok(connection)
+    }
+
+    /// From now on it hears answers.
+    pub(crate) fn hear(&self) -> Result<()> {
+        let unused = 0;
+        // SAFETY: a plain number, which the kernel does not even read.
+        let outcome = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_DETACH_FILTER,
+                (&raw const unused).cast(),
+                size_of_val(&unused) as libc::socklen_t,
+            )
+        };
+        Errno::result(outcome).map(drop).context("cannot detach a filter")
+    }
+
     /// Sends a SYN from a socket with a mark.
     pub(crate) fn open_marked(mark: u32, remote: SocketAddr) -> Result<Self> {
         let socket = tcp_socket(remote, None)?;

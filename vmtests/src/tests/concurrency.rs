@@ -27,6 +27,7 @@ use super::state::B;
 use super::state::attached;
 use super::state::cgroups;
 use super::state::lookups;
+use super::state::make_directory;
 use super::sweep::Scene;
 use crate::harness::cgroup;
 use crate::harness::clock::DEFAULT_RTO;
@@ -189,7 +190,7 @@ impl Spellings {
     const PLACE: &str = "/mnt";
 
     fn new() -> Result<Self> {
-        std::fs::create_dir(Self::SUB)?;
+        make_directory(Self::SUB)?;
         mounts::mount_fresh("tmpfs", Path::new(Self::PLACE))?;
         let there = |name: &str| Path::new(Self::PLACE).join(name);
         std::fs::create_dir(there("bound"))?;
@@ -256,7 +257,8 @@ fn lock_is_waited_for_and_its_holder_named() -> Result<()> {
     let scene = Scene::of("a")?;
     let (second, _) = beside_a_stopped_one(&scene, Duration::from_secs(8))?;
     second.exits(0)?;
-    second.says(&["waiting for set-rto (PID "])?;
+    // By the name of its process, which is that of the executable.
+    second.says(&["waiting for a (PID "])?;
     ensure!(attached()?.len() == 1, "{:?} are attached", attached()?);
     scene.clear()?;
     if sandbox::is_thorough() {

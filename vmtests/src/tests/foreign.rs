@@ -23,6 +23,7 @@ use super::state::PIN;
 use super::state::Snapshot;
 use super::state::attached;
 use super::state::lookups;
+use super::state::make_directory;
 use super::state::nothing_attached;
 use crate::harness::Skip;
 use crate::harness::asm;
@@ -53,7 +54,7 @@ tests! {
 /// A link on the hook at the place of ours, and the directory that it is pinned in.
 fn foreign_link(program: &OwnedFd) -> Result<()> {
     if !Path::new(PIN).exists() {
-        fs::create_dir(PIN)?;
+        make_directory(PIN)?;
     }
     let link = bpf::link(bpf::SOCK_OPS, &sandbox::cgroup()?, program)?;
     bpf::pin(&link, &Path::new(PIN).join("link"))
@@ -119,12 +120,12 @@ fn foreign_pins_with_our_names_stay() -> Result<()> {
     let devices = SetRto::of("devices")?;
     let names =
         ["arrivals", "arrival-1", "arrival-4026531840", "prog", "program", "constants", "rodata"];
-    fs::create_dir(PIN)?;
+    make_directory(PIN)?;
     for name in names {
         bpf::pin(&bpf::map()?, &Path::new(PIN).join(name))?;
     }
     let theirs = Path::new(PIN).join("theirs");
-    fs::create_dir(&theirs)?;
+    make_directory(&theirs)?;
     let before = Snapshot::take()?;
     devices.run(&["remove"])?.ends_well()?;
     before.still().context("after `remove` where nothing is installed")?;
@@ -141,8 +142,7 @@ fn foreign_pins_with_our_names_stay() -> Result<()> {
 /// An empty directory of somebody else is somebody else's.
 fn foreign_directory_stays() -> Result<()> {
     let a = SetRto::of("a")?;
-    let theirs = Path::new("/sys/fs/bpf/theirs");
-    fs::create_dir(theirs)?;
+    make_directory("/sys/fs/bpf/theirs")?;
     let before = Snapshot::take()?;
     a.ok(&["remove", "--pin", "/sys/fs/bpf/theirs"])?;
     before.still()

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::net::TcpListener;
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread::sleep;
@@ -24,15 +25,19 @@ use super::policy::Policy;
 use super::policy::end;
 use super::state::PIN;
 use super::support::expect_no_synack;
+use super::support::judge_synack_timer;
+use super::support::synack_timer;
 use crate::harness::Skip;
 use crate::harness::asm;
 use crate::harness::bpf;
 use crate::harness::capture::Capture;
 use crate::harness::capture::Seen;
+use crate::harness::clock::DEFAULT_RTO;
 use crate::harness::netns::Namespace;
 use crate::harness::pair::Opt;
 use crate::harness::pair::number as number_of;
 use crate::harness::setrto::SetRto;
+use crate::harness::sockets::Connection;
 use crate::harness::sockets::listen;
 use crate::harness::tests;
 use crate::harness::wait::until;
@@ -42,6 +47,7 @@ tests! {
     arrival_is_not_the_way_back_by_address: 60,
     arrival_at_late_devices: 60,
     arrival_before_another: 60,
+    arrival_from_this_host: 60,
     arrival_is_noted_only_where_needed: 60,
     arrival_moves_with_the_namespace: 60,
     arrival_among_other_programs: 60,
@@ -126,18 +132,60 @@ fn arrival_before_another() -> Result<()> {
             policy.lab.syns(second, &[(second.remote4(port), (second.here4(), port).into())])?;
             sleep(Duration::from_millis(50));
             policy.lab.last_ack(first, ends, number)?;
-            let limit = Instant::now() + Duration::from_secs(5);
-            let accepted = loop {
-                match listener.accept() {
-                    Ok((accepted, _)) => break accepted,
-                    Err(_) if Instant::now() < limit => sleep(Duration::from_millis(5)),
-                    Err(error) => {
-                        return Err(error).with_context(|| format!("by {method}: no connection"));
-                    }
-                }
-            };
+            let accepted = accept(&listener).with_context(|| format!("by {method}"))?;
             let found = number_of(&accepted, Opt(libc::SOL_SOCKET, libc::SO_MARK))?;
             ensure!(found == mark, "by {method}, in by {}: mark {found}, not {mark}", first.name);
+        }
+    }
+    Ok(())
+}
+
+fn accept(listener: &TcpListener) -> Result<TcpStream> {
+    let limit = Instant::now() + Duration::from_secs(5);
+    loop {
+        match listener.accept() {
+            Ok((accepted, _)) => return Ok(accepted),
+            Err(_) if Instant::now() < limit => sleep(Duration::from_millis(5)),
+            Err(error) => return Err(error).context("no connection"),
+        }
+    }
+}
+
+/// To its own address: that comes in by `lo`, for the timer and for the options, whatever comes in between.
+fn arrival_from_this_host() -> Result<()> {
+    let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
+    need_arrivals(&policy)?;
+    let mut one = CpuSet::new();
+    one.set(0)?;
+    sched_setaffinity(Pid::from_raw(0), &one)?;
+    let (va, ax0) = (policy.cable("va")?, policy.cable("ax0")?);
+    let mut port = 4100;
+    for method in ["route", "address"] {
+        if policy.set_rto.run(&["install", "--interface-method", method])?.code != Some(0) {
+            continue;
+        }
+        for another in [false, true] {
+            port += 1;
+            let here = SocketAddr::new(va.here4(), port);
+            // The rule `marked` is for `va` and the port 2001 over there.
+            let client = SocketAddr::new(va.here4(), 2001);
+            let listener = TcpListener::from(listen(here, None)?);
+            let before = policy.set_rto.status()?.hits("marked")?;
+            let begin = Instant::now();
+            let connection = Connection::open_deaf(client, here)?;
+            let context = || format!("by {method}, another SYN in between: {another}");
+            let request = synack_timer(client, here)?;
+            judge_synack_timer(request, begin.elapsed(), DEFAULT_RTO).with_context(context)?;
+            if another {
+                policy.lab.syns(ax0, &[(ax0.remote4(port), (ax0.here4(), port).into())])?;
+                sleep(Duration::from_millis(50));
+            }
+            connection.hear()?;
+            let accepted = accept(&listener).with_context(context)?;
+            let mark = number_of(&accepted, Opt(libc::SOL_SOCKET, libc::SO_MARK))?;
+            ensure!(mark == 0, "{}: mark {mark}, as of `va`", context());
+            let hits = policy.set_rto.status()?.hits("marked")? - before;
+            ensure!(hits == 0, "{}: {hits} hits of the rule for `va`", context());
         }
     }
     Ok(())

@@ -9,8 +9,10 @@ use anyhow::ensure;
 
 use super::state::PIN;
 use super::state::Snapshot;
+use super::state::make_directory;
 use super::state::nothing_attached;
 use super::state::refused;
+use super::state::refused_by;
 use crate::harness::bpf;
 use crate::harness::mounts;
 use crate::harness::neighbour::Neighbour;
@@ -28,6 +30,9 @@ tests! {
     refuses_a_cgroup_that_is_none: 60,
     refuses_a_pin_outside_of_bpffs: 60,
 }
+
+/// Of wrong arguments.
+const USAGE: i32 = 1;
 
 fn refuses_wrong_arguments() -> Result<()> {
     let a = SetRto::of("a")?;
@@ -93,7 +98,7 @@ fn refuses_a_foreign_object_at_the_pin() -> Result<()> {
     let place = Path::new(PIN).join("link");
     let cgroup = sandbox::cgroup()?;
     for what in ["map", "program", "sock_ops link", "link of our name", "egress link"] {
-        std::fs::create_dir(PIN)?;
+        make_directory(PIN)?;
         let object = match what {
             "map" => bpf::map()?,
             "program" => Neighbour::Silent.load("foreign")?,
@@ -147,7 +152,7 @@ fn refuses_a_cgroup_that_is_none() -> Result<()> {
     let file = sandbox::cgroup()?.join("cgroup.procs");
     places.push(file.display().to_string());
     for place in places {
-        refused(&a, &["install", "--cgroup", &place], &["cgroup"]).context(place)?;
+        refused_by(USAGE, &a, &["install", "--cgroup", &place], &["cgroup"]).context(place)?;
     }
     Ok(())
 }
@@ -156,12 +161,13 @@ fn refuses_a_pin_outside_of_bpffs() -> Result<()> {
     let a = SetRto::of("a")?;
     for place in ["/dev/shm/set-rto", "/proc/set-rto", "/no/such/place", "/", "relative", ""] {
         let arguments = ["install", "--pin", place];
-        refused(&a, &arguments, &["bpf"]).context(place)?;
+        let words: &[&str] = if place.is_empty() { &["--pin"] } else { &["bpf"] };
+        refused_by(USAGE, &a, &arguments, words).context(place)?;
         ensure!(place == "/" || !Path::new(place).exists(), "{place} was made");
     }
     // Names on a bpffs have no dot.
     refused(&a, &["install", "--pin", "/sys/fs/bpf/a.b"], &["dot"])?;
     // Also with nothing mounted yet, where the place would be the same.
     mounts::unmount_all("bpf")?;
-    refused(&a, &["install", "--pin", "/dev/shm/set-rto"], &["bpf"])
+    refused_by(USAGE, &a, &["install", "--pin", "/dev/shm/set-rto"], &["bpf"])
 }

@@ -1,5 +1,6 @@
 //! What is in force, pinned, attached and mounted: before and after what a test does.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
@@ -64,6 +65,15 @@ fn tree(directory: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// Makes a directory on the bpffs that is nobody else's, as set-rto does.
+pub(crate) fn make_directory(path: impl AsRef<Path>) -> Result<()> {
+    let path = path.as_ref();
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make {}", path.display()))
+}
+
 /// The programs that see the SYNs of the present network namespace.
 pub(crate) fn lookups() -> Result<Vec<u32>> {
     bpf::attached(bpf::SK_LOOKUP, Path::new("/proc/thread-self/ns/net"))
@@ -126,7 +136,15 @@ impl Snapshot {
     }
 
     fn is(&self, now: &Self) -> Result<()> {
-        ensure!(now.mounts == self.mounts, "mounts:\n{}became:\n{}", self.mounts, now.mounts);
+        let only = |one: &Self, other: &Self| -> Vec<String> {
+            let theirs: Vec<&str> = other.mounts.lines().collect();
+            one.mounts.lines().filter(|line| !theirs.contains(line)).map(str::to_owned).collect()
+        };
+        let (gone, come) = (only(self, now), only(now, self));
+        ensure!(
+            now.mounts == self.mounts,
+            "mounts that are gone: {gone:?}, that are new: {come:?}"
+        );
         ensure!(now.pins == self.pins, "pins {:?} became {:?}", self.pins, now.pins);
         ensure!(now.attached == self.attached, "{:?} became {:?}", self.attached, now.attached);
         ensure!(
@@ -142,7 +160,17 @@ impl Snapshot {
 
 /// Demands a refusal with exit code 2, with all of `words`, that leaves everything as it was.
 pub(crate) fn refused(set_rto: &SetRto, arguments: &[&str], words: &[&str]) -> Result<()> {
+    refused_by(2, set_rto, arguments, words)
+}
+
+/// The same with another exit code.
+pub(crate) fn refused_by(
+    code: i32,
+    set_rto: &SetRto,
+    arguments: &[&str],
+    words: &[&str],
+) -> Result<()> {
     let before = Snapshot::take()?;
-    set_rto.run(arguments)?.refuses(2, words)?;
+    set_rto.run(arguments)?.refuses(code, words)?;
     before.still().with_context(|| format!("after {arguments:?}"))
 }

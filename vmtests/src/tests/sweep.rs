@@ -63,6 +63,8 @@ impl Fault {
             libc::SYS_rt_sigaction | libc::SYS_rt_sigprocmask | libc::SYS_sigaltstack => false,
             libc::SYS_getpid | libc::SYS_gettid | libc::SYS_getppid | libc::SYS_geteuid => false,
             libc::SYS_futex | libc::SYS_kill | libc::SYS_set_robust_list | libc::SYS_rseq => false,
+            // What a sleep goes on with after a stop.
+            libc::SYS_restart_syscall => false,
             // A program without memory dies: that is judged as a kill.
             libc::SYS_mmap | libc::SYS_brk | libc::SYS_mremap => errno == Errno::ENOMEM,
             libc::SYS_clock_nanosleep
@@ -272,7 +274,8 @@ impl Scene {
         let was_absent = Cell::new(false);
         let decide = |call: &Call| {
             let is_like = found.as_ref().is_some_and(|first| call.is_like(&first.call));
-            let is_first = found.is_none() && call.at == at;
+            // Their number may differ by one or two from run to run.
+            let is_first = found.is_none() && call.at == at && fault.applies(call);
             if is_first {
                 let path = call.path().map(|path| format!(" {path}")).unwrap_or_default();
                 *found = Some(Place { call: call.clone(), what: call.name() + &path });
@@ -298,7 +301,6 @@ impl Scene {
         };
         let run = follow_both(self.a.command(words), decide, watch)?;
         let Some(Place { call, .. }) = found else {
-            // The number of calls may differ by one or two from run to run.
             return self.clear();
         };
         self.judge(verb, fault, call, &run, &before)?;
@@ -329,7 +331,8 @@ impl Scene {
         // Advice to break things.
         ensure!(!run.stderr.contains("something else"), "ours is called foreign: {run:?}");
         if let Some(code) = code {
-            let is_believed = absent && verb == Verb::Status && code == 3;
+            // Also a cgroup that is not there, which is a wrong argument.
+            let is_believed = absent && (code == 1 || verb == Verb::Status && code == 3);
             ensure!(verb.codes().contains(&code) || is_believed, "exit code {code}: {run:?}");
         }
         let timer = self.timer_soon(old, new, code.filter(|_| !absent))?;
