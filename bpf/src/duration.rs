@@ -1,6 +1,7 @@
 //! Durations: a decimal number and a unit, exact to the microsecond.
 
-const UNITS: [(&str, u64); 4] = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000)];
+/// Their names, and microseconds of each.
+pub const UNITS: [(&str, u64); 4] = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000)];
 
 /// Microseconds.
 ///

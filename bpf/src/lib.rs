@@ -28,6 +28,7 @@ pub mod plan;
 pub mod reach;
 pub mod release;
 pub mod rule;
+pub mod schema;
 pub mod sense;
 pub mod setting;
 pub mod size;

@@ -68,9 +68,12 @@ pub enum Form {
     Number(RangeInclusive<u32>, &'static str),
     /// `true`.
     True,
-    /// The name of a congestion control algorithm, at most 15 characters (`TCP_CA_NAME_MAX`, include/net/tcp.h).
+    /// The name of a congestion control algorithm, at most [`ALGORITHM_MAX`] characters.
     Algorithm,
 }
+
+/// `TCP_CA_NAME_MAX` (include/net/tcp.h) is 16, the NUL included.
+pub const ALGORITHM_MAX: usize = 15;
 
 /// How the kernel is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

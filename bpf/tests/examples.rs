@@ -1,4 +1,4 @@
-//! The rule files in `examples/`, compiled and run on hand-picked connections.
+//! The rule files in `examples/` and the default one, compiled and run on hand-picked connections.
 
 mod support;
 
@@ -22,6 +22,22 @@ fn decides(file: &str, cases: &[(Connection, Option<usize>)]) {
             ran.and_then(|_| other(&mut runner, connection, 3, 0, 4))
                 .unwrap_or_else(|what| panic!("{file}: {what}"));
         }
+    }
+}
+
+/// Nobody's first build prints a note about rules that they did not write, nor when they take a rule out of its comment.
+#[test]
+fn default_rules_and_those_in_comments_are_without_notes() {
+    let text = include_str!("../../rules.toml");
+    let commented = text.lines().skip_while(|line| !line.starts_with("[[rule]]")).map(|line| {
+        let is_rule = line.starts_with("# [[") || line.starts_with("# ") && line.contains(" = ");
+        if is_rule { &line[2..] } else { line }
+    });
+    let all = commented.collect::<Vec<_>>().join("\n");
+    for (text, rules) in [(text, 1), (&*all, 4)] {
+        let policy = policy(text);
+        assert_eq!(policy.rules.len(), rules, "{text}");
+        assert!(policy.notes.is_empty(), "{:?}", policy.notes);
     }
 }
 

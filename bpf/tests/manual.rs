@@ -5,6 +5,7 @@ use set_rto_compiler::check::KEYS;
 use set_rto_compiler::compile;
 use set_rto_compiler::diag::Source;
 use set_rto_compiler::duration::spell;
+use set_rto_compiler::schema::text;
 use set_rto_compiler::setting::{Form, Mechanism, SPECS, Setting, Spec};
 use set_rto_compiler::size::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
 
@@ -28,7 +29,9 @@ fn items(name: &str) -> Vec<(&'static str, String)> {
         } else if line == ".El" {
             break;
         } else if let Some((_, text)) = items.last_mut() {
-            let is_macro = |word: &&str| word.len() == 2 && word.starts_with(char::is_uppercase);
+            let is_macro = |word: &&str| {
+                line.starts_with('.') && word.len() == 2 && word.starts_with(char::is_uppercase)
+            };
             let plain = line.trim_start_matches('.').split(' ').filter(|word| !is_macro(word));
             text.extend(plain.flat_map(|word| [word, " "]));
         }
@@ -93,6 +96,18 @@ fn every_condition_and_field() {
         let rule = format!("[[rule]]\nname = \"a\"\nwhen = \"port {op} {line}\"\nrto = \"1s\"\n");
         assert!(accepts(&rule), "{op}");
         assert!(grammar.contains(&format!("\"{op}\"")), "{op}");
+    }
+}
+
+/// Quotes and spaces differ: the page has macros for them.
+#[test]
+fn every_key_in_the_words_of_the_schema() {
+    let plain = |text: &str| text.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>();
+    let keys = ["DESCRIPTION", "Conditions", "Settings"].iter().flat_map(|name| items(name));
+    for (key, page) in keys {
+        let page = page.replace("\\(dq", "").replace("\\&", "");
+        let (page, schema) = (plain(&page), plain(text(key)));
+        assert!(page.starts_with(&schema), "{key}: `{schema}` does not begin `{page}`");
     }
 }
 

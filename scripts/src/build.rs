@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the static binary that is shipped; and the plainer builds that tests use.
+//! `cargo xtask build`: the static binary that is shipped, and the simpler builds that tests use.
 
 use std::env;
 use std::fs;
@@ -13,8 +13,8 @@ use crate::needs::cargo;
 use crate::step::step;
 use crate::targets::{self, Target};
 
-/// For rustc: static, and without the tables for unwinding the stack, a tenth of the binary: a panic prints its message
-/// and ends the process. rustc leaves none out of a standard library that is compiled already; the linker does.
+/// For rustc: static, and without unwind tables, which are a tenth of the binary: a panic prints its message and ends the
+/// process. rustc cannot remove the tables of a precompiled standard library; the linker can.
 const STATIC: &[&str] = &[
     "-C",
     "target-feature=+crt-static",
@@ -22,18 +22,18 @@ const STATIC: &[&str] = &[
     "relocation-model=static",
     "-C",
     "link-arg=-Wl,--no-eh-frame-hdr",
-    // By its path in the repository: cargo calls rustc there, and rustc the linker.
+    // Relative to the repository, where cargo calls rustc, and rustc the linker.
     "-C",
     "link-arg=-Wl,-T,scripts/no-unwinding.ld",
 ];
 
-/// Names the rules file for build.rs of the root package.
+/// The rules file, for build.rs of the root package.
 const RULES_VARIABLE: &str = "SET_RTO_RULES";
-/// Names kernels for it, whose BTF is embedded.
+/// Kernels whose BTF it embeds.
 pub(crate) const BTF_VARIABLE: &str = "SET_RTO_BTF";
 
 /// The rules file to compile in, absolute: the option, else SET_RTO_RULES, else none, which means
-/// `rules.toml` of the root. An error when there is no such file.
+/// `rules.toml` of the root. An error if the file does not exist.
 pub(crate) fn resolve_rules(option: Option<String>, caller: &Path) -> Result<Option<PathBuf>> {
     rules_file(option, env::var_os(RULES_VARIABLE).map(PathBuf::from), caller)
 }
@@ -50,7 +50,7 @@ fn rules_file(
     };
     let file = caller.join(file);
     if !file.is_file() {
-        bail!("{origin}: there is no rules file {}", file.display());
+        bail!("{origin}: no such rules file: {}", file.display());
     }
     Ok(Some(file))
 }
@@ -86,22 +86,27 @@ pub(crate) fn static_release(
         let bytes = fs::read(&binary).with_context(|| cannot_read(&binary))?;
         elf::check_static(&bytes).map_err(|why| {
             anyhow!(
-                "{} is not static: {why}; this target's Rust or C library cannot link that way",
+                "{} is not static: {why}; this target's Rust or C library cannot be linked statically",
                 binary.display()
             )
         })?;
-        // Whatever forgot to strip it: a sixth more.
+        // An unstripped binary is a sixth larger.
         let symbols = elf::symbols(&bytes).map_err(|why| anyhow!("{}: {why}", binary.display()))?;
-        ensure!(symbols.is_empty(), "{} has its {} symbols", binary.display(), symbols.len());
+        ensure!(
+            symbols.is_empty(),
+            "{} is not stripped: {} symbols",
+            binary.display(),
+            symbols.len()
+        );
         println!("static, {} bytes: {}", bytes.len(), binary.display());
         Ok(binary)
     })
 }
 
-/// Gets what [`static_release`] needs beyond this machine's own tools for a target of `dist`.
+/// Fetches what [`static_release`] needs besides this machine's own tools for a target of `dist`.
 ///
 /// # Errors
-/// What could not be had, and where it was looked for.
+/// What could not be fetched, and from where.
 pub(crate) fn prepare(sh: &Shell, target: &Target) -> Result<()> {
     cross::prepare(sh, target.triple, &target.zig, &cross_dir(sh)?).map(drop)
 }
@@ -144,12 +149,12 @@ pub(crate) fn target_dir(sh: &Shell) -> Result<PathBuf> {
         .ok_or_else(|| anyhow!("cargo metadata names no target_directory"))
 }
 
-/// The one for builds with zig: cargo's messages and the tools would make build scripts run again in the usual one.
+/// The one for builds with zig. In the usual one, the other tools would make build scripts run again.
 pub(crate) fn cross_dir(sh: &Shell) -> Result<PathBuf> {
     Ok(target_dir(sh)?.join("cross"))
 }
 
-/// `cargo build`, told the rules, or to take the default ones whatever the caller's environment.
+/// `cargo build` with these rules, or with the default ones whatever the caller's environment is.
 fn cargo_build<'a>(sh: &'a Shell, rules: Option<&Path>) -> Cmd<'a> {
     let cargo = cargo();
     let build = cmd!(sh, "{cargo} build --message-format json-render-diagnostics");
@@ -159,7 +164,7 @@ fn cargo_build<'a>(sh: &'a Shell, rules: Option<&Path>) -> Cmd<'a> {
     }
 }
 
-/// Runs a build of one binary and takes the path of the binary from cargo's messages.
+/// Runs a build of one binary and reads its path from cargo's messages.
 fn executable(build: Cmd<'_>) -> Result<PathBuf> {
     eprintln!("$ {build}");
     let messages = build.read()?;
@@ -198,8 +203,8 @@ fn static_flags(
     (name, all.collect::<Vec<_>>().join(separator))
 }
 
-/// The first string with this key in a JSON text; a whole parser for two keys is too much. A quote
-/// inside a string is escaped, so that the pattern cannot match there.
+/// The first string with this key in a JSON text: a parser would be too much for two keys. Quotes inside
+/// strings are escaped, so the pattern cannot match there.
 pub(crate) fn json_string(text: &str, key: &str) -> Option<String> {
     let start = format!("\"{key}\":\"");
     let mut rest = text.split_once(&start)?.1.chars();
@@ -209,7 +214,7 @@ pub(crate) fn json_string(text: &str, key: &str) -> Option<String> {
             '"' => return Some(value),
             '\\' => match rest.next()? {
                 letter @ ('"' | '\\' | '/') => value.push(letter),
-                // Control characters: no path to give to a command.
+                // Control characters: not a path for a command.
                 _ => return None,
             },
             letter => value.push(letter),
@@ -255,10 +260,10 @@ mod tests {
         let absolute = here.join("no.toml").display().to_string();
         assert_eq!(
             message(Some("no.toml"), None),
-            format!("--rules: there is no rules file {absolute}")
+            format!("--rules: no such rules file: {absolute}")
         );
         assert!(message(None, Some("no.toml")).starts_with("SET_RTO_RULES: "));
-        assert!(message(Some("src"), None).contains("no rules file"), "a directory");
+        assert!(message(Some("src"), None).contains("no such rules file"), "a directory");
     }
 
     #[test]

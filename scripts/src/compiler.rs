@@ -30,7 +30,8 @@ pub(crate) fn rules(sh: &Shell, caller: &Path, words: &[&str]) -> Result<()> {
 /// Builds that program and gives its path. Cargo shows what it compiles; if there is nothing to do, nothing is shown.
 fn built(sh: &Shell) -> Result<String> {
     let mut child = Command::new(cargo())
-        .args(["build", "--package", "set-rto-rules", "--bin", "rules"])
+        // With --package, the compiler would lose the features that tests ask for, and be built once more.
+        .args(["build", "--workspace", "--bin", "rules"])
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(sh.current_dir())
         .stdout(Stdio::piped())

@@ -1,10 +1,10 @@
-//! Is this ELF file linked statically? Reads the program headers; needs no tool.
+//! Reads ELF files: are they linked statically, and how large are their symbols?
 
 const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 
-/// Ok when the executable needs neither an interpreter nor a dynamic section. The error says
-/// what it needs, or that the bytes are no ELF file.
+/// Ok if the executable needs neither an interpreter nor a dynamic section. The error names what it
+/// needs, or says that the bytes are not an ELF file.
 pub(crate) fn check_static(bytes: &[u8]) -> Result<(), String> {
     let file = File::new(bytes)?;
     for index in 0..file.count {
@@ -20,7 +20,7 @@ pub(crate) fn check_static(bytes: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Functions and data with their sizes in bytes, each place once; none where they were stripped.
+/// Functions and data with their sizes in bytes, each address once. Empty for a stripped file.
 pub(crate) fn symbols(bytes: &[u8]) -> Result<Vec<(u64, String)>, String> {
     const SHT_SYMTAB: u32 = 2;
     let file = File::new(bytes)?;
@@ -67,7 +67,7 @@ struct File<'a> {
 impl<'a> File<'a> {
     fn new(bytes: &'a [u8]) -> Result<Self, String> {
         if !bytes.starts_with(b"\x7fELF") {
-            return Err("it is no ELF file".to_owned());
+            return Err("not an ELF file".to_owned());
         }
         let (class, data) = (bytes.get(4), bytes.get(5));
         let (Some(class @ (1 | 2)), Some(data @ (1 | 2))) = (class, data) else {
@@ -81,7 +81,7 @@ impl<'a> File<'a> {
         file.entry = file.half(sizes)?;
         file.count = file.half(sizes + 2)?;
         if file.count == 0 {
-            return Err("it has no program headers, so it is no executable".to_owned());
+            return Err("no program headers: not an executable".to_owned());
         }
         Ok(file)
     }

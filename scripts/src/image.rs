@@ -1,4 +1,4 @@
-//! `cargo xtask image`: boots images of the systems that set-rto is packaged for, and tries the packages there.
+//! `cargo xtask image`: boots images of the systems that set-rto is packaged for, and tests the packages there.
 
 use std::fs;
 use std::path::Path;
@@ -13,17 +13,17 @@ use crate::step::{step, tee};
 use crate::{build, dist, readme, setup};
 
 /// The README whose blocks of commands are run in images as they are.
-const COMMANDS: &str = "scripts/packaging/README.md";
+pub(crate) const COMMANDS: &str = "scripts/packaging/README.md";
 /// Those images, and the titles of the blocks.
-const BLOCKS: [(&str, &str); 2] = [("debian", "Debian"), ("container", "Container")];
+pub(crate) const BLOCKS: [(&str, &str); 2] = [("debian", "Debian"), ("container", "Container")];
 
-/// What boards of these targets are built with. Not every distribution has it: that is the failure of the board, not of
-/// those beside it.
+/// Installs the tools that build boards of these targets. Not every distribution has them: then that board fails, and
+/// the others still run.
 pub(crate) fn tools(sh: &Shell, targets: &[String]) {
     if targets.iter().any(|target| target == "mips")
         && let Err(error) = setup::ensure(sh, &MIPS.iter().collect::<Vec<_>>())
     {
-        println!("the board mips can't be built: {error:#}");
+        println!("cannot build the board mips: {error:#}");
     }
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
         let words: Vec<_> = line.split_whitespace().collect();
         let [name, room, target, ..] = words[..] else { continue };
         let is_wanted = wanted.is_empty() || wanted.iter().any(|word| *word == name);
-        // Several images may get the same.
+        // Several images may use the same packages.
         if is_wanted && !made.contains(&(room, target)) {
             let into = built.join(format!("{room}-{target}"));
             tools(sh, &[target.to_owned()]);
@@ -66,18 +66,18 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
     command.arg("--built").arg(&built).arg("--out").arg(out.join("guests")).args(options);
     let (status, _) = step("boot the images", || tee(&mut command))?;
     if !status.success() {
-        bail!("not all images did as expected; their consoles are in {}", out.display());
+        bail!("some images failed; their consoles are in {}", out.display());
     }
     Ok(())
 }
 
-/// Debian's own judgement of a package, besides what debian/lintian-overrides owns up to.
+/// Debian's own check of a package, except for what debian/lintian-overrides lists.
 fn lintian(sh: &Shell, package: &Path) -> Result<()> {
     let root = is_root().then_some("--allow-root");
     Ok(cmd!(sh, "lintian {root...} --fail-on error,warning {package}").run()?)
 }
 
-/// `linked`: what a distribution would package, for the libbpf of that system.
+/// `linked`: what a distribution would package, linked with the libbpf of that system.
 fn linked(sh: &Shell, rules: &Path, into: &Path) -> Result<()> {
     let build = || build::dev_with_system(sh, rules);
     let binary = step("build set-rto with the libbpf of this machine", build)?;
@@ -86,7 +86,7 @@ fn linked(sh: &Shell, rules: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// For each rules file `N.toml` of an image: `N.deb`; and of the first one what else `dist` makes for a target.
+/// For each rules file `N.toml` of an image: `N.deb`. Of the first one, also the other files that `dist` makes.
 pub(crate) fn packages(sh: &Shell, room: &Path, target: &str, into: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(into);
     fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask install`: from a machine that has Rust and nothing else to a policy in force.
+//! `cargo xtask install`: from a machine that has only Rust to attached rules.
 
 use std::path::{Path, PathBuf};
 use std::process;
@@ -15,26 +15,26 @@ pub(crate) fn destination(prefix: &Path) -> PathBuf {
     prefix.join("sbin").join("set-rto")
 }
 
-/// Installs missing packages, builds, copies to `PREFIX/sbin`, and, with `activate`, puts the
-/// rules into force and shows them.
+/// Installs missing packages, builds, copies to `PREFIX/sbin`, and, with `activate`, attaches the
+/// rules and shows them.
 pub(crate) fn run(sh: &Shell, rules: Option<&Path>, prefix: &Path, activate: bool) -> Result<()> {
-    step("see what the build needs", || {
+    step("look for what the build needs", || {
         setup::ensure(sh, &needs::BUILD.iter().collect::<Vec<_>>())
     })?;
     let binary = build::static_release(sh, rules, None)?;
     let destination = destination(prefix);
     step(&format!("install {}", destination.display()), || place(sh, &binary, &destination))?;
     if !activate {
-        println!("not put into force (--no-activate): `{} install` does", destination.display());
+        println!("rules not attached (--no-activate): run `{} install`", destination.display());
         return Ok(());
     }
-    step("put the rules into force", || {
+    step("attach the rules", || {
         let sudo = for_root("attaching the program")?;
         for verb in ["install", "status"] {
             command(sh, sudo, &destination).arg(verb).run().with_context(|| {
                 format!(
-                    "{0} is installed, but `set-rto {verb}` failed; `{0} check` says what this \
-                     machine lacks",
+                    "{0} is installed, but `set-rto {verb}` failed; `{0} check` shows what is \
+                     missing",
                     destination.display()
                 )
             })?;
@@ -43,8 +43,8 @@ pub(crate) fn run(sh: &Shell, rules: Option<&Path>, prefix: &Path, activate: boo
     })
 }
 
-/// Copies under a name of its own and renames, so that whoever runs the binary meanwhile finds the
-/// old one or the new one, whole.
+/// Copies under another name and renames: whoever runs the binary meanwhile gets the old one or the
+/// new one, complete.
 fn place(sh: &Shell, binary: &Path, destination: &Path) -> Result<()> {
     if destination.is_dir() {
         bail!("{} is a directory", destination.display());
@@ -63,7 +63,7 @@ fn place(sh: &Shell, binary: &Path, destination: &Path) -> Result<()> {
             command(sh, sudo, "mv").arg("-f").args([fresh.as_path(), destination]).run()
         });
     if placed.is_err() {
-        // The error is the one above; what this says about it adds nothing.
+        // The error above is the one to report.
         let _ = command(sh, sudo, "rm").arg("-f").arg(&fresh).quiet().ignore_stderr().run();
     }
     placed.with_context(|| format!("cannot write {}", destination.display()))

@@ -1,6 +1,5 @@
-//! Rules by the thousand for the live suite, so that each kernel's verifier sees what they become: a thousand mixed
-//! ones (a walk), 256 globs (an automaton) and 100,000 IPv6 prefixes (trees over several maps). Too large for a file of
-//! the repository, and nothing in them is by hand.
+//! Thousands of rules for the live suite, to show each kernel's verifier what they compile to: a thousand mixed rules,
+//! 256 globs, and 100,000 IPv6 prefixes over several maps. They are generated, and too large for the repository.
 
 use std::fmt::Write as _;
 
@@ -10,8 +9,8 @@ const MIXED: usize = 1_000;
 /// Prefixes of two lists.
 const PREFIXES: usize = 100_000;
 
-/// The rules file. The connections that the suite opens meet them: it is 10.20.1.1 and fd20:1::1 behind `va`, and
-/// connects to anywhere in 10.0.0.0/8 and fd99::/16.
+/// The rules file. Connections of the suite match them: its addresses are 10.20.1.1 and fd20:1::1 on `va`, and it
+/// connects to addresses in 10.0.0.0/8 and fd99::/16.
 pub(crate) fn rules() -> String {
     let mut out = String::new();
     let mut number = 0;
@@ -36,7 +35,7 @@ pub(crate) fn rules() -> String {
     out
 }
 
-/// One in five has an own remote prefix and port, the others one of both; some ask for more.
+/// One in five has its own remote prefix and port, the others one of both. Some have more conditions.
 fn mixed(at: usize) -> Vec<String> {
     let site = at + 1;
     let is_v4 = at % 5 < 3;
@@ -69,7 +68,7 @@ fn mixed(at: usize) -> Vec<String> {
     all
 }
 
-/// 64 of them, in each list but one also what `va` matches.
+/// 64 globs. All lists but one also match `va`.
 fn globs(list: usize) -> String {
     let some = |at: usize| {
         [format!("w?an{at}"), format!("ppp{at}?*"), format!("*.{at}"), format!("v*h{at}-")]

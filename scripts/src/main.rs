@@ -17,6 +17,8 @@ mod compiler;
 mod cross;
 mod demo;
 mod dist;
+#[cfg(test)]
+mod documented;
 mod elf;
 mod image;
 mod install;

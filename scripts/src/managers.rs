@@ -1,4 +1,4 @@
-//! The package managers of the distributions: who is here, and how each is asked to install.
+//! The package managers of the distributions, and the commands of each.
 
 /// A package manager; the discriminant is its column in the table of needs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,7 +14,7 @@ pub(crate) enum Manager {
 }
 
 impl Manager {
-    /// All, in the order of looking for them.
+    /// All, in the order in which they are looked for.
     pub(crate) const ALL: [Self; 4] = [Self::Apt, Self::Dnf, Self::Pacman, Self::Apk];
 
     /// The program that is called.
@@ -27,9 +27,9 @@ impl Manager {
         }
     }
 
-    /// The command that fetches package lists first, where `install` does not do that by itself.
-    /// `has_lists`: an earlier one has left lists. pacman's are then left alone, since a refresh
-    /// without an upgrade of everything is a partial upgrade.
+    /// The command that fetches package lists, if `install` does not do that by itself. `has_lists`:
+    /// there are lists already. pacman's are then left alone, since a refresh without an upgrade of
+    /// everything is a partial upgrade.
     pub(crate) fn refresh(self, has_lists: bool) -> Option<Vec<String>> {
         match self {
             Self::Apt => Some(words(&["apt-get", "update"])),
@@ -56,8 +56,8 @@ impl Manager {
         words(command).into_iter().chain(packages.iter().cloned()).collect()
     }
 
-    /// The command whose exit code says whether a package can be had; only where the table of
-    /// needs has alternatives.
+    /// The command whose exit code tells if a package exists, for managers whose column in the table
+    /// of needs has alternatives.
     pub(crate) fn lookup(self, package: &str) -> Option<Vec<String>> {
         match self {
             Self::Apt => Some(words(&["apt-cache", "show", "--no-all-versions", package])),

@@ -1,4 +1,4 @@
-//! `cargo xtask matrix`: the live suite on other kernels, each in a virtual machine, and the boards of `image`.
+//! `cargo xtask matrix`: the live suite on other kernels, in virtual machines, and the boards of `image`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::needs::{BOARDS, BUILD, LIVE, MATRIX, Need, PACKAGING, SYSTEM};
 use crate::step::{step, tee};
 use crate::{build, image, setup, test};
 
-/// What the program asks for, given the kernels and boards that it is to run.
+/// What the program needs to run the given kernels and boards.
 #[derive(Debug, Default, PartialEq)]
 struct Wants {
     /// The live suite and its executables.
@@ -35,7 +35,7 @@ impl Wants {
     }
 }
 
-/// Builds what is to run there once, boots each kernel and each board and runs it.
+/// Builds what runs there once, and boots each kernel and each board.
 pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
     let matrix = step("build the matrix", || build::dev(sh, "matrix", None))?;
     if options.iter().any(|word| word == "--list") {
@@ -71,7 +71,7 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
     let (status, _) = step("matrix", || tee(command.args(options)))?;
     println!("tables and consoles are in {}", out.display());
     if !status.success() {
-        bail!("not all kernels and boards did as expected");
+        bail!("some kernels or boards failed");
     }
     Ok(())
 }
@@ -80,16 +80,16 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
 fn suite(sh: &Shell, matrix: &Path, options: &[String]) -> Result<(PathBuf, PathBuf)> {
     let suite = build::dev(sh, "live", None)?;
     let bin_dir = build::target_dir(sh)?.join("live").join("bin");
-    let kernels = step("get the kernels whose BTF is built in", || btf(matrix, options))?;
+    let kernels = step("fetch the kernels that need BTF built in", || btf(matrix, options))?;
     test::build_loaders(sh, &bin_dir, &kernels)?;
     Ok((suite, bin_dir))
 }
 
-/// The BTF of those of the kernels that do not carry it themselves, a file each.
+/// The BTF of the kernels that have none built in, one file each.
 fn btf(matrix: &Path, options: &[String]) -> Result<Vec<String>> {
     let (status, output) = tee(Command::new(matrix).arg("--btf").args(options))?;
     if !status.success() {
-        bail!("not all kernels are to be had");
+        bail!("some kernels cannot be fetched or built");
     }
     Ok(output.lines().filter_map(|line| line.strip_prefix("btf: ")).map(str::to_owned).collect())
 }

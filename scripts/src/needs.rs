@@ -1,4 +1,4 @@
-//! What the build and the tests need from the distribution, and the packages that bring it.
+//! What the build and the tests need of the distribution, and the packages that contain it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -8,14 +8,14 @@ use std::process::{Command, Stdio};
 
 use crate::managers::Manager;
 
-/// How to see whether a need is met.
+/// How to find out if a need is met.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Probe {
     /// A program on the search path.
     Program(&'static str),
-    /// clang, or the compiler that the environment variable CLANG names in its place.
+    /// clang, or the compiler that the environment variable CLANG names.
     Clang,
-    /// A library that the C compiler finds for a static link.
+    /// A library that the C compiler finds when it links statically.
     StaticLibrary(&'static str),
     /// A C header.
     Header(&'static str),
@@ -23,8 +23,8 @@ pub(crate) enum Probe {
     Cargo(&'static str),
 }
 
-/// One thing needed and, in the order of [`Manager::ALL`], the packages that bring it. None: that
-/// distribution needs nothing for it. `a|b`: the first of them that the distribution has.
+/// One need and, in the order of [`Manager::ALL`], the packages that contain it. No package: that
+/// distribution does not need one. `a|b`: the first that the distribution has.
 #[derive(Debug)]
 pub(crate) struct Need {
     pub(crate) probe: Probe,
@@ -217,8 +217,8 @@ pub(crate) fn missing<'a>(
     needs.into_iter().filter(|need| need.applies(manager) && !met(&need.probe)).collect()
 }
 
-/// The packages for these needs, each once, in order. `has` says whether the distribution has a
-/// package; it is asked only where the table names alternatives.
+/// The packages for these needs, each once, in order. `has` tells if the distribution has a package;
+/// it is called only for alternatives.
 pub(crate) fn packages(
     needs: &[&Need],
     manager: Manager,
@@ -228,7 +228,7 @@ pub(crate) fn packages(
     for entry in needs.iter().flat_map(|need| need.packages[manager as usize]) {
         let (first, rest) = entry.split_once('|').unwrap_or((entry, ""));
         let others = rest.split('|').filter(|name| !name.is_empty());
-        // When none can be had, the first name is the one to complain about.
+        // If the distribution has none, the error shall name the first.
         let name = if rest.is_empty() || has(first) {
             first
         } else {
@@ -248,8 +248,8 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// This machine. Looks into the system directories too: a user's PATH often lacks them,
-    /// and root's tools live there.
+    /// This machine. The system directories are searched too: root's tools are there, and a user's
+    /// PATH often does not contain them.
     pub(crate) fn here() -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
         let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);

@@ -1,4 +1,4 @@
-//! Root, or the way to it.
+//! Root privilege, with sudo if needed.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,13 +15,13 @@ pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|data| data.uid() == 0)
 }
 
-/// The words to put before a command that only root can do. `what` completes "… needs root".
+/// The words before a command that needs root. `what` completes "… needs root".
 pub(crate) fn for_root(what: &str) -> Result<&'static [&'static str]> {
     prefix(is_root(), Host::here().find("sudo").is_some(), what)
 }
 
-/// [`for_root`], or nothing when the user may write into `dir`, or into the nearest directory
-/// above it that exists.
+/// [`for_root`], or no words if the user may write to `dir`, or to the nearest existing directory above
+/// it.
 pub(crate) fn for_writing(dir: &Path, what: &str) -> Result<&'static [&'static str]> {
     let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
     if Command::new("test").arg("-w").arg(existing).status().is_ok_and(|status| status.success()) {

@@ -1,4 +1,4 @@
-//! `cargo xtask remove`: what `cargo xtask install` did, undone; the packages stay.
+//! `cargo xtask remove`: undoes what `cargo xtask install` did. Installed packages stay.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use crate::install::destination;
 use crate::privilege::{for_root, for_writing};
 use crate::step::{command, step};
 
-/// Puts the rules out of force and deletes the binary below `prefix`. Fine when there is none.
+/// Detaches the rules and deletes the binary below `prefix`. Without a binary there is nothing to do.
 pub(crate) fn run(sh: &Shell, prefix: &Path) -> Result<()> {
     let binary = destination(prefix);
     // A dangling link counts as something to delete.
     if binary.symlink_metadata().is_err() {
-        println!("nothing to remove: there is no {}", binary.display());
+        println!("nothing to remove: {} does not exist", binary.display());
         return Ok(());
     }
     step(&format!("remove {}", binary.display()), || {
@@ -23,7 +23,7 @@ pub(crate) fn run(sh: &Shell, prefix: &Path) -> Result<()> {
     })
 }
 
-/// The binary is the means to detach, so it goes last and only when that worked.
+/// The binary is needed to detach, so it is deleted last, and only if that worked.
 fn delete(sh: &Shell, sudo: &[&str], binary: &Path) -> Result<()> {
     command(sh, sudo, binary).arg("remove").run().with_context(|| {
         format!("`set-rto remove` failed; {} is left in place to try again", binary.display())
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
     use crate::scratch::script;
 
-    /// A stand-in for set-rto that notes how it was called beside itself.
+    /// A stand-in for set-rto that writes its arguments to a file next to it.
     fn stand_in(prefix: &Path, exit: i32) -> std::path::PathBuf {
         let binary = destination(prefix);
         fs::create_dir_all(binary.parent().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! What the sections of `cargo xtask test` came to: counts out of test output, one summary.
+//! The results of the sections of `cargo xtask test`: counts from test output, and one summary.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(crate) struct Section {
     pub(crate) name: &'static str,
     pub(crate) elapsed: Duration,
     pub(crate) counts: Counts,
-    /// The tests that were skipped, each with its reason where it told one.
+    /// The skipped tests, each with its reason if it printed one.
     pub(crate) skipped: Vec<String>,
     /// Why the section failed.
     pub(crate) failure: Option<String>,
@@ -28,8 +28,8 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    /// Takes over the counts and skips in the output of a test binary, or of several. False when
-    /// it has no result at all: then no test binary ran to its end.
+    /// Adds the counts and skips in the output of test binaries. False if it contains no result: then no
+    /// test binary ran to its end.
     pub(crate) fn add_output(&mut self, output: &str) -> bool {
         let mut any = false;
         for counts in output.lines().filter_map(result_line) {
@@ -56,9 +56,9 @@ pub(crate) fn any_failed(sections: &[Section]) -> bool {
     sections.iter().any(|section| section.failure.is_some() || section.counts.failed > 0)
 }
 
-/// All sections in one line, what failed, what was skipped and why, and last the sums. A section
-/// that failed with no failed test in it (a lint, a build) counts as one failure, so that the
-/// last line never reads like success when something failed.
+/// All sections in one line, what failed, what was skipped and why, and last the sums. A section that
+/// failed without a failed test (a lint, a build) counts as one failure: the last line never reads
+/// like success if something failed.
 pub(crate) fn summary(sections: &[Section]) -> String {
     let mut text = String::new();
     let mut sums = Counts::default();
@@ -125,7 +125,7 @@ test result: garbage
 ";
 
     #[test]
-    fn counts_and_reasons_out_of_output() {
+    fn counts_and_reasons_from_output() {
         let mut section = Section::default();
         assert!(section.add_output(OUTPUT));
         assert!(!section.add_output("test a ... ok\nKilled\n"));
@@ -154,7 +154,7 @@ test result: garbage
     }
 
     #[test]
-    fn failures_and_skips_are_told_and_counted() {
+    fn failures_and_skips_are_reported_and_counted() {
         let mut test = Section { name: "test", ..Section::default() };
         assert!(test.add_output(OUTPUT));
         test.failure = Some("exit status: 101".to_owned());

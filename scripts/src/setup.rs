@@ -1,4 +1,4 @@
-//! Installs the distribution packages that are missing, and no others.
+//! Installs missing distribution packages, and no others.
 
 use std::fs;
 use std::path::Path;
@@ -11,8 +11,8 @@ use crate::needs::{Host, Need, Probe, missing, packages};
 use crate::privilege::for_root;
 use crate::step::command;
 
-/// Makes sure that all `needs` are met, installing what is missing. Touches nothing when nothing
-/// is missing. Errors name what is still missing and why it could not be installed.
+/// Installs what is missing of `needs`, and changes nothing if nothing is. Errors name what is still
+/// missing and why it could not be installed.
 pub(crate) fn ensure(sh: &Shell, needs: &[&Need]) -> Result<()> {
     let host = Host::here();
     let manager = host.manager();
@@ -37,7 +37,7 @@ pub(crate) fn ensure(sh: &Shell, needs: &[&Need]) -> Result<()> {
 
     let Some(manager) = manager else {
         let known = Manager::ALL.map(Manager::program).join(", ");
-        bail!("none of {known} is here; install by hand: {}", names(&gone));
+        bail!("none of {known} was found; install by hand: {}", names(&gone));
     };
     install(sh, &gone, manager)?;
     gone = lacking();
@@ -73,7 +73,7 @@ fn install(sh: &Shell, gone: &[&Need], manager: Manager) -> Result<()> {
     println!("installing with {}: {}", manager.program(), packages.join(" "));
     let installed = words(sh, sudo, &manager.install(&packages))?.run();
     if let (Err(error), Manager::Pacman) = (&installed, manager) {
-        bail!("{error}; when package lists are out of date, `pacman -Syu` first");
+        bail!("{error}; if the package lists are out of date, run `pacman -Syu` first");
     }
     Ok(installed?)
 }

@@ -1,4 +1,4 @@
-//! A long step announces itself, shows its output while it runs, and tells its time.
+//! A long step prints a headline, its output while it runs, and how long it took.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -32,7 +32,7 @@ pub(crate) fn command<'a>(sh: &'a Shell, before: &[&str], program: impl AsRef<Os
     }
 }
 
-/// Runs a command, its standard output both shown as it comes and handed back, with the status.
+/// Runs a command. Shows its standard output as it comes, and returns it with the status.
 pub(crate) fn tee(command: &mut Command) -> Result<(ExitStatus, String)> {
     let mut line = String::from("$");
     for word in std::iter::once(command.get_program()).chain(command.get_args()) {
@@ -46,12 +46,12 @@ pub(crate) fn tee(command: &mut Command) -> Result<(ExitStatus, String)> {
         .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
     let stdout = child.stdout.take().ok_or_else(|| anyhow!("the child has no output"))?;
     let kept = copy_lines(BufReader::new(stdout), io::stdout().lock());
-    // Also when copying failed: a child left alone would be a zombie.
+    // Also if copying failed: the child would stay a zombie.
     let status = child.wait().context("cannot wait for the child")?;
     Ok((status, kept?))
 }
 
-/// Copies what comes, chunk by chunk, so that a line begun is seen before it ends.
+/// Copies chunk by chunk: an unfinished line is shown before it ends.
 fn copy_lines(mut from: impl BufRead, mut to: impl Write) -> Result<String> {
     let mut kept = Vec::new();
     loop {

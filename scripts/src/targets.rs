@@ -17,7 +17,7 @@ pub(crate) struct Target {
     pub(crate) zig: Zig,
 }
 
-/// How zig is told the machine.
+/// The machine, for zig.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Zig {
     pub(crate) target: &'static str,

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: installs what tests need, checks, runs every test, sums up.
+//! `cargo xtask test`: installs what tests need, checks the source, runs every test and prints a summary.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use crate::{build, large, setup};
 /// The rules file of the live suite that the static binary is built from.
 const DEFAULT: &str = "default";
 
-/// Runs all sections, the later ones also after a failure. An error when anything failed, or when
-/// no test ran at all.
+/// Runs all sections, the later ones also after a failure. An error if anything failed, or if no test
+/// ran.
 pub(crate) fn run(sh: &Shell, filters: &[String], thorough: bool) -> Result<()> {
-    // Where the live suite cannot run, lacking its tools is no failure.
+    // If the live suite cannot run, its tools need not be installed.
     let live_needs = way_to_root().map_or(&[][..], |_| LIVE);
     let needs: Vec<_> =
         BUILD.iter().chain(LINT).chain(PACKAGING).chain(SYSTEM).chain(live_needs).collect();
@@ -44,18 +44,18 @@ pub(crate) fn run(sh: &Shell, filters: &[String], thorough: bool) -> Result<()> 
     });
     let failed = any_failed(&sections);
     if !ran && !failed {
-        // A misspelt filter is no success.
+        // A misspelt filter must not look like success.
         bail!("no test is called {}", filters.join(" or "));
     }
     print!("\n{}", summary(&sections));
     if failed {
-        // The summary has said it all, and its last line stays the last.
+        // The summary is complete, and its last line stays the last.
         std::process::exit(1);
     }
     Ok(())
 }
 
-/// Runs one section under a headline; its failure is noted, not passed on.
+/// Runs one section under a headline. Its failure is recorded, not returned.
 fn section(name: &'static str, work: impl FnOnce(&mut Section) -> Result<()>) -> Section {
     let mut section = Section { name, ..Section::default() };
     let start = Instant::now();
@@ -68,11 +68,11 @@ fn section(name: &'static str, work: impl FnOnce(&mut Section) -> Result<()>) ->
 }
 
 fn not_built(name: &'static str, lacking: &[&Need]) -> Section {
-    let failure = Some(format!("not run, since the build lacks {}", setup::names(lacking)));
+    let failure = Some(format!("not run: missing for the build: {}", setup::names(lacking)));
     Section { name, failure, ..Section::default() }
 }
 
-/// Cargo in the workspace root, with the default rules whatever the caller's environment says.
+/// Cargo in the workspace root, with the default rules whatever the caller's environment is.
 fn cargo_command(sh: &Shell) -> Command {
     let mut command = Command::new(cargo());
     command.current_dir(sh.current_dir()).env_remove("SET_RTO_RULES");
@@ -92,7 +92,7 @@ fn check(sh: &Shell, arguments: &[&str]) -> Result<()> {
 fn unit(sh: &Shell, filters: &[String], section: &mut Section) -> Result<()> {
     let arguments = ["test", "--workspace", "--no-fail-fast", "--"];
     let mut command = cargo_command(sh);
-    // The kernel's verifier judges each program that tests of the compiler make.
+    // The kernel's verifier checks each program that tests of the compiler make.
     if let Some(verifier) = verifier(sh)? {
         command.env("SET_RTO_VERIFY", verifier);
     }
@@ -104,7 +104,7 @@ fn unit(sh: &Shell, filters: &[String], section: &mut Section) -> Result<()> {
     Ok(())
 }
 
-/// What has the kernel judge the programs that tests of the compiler make; None where root is not to be had.
+/// The command that has the kernel's verifier check the programs of the compiler's tests. None without root.
 pub(crate) fn verifier(sh: &Shell) -> Result<Option<String>> {
     let Some(before) = way_to_root() else { return Ok(None) };
     let program = build::dev(sh, "verify", None)?;
@@ -117,7 +117,7 @@ fn live(sh: &Shell, filters: &[String], thorough: bool, section: &mut Section) -
     let suite = build::dev(sh, "live", None)?;
     let Some(before) = way_to_root() else {
         section.counts.skipped = count_tests(&suite, filters)?;
-        section.not_run = Some("needs root; this is none, and `sudo -n` is refused".to_owned());
+        section.not_run = Some("needs root, and `sudo -n` is refused".to_owned());
         return Ok(());
     };
     let bin_dir = build::target_dir(sh)?.join("live").join("bin");
@@ -148,7 +148,7 @@ fn no_result(ran: bool) -> &'static str {
     if ran { "" } else { ", and no test result" }
 }
 
-/// The words that make root out of us without asking, none when we are root.
+/// The words that run a command as root without a question; none if we are root.
 fn way_to_root() -> Option<&'static [&'static str]> {
     if is_root() {
         return Some(&[]);
@@ -158,7 +158,7 @@ fn way_to_root() -> Option<&'static [&'static str]> {
     sudo.status().is_ok_and(|status| status.success()).then_some(&["sudo", "-n"])
 }
 
-/// How many tests of the suite one of the filters chooses; all when there is none.
+/// How many tests of the suite the filters choose; all without filters.
 fn count_tests(suite: &Path, filters: &[String]) -> Result<u64> {
     let list = Command::new(suite)
         .arg("--list")
@@ -179,7 +179,7 @@ fn count_listed(list: &str, filters: &[String]) -> u64 {
 /// machine where that is installed. `large` is of [`large::rules`].
 pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path, kernels: &[String]) -> Result<()> {
     if bin_dir.exists() {
-        // A binary of rules that are gone must not be tested.
+        // A binary of deleted rules must not be tested.
         fs::remove_dir_all(bin_dir)
             .with_context(|| format!("cannot empty {}", bin_dir.display()))?;
     }

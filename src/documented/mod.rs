@@ -1,7 +1,8 @@
-//! Tests: the manual page and the completions of shells (scripts/packaging/) say what `--help` says, all of it and
-//! no more.
+//! Tests: the manual page, the completions of shells (scripts/packaging/) and the READMEs say what `--help` says, all
+//! of it and no more.
 
 mod completions;
+mod readme;
 
 use crate::{Arguments, REFUSED, USAGE, status};
 use argh::FromArgs;

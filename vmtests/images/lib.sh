@@ -64,7 +64,7 @@ field() {
 	set-rto status --json | grep -o "\"$1\":[^,}]*" | head -n 1 | cut -d : -f 2
 }
 
-# Milliseconds until the SYN to this address and port, where nobody answers, is repeated, as ss tells.
+# Milliseconds until the SYN to this silent address and port is retransmitted, by ss.
 timer() {
 	bash -c "exec 3<>/dev/tcp/$1/$2" 2>/dev/null &
 	for try in $(seq 100); do

@@ -3,7 +3,7 @@
 //!     live [--bin-dir DIR] [--thorough] [arguments of a Rust test binary]
 //!     live --bin-dir DIR --demo            the demonstration's scenes (see `demo`)
 //!
-//! DIR holds one set-rto executable per file of `vmtests/rules/`, named like it: `a.toml` makes
+//! DIR has one set-rto executable for each file of `vmtests/rules/`, named like it: `a.toml` makes
 //! `DIR/a`. Without it, only the tests of the harness itself run. Each test is a process of its own,
 //! in its own cgroup, network and mount namespaces, with its own bpffs: the machine is left alone. Tests that try a
 //! share of very many things try all of them with `--thorough`.

@@ -31,7 +31,7 @@ pub const KEYS: [&str; 10] = [
 ];
 
 /// The longest rule name, in bytes.
-const NAME_MAX: usize = 63;
+pub const NAME_MAX: usize = 63;
 
 type Diagnostics = Vec<Diagnostic>;
 

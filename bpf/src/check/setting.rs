@@ -4,7 +4,7 @@ use super::{duration, wrong_type};
 use crate::ast::Value as Written;
 use crate::diag::Diagnostic;
 use crate::duration::spell;
-use crate::setting::{Form, Setting, Value};
+use crate::setting::{ALGORITHM_MAX, Form, Setting, Value};
 use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
@@ -81,16 +81,13 @@ fn number(
         })
 }
 
-/// `TCP_CA_NAME_MAX` is 16, the NUL included.
-const LONGEST: usize = 15;
-
 fn algorithm(written: &Written<'_>) -> Result<Value, Diagnostic> {
     let help = "the name of an algorithm, at most 15 characters: \"cubic\", \"bbr\", \"reno\"";
     let DeValue::String(name) = &written.value else {
         return Err(wrong_type(written, "`congestion` is a string", help));
     };
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-    if name.is_empty() || name.len() > LONGEST || !name.bytes().all(is_plain) {
+    if name.is_empty() || name.len() > ALGORITHM_MAX || !name.bytes().all(is_plain) {
         return Err(Diagnostic::new(
             format!("not the name of an algorithm: \"{name}\""),
             written.span.clone(),

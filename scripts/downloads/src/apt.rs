@@ -1,5 +1,5 @@
-//! Packages of other suites of Debian, through an apt of our own: own lists, own cache, the mirror that the host's
-//! apt is configured with, and nothing of the host's changed.
+//! Packages of other suites of Debian, by an apt with lists and a cache of its own. It uses the mirror that the host's
+//! apt is configured with, and changes nothing of the host's.
 
 use crate::cache;
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -16,7 +16,7 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// Fetches the lists, once a run.
+    /// Fetches the lists once for each run.
     ///
     /// # Errors
     /// No apt here, no such suite, a mirror that does not answer.
@@ -171,10 +171,10 @@ impl Suite {
             ("APT::Architectures", self.architecture.clone()),
             ("Acquire::Languages", "none".into()),
             ("Acquire::Retries", "3".into()),
-            // In seconds. A mirror that hangs costs two minutes then, not ten.
+            // In seconds. A mirror that hangs costs two minutes, not ten.
             ("Acquire::http::Timeout", "30".into()),
             ("Acquire::https::Timeout", "30".into()),
-            // Else apt drops root, and that user may not write here.
+            // Otherwise apt drops root, and the other user may not write here.
             ("APT::Sandbox::User", "root".into()),
             // Suites that are no longer updated stay usable.
             ("Acquire::Check-Valid-Until", "false".into()),
@@ -188,7 +188,7 @@ impl Suite {
         let output = self.command(program).args(arguments).output();
         let output = output.with_context(|| format!("cannot run {program}: is this Debian?"))?;
         if !output.status.success() {
-            // What it says names the mirror; that is for the terminal, not for reports.
+            // Its output names the mirror, which does not belong into reports.
             eprint!("{}", String::from_utf8_lossy(&output.stderr));
             bail!("{program} {}: {}", arguments.join(" "), output.status);
         }
@@ -207,7 +207,7 @@ pub fn is_newer(version: &str, other: &str) -> bool {
     Command::new("dpkg").args(words).status().is_ok_and(|status| status.success())
 }
 
-/// What apt says, without the mirror's address, which is nobody's business in a report.
+/// apt's output without the mirror's address, which does not belong into reports.
 fn without_addresses(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let words = line.split_whitespace().filter(|word| !word.contains("://"));
@@ -221,15 +221,14 @@ fn without_addresses(text: &str) -> String {
 /// # Errors
 /// No apt here, or none of Debian.
 pub fn mirror() -> Result<String> {
-    // What an update would fetch: told also where no lists are there yet.
+    // What an update would fetch: apt prints it without lists, too.
     let output = Command::new("apt-get").args(["--print-uris", "update"]).output();
     let output = output.context("cannot run apt-get: is this Debian?")?;
     mirror_in(&String::from_utf8_lossy(&output.stdout))
-        .ok_or_else(|| anyhow!("apt on this host has no suite of Debian to tell a mirror from"))
+        .ok_or_else(|| anyhow!("apt on this host is not configured with a Debian mirror"))
 }
 
-/// The first place of a suite's component `main`, of the suite itself, not its updates, which may come from another
-/// place.
+/// The first mirror of a suite's component `main`: of the suite itself, since updates may have another.
 fn mirror_in(uris: &str) -> Option<String> {
     let is_suite = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase());
     uris.lines().find_map(|line| {

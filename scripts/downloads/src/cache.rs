@@ -19,7 +19,7 @@ pub fn dir() -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Held by the one run that works on what has that name; others wait, and say so.
+/// Locks an entry for one run. Others wait, and print that they do.
 ///
 /// # Errors
 /// The cache cannot be written.
@@ -37,10 +37,10 @@ pub fn lock(name: &str) -> Result<Flock<File>> {
     }
 }
 
-/// A directory of the cache, made by `make` if it is not there. It appears whole or not at all.
+/// A directory of the cache, made by `make` if it does not exist. It appears complete or not at all.
 ///
 /// # Errors
-/// What `make` says; a full disk.
+/// An error of `make`, or a full disk.
 pub fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let path = dir()?.join(name);
     if path.is_dir() {
@@ -54,11 +54,11 @@ pub fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathB
     Ok(path)
 }
 
-/// Makes a directory that is there whole or not at all.
+/// Makes a directory that appears complete or not at all.
 fn appear(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let parent = path.parent().context("no parent")?;
     fs::create_dir_all(parent)?;
-    // Unfinished ones of earlier runs are of no use to anybody.
+    // Unfinished ones of earlier runs are useless.
     let unfinished =
         parent.join(format!(".{}.partial", path.file_name().unwrap_or_default().display()));
     let _ = fs::remove_dir_all(&unfinished);
@@ -91,7 +91,7 @@ mod tests {
         };
         assert!(appear(&path, half).is_err());
         assert_eq!(names(), Vec::<Result<String, _>>::new());
-        // What a killed run left does not get into the next one's.
+        // Leftovers of a killed run do not get into the next one's.
         let left = base.join("parts/.kernel.partial");
         fs::create_dir_all(&left).expect("a directory");
         fs::write(left.join("half"), "x").expect("a file");

@@ -1,7 +1,7 @@
 #!/bin/sh
 # set-rto from a container, on the host's cgroups and BPF file system: `run.sh install`, `run.sh status`, …
-# The privileges are all that it takes: DAC_OVERRIDE is for the cgroup in which settings are tried, SYS_ADMIN for
-# `status` alone, which reads hits with it. ENGINE names another engine than podman, IMAGE another image.
+# It has just the privileges that it needs: DAC_OVERRIDE for the cgroup in which settings are tried, and SYS_ADMIN only
+# for `status`, which reads hits. ENGINE names another engine than podman, IMAGE another image.
 set -e
 admin=
 [ "$1" != status ] || admin=--cap-add=SYS_ADMIN

@@ -16,14 +16,14 @@ in
     rules = lib.mkOption {
       type = lib.types.nullOr lib.types.path;
       default = null;
-      description = "The rules file that is compiled in; null: the one of the sources.";
+      description = "The rules file to compile in. null: the one of the sources.";
     };
   };
 
   config = lib.mkIf cfg.enable {
     environment.systemPackages = [ package ];
     systemd.packages = [ package ];
-    # A changed binary is swapped in place, never stopped.
+    # Changed rules replace the attached ones in place.
     systemd.services.set-rto = {
       wantedBy = [ "sysinit.target" ];
       reloadIfChanged = true;

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use set_rto_compiler::diag::{Source, render, render_notes};
 use set_rto_compiler::explain::{Connection, explain};
+use set_rto_compiler::schema::schema;
 use set_rto_compiler::{Policy, compile};
 
 fn main() -> ExitCode {
@@ -43,6 +44,7 @@ fn run(words: &[&str]) -> Result<String, String> {
                 connection.parse().map_err(|error| format!("error: {error}"))?;
             Ok(explain(&policy.rules, &connection))
         }),
+        ["schema"] => Ok(schema()),
         _ => Err("error: expected check, show, explain or schema, with their words".into()),
     }
 }

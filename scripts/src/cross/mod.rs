@@ -1,5 +1,5 @@
-//! What a build for musl or another machine needs beyond this machine's own tools: zig as C compiler and linker, the
-//! sources of Rust's standard library. Both are kept in `~/.cache/set-rto`; nothing is written into the repository.
+//! What a build for musl or another machine needs besides this machine's own tools: zig as C compiler and linker, and
+//! the sources of Rust's standard library. Both are kept in `~/.cache/set-rto`. The repository is not written to.
 
 mod std_source;
 mod zig;
@@ -16,7 +16,7 @@ use crate::targets::Zig;
 
 pub(crate) use self::zig::SYMBOLS;
 
-/// For C: no tables for unwinding, since nothing here unwinds through it; what is not called falls out at the link.
+/// For C: no unwind tables, since nothing unwinds through C here, and sections of their own for the linker to drop.
 const CFLAGS: &str =
     "-fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections -flto";
 
@@ -25,8 +25,8 @@ const FLAGS: &[&str] = &[
     // zig brings its own start files and C library.
     "-C",
     "link-self-contained=no",
-    // A panic ends the process by SIGILL, with no message: the formatting of messages is a tenth of the binary, and
-    // only a mistake in the program can panic. `cargo xtask build` without a target keeps them.
+    // A panic ends the process with SIGILL and no message: formatting messages takes a tenth of the binary, and only
+    // a bug can panic. `cargo xtask build` without a target keeps them.
     "-Z",
     "unstable-options",
     "-C",
@@ -35,7 +35,7 @@ const FLAGS: &[&str] = &[
     "force-unwind-tables=no",
 ];
 
-/// What cargo is told.
+/// Arguments and environment for cargo.
 #[derive(Default)]
 pub(crate) struct Cross {
     pub(crate) arguments: &'static [&'static str],
@@ -44,15 +44,15 @@ pub(crate) struct Cross {
     pub(crate) environment: Vec<(String, OsString)>,
 }
 
-/// Gets everything for a target, from the cache where it is there. `target_dir` is what cargo builds into.
+/// Fetches everything for a target that the cache does not have. `target_dir` is what cargo builds into.
 ///
 /// # Errors
-/// What could not be had, and where it was looked for.
+/// What could not be fetched, and from where.
 pub(crate) fn prepare(sh: &Shell, triple: &str, zig: &Zig, target_dir: &Path) -> Result<Cross> {
     setup::ensure(sh, &CROSS.iter().collect::<Vec<&Need>>())?;
     let tools = zig::tools(sh, triple, zig)?;
     let mut environment: Vec<(String, OsString)> = vec![
-        // build-std is not stable; this release knows it all the same.
+        // build-std is unstable, but stable releases have it too.
         ("RUSTC_BOOTSTRAP".into(), "1".into()),
         ("CARGO_TARGET_DIR".into(), target_dir.into()),
         ("AR".into(), tools.ar.into()),

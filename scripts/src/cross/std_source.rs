@@ -1,5 +1,5 @@
-//! The sources of Rust's standard library, to be compiled for size. rustup has them as a component; where it can't
-//! bring that, Debian's package of the same release does.
+//! The sources of Rust's standard library, to be compiled for size: a component of rustup's, or Debian's package of
+//! the same release.
 
 use std::env;
 use std::fs;
@@ -15,16 +15,16 @@ use xshell::{Shell, cmd};
 /// Where cargo looks, below rustc's own folder.
 const PLACE: &str = "lib/rustlib/src/rust";
 
-/// What tells that they are there.
+/// A file that exists if they are installed.
 const MARK: &str = "library/Cargo.lock";
 
 /// Suites of Debian that may have a release newer than the stable one's.
 const SUITES: [&str; 5] = ["trixie", "trixie-backports", "forky", "sid", "experimental"];
 
-/// Sees to it that cargo finds the sources. Gives the rustc to be used where it isn't the usual one.
+/// Makes cargo find the sources. Returns the rustc to use if it is not the usual one.
 ///
 /// # Errors
-/// Nobody has them.
+/// The sources are not available.
 pub(super) fn rustc(sh: &Shell) -> Result<Option<PathBuf>> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let sysroot = cmd!(sh, "{rustc} --print sysroot").quiet().read().context("cannot ask rustc")?;
@@ -33,7 +33,7 @@ pub(super) fn rustc(sh: &Shell) -> Result<Option<PathBuf>> {
     if is_there() {
         return Ok(None);
     }
-    println!("the toolchain lacks the sources of its standard library");
+    println!("the sources of the standard library are missing");
     let rustup = cmd!(sh, "rustup component add rust-src").run();
     if rustup.is_ok() && is_there() {
         return Ok(None);
@@ -43,8 +43,8 @@ pub(super) fn rustc(sh: &Shell) -> Result<Option<PathBuf>> {
     let source = cache::entry(&format!("rust-src/{version}"), |dir| {
         debians(version, dir).with_context(|| {
             format!(
-                "the sources of Rust {version}'s standard library are not to be had: `rustup component add \
-                 rust-src`, or a package of the distribution's, in {}",
+                "cannot find the sources of Rust {version}'s standard library: install them with `rustup \
+                 component add rust-src` or from the distribution, in {}",
                 sysroot.join(PLACE).display()
             )
         })
@@ -56,7 +56,7 @@ pub(super) fn rustc(sh: &Shell) -> Result<Option<PathBuf>> {
     let own = cache::dir()?.join("rust-src").join(format!("sysroot-{version}"));
     imitate(&sysroot, &source, &own)?;
     let wrapper = own.join("rustc");
-    // Absolute, since rustup's proxy must not choose another toolchain by the folder that it is called in.
+    // Absolute: rustup's proxy would choose a toolchain by the current directory.
     let real = sysroot.join("bin/rustc");
     let text =
         format!("#!/bin/sh\nexec '{}' --sysroot '{}' \"$@\"\n", real.display(), own.display());
@@ -65,13 +65,13 @@ pub(super) fn rustc(sh: &Shell) -> Result<Option<PathBuf>> {
     Ok(Some(wrapper))
 }
 
-/// Unpacks Debian's package of the sources of just this release, from whichever suite has it.
+/// Unpacks Debian's package of the sources of this very release, from the first suite that has it.
 fn debians(release: &str, into: &Path) -> Result<()> {
     let mut reasons = String::new();
     for name in SUITES {
         let found = Suite::fetch(name).and_then(|suite| {
             let version = suite.of_release("rust-src", release)?;
-            println!("getting rust-src {version} of {name}");
+            println!("fetching rust-src {version} of {name}");
             let package = suite.download(&format!("rust-src={version}"), &into.join("deb"))?;
             let unpacked =
                 Command::new("dpkg-deb").arg("-x").arg(&package).arg(into).status()?.success();
@@ -83,7 +83,7 @@ fn debians(release: &str, into: &Path) -> Result<()> {
             Err(error) => reasons += &format!("\n  {error}"),
         }
     }
-    bail!("no suite of Debian's has them:{reasons}")
+    bail!("no suite of Debian has them:{reasons}")
 }
 
 /// A folder that looks like rustc's own, with the sources in it: links to everything.

@@ -1,4 +1,4 @@
-//! zig as cross compiler: clang with musl and the kernel's headers for every machine, as one package of Python's.
+//! zig as cross compiler: clang with musl and kernel headers for every machine, from one Python package.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,11 +11,11 @@ use xshell::{Shell, cmd};
 
 use crate::targets::Zig;
 
-/// Another version makes binaries of other sizes.
+/// Pinned: another version makes binaries of other sizes.
 const VERSION: &str = "0.17.1";
 
-/// Linked in the place of libunwind. Rust's standard library walks the stack for the message of a panic; the binary has
-/// neither the tables nor the names for that, so a walk that ends at once shows the same and takes no room.
+/// Linked instead of libunwind. Rust's standard library walks the stack to print a panic. The binary has neither the
+/// tables nor the names for that, so a walk that ends at once prints the same and takes no room.
 /// 5: _URC_END_OF_STACK; 1: _UVRSR_NOT_IMPLEMENTED, of 32-bit ARM.
 const NO_UNWINDING: &str = "\
 int _Unwind_Backtrace(void) { return 5; }
@@ -27,21 +27,21 @@ int _Unwind_VRS_Set(void) { return 1; }
 /// The folder that this is in: another text needs another name.
 const LIBRARIES: &str = "no-unwinding";
 
-/// Names a file for a link that strips: what it would be with its symbols.
+/// Names a file: a link that strips also writes the unstripped binary to it.
 pub(crate) const SYMBOLS: &str = "SET_RTO_SYMBOLS";
 
-/// Programs to be named in cargo's environment.
+/// Programs for cargo's environment.
 pub(super) struct Tools {
-    /// C compiler, and linker of Rust's objects.
+    /// C compiler, and linker for Rust's objects.
     pub(super) cc: PathBuf,
     pub(super) ar: PathBuf,
     pub(super) ranlib: PathBuf,
 }
 
-/// Gets zig, and writes the programs for a target.
+/// Fetches zig, and writes the programs for a target.
 ///
 /// # Errors
-/// pip cannot get it, or it does not run here.
+/// pip cannot fetch it, or it does not run here.
 pub(super) fn tools(sh: &Shell, triple: &str, target: &Zig) -> Result<Tools> {
     let zig = zig(sh)?;
     let dir = cache::dir()?.join("cross").join(triple);
@@ -73,7 +73,7 @@ fn compiler(zig: &Path, target: &Zig, dir: &Path) -> String {
         target.cpu,
         dir.join(LIBRARIES).display(),
     );
-    // lld aligns for pages of 64 KiB, in the file, too; Linux has 4 KiB on 32-bit ARM and nothing else.
+    // lld aligns for pages of 64 KiB, in the file too; 32-bit ARM Linux has only 4 KiB pages.
     let pages = match target.target.starts_with("arm-") {
         true => "-Wl,-z,max-page-size=4096 ",
         false => "",
@@ -118,7 +118,7 @@ fn zig(sh: &Shell) -> Result<PathBuf> {
     Ok(zig)
 }
 
-/// Writes a program of sh. zig's own cache lies beside it.
+/// Writes a shell script. zig's own cache is in the same folder.
 fn script(path: &Path, text: &str) -> Result<()> {
     let cannot = || format!("cannot write {}", path.display());
     let cache = cache::dir()?.join("zig/cache");
@@ -129,7 +129,7 @@ fn script(path: &Path, text: &str) -> Result<()> {
     if fs::read_to_string(path).is_ok_and(|known| known == text) {
         return Ok(());
     }
-    // Another build may just be running it.
+    // Another build may be running it.
     let fresh = path.with_extension(process::id().to_string());
     fs::write(&fresh, text).with_context(cannot)?;
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).with_context(cannot)?;

@@ -10,7 +10,7 @@ use xshell::{Shell, cmd};
 use super::cannot;
 use super::files::{DEBIAN, Sources, packaging, put};
 
-/// Debian's conventional variables for who makes a package, and who stands there if they are not set.
+/// Debian's conventional variables for the maintainer of a package, and the defaults.
 const MAINTAINER: [(&str, &str); 2] =
     [("DEBFULLNAME", "set-rto maintainers"), ("DEBEMAIL", "set-rto@packages.invalid")];
 
@@ -18,13 +18,13 @@ const MAINTAINER: [(&str, &str); 2] =
 pub(crate) struct Package<'a> {
     /// Debian's name of the machine.
     pub(crate) architecture: &'a str,
-    /// Behind the version.
+    /// What follows the version.
     pub(crate) revision: &'a str,
     /// The time of all files, in seconds since 1970.
     pub(crate) epoch: u64,
 }
 
-/// What may stand behind the hyphen of a version (deb-version(7)).
+/// What may follow the hyphen of a version (deb-version(7)).
 pub(crate) fn check_revision(revision: &str) -> Result<()> {
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || b"+.~".contains(&byte);
     if revision.is_empty() || !revision.bytes().all(is_good) {

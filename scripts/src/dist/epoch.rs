@@ -1,4 +1,4 @@
-//! The time that stands in packages: not that of the build, so that the same sources give the same bytes.
+//! The time in packages. It is not that of the build: the same sources give the same bytes.
 
 use std::env;
 use std::time::UNIX_EPOCH;
@@ -9,7 +9,7 @@ use xshell::{Shell, cmd};
 /// Seconds since 1970: `SOURCE_DATE_EPOCH` if it is set, else of the last commit, else of CHANGELOG.md.
 pub(crate) fn seconds(sh: &Shell) -> Result<u64> {
     if let Some(text) = env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty()) {
-        return text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is no number: {text}"));
+        return text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is not a number: {text}"));
     }
     let commit = cmd!(sh, "git log -1 --format=%ct").quiet().ignore_stderr().read();
     if let Some(seconds) = commit.ok().and_then(|text| text.trim().parse().ok()) {

@@ -1,4 +1,4 @@
-//! Which files go where: into the folder of a target, and into a package's tree.
+//! The files of a target's folder and of a package.
 
 use std::fs;
 use std::io::Write as _;
@@ -23,7 +23,7 @@ pub(crate) enum Source {
     Root(&'static str),
 }
 
-/// The places that sources are looked up in.
+/// Where sources are.
 pub(crate) struct Sources<'a> {
     pub(crate) root: &'a Path,
     pub(crate) binary: &'a Path,
@@ -52,7 +52,7 @@ pub(crate) fn packaging(root: &Path) -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct File {
     source: Source,
-    /// Below the folder or tree; a name that ends in `.gz` is compressed.
+    /// Its path below the folder or tree. A file that ends in `.gz` is compressed.
     pub(crate) to: &'static str,
     mode: u32,
 }
@@ -65,12 +65,13 @@ const fn program(source: Source, to: &'static str) -> File {
     File { source, to, mode: 0o755 }
 }
 
-/// What lies in a target's folder beside the packages.
+/// The files of a target's folder, besides the packages.
 pub(crate) const LOOSE: &[File] = &[
     program(Source::Binary, "set-rto"),
     file(Source::Rules, "rules.toml"),
     file(Source::Packaging("man/set-rto.8"), "set-rto.8"),
     file(Source::Packaging("man/set-rto-rules.5"), "set-rto-rules.5"),
+    file(Source::Packaging("rules.schema.json"), "rules.schema.json"),
     file(Source::Packaging("completions/set-rto.bash"), "completions/set-rto.bash"),
     file(Source::Packaging("completions/_set-rto"), "completions/_set-rto"),
     file(Source::Packaging("completions/set-rto.fish"), "completions/set-rto.fish"),
@@ -79,7 +80,7 @@ pub(crate) const LOOSE: &[File] = &[
     program(Source::Packaging("openwrt/set-rto/files/set-rto.hotplug"), "set-rto.hotplug"),
 ];
 
-/// What a Debian package holds.
+/// The files of a Debian package.
 pub(crate) const DEBIAN: &[File] = &[
     program(Source::Binary, "usr/sbin/set-rto"),
     file(Source::Packaging("systemd/set-rto.service"), "usr/lib/systemd/system/set-rto.service"),
@@ -94,6 +95,7 @@ pub(crate) const DEBIAN: &[File] = &[
         Source::Packaging("completions/set-rto.fish"),
         "usr/share/fish/vendor_completions.d/set-rto.fish",
     ),
+    file(Source::Packaging("rules.schema.json"), "usr/share/set-rto/rules.schema.json"),
     file(Source::Rules, "usr/share/doc/set-rto/rules.toml"),
     file(Source::Root("CHANGELOG.md"), "usr/share/doc/set-rto/changelog.gz"),
     file(Source::Packaging("debian/copyright"), "usr/share/doc/set-rto/copyright"),
@@ -112,7 +114,7 @@ impl File {
     }
 }
 
-/// Writes a file below a folder, with the folders that it lies in; a name that ends in `.gz` is compressed.
+/// Writes a file below a folder, and the folders above it. A file that ends in `.gz` is compressed.
 pub(crate) fn put(folder: &Path, to: &str, bytes: &[u8], mode: u32) -> Result<()> {
     let to = folder.join(to);
     let compressed;
@@ -125,7 +127,7 @@ pub(crate) fn put(folder: &Path, to: &str, bytes: &[u8], mode: u32) -> Result<()
     };
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).with_context(|| cannot("make", parent))?;
-        // A package's folders are not what the umask of its builder says.
+        // The mode of a package's folders does not depend on the builder's umask.
         let mut dir = parent;
         while dir != folder && dir.starts_with(folder) {
             fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
@@ -137,7 +139,7 @@ pub(crate) fn put(folder: &Path, to: &str, bytes: &[u8], mode: u32) -> Result<()
     fs::set_permissions(&to, fs::Permissions::from_mode(mode)).with_context(|| cannot("write", &to))
 }
 
-/// Without name and time, as Debian's policy asks (12.3): the same input gives the same bytes.
+/// Without name and time, as Debian's policy requires (12.3): the same input gives the same bytes.
 fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut child = Command::new("gzip")
         .args(["-9", "-n"])
@@ -147,7 +149,7 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
         .context("cannot run gzip")?;
     let mut stdin = child.stdin.take().context("gzip has no input")?;
     let bytes = bytes.to_vec();
-    // From a thread: gzip may want to be read before it has read all.
+    // In a thread: gzip may block on its output before it has read all input.
     let writer = std::thread::spawn(move || stdin.write_all(&bytes));
     let output = child.wait_with_output().context("cannot read from gzip")?;
     match writer.join() {

@@ -1,5 +1,5 @@
 //! `cargo xtask dist`: for each target a folder `target/dist/NAME` with the static binary, its Debian package, the
-//! manual pages, completions, unit, init script, the rules that it was built from, and checksums of all.
+//! manual pages, completions, schema, unit, init script, the rules that it was built from, and checksums of all.
 
 mod deb;
 mod epoch;
@@ -19,25 +19,25 @@ use crate::build;
 use crate::step::step;
 use crate::targets::{self, Target};
 
-/// What `dist` was asked for.
+/// The options of `dist`.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Options {
     /// Names or triples; none: this machine's.
     pub(crate) targets: Vec<String>,
-    /// BTF of kernels that have none of their own, `PATH` or `RELEASE=PATH`; none: what the environment says.
+    /// BTF to build in, `PATH` or `RELEASE=PATH`. None: what `SET_RTO_BTF` names.
     pub(crate) btf: Vec<String>,
-    /// What stands behind the version of the Debian package: another set of rules needs a higher one.
+    /// The revision of the Debian package. Other rules need a higher one.
     pub(crate) revision: String,
-    /// Write the sizes down for the next comparison.
+    /// Record the sizes for the next comparison.
     pub(crate) record: bool,
-    /// Tell instead what takes the room in each binary.
+    /// Only print what takes the room in each binary.
     pub(crate) symbols: bool,
-    /// Where zig or the sources of the standard library cannot be had, say so and end well: for a test of the sizes on
-    /// machines that reach what they reach.
+    /// Succeed, with a message, if zig or the sources of the standard library cannot be fetched: for a test of the sizes
+    /// on machines with limited network access.
     pub(crate) if_possible: bool,
 }
 
-/// A BTF file as `--btf` names it, absolute, its release before it if that is given.
+/// A BTF file as `--btf` names it, with an absolute path and its release, if given.
 pub(crate) fn btf_file(word: &str, caller: &Path) -> Result<String> {
     let (release, path) = match word.split_once('=') {
         Some((release, path)) => (format!("{release}="), path),
@@ -45,12 +45,12 @@ pub(crate) fn btf_file(word: &str, caller: &Path) -> Result<String> {
     };
     let path = caller.join(path);
     if !path.is_file() {
-        bail!("--btf: there is no file {}", path.display());
+        bail!("--btf: no such file: {}", path.display());
     }
     Ok(format!("{release}{}", path.display()))
 }
 
-/// Makes everything for all targets that were asked for, a folder each. Gives the folders.
+/// Makes a folder for each target. Returns the folders.
 pub(crate) fn run(
     sh: &Shell,
     options: &Options,
@@ -78,7 +78,7 @@ pub(crate) fn run(
         folders.push(folder);
         built.push((target.name, size));
     }
-    // Other rules take other room.
+    // Other rules have other sizes.
     if rules.is_none() && options.btf.is_empty() && env::var_os(build::BTF_VARIABLE).is_none() {
         compare(sh, &built, options.record)?;
     }
@@ -107,10 +107,10 @@ fn one(
 ) -> Result<(PathBuf, u64)> {
     let binary = build::static_release(sh, rules, Some(target.triple))?;
     let size = fs::metadata(&binary).with_context(|| cannot("read", &binary))?.len();
-    step(&format!("put together what {} gets", target.name), || {
+    step(&format!("package for {}", target.name), || {
         let folder = into.join(target.name);
         if folder.exists() {
-            // A file of earlier rules must not stay beside those of these.
+            // No file of earlier rules may stay.
             fs::remove_dir_all(&folder).with_context(|| cannot("empty", &folder))?;
         }
         fs::create_dir_all(&folder).with_context(|| cannot("make", &folder))?;

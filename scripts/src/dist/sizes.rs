@@ -1,8 +1,8 @@
-//! scripts/SIZES: how large each static binary may be, and was when that was last written down.
+//! scripts/SIZES: the budget of each static binary, and its size when it was last recorded.
 
 use anyhow::{Context as _, Result, ensure};
 
-/// A binary may be that much over its budget, in percent: compilers differ.
+/// How much a binary may exceed its budget, in percent: compilers differ.
 const ALLOWANCE: u64 = 2;
 
 /// A line of the file, in bytes.
@@ -13,7 +13,7 @@ pub(crate) struct Known {
     size: u64,
 }
 
-/// What was built now: the target's name, and bytes.
+/// A target's name, and the bytes of its binary.
 pub(crate) type Built = (&'static str, u64);
 
 /// Reads the file.
@@ -35,7 +35,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Known>> {
         .collect()
 }
 
-/// New sizes beside those written down.
+/// The new sizes next to the recorded ones.
 pub(crate) fn table(built: &[Built], known: &[Known]) -> String {
     let mut text =
         format!("{:<14}{:>10}{:>10}{:>9}{:>10}\n", "target", "bytes", "before", "", "budget");
@@ -54,17 +54,17 @@ pub(crate) fn table(built: &[Built], known: &[Known]) -> String {
     text
 }
 
-/// An error where one is over its budget, or has none.
+/// An error if a binary exceeds its budget, or has none.
 pub(crate) fn check(built: &[Built], known: &[Known]) -> Result<()> {
     for (name, size) in built {
         let known = known.iter().find(|known| known.name == *name);
         let Known { budget, .. } =
-            known.with_context(|| format!("SIZES has no line for {name}"))?;
+            known.with_context(|| format!("scripts/SIZES has no line for {name}"))?;
         let most = budget + budget * ALLOWANCE / 100;
         ensure!(
             *size <= most,
             "{name}: {size} bytes, {} over what scripts/SIZES allows ({budget} and {ALLOWANCE} %); \
-             `dist --symbols` tells what takes them",
+             `dist --symbols` shows what takes the room",
             size - most
         );
     }
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn written_down_and_compared() {
+    fn recorded_and_compared() {
         let text = record(TEXT, &[("mips", 950)]);
         assert!(text.starts_with("# a comment\n\nmips"));
         let known = parse(&text).unwrap();

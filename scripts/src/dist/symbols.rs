@@ -1,4 +1,4 @@
-//! What takes the room in a binary: functions and data by size, for those who look for a kilobyte.
+//! What takes the room in a binary: functions and data by size.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::{build, cross, elf};
 /// How many are shown.
 const SHOWN: usize = 60;
 
-/// What would look for a name service, users or libraries when it runs: a static binary must not.
+/// Functions that load a name service, users or libraries at run time: a static binary must not have them.
 const FORBIDDEN: [&str; 5] = ["getaddrinfo", "gethostbyname", "getpwnam", "getpwuid", "dlopen"];
 
-/// Links each once more with its symbols, and prints the largest. An error where one is there that must not be.
+/// Links each binary again with its symbols, and prints the largest. An error if it has one of [`FORBIDDEN`].
 pub(super) fn run(sh: &Shell, targets: &[&Target], rules: Option<&Path>) -> Result<()> {
     for target in targets {
         let unstripped = build::target_dir(sh)?.join(format!("symbols-{}", target.name));
@@ -35,7 +35,7 @@ pub(super) fn run(sh: &Shell, targets: &[&Target], rules: Option<&Path>) -> Resu
     Ok(())
 }
 
-/// Removes the binary, that cargo may link again.
+/// Removes the binary, to make cargo link again.
 fn forget(sh: &Shell, dir: &Path) -> Result<()> {
     let deps = sh.read_dir(dir.join("deps")).unwrap_or_default();
     let is_binary = |file: &PathBuf| {
@@ -50,7 +50,7 @@ fn forget(sh: &Shell, dir: &Path) -> Result<()> {
 
 fn forbidden(symbols: &[(u64, String)]) -> Vec<String> {
     let is_one = |name: &&str| {
-        // Behind underscores, and before `_r` or a version, it is the same.
+        // The same with leading underscores, or with `_r` or a version behind it.
         let name = name.trim_start_matches('_');
         FORBIDDEN
             .iter()

@@ -1,8 +1,8 @@
-# Runs on the machine, as root. Connections to where nobody answers: their timers as the kernel tells them, and on the
+# Runs on the machine, as root. Connections to silent addresses: their timers as the kernel reports them, and on the
 # wire, which qemu captures.
 . /payload/lib.sh
 
-# The card, or where there is none, something that takes packets as well. Nobody is asked for addresses.
+# The network card, or without one a dummy. No address resolution is needed.
 [ -e /sys/class/net/eth0 ] || ip link add eth0 type dummy
 ip link add dm0 type dummy
 ip link set eth0 arp off
@@ -55,7 +55,7 @@ link=$(field link_id)
 check install_again quiet set-rto install
 check same_link is "$link" field link_id
 
-# With BTF, of the kernel or in the binary, by the route, and when asked for by addresses, too.
+# With BTF, from the kernel or in the binary: by route, and by address on request.
 method=address
 [ -e /sys/kernel/btf/vmlinux ] && method=route
 [ -e /payload/btf ] && method=route

@@ -6,7 +6,7 @@ cat >/sbin/init <<END
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
-# podman names the pod after it; the kernel says "(none)".
+# podman names the pod after it. Its default is "(none)".
 echo guest >/proc/sys/kernel/hostname
 mount -t devtmpfs dev /dev 2>/dev/null
 mkdir -p /dev/pts /dev/shm

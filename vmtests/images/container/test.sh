@@ -7,7 +7,7 @@ printf '[engine]\ncgroup_manager="cgroupfs"\nevents_logger="file"\n[containers]\
 printf '[storage]\ndriver="vfs"\nrunroot="/run/c"\ngraphroot="/run/containers"\n' >/etc/containers/storage.conf
 PATH=$PATH:/payload
 
-# The host's own binary sees what containers did.
+# The host's own binary sees what the containers did.
 set-rto() {
 	/payload/set-rto "$@"
 }
@@ -46,7 +46,7 @@ cd /
 check readme_status exits 0 set-rto status
 check readme_timer is 20000 timer 192.0.2.2 12345
 check readme_remove run.sh remove
-# Each of the privileges is needed, or its lack is told.
+# Without one of the privileges, install fails with a message.
 check without_bpf not podman run --rm --cgroupns=host --network=host --cap-drop=ALL --cap-add=NET_ADMIN \
 	-v /sys/fs/bpf:/sys/fs/bpf -v /sys/fs/cgroup:/sys/fs/cgroup set-rto install
 check without_net_admin not podman run --rm --cgroupns=host --network=host --cap-drop=ALL --cap-add=BPF \

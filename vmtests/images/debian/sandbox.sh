@@ -1,4 +1,4 @@
-# Runs in the sandbox of the unit. What succeeds here should not have, and is said.
+# Runs in the sandbox of the unit. Prints what succeeds although the sandbox should forbid it.
 refused() {
 	if "$@" 2>/dev/null; then
 		echo "not refused: $*"

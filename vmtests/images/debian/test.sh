@@ -26,7 +26,7 @@ check boot_before_networkd before "$done_at" "$(stamp ExecMainStartTimestampMono
 check boot_interface_that_came_later is 20000 timer 192.0.2.2 12345
 check boot_other_port_is_the_kernels is 1000 timer 192.0.2.2 12346
 check boot_table is 10000 timer 198.51.100.2 80
-# Settings were tried, sandbox or not.
+# Settings were tried, in the sandbox too.
 check boot_settings_were_tried not grep -q 'could not be tried' <(journalctl -b -u set-rto -o cat)
 check boot_log has 'installed: 2 rules' journalctl -b -u set-rto -o cat
 
@@ -44,7 +44,7 @@ check reload systemctl reload set-rto
 check reload_keeps_the_link is "$link" field link_id
 check reload_status exits 0 set-rto status
 
-## Upgrade: the old binary goes on asking for timers all the time
+## Upgrade: the old binary keeps asking for timers
 cp /usr/sbin/set-rto /run/sampler
 sample() {
 	while [ -e /run/sampling ]; do
@@ -67,8 +67,8 @@ check downgrade dpkg --force-downgrade -i /payload/1.deb
 check downgrade_status exits 0 set-rto status
 check downgrade_link is "$link" field link_id
 check downgrade_timer is 20000 timer 192.0.2.2 12345
-# What this kernel refuses leaves what was there in force, and does not break the package manager.
-check refused has 'stays in force' dpkg -i /payload/3.deb
+# Rules that this kernel refuses leave the old ones attached, and do not break the package manager.
+check refused has 'the old rules stay attached' dpkg -i /payload/3.deb
 check refused_status exits 4 set-rto status
 check refused_link is "$link" field link_id
 check refused_timer is 20000 timer 192.0.2.2 12345
@@ -111,7 +111,7 @@ check readme_enabled is enabled systemctl is-enabled set-rto
 check readme_timer is 20000 timer 192.0.2.2 12345
 check readme_purge dpkg -P set-rto
 
-## With Debian's own libbpf, as a package of Debian's would have it
+## With Debian's own libbpf, as in a package of Debian's
 linked=/payload/linked
 check linked_is_dynamic has 'libbpf.so.1 =>' ldd $linked
 check linked_install $linked install

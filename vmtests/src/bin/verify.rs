@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// What libbpf said, the verifier's log included.
+/// libbpf's messages, with the verifier's log.
 static LOG: Mutex<String> = Mutex::new(String::new());
 
 /// Bytes of the log's end that are printed.
@@ -65,7 +65,7 @@ fn verify(path: &str) -> Result<()> {
         let mut info = sys::bpf_prog_info::default();
         let mut size = size_of_val(&info) as u32;
         let fd = program.as_fd().as_raw_fd();
-        // SAFETY: `info` is as large as said, and asks for nothing to be written elsewhere.
+        // SAFETY: `info` has the given size and no pointers in it.
         let ret = unsafe { sys::bpf_prog_get_info_by_fd(fd, &raw mut info, &raw mut size) };
         if ret != 0 {
             return Err(std::io::Error::last_os_error()).context("cannot ask about a program");

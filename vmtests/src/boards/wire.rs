@@ -77,7 +77,7 @@ fn syn(frame: &[u8], time: u64) -> Option<Syn> {
     is_syn.then_some(Syn { time, local_port: port(0)?, remote, remote_port: port(2)? })
 }
 
-/// Compares with what is expected of a kernel with so many ticks a second.
+/// Compares with what is expected of a kernel with this HZ.
 pub(crate) fn check(syns: &[Syn], hz: u64, found: &mut Found) {
     for (remote, port, expected, what) in EXPECTED {
         let name = format!("wire: {what} ({remote} port {port})");
@@ -108,7 +108,7 @@ pub(crate) fn check(syns: &[Syn], hz: u64, found: &mut Found) {
 mod tests {
     use super::*;
 
-    /// A capture of two SYNs to each address expected, so many milliseconds apart.
+    /// A capture of two SYNs to each expected address, this many milliseconds apart.
     fn capture(of: impl Fn(u64) -> u64) -> Vec<u8> {
         let mut bytes = 0xa1b2_c3d4_u32.to_ne_bytes().to_vec();
         bytes.resize(24, 0);

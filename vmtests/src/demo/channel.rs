@@ -4,7 +4,7 @@
 //! device with one netem queue: a packet is sent when the one before it is through, whoever sent that, and arrives
 //! after the delay of the equipment. What gets lost gets lost at the receiver, after it occupied the channel.
 //!
-//! The model is kind to whoever sends too much: nobody sends while another does, so nothing collides, and nothing is
+//! The model favours a sender of too many packets: only one station transmits at a time, nothing collides, and nothing is
 //! sent twice by the modems.
 
 use std::io::Write as _;
@@ -53,7 +53,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// How long a packet of so many bytes occupies the channel.
+    /// How long a packet of this many bytes occupies the channel.
     pub(super) fn air_time(self, bytes: usize) -> Duration {
         Duration::from_secs_f64(((bytes + FRAMING) * 8) as f64 / f64::from(self.rate))
     }
@@ -126,7 +126,7 @@ fn connect(station: &Namespace, air: &Namespace, network: u8) -> Result<()> {
     let place = |name: &str, host: u8| {
         rtnetlink::set_up(name)?;
         rtnetlink::add_address(name, Prefix { address: address(network, host), length: 24 })?;
-        // Nobody has to ask who has an address.
+        // No address resolution.
         let other = 3 - host;
         rtnetlink::add_neighbour(address(network, other), mac(other), name)
     };
@@ -139,7 +139,7 @@ fn connect(station: &Namespace, air: &Namespace, network: u8) -> Result<()> {
     })
 }
 
-/// What `tc` is told.
+/// The words for `tc`.
 fn queue(link: Link) -> String {
     let Link { rate, loss } = link;
     let overhead = FRAMING - ETHERNET;

@@ -23,7 +23,7 @@ use super::channel::Link;
 use crate::harness::capture::Capture;
 use crate::harness::capture::Seen;
 
-/// What a mailbox says to a caller.
+/// A mailbox's greeting.
 const GREETING: &[u8; 64] = b"[set-rto demo] Welcome to the mailbox. Read, write, list, bye: >";
 /// The longest that a connection may take.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -54,7 +54,7 @@ impl Call {
         thread::spawn(move || -> Result<()> {
             let (mut peer, _) = listener.accept()?;
             peer.write_all(GREETING)?;
-            // Held open, so that closing costs nobody a packet; the process ends it.
+            // Kept open: closing would cost packets. The process ends it.
             thread::sleep(LIMIT);
             Ok(())
         });

@@ -49,7 +49,7 @@ pub fn built(suite: &str, tools: &str) -> Result<PathBuf> {
         kernel::run(make().arg("defconfig"))?;
         let file = tree.join(".config");
         let config = fs::read_to_string(&file)?;
-        // Newer headers of the kernel lack what its tc needs.
+        // Newer kernel headers do not have what its tc needs.
         let config = config.replace("# CONFIG_STATIC is not set", "CONFIG_STATIC=y");
         fs::write(&file, config.replace("CONFIG_TC=y", "# CONFIG_TC is not set"))?;
         let jobs = thread::available_parallelism().map_or(2, usize::from);
@@ -60,7 +60,7 @@ pub fn built(suite: &str, tools: &str) -> Result<PathBuf> {
     Ok(dir.join("busybox"))
 }
 
-/// Lays one out: `room` has the script, test.sh, beside it is lib.sh, and `built` has set-rto.
+/// Lays one out: `room` has the script test.sh, next to it is lib.sh, and `built` has set-rto.
 ///
 /// # Errors
 /// Something is not there, or the disk is full.

@@ -24,7 +24,7 @@ pub const BOOT: &str = "--boot";
 /// a guest of ours, and does not outlive it.
 pub const MARK: &str = "set_rto.guest=1";
 
-/// How long a guest may say nothing before it counts as hung: the longest test's limit, and room for a slow machine.
+/// How long a guest may be silent before it counts as hung: the longest test's limit, and time for a slow machine.
 const SILENCE: Duration = Duration::from_secs(600);
 
 /// So many times it may be too slow to boot.
@@ -169,7 +169,7 @@ pub fn boot(arguments: &[String]) -> Result<()> {
     let [kernel, initrd, accelerator, args, command] = arguments else { bail!("wrong arguments") };
     let mut extra = vec!["-initrd".to_owned(), initrd.clone()];
     if accelerator == "tcg" {
-        // After vmtest's own, which ask for KVM as soon as there is a /dev/kvm.
+        // After vmtest's own, which request KVM if /dev/kvm exists.
         extra.extend(["-machine", "accel=tcg", "-cpu", "max"].map(str::to_owned));
         let clock = format!("shift={NANOSECONDS_SHIFT},sleep=off");
         extra.extend(["-icount".to_owned(), clock]);

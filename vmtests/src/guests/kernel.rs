@@ -20,7 +20,7 @@ pub struct Image {
     pub modules: Option<(PathBuf, String)>,
     /// What the package is called, with its version.
     pub origin: String,
-    /// Its BTF, `RELEASE.btf`, where that was made beside it.
+    /// Its BTF, `RELEASE.btf`, if that was made.
     pub btf: Option<PathBuf>,
 }
 
@@ -47,7 +47,7 @@ pub const MIPS: Processor = Processor {
     file: "vmlinux",
 };
 
-/// Suites whose lists have been fetched in this run, or why not: a mirror that hangs is asked once.
+/// Suites whose lists have been fetched in this run, or why not: a mirror that hangs is tried once.
 #[derive(Default)]
 pub struct Suites(HashMap<String, Result<Suite, String>>);
 
@@ -172,7 +172,7 @@ fn built(suite: &Suite, configs: &Path, config: &str, processor: &Processor) -> 
     })
 }
 
-/// The unpacked source: one tree for all configurations, so that a build after another one is short.
+/// The unpacked source: one tree for all configurations, to make later builds short.
 fn source(suite: &Suite, package: &str, tree: &str) -> Result<PathBuf> {
     cache::entry(&format!("source/{tree}"), |dir| {
         let parts = dir.join("package");
@@ -232,7 +232,7 @@ fn build(
     fs::copy(source.join(processor.file), into.join(processor.target))?;
     let configured = fs::read_to_string(source.join(".config"))?;
     if configured.contains("\nCONFIG_DEBUG_INFO=y\n") {
-        // It carries no BTF; what describes it to debuggers tells the same.
+        // It has no BTF, but its DWARF describes the same.
         let release = fs::read_to_string(source.join("include/config/kernel.release"))?;
         let file = into.join(format!("{}.btf", release.trim()));
         let option = format!("--btf_encode_detached={}", file.display());
@@ -260,7 +260,7 @@ fn watch(child: &mut Child, config: &str, log: &Path) -> Result<ExitStatus> {
     }
 }
 
-/// Options that were asked for and did not make it, for lack of what they depend on.
+/// Options that are missing in the result, because their dependencies are.
 fn complain(fragment: &str, config: &str) -> Result<()> {
     // Later fragments overrule earlier ones.
     let mut wanted: HashMap<&str, &str> = HashMap::new();
@@ -274,7 +274,7 @@ fn complain(fragment: &str, config: &str) -> Result<()> {
     let mut lost: Vec<_> =
         wanted.iter().filter(|option| !is_there(option)).map(|(name, _)| *name).collect();
     lost.sort_unstable();
-    // Options come and go between releases; those that tests stand on must be there.
+    // Options come and go between releases. Those that tests need must be set.
     let vital = [
         "CONFIG_CGROUP_BPF",
         "CONFIG_BPF_SYSCALL",
@@ -300,10 +300,10 @@ pub fn fingerprint(text: &str) -> u64 {
     })
 }
 
-/// Runs a command of which only success counts.
+/// Runs a command that must succeed.
 ///
 /// # Errors
-/// It cannot be started, or fails: with what it said.
+/// It cannot be started, or fails: with its output.
 pub fn run(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     if !output.status.success() {

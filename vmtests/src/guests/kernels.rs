@@ -32,7 +32,7 @@ pub struct Kernel {
     pub btf: bool,
     /// Words for the kernel's command line.
     pub args: Vec<String>,
-    /// Patterns of tests that cannot pass, with the reasons; without one, those that pass all the same.
+    /// Patterns of tests that cannot pass, with the reasons; without a reason, of tests that do pass.
     pub unsupported: Vec<(String, Option<String>)>,
 }
 

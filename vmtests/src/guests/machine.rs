@@ -1,4 +1,4 @@
-//! A machine that boots an image and says on its console what it finds out.
+//! A machine that boots an image and prints its results on its console.
 
 use super::guest::Accelerator;
 use anyhow::{Context as _, Result, bail};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// The longest that a guest may take: some minutes without KVM on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// How long it may say nothing.
+/// How long it may be silent.
 const SILENCE: Duration = Duration::from_secs(5 * 60);
 
 /// What is booted.
@@ -31,14 +31,14 @@ pub struct Machine<'a> {
     pub shares: Vec<(&'static str, PathBuf)>,
 }
 
-/// What the guest said.
+/// The guest's output.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// The names of the checks that held.
     pub passed: Vec<String>,
     /// Those that did not, with what was found instead.
     pub failed: Vec<(String, String)>,
-    /// How many the guest says there were; none where it did not come to its end.
+    /// How many checks the guest counted. None if it did not finish.
     end: Option<usize>,
 }
 
@@ -106,7 +106,7 @@ impl Machine<'_> {
                 Err(RecvTimeoutError::Timeout) => break true,
             }
         };
-        // It has said all, or will not; not every machine can switch itself off.
+        // It has finished, or will not. Not every machine can switch itself off.
         let _ = qemu.kill();
         qemu.wait()?;
         if hung {

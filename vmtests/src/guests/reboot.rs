@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Begins the lines that count.
 const SAID: &str = "set-rto: then ";
 
-/// What each start says: exit codes (3: not installed).
+/// The results of each start: exit codes (3: not installed).
 const EACH: [&str; 3] = ["status 3", "install 0", "status 0"];
 
 /// The longest that both starts may take, on a busy host without KVM.
@@ -38,7 +38,7 @@ done
 /// Starts the kernel twice, each time with `status`, `install`, `status`.
 ///
 /// # Errors
-/// It does not start, or says something else; with the end of its console.
+/// It does not start, or prints something else; with the end of its console.
 pub fn check(image: &Image, accelerator: Accelerator, program: &Path, dir: &Path) -> Result<()> {
     let initrd = dir.join("reboot.gz");
     initramfs::small(program, INIT, &dir.join("reboot"), &initrd)?;

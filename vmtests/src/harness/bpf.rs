@@ -91,7 +91,7 @@ impl Attributes {
     /// The pointers set must be valid for what the command does with them.
     unsafe fn call(&mut self, command: Command) -> io::Result<i32> {
         let size = size_of_val(&self.0);
-        // SAFETY: the attributes are as long as said; their pointers are the caller's promise.
+        // SAFETY: the attributes have the given length; the caller vouches for their pointers.
         let result = unsafe {
             libc::syscall(libc::SYS_bpf, command as libc::c_long, self.0.as_mut_ptr(), size)
         };
@@ -165,7 +165,7 @@ pub(crate) fn translated(program: &OwnedFd) -> Result<usize> {
         .word(0, program.as_raw_fd().cast_unsigned())
         .word(4, size_of_val(&info) as u32)
         .pointer(8, info.as_mut_ptr());
-    // SAFETY: the kernel writes no more than the size it was told.
+    // SAFETY: the kernel writes at most the given size.
     unsafe { attributes.call(Command::ObjGetInfoByFd) }.context("cannot ask about a program")?;
     Ok(info[5] as usize / 8)
 }
@@ -228,7 +228,7 @@ pub(crate) fn identify(path: &Path) -> Result<(Kind, u32)> {
         .word(0, object.as_raw_fd().cast_unsigned())
         .word(4, size_of_val(&info) as u32)
         .pointer(8, info.as_mut_ptr());
-    // SAFETY: the kernel writes no more than the size it was told.
+    // SAFETY: the kernel writes at most the given size.
     unsafe { attributes.call(Command::ObjGetInfoByFd) }
         .with_context(|| format!("cannot ask about {}", path.display()))?;
     let name = name.to_string_lossy();
@@ -266,7 +266,7 @@ pub(crate) fn attached(hook: Hook, cgroup: &Path) -> Result<Vec<u32>> {
         .word(4, hook.attach_type)
         .pointer(16, ids.as_mut_ptr())
         .word(24, ids.len() as u32);
-    // SAFETY: the kernel writes at most as many ids as it was told there is room for.
+    // SAFETY: the kernel writes at most the given number of ids.
     unsafe { attributes.call(Command::ProgQuery) }.context("cannot ask for attached programs")?;
     let count = (attributes.0[3].to_ne_bytes()[..4]).try_into().map(u32::from_ne_bytes)?;
     Ok(ids[..count as usize].to_vec())

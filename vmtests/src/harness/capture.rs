@@ -93,7 +93,7 @@ struct Packet {
 
 /// One packet of a socket that has time stamps; `None` after a while without one.
 fn receive(socket: &impl AsRawFd, frame: &mut [u8]) -> Result<Option<Packet>> {
-    // u64s, so that the control messages are aligned.
+    // u64s, for the alignment of control messages.
     let mut control = [0_u64; 32];
     let mut part = libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() };
     // SAFETY: sockaddr_ll and msghdr are plain integers and pointers, for which zero is valid.
@@ -176,7 +176,7 @@ pub(crate) fn inject(device: &str, frames: &[Vec<u8>]) -> Result<()> {
 fn time_stamp(message: &libc::msghdr) -> Option<Duration> {
     // SAFETY: the kernel filled the control buffer of this msghdr, which is still alive.
     let mut header = unsafe { libc::CMSG_FIRSTHDR(message) };
-    // SAFETY: a non-null header lies in that buffer.
+    // SAFETY: a non-null header is in that buffer.
     while let Some(found) = unsafe { header.as_ref() } {
         if found.cmsg_level == libc::SOL_SOCKET && found.cmsg_type == SO_TIMESTAMPNS_NEW {
             // SAFETY: this message's data are two 64-bit numbers, perhaps unaligned.
@@ -193,7 +193,7 @@ fn time_stamp(message: &libc::msghdr) -> Option<Duration> {
 /// A raw packet socket bound to a device; `protocol` 0 receives nothing.
 fn packet_socket(device: &str, protocol: libc::c_int) -> Result<OwnedFd> {
     let index = rtnetlink::index(device)?;
-    // Protocol 0, so that nothing of other devices comes in before the bind.
+    // Protocol 0: nothing of other interfaces comes in before the bind.
     // SAFETY: no pointers; the result is checked.
     let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     if raw < 0 {

@@ -55,7 +55,7 @@ impl Cgroup {
     }
 }
 
-/// Removes a cgroup whose processes have moved away or ended.
+/// Removes a cgroup after its processes have moved away or ended.
 ///
 /// # Errors
 /// Says why it stays where that cannot be done within two seconds.
@@ -88,7 +88,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// Removes what killed runs left: cgroups of ours whose process is gone.
+/// Removes what killed runs left: our cgroups without a living process.
 pub(crate) fn sweep() -> Result<()> {
     for mount in mounts::of_type("cgroup2")? {
         for entry in fs::read_dir(&mount)?.flatten() {

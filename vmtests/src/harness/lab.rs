@@ -1,4 +1,4 @@
-//! The network of a test: this host, and cables to a far side where nobody answers.
+//! The network of a test: this host, and cables to a silent far side.
 //!
 //! Cable number n has 10.20.n.1 and fd20:n::1 here. What is sent to 10.30.n.0/24 or fd30:n::/64 (and,
 //! over the first cable, to anywhere else) goes to a gateway that does not exist: it leaves the
@@ -183,7 +183,7 @@ impl Lab {
     pub(crate) fn settle(&self, cable: &Cable) -> Result<()> {
         let name = cable.far_name();
         self.far.run(|| {
-            // It need not ask who we are, for which its first answer would wait.
+            // It needs no address resolution, which would delay its first answer.
             rtnetlink::add_address(&name, Prefix { address: cable.there4(), length: 24 })?;
             rtnetlink::replace_neighbour(cable.here4(), cable.mac(), &name)?;
             if has_ipv6() {
@@ -337,7 +337,7 @@ impl Cable {
         [2, 0, 0, 0, self.number, 2]
     }
 
-    /// An address that no device has.
+    /// An address that no interface has.
     fn nobody(&self) -> Mac {
         [2, 0, 0, 0, self.number, 0xfe]
     }

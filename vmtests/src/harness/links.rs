@@ -51,7 +51,7 @@ pub(crate) fn add_bond(name: &str) -> Result<()> {
     add("bond", name, |_, _| {})
 }
 
-/// A device whose packets go nowhere.
+/// A device that drops its packets.
 pub(crate) fn add_dummy(name: &str) -> Result<()> {
     add("dummy", name, |_, _| {})
 }
@@ -72,7 +72,7 @@ pub(crate) fn add_ipip(name: &str, local: Ipv4Addr, remote: Ipv4Addr) -> Result<
     })
 }
 
-/// A device whose packets a program sends and gets. It lives as long as the file.
+/// A device for a program that sends and receives its packets. It lives as long as the file.
 ///
 /// # Errors
 /// The kernel's errno; [`Skip`] where it has no such devices.

@@ -1,4 +1,4 @@
-//! What the tests stand on: a sandbox per test, networks, captures, and set-rto itself as a program.
+//! What the tests use: a sandbox for each test, networks, captures, and set-rto itself as a program.
 
 pub(crate) mod asm;
 pub(crate) mod bpf;

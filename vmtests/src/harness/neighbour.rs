@@ -36,7 +36,7 @@ impl Neighbour {
         bpf::load(bpf::SOCK_OPS, name, &self.instructions())
     }
 
-    /// Loads it and attaches it beside others, without a link: it stays until the cgroup goes.
+    /// Loads it and attaches it in addition to others, without a link: it stays until the cgroup is removed.
     pub(crate) fn attach(self, name: &str, cgroup: &Path) -> Result<()> {
         bpf::attach(bpf::SOCK_OPS, cgroup, &self.load(name)?, bpf::ALLOW_MULTI)
     }
@@ -64,7 +64,7 @@ impl Neighbour {
     }
 }
 
-/// Counts how often TIMEOUT_INIT was asked about a full socket, and how often programs before it had answered.
+/// Counts the calls of TIMEOUT_INIT for a full socket, and how often programs before it had answered.
 pub(crate) struct Replies {
     asked: OwnedFd,
     answered: OwnedFd,
@@ -97,7 +97,7 @@ impl Replies {
         Ok(counts)
     }
 
-    /// How often it was asked and answered so far.
+    /// How often it was called and answered so far.
     pub(crate) fn read(&self) -> Result<(u64, u64)> {
         Ok((bpf::read(&self.asked)?, bpf::read(&self.answered)?))
     }

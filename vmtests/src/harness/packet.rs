@@ -25,7 +25,7 @@ pub(crate) struct Segment {
     /// The flags of ECN (RFC 3168): echo, and window reduced.
     pub(crate) ece: bool,
     pub(crate) cwr: bool,
-    /// The window as it stands in the header, not scaled.
+    /// The window in the header, not scaled.
     pub(crate) window: u16,
     /// The number of the first byte of data.
     pub(crate) sequence: u32,
@@ -35,7 +35,7 @@ pub(crate) struct Segment {
     pub(crate) length: usize,
     /// Bytes of data. A device that cuts packets itself is handed several segments in one.
     pub(crate) data: usize,
-    /// The largest segment that the sender takes, where it says so.
+    /// The MSS option of the sender.
     pub(crate) mss: Option<u16>,
     /// IPv4 type of service or IPv6 traffic class.
     pub(crate) tos: u8,

@@ -1,4 +1,4 @@
-//! Connections of which both ends are ours, one on each side of a cable; and the socket options of an end.
+//! Connections between two ends of ours, one on each side of a cable, and the socket options of an end.
 
 use std::io;
 use std::mem;
@@ -123,7 +123,7 @@ pub(crate) const SND_CWND: usize = 80;
 fn read(socket: &impl AsRawFd, Opt(level, option): Opt) -> Result<Vec<u8>> {
     let mut bytes = vec![0_u8; 256];
     let mut length = bytes.len() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes and says how many.
+    // SAFETY: the kernel writes at most `length` bytes and returns how many.
     let outcome = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

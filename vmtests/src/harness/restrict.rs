@@ -72,7 +72,7 @@ impl Restriction {
             Restriction::OwnMounts => Ok(unshare(CloneFlags::CLONE_NEWNS)?),
             Restriction::FirstProcess => become_first(),
             Restriction::Limit(resource, most) => Ok(setrlimit(*resource, *most, *most)?),
-            // SAFETY: the descriptor is nobody's but the program's that is about to start.
+            // SAFETY: only the program that is about to start owns the descriptor.
             Restriction::Closed(number) => unsafe { check(libc::close(*number).into()) },
             // SAFETY: no handler, and exec keeps what is ignored.
             Restriction::NoChildren => unsafe {
@@ -136,7 +136,7 @@ fn become_first() -> io::Result<()> {
     }
 }
 
-/// An exec by root grants what the bounding set holds, so that is what has to shrink.
+/// An exec by root grants the bounding set: drop capabilities there.
 fn keep_only(kept: &[Capability]) -> io::Result<()> {
     for capability in 0..=LAST_CAPABILITY {
         if kept.contains(&capability) {

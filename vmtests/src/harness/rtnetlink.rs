@@ -1,4 +1,4 @@
-//! The few rtnetlink requests a test network needs, so that nothing depends on which `ip` a machine has.
+//! The few rtnetlink requests that a test network needs, to be independent of the `ip` of a machine.
 //!
 //! Every function acts on the network namespace of the calling thread.
 
@@ -237,7 +237,7 @@ fn add_rule(family: u8, length: u8, (kind, value): (u16, &[u8]), table: u8) -> R
     }
 }
 
-/// Enters a permanent neighbour, so that packets to it leave with no one being asked.
+/// Adds a permanent neighbour: packets to it leave without address resolution.
 pub(crate) fn add_neighbour(address: IpAddr, mac: Mac, name: &str) -> Result<()> {
     neighbour(CREATE, address, mac, name)
 }

@@ -28,7 +28,7 @@ use super::sandbox;
 
 /// Begins a line of a test's output that is shown even where the test passes.
 pub(crate) const NOTE: &str = "note: ";
-/// Begins the line that says why a test was skipped.
+/// Begins the line with the reason of a skipped test.
 pub(crate) const SKIPPED: &str = "skipped: ";
 /// The exit code of a skipped test.
 pub(crate) const SKIP_CODE: u8 = 77;
@@ -86,7 +86,7 @@ fn run(
     });
     let limit = Duration::from_secs(test.limit);
     let status = wait(&mut child, limit)?;
-    // Kills what the test left running, too, so that the pipe ends.
+    // Also kills what the test left running, to end the pipe.
     cgroup.remove()?;
     let _ = child.kill();
     child.wait()?;

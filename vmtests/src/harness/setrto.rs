@@ -100,7 +100,7 @@ impl SetRto {
         Ok(output)
     }
 
-    /// `status --json`, whatever its exit code.
+    /// `status --json`, with any exit code.
     pub(crate) fn status(&self) -> Result<Status> {
         Status::of(&self.run(&["status", "--json"])?)
     }
@@ -194,7 +194,7 @@ impl Status {
         Ok(Status { code, json: output.json()? })
     }
 
-    /// Whether a policy is in force.
+    /// Whether rules are attached.
     pub(crate) fn installed(&self) -> Result<bool> {
         self.json["installed"].as_bool().with_context(|| format!("no `installed` in {self:?}"))
     }
@@ -204,7 +204,7 @@ impl Status {
         self.rule(rule)?["hits"].as_u64().with_context(|| format!("no hits of {rule}: {self:?}"))
     }
 
-    /// The timer of a rule as the file says it.
+    /// The timer of a rule, as in its file.
     pub(crate) fn rto(&self, rule: &str) -> Result<Duration> {
         let ms = self.rule(rule)?["rto_ms"].as_u64();
         Ok(Duration::from_millis(ms.with_context(|| format!("no rto_ms of {rule}: {self:?}"))?))

@@ -1,4 +1,4 @@
-//! TCP sockets of a test: opened without waiting, listening, and what TCP_INFO says of them.
+//! TCP sockets of a test: opened without waiting, listening, and their TCP_INFO.
 
 use std::io;
 use std::mem;
@@ -44,7 +44,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Sends a SYN from wherever the kernel chooses.
+    /// Sends a SYN from an address that the kernel chooses.
     pub(crate) fn open(remote: SocketAddr) -> Result<Self> {
         Self::open_from(From::default(), remote)
     }
@@ -154,7 +154,7 @@ impl Connection {
     fn tcp_info(&self) -> Result<Vec<u8>> {
         let mut info = vec![0_u8; 256];
         let mut length = info.len() as libc::socklen_t;
-        // SAFETY: the kernel writes at most `length` bytes into `info` and says how many.
+        // SAFETY: the kernel writes at most `length` bytes into `info` and returns how many.
         let outcome = unsafe {
             libc::getsockopt(
                 self.socket.as_raw_fd(),

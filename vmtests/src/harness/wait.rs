@@ -8,10 +8,10 @@ use std::time::Instant;
 use anyhow::Result;
 use anyhow::ensure;
 
-/// Longer than a busy machine stands still.
+/// Longer than the pauses of a busy machine.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Waits until a condition holds.
+/// Waits until a condition is true.
 ///
 /// # Errors
 /// `failed` where it does not within ten seconds. It is asked once more after them, lest a machine that stood still

@@ -46,7 +46,7 @@ fn bare_kernel_has_default_timers() -> Result<()> {
     expect_synack_timer(&lab, &cable, cable.remote4(4000), (cable.here4(), 80).into(), DEFAULT_RTO)
 }
 
-/// A program whose answer is known, of which every measure must tell the same.
+/// A program with a known answer, on which all measurements must agree.
 fn bare_harness_sees_a_known_timer() -> Result<()> {
     let hz = Hz::of_this_kernel()?;
     let rto = hz.duration(30);

@@ -1,4 +1,4 @@
-//! The default rule's program beside what a person would write for it.
+//! The default rule's program, compared with what a person would write.
 
 use std::os::fd::OwnedFd;
 

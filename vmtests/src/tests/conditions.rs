@@ -220,7 +220,7 @@ fn condition_direction() -> Result<()> {
     policy.finish()
 }
 
-/// The first rule whose conditions all hold decides; the hits show that no later one was asked.
+/// The first rule whose conditions all match decides. The hits show that no later one did.
 fn rule_order() -> Result<()> {
     let rules = include_str!("../../rules/order.toml");
     let policy = Policy::install("order", rules, &["va"])?;
@@ -228,7 +228,7 @@ fn rule_order() -> Result<()> {
     outgoing(&policy, Some("second"), &["10.99.0.1:3010", "[fd99::1]:3014"])?;
     outgoing(&policy, Some("third"), &["10.99.0.1:3015", "[fd99::1]:3019"])?;
     incoming(&policy, Some("third"), &["10.20.1.1:3000", "10.20.1.1:3007", "[fd20:1::1]:3012"])?;
-    // The first two ask for the remote port.
+    // The first two have the remote port.
     policy.incoming_from(end("10.99.0.2:3007")?, end("10.20.1.1:3007")?, Some("first"))?;
     policy.incoming_from(end("10.99.0.2:3012")?, end("10.20.1.1:3007")?, Some("second"))?;
     outgoing(&policy, Some("rest"), &["[fd99::1]:3020", "[fd99::1]:2999"])?;

@@ -192,7 +192,7 @@ fn second_link() -> Result<OwnedFd> {
             return bpf::open_pin(&path);
         }
     }
-    bail!(Skip::new("this kernel does not tell sk_lookup programs the device (Linux 5.17)"))
+    bail!(Skip::new("sk_lookup programs cannot read the interface before Linux 5.17"))
 }
 
 /// `bpftool link detach`.

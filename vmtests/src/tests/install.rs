@@ -42,7 +42,7 @@ tests! {
     install_is_quick: 120,
 }
 
-/// The README's own rule.
+/// The smallest rule: a port.
 fn default_rules_give_twenty_seconds() -> Result<()> {
     let set_rto = SetRto::of("default")?;
     let (_lab, cable) = Lab::with_cable()?;

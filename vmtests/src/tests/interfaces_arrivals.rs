@@ -59,7 +59,7 @@ tests! {
 /// [`Skip`] where this kernel does not tell by which device a SYN comes in.
 fn need_arrivals(policy: &Policy) -> Result<()> {
     if policy.set_rto.status()?.json["arrivals"] != true {
-        bail!(Skip::new("this kernel does not tell sk_lookup programs the device (Linux 5.17)"));
+        bail!(Skip::new("sk_lookup programs cannot read the interface before Linux 5.17"));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 # For a tree of your own (BR2_EXTERNAL): `source` Config.in from its Config.in,
 # `include` this file from its external.mk.
 #
-# Tried: Buildroot reads both files, utils/check-package finds nothing in them.
+# Tried: Buildroot reads both files, and utils/check-package has no complaint.
 # Not tried: a build inside Buildroot, and the init script.
 SET_RTO_VERSION = 0.2.0
 SET_RTO_SITE = $(call qstrip,$(BR2_PACKAGE_SET_RTO_TREE))

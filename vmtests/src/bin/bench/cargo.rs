@@ -1,4 +1,4 @@
-//! Builds of set-rto itself: how long one takes after the first, and the binaries whose install is measured.
+//! Builds of set-rto itself: the time of a build after the first one, and binaries to measure `install` with.
 
 use crate::rule;
 use crate::sets::RuleSet;
@@ -72,7 +72,7 @@ pub(crate) fn build(work: &Path, quick: bool, end: Instant) -> Result<Builds> {
     Ok(builds)
 }
 
-/// The binary that was there before, out of the way: nobody shall install the bench's rules by mistake.
+/// Moves the earlier binary away: the bench's rules must not be installed by mistake.
 pub(crate) struct Kept {
     place: PathBuf,
     aside: PathBuf,
@@ -81,7 +81,7 @@ pub(crate) struct Kept {
 impl Kept {
     /// Puts it away until this is dropped.
     pub(crate) fn aside() -> Result<Self> {
-        // Cargo puts it beside this very binary.
+        // Cargo puts it next to this binary.
         let place = std::env::current_exe()?.with_file_name("set-rto");
         let kept = Kept { aside: place.with_extension("before-bench"), place };
         if kept.place.exists() {

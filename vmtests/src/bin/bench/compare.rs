@@ -1,12 +1,12 @@
 //! Times of one thing against times of another, on a machine that does other things as well.
 //!
-//! The two take turns in the order A B B A, so that whatever changes slowly (clock rate, caches, load) hits both
+//! The two take turns in the order A B B A: slow changes (clock rate, caches, load) affect both
 //! alike. Each item is compared with itself only, and medians are taken of the ratios: a turn that was disturbed
 //! counts as one, however long the disturbance was.
 
 use crate::row::median;
 
-/// A ratio, and where it lies with a confidence of 99 %.
+/// A ratio, and its bounds with a confidence of 99 %.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Estimate {
     pub(crate) middle: f64,

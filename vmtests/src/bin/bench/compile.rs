@@ -28,13 +28,13 @@ pub(crate) fn patience(quick: bool) -> Duration {
     Duration::from_secs(if quick { 4 } else { 12 })
 }
 
-/// What is repeated is repeated while it takes less than this.
+/// Measurements are repeated up to this time.
 const QUICK: Duration = Duration::from_millis(500);
 const REPEATS: usize = 3;
 
 /// Connections that each program decides in the interpreter.
 const CONNECTIONS: usize = 2_000;
-/// Instructions of all these together, so that a long chain takes no minutes.
+/// Instructions in total, to keep long chains from taking minutes.
 const CHAIN_BUDGET: usize = 40_000_000;
 
 /// Where the object of a program for a set is.
@@ -150,7 +150,7 @@ fn generate(set: &RuleSet, file: &Path, row: &mut Row) -> Result<Option<String>>
     Ok(c)
 }
 
-/// Compiles as build.rs does; the error is why there is no object.
+/// Compiles as build.rs does.
 fn clang(
     input: &Path,
     output: &Path,

@@ -122,7 +122,7 @@ pub(crate) fn count(
     Ok(Counts { median, worst, calls: most_calls, idle })
 }
 
-/// For each connection the first rule that holds.
+/// For each connection the first rule that matches.
 pub(crate) fn expected(rules: &[Rule], connections: &[Connection]) -> Vec<Option<usize>> {
     let first = |it: &Connection| rules.iter().position(|rule| rule.holds(it));
     connections.iter().map(first).collect()
@@ -148,7 +148,7 @@ fn run(
     Ok((exit.steps, calls))
 }
 
-/// The rule whose hits have grown; they are set back.
+/// The rule whose hits have grown. Resets them.
 fn decided(image: &mut Image) -> Result<Option<usize>> {
     if image.hits == 0 {
         return Ok(None);

@@ -12,9 +12,9 @@ use set_rto_compiler::machine::Program;
 
 use crate::shared;
 
-/// What stands in the program for the jiffies of rule 0 (`TIMER` in the compiler's prelude).
+/// The placeholder in the program for the jiffies of rule 0 (`TIMER` in the compiler's prelude).
 const TIMER: u32 = 0x5e77_0000;
-/// Where the timers stand in `.rodata`.
+/// The offset of the timers in `.rodata`.
 const JIFFIES: usize = size_of::<shared::Policy>();
 
 const SECTION: &str = "sockops";
@@ -101,7 +101,7 @@ pub(crate) fn image(object: &[u8], function: Option<&str>) -> Result<Image> {
         let symbol = file.symbol_by_index(symbol)?;
         let base = symbol.section_index().and_then(|index| bases.get(&index));
         let base = base.with_context(|| format!("{:?} is in no section", symbol.name()))?;
-        // The addend stands in the instruction.
+        // The addend is in the instruction.
         let addend = program.loaded(at / 8).context("a relocation of something else")?;
         program.relocate(at / 8, base + symbol.address() + (addend & 0xffff_ffff));
     }

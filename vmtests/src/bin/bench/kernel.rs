@@ -1,4 +1,4 @@
-//! Programs in the kernel: loaded by libbpf, and what the kernel says of them.
+//! Programs in the kernel: loaded by libbpf, and what the kernel reports about them.
 
 use crate::rivals::Entries;
 use anyhow::Context as _;
@@ -19,7 +19,7 @@ use std::os::fd::FromRawFd as _;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
-/// What libbpf said, the verifier's log included.
+/// libbpf's messages, with the verifier's log.
 static LOG: Mutex<String> = Mutex::new(String::new());
 
 fn keep(_: PrintLevel, text: String) {
@@ -31,7 +31,7 @@ fn keep(_: PrintLevel, text: String) {
 /// Loads an object, and fills its map if there is one. Of several functions in it only `function` is loaded.
 ///
 /// # Errors
-/// What the kernel said, in a line.
+/// The kernel's message, in one line.
 pub(crate) fn load(
     object: &[u8],
     function: Option<&str>,
@@ -57,7 +57,7 @@ pub(crate) fn load(
     Ok(object)
 }
 
-/// What the verifier said last, but for statistics.
+/// The verifier's last message before its statistics.
 fn reason() -> String {
     let log = LOG.lock().map(|log| log.clone()).unwrap_or_default();
     let said = |line: &&str| {
@@ -76,7 +76,7 @@ pub(crate) fn program<'o>(object: &'o Object, function: Option<&str>) -> Result<
     object.progs_mut().find(wanted).context("no program in the object")
 }
 
-/// What the kernel says of a program.
+/// What the kernel reports about a program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Info {
     pub(crate) verified: u32,
@@ -89,7 +89,7 @@ pub(crate) struct Info {
 pub(crate) fn info(program: BorrowedFd<'_>) -> Result<Info> {
     let mut info = sys::bpf_prog_info::default();
     let mut size = size_of_val(&info) as u32;
-    // SAFETY: `info` is as large as said, and asks for nothing to be written elsewhere.
+    // SAFETY: `info` has the given size and no pointers in it.
     let ret =
         unsafe { sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut size) };
     if ret != 0 {
@@ -103,7 +103,7 @@ pub(crate) fn info(program: BorrowedFd<'_>) -> Result<Info> {
     })
 }
 
-/// Bytes that the program and its maps hold, by their fdinfo.
+/// Memory of the program and its maps, by their fdinfo.
 pub(crate) fn memory(object: &Object, program: BorrowedFd<'_>) -> u64 {
     let held = |fd: BorrowedFd<'_>| {
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()));
@@ -121,6 +121,6 @@ pub(crate) fn statistics() -> Result<OwnedFd> {
     if fd < 0 {
         return Err(std::io::Error::last_os_error()).context("cannot turn the statistics on");
     }
-    // SAFETY: the call has just made this descriptor, nobody else owns it.
+    // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -46,7 +46,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
-/// A run takes at most so long, but for the last step begun.
+/// The limit of a run. The last step may exceed it.
 const LIMIT: Duration = Duration::from_secs(9 * 60);
 const QUICK_LIMIT: Duration = Duration::from_secs(95);
 
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
 }
 
 fn bench(quick: bool) -> Result<()> {
-    // What the first build takes is no figure, and no part of the limit.
+    // The first build is neither measured nor part of the limit.
     let kept = cargo::Kept::aside()?;
     cargo::first()?;
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Loopback connections, to any address: in a network namespace whose every address is local.
+//! Loopback connections to any address, in a network namespace where all addresses are local.
 
 use crate::rule::Connection;
 use anyhow::Context as _;
@@ -129,7 +129,7 @@ impl Wire {
         connect(client.as_raw_fd(), &storage)?;
         let took = start.elapsed();
         let accepted = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
-        // SAFETY: the call has just made this descriptor, nobody else owns it.
+        // SAFETY: a new descriptor that nothing else owns.
         drop(unsafe { OwnedFd::from_raw_fd(accepted) });
         Ok(took)
     }

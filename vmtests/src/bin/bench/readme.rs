@@ -1,5 +1,5 @@
 //! The part of the figures that `vmtests/bench/README.md` shows: all sets by the compiler's program, the largest of
-//! each kind beside the other ways to write them.
+//! each kind next to the other ways to write them.
 
 use crate::report::Results;
 use crate::report::verdict;

@@ -89,7 +89,7 @@ const NOTES: &str = "\n\
     cost, and as a part of what connect() takes with that. connect(): median on loopback; against empty: median of the ratios \
     of the same connections in interleaved blocks, with bounds of 99 % confidence; that of the empty program against itself shows what is noise. Load: open and load by libbpf, filling of the map included.\n";
 
-/// Empty where it can't be said.
+/// Empty if unknown.
 pub(crate) fn verdict(reached: Option<bool>) -> &'static str {
     match reached {
         Some(true) => "ok",

@@ -40,7 +40,7 @@ static inline __attribute__((always_inline, unused)) int answer(struct bpf_sock_
 	u64 retransmits;
 
 	ctx->reply = jiffies;
-	// ctx->total_retrans: by hand, so that ctx stays in its register.
+	// ctx->total_retrans, by hand to keep ctx in its register.
 	asm volatile("%0 = *(u32 *)(%1 + 136)" : "=&r"(retransmits) : "r"(ctx));
 	if (!retransmits)
 		__sync_fetch_and_add(&hits[rule], 1);

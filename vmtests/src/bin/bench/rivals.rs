@@ -176,7 +176,7 @@ fn start(set: &RuleSet) -> String {
     format!("#define RULES {}\n#define HZ {}\n{PRELUDE}", set.rules.len(), hz())
 }
 
-/// What must hold, but for lists.
+/// The conditions, except lists.
 fn conditions(rule: &Rule) -> Vec<String> {
     let mut all = Vec::new();
     let mut ports = |name: &str, range: Option<(u16, u16)>| match range {

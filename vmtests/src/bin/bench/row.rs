@@ -59,7 +59,7 @@ pub(crate) enum Measure {
     Verified,
     /// Instructions that the kernel made of the program.
     Translated,
-    /// Bytes of kernel memory that the program and its maps hold.
+    /// Bytes of kernel memory of the program and its maps.
     Memory,
     /// Instructions executed per decision.
     StepsMedian,
@@ -83,7 +83,7 @@ pub(crate) enum Measure {
     Connect,
     /// The same as a multiple of what it takes with the empty program.
     Ratio,
-    /// Where that lies, with a confidence of 99 %.
+    /// Its bounds, with a confidence of 99 %.
     RatioLow,
     RatioHigh,
 }

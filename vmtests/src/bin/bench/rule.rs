@@ -70,7 +70,7 @@ pub(crate) fn address(is_v4: bool, bits: u128) -> IpAddr {
 /// From the first port to the last.
 pub(crate) type Ports = (u16, u16);
 
-/// A rule: all that is given must hold, of a list one item.
+/// A rule: all given conditions must match, of a list one item.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rule {
     pub(crate) port: Option<Ports>,

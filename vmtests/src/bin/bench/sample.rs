@@ -1,4 +1,4 @@
-//! Connections to ask a rule set about: most of them at the edges of what its rules say.
+//! Connections for a rule set: most of them at the edges of its conditions.
 
 use crate::random::Random;
 use crate::rule::Connection;
@@ -52,7 +52,7 @@ fn anywhere(is_v4: bool, random: &mut Random) -> std::net::IpAddr {
     }
 }
 
-/// Moves the connection to where the rule holds.
+/// Changes the connection to match the rule.
 fn satisfy(rule: &Rule, it: &mut Connection, random: &mut Random) {
     let mut port = |ports: Ports| match random.below(4) {
         0 => ports.0,

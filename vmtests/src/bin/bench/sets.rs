@@ -169,7 +169,7 @@ const V6_LENGTHS: &[(u32, usize)] = &[
 const V6_BLOCKS: &[(u128, u32)] =
     &[(0x2001, 16), (0x2400, 12), (0x2600, 12), (0x2800, 12), (0x2a00, 12), (0x2c00, 12)];
 
-/// Distinct prefixes, some within others; half of them beside one before, as announcements are.
+/// Distinct prefixes, some within others. Half of them are adjacent to an earlier one, as announcements are.
 fn prefixes(random: &mut Random, is_v4: bool, count: usize) -> Vec<Prefix> {
     let lengths = if is_v4 { V4_LENGTHS } else { V6_LENGTHS };
     let mut all: Vec<Prefix> = Vec::new();

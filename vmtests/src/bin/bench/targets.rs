@@ -105,7 +105,7 @@ fn growth(rows: &[Row]) -> Vec<Target> {
     families.iter().filter_map(one).collect()
 }
 
-/// Reached if the upper bound is within it, missed if the lower one isn't; else the run was too noisy to say.
+/// Reached if the upper bound is within it, missed if the lower one is not. Otherwise the run was too noisy.
 fn connections(rows: &[Row]) -> Target {
     const LIMIT: f64 = 1.02;
     let ours = rows.iter().filter(|row| row.program == Program::Ours);

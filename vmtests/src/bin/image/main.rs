@@ -2,8 +2,8 @@
 //!
 //!     image --built DIR --out DIR [--list] [NAME…]
 //!
-//! DIR holds what `cargo xtask image` built: a folder for each of the rules files of an image. What a guest finds out
-//! it tells on its console, a line each (vmtests/images/lib.sh).
+//! DIR is what `cargo xtask image` built: a folder for each of the rules files of an image. A guest prints its results
+//! on its console, one on each line (vmtests/images/lib.sh).
 
 mod openwrt;
 mod rootfs;
@@ -158,7 +158,7 @@ fn run(options: &Options) -> Result<bool> {
         }
         return Ok(true);
     }
-    // One at a time, as with the matrix: they share kernels and the processor.
+    // One after another, as in the matrix: they share kernels and the processor.
     let lock = File::create(cache::dir()?.join("image.lock"))?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
     fs::create_dir_all(&options.out)?;

@@ -7,7 +7,7 @@ use set_rto_vmtests::guests::initramfs;
 use std::fs;
 use std::path::Path;
 
-/// The files beside those of every image of busybox: from where (below the scripts, or what was built), to where.
+/// The files besides those of every busybox image: from where (below the scripts, or what was built), to where.
 const FILES: [(&str, &str); 4] = [
     ("init.sh", "init"),
     ("rc.common", "etc/rc.common"),

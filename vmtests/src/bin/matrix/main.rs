@@ -92,7 +92,7 @@ fn run(options: &Options) -> Result<bool> {
     if options.btf {
         let mut suites = Suites::default();
         for kernel in chosen.iter().filter(|kernel| kernel.btf) {
-            // What is not to be had is reported when it is its turn to boot.
+            // A missing kernel is reported when it is its turn to boot.
             match suites.image(kernel, &room().join("kernels")) {
                 Ok(Image { btf: Some(btf), .. }) => println!("btf: {}", btf.display()),
                 Ok(Image { origin, .. }) => println!("no BTF of {origin}"),

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 pub(crate) enum Verdict {
     Pass,
     Fail(String),
-    /// As KERNELS says, with the reason there.
+    /// As KERNELS expects, with its reason.
     Unsupported(String),
 }
 

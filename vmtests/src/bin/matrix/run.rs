@@ -32,7 +32,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) configs: PathBuf,
 }
 
-/// What those who run kernels share, one at a time: where kernels come from, and how machines are made.
+/// What the threads that run kernels share: where kernels come from, and how machines are made.
 #[derive(Default)]
 struct Shared {
     suites: Suites,
@@ -40,7 +40,7 @@ struct Shared {
 }
 
 impl Bench<'_> {
-    /// Runs all, and says what came of each as soon as that is known; in the order given.
+    /// Runs all, and reports each as soon as it has ended, in the given order.
     pub(crate) fn run(&self, kernels: &[&Kernel]) -> Vec<Outcome> {
         let next = AtomicUsize::new(0);
         let shared = Mutex::<Shared>::default();
@@ -53,7 +53,7 @@ impl Bench<'_> {
                 outcomes.push(outcome);
             }
         };
-        // The first kernel to be had tells how machines can be made here.
+        // The first available kernel shows how machines can be made here.
         let scratch = self.options.out.join("scratch");
         let accelerator =
             kernels.iter().find_map(|kernel| self.get(kernel, &shared, &scratch).ok());
@@ -133,10 +133,10 @@ impl Bench<'_> {
     }
 }
 
-/// Boots the boards one after another, and says what came of each. Their clocks are this host's while they wait.
+/// Boots the boards one after another, and reports each. Their clocks are this host's while they wait.
 ///
 /// # Errors
-/// No cache to hold the lock in.
+/// There is no cache for the lock.
 pub(crate) fn boards(boards: &[&Board], scripts: &Path, options: &Options) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     if boards.is_empty() {
@@ -173,7 +173,7 @@ fn keep(out: &Path, outcome: &Outcome) {
     }
 }
 
-/// One guest at a time where its timers are real ones; where each has a clock of its own, one on each processor.
+/// One guest at a time if its timers are real ones; one on each processor if each has a clock of its own.
 fn default_jobs(accelerator: Accelerator) -> usize {
     match accelerator {
         Accelerator::Kvm => 1,

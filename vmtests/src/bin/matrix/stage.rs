@@ -1,4 +1,4 @@
-//! What runs in the guests: the live suite and its executables, stripped, so that a guest can copy all of them into
+//! What runs in the guests: the live suite and its executables, stripped, for a guest to copy all of them into
 //! its memory. Over 9p, each start of a program costs a guest many messages to the host.
 
 use anyhow::{Context as _, Result};

@@ -35,7 +35,7 @@ pub(crate) fn boards(outcomes: &[Outcome]) -> String {
     out + &exceptions(outcomes)
 }
 
-/// A line for each first word of the tests' names; what has no other test beside it stands together.
+/// A line for each first word of the tests' names. Tests that are alone with theirs share one.
 fn parts(outcomes: &[Outcome]) -> String {
     const REST: &str = "others";
     let word = |test: &str| test.split('_').next().unwrap_or_default().to_owned();
