@@ -127,7 +127,7 @@ fn pin_by_a_symlink() -> Result<()> {
                 ensure!(said.code == Some(0), "{}, {said}", context());
                 scene.a.ok(&["remove", "--pin", link])?;
             }
-            2 => installed.refuses(2, &[link]).with_context(context)?,
+            code @ (1 | 2) => installed.refuses(code, &[link]).with_context(context)?,
             _ => bail!("{}", context()),
         }
         nothing_attached().with_context(context)?;
