@@ -6,14 +6,20 @@
 //! `BPF_EXTRA_CFLAGS` (more flags for it, parted by spaces).
 
 use libbpf_cargo::SkeletonBuilder;
-use set_rto_compiler::btf::{self, release};
+use libbpf_rs::AsRawLibbpf as _;
+use libbpf_rs::btf::Btf;
+use libbpf_rs::libbpf_sys;
 use set_rto_compiler::constants::Kernel;
 use set_rto_compiler::diag::{self, Source};
-use set_rto_compiler::{Policy, compile};
+use set_rto_compiler::structures::MEMBERS;
+use set_rto_compiler::{Policy, compile, release};
 use std::io::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
+
+#[path = "src/offsets.rs"]
+mod offsets;
 
 fn main() -> ExitCode {
     match run() {
@@ -45,9 +51,13 @@ fn run() -> Result<(), String> {
         // A line each: cargo shows what is behind the colon.
         note.lines().for_each(|line| println!("cargo::warning={line}"));
     }
-    let object = out.join("set_rto.o");
-    skeleton(&c, &object, &out)?;
-    let constants = policy.constants(version, &kernels(&object)?);
+    skeleton(&c, &out.join("set_rto.o"), &out)?;
+    let mut kernels = kernels()?;
+    if !policy.asks_for_interface {
+        // Nothing is read of them.
+        kernels.clear();
+    }
+    let constants = policy.constants(version, &kernels);
     write(&out.join("policy.rs"), constants)
 }
 
@@ -72,10 +82,9 @@ fn skeleton(c: &Path, object: &Path, out: &Path) -> Result<(), String> {
         })
 }
 
-/// Of the kernels that `SET_RTO_BTF` names just the types that the program in the object reads: those that are the same
-/// once, with the releases of all of them.
-fn kernels(object: &Path) -> Result<Vec<Kernel>, String> {
-    let object = read(object)?;
+/// The kernels that `SET_RTO_BTF` names: those whose offsets are the same once, with the releases of all of them.
+fn kernels() -> Result<Vec<Kernel>, String> {
+    libbpf_rs::set_print(None);
     let mut kernels: Vec<Kernel> = Vec::new();
     for path in env::split_paths(&variable("SET_RTO_BTF").unwrap_or_default()) {
         let text = path.to_string_lossy();
@@ -88,8 +97,8 @@ fn kernels(object: &Path) -> Result<Vec<Kernel>, String> {
         let file = read(path).map_err(|error| {
             format!("{error}\nhelp: SET_RTO_BTF names vmlinux or BTF files: PATH or RELEASE=PATH, with colons between")
         })?;
-        let small = btf::minimal(&object, &file).map_err(|error| {
-            format!("error: SET_RTO_BTF: {}: {error}\nhelp: {}", path.display(), error.help())
+        let offsets = offsets_of(path, &file).map_err(|(error, help)| {
+            format!("error: SET_RTO_BTF: {}: {error}\nhelp: {help}", path.display())
         })?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let release = entry.release.map(Into::into).or_else(|| release::release(&file, &name));
@@ -100,14 +109,62 @@ fn kernels(object: &Path) -> Result<Vec<Kernel>, String> {
                 path.display()
             );
         }
-        match kernels.iter_mut().find(|known| known.btf == small) {
-            // No rule asks for an interface.
-            _ if small.is_empty() => {}
+        let is_same =
+            |it: &&mut Kernel| (it.pointer, &it.offsets) == (offsets.pointer, &offsets.at);
+        match kernels.iter_mut().find(is_same) {
             Some(known) => known.releases.extend(release),
-            None => kernels.push(Kernel { releases: release.into_iter().collect(), btf: small }),
+            None => kernels.push(Kernel {
+                releases: release.into_iter().collect(),
+                pointer: offsets.pointer,
+                offsets: offsets.at,
+            }),
         }
     }
     Ok(kernels)
+}
+
+/// Where a kernel has what programs read; else what is wrong with its file, and what to do about it.
+fn offsets_of(path: &Path, file: &[u8]) -> Result<offsets::Offsets, (String, &'static str)> {
+    const MAGIC: u16 = 0xeb9f;
+    let is_elf = file.starts_with(b"\x7fELF");
+    if !is_elf && !file.starts_with(&MAGIC.to_le_bytes()) && !file.starts_with(&MAGIC.to_be_bytes())
+    {
+        return Err((
+            "neither an ELF file nor BTF".into(),
+            "give the kernel's `vmlinux` (not vmlinuz, bzImage or zImage), or raw BTF as in /sys/kernel/btf/vmlinux",
+        ));
+    }
+    let btf = Btf::from_path(path).map_err(|error| {
+        let error = format!("{error:#}");
+        match is_elf && error.contains("No data available") {
+            true => (
+                "an ELF file without BTF (no section `.BTF`)".into(),
+                "`pahole --btf_encode_detached FILE vmlinux` makes BTF from a vmlinux with DWARF; or build the kernel with CONFIG_DEBUG_INFO_BTF",
+            ),
+            false => (
+                format!("broken BTF: {error}"),
+                "make the file again, or copy it again; a module's is not enough, give that of the kernel: its `vmlinux`",
+            ),
+        }
+    })?;
+    // SAFETY: it lives.
+    let order = unsafe { libbpf_sys::btf__endianness(btf.as_libbpf_object().as_ptr()) };
+    let names = ["little", "big"];
+    let target = usize::from(env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() == Ok("big"));
+    let own = usize::from(order == libbpf_sys::BTF_BIG_ENDIAN);
+    if own != target {
+        return Err((
+            format!(
+                "BTF of a {}-endian kernel, where the target is {}-endian",
+                names[own], names[target]
+            ),
+            "give the BTF of the kernel that the binary is built for",
+        ));
+    }
+    let members: Vec<_> = MEMBERS.iter().map(|(_, paths)| *paths).collect();
+    offsets::resolve(&btf, &members).map_err(|what| {
+        (what, "is it the BTF of a Linux kernel, with CONFIG_NET and CONFIG_INET, 5.10 or newer?")
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -355,36 +355,68 @@ pub(crate) fn of_socket(map: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> Result<[
 /// Whether the kernel takes an sk_lookup program that reads `ingress_ifindex`, which Linux 5.17 added.
 pub(crate) fn loads_sk_lookup() -> Result<bool> {
     const INGRESS_IFINDEX: i16 = 64;
-    let instruction = |code, register, off, imm| {
+    // r1 = *(u32 *)(r1 + 64); r0 = SK_PASS; exit
+    let code = [(0x61, 0x11, INGRESS_IFINDEX, 0), (0xb7, 0, 0, 1), (0x95, 0, 0, 0)];
+    takes(sys::BPF_PROG_TYPE_SK_LOOKUP, sys::BPF_SK_LOOKUP, &code)
+}
+
+/// Whether the kernel lets sock_ops programs read its structures (`CONFIG_BPF_EVENTS`, no lockdown).
+pub(crate) fn lets_read_memory() -> Result<bool> {
+    // *(u64 *)(r10 - 8) = 0; r1 = r10; r1 += -8; r2 = 8; r3 = 0; call probe_read_kernel; r0 = 1; exit
+    let code = [
+        (0x7a, 0x0a, -8, 0),
+        (0xbf, 0xa1, 0, 0),
+        (0x07, 0x01, 0, -8),
+        (0xb7, 0x02, 0, 8),
+        (0xb7, 0x03, 0, 0),
+        (0x85, 0x00, 0, sys::BPF_FUNC_probe_read_kernel as i32),
+        (0xb7, 0x00, 0, 1),
+        (0x95, 0x00, 0, 0),
+    ];
+    takes(sys::BPF_PROG_TYPE_SOCK_OPS, 0, &code)
+}
+
+/// Whether the kernel tells sock_ops programs the cookie of a network namespace, from Linux 5.15 on.
+pub(crate) fn tells_cookie() -> Result<bool> {
+    // call get_netns_cookie; r0 = 1; exit
+    let code = [
+        (0x85, 0x00, 0, sys::BPF_FUNC_get_netns_cookie as i32),
+        (0xb7, 0x00, 0, 1),
+        (0x95, 0x00, 0, 0),
+    ];
+    takes(sys::BPF_PROG_TYPE_SOCK_OPS, 0, &code)
+}
+
+/// Whether the verifier takes a program: code, registers (the source in the upper half), offset, number of each instruction.
+fn takes(kind: sys::bpf_prog_type, attach: u32, code: &[(u8, u8, i16, i32)]) -> Result<bool> {
+    let instruction = |&(code, registers, off, imm): &(u8, u8, i16, i32)| {
         let mut it = sys::bpf_insn { code, off, imm, ..Default::default() };
-        it.set_dst_reg(register);
-        it.set_src_reg(register);
+        it.set_dst_reg(registers & 15);
+        it.set_src_reg(registers >> 4);
         it
     };
-    // r1 = *(u32 *)(r1 + 64); r0 = SK_PASS; exit
-    let code = [
-        instruction(0x61, 1, INGRESS_IFINDEX, 0),
-        instruction(0xb7, 0, 0, 1),
-        instruction(0x95, 0, 0, 0),
-    ];
+    let code: Vec<_> = code.iter().map(instruction).collect();
     let mut options =
-        sys::bpf_prog_load_opts { expected_attach_type: sys::BPF_SK_LOOKUP, ..Default::default() };
+        sys::bpf_prog_load_opts { expected_attach_type: attach, ..Default::default() };
     options.sz = size_of_val(&options) as _;
-    // SAFETY: strings with NUL, so many instructions, options of the size that they tell.
-    let loaded = owned(unsafe {
-        sys::bpf_prog_load(
-            sys::BPF_PROG_TYPE_SK_LOOKUP,
-            c"probe".as_ptr(),
-            c"GPL".as_ptr(),
-            code.as_ptr(),
-            code.len() as _,
-            &raw mut options,
-        )
-    });
-    match loaded {
+    let mut load = || {
+        // SAFETY: strings with NUL, so many instructions, options of the size that they tell.
+        owned(unsafe {
+            sys::bpf_prog_load(
+                kind,
+                c"probe".as_ptr(),
+                c"GPL".as_ptr(),
+                code.as_ptr(),
+                code.len() as _,
+                &raw mut options,
+            )
+        })
+    };
+    // The verifier's, and that of a kernel without this type of program; believed if it is said twice.
+    let is_no = |errno: &Errno| matches!(errno, Errno::EACCES | Errno::EINVAL);
+    match load().or_else(|errno| if is_no(&errno) { load() } else { Err(errno) }) {
         Ok(_) => Ok(true),
-        // The verifier's, and that of a kernel without this type of program.
-        Err(Errno::EACCES | Errno::EINVAL) => Ok(false),
+        Err(errno) if is_no(&errno) => Ok(false),
         Err(errno) => Err(errno),
     }
 }

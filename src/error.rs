@@ -21,7 +21,8 @@ pub(crate) mod hint {
 pub(crate) struct Error {
     message: String,
     hint: String,
-    errno: Option<Errno>,
+    /// What the kernel, or libbpf, said.
+    code: Option<i32>,
     is_usage: bool,
 }
 
@@ -30,7 +31,7 @@ pub(crate) type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error with its hint, one line each.
     pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: hint.into(), errno: None, is_usage: false }
+        Self { message: message.into(), hint: hint.into(), code: None, is_usage: false }
     }
 
     /// An argument that no host could serve.
@@ -38,14 +39,19 @@ impl Error {
         Self { is_usage: true, ..Self::new(message, hint) }
     }
 
+    /// The kernel's number, as it is: some have no name outside (ENOTSUPP, 524).
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.code
+    }
+
+    /// The kernel's number by name.
+    pub(crate) fn errno(&self) -> Option<Errno> {
+        self.code.map(Errno::from_raw)
+    }
+
     /// What failed, and why; without the hint.
     pub(crate) fn cause(&self) -> &str {
         &self.message
-    }
-
-    /// The kernel's answer, if that is the cause.
-    pub(crate) fn errno(&self) -> Option<Errno> {
-        self.errno
     }
 
     /// True for a wrong argument.
@@ -60,7 +66,8 @@ impl Error {
 
     /// A call that failed: `what: errno in words`.
     pub(crate) fn call(what: impl fmt::Display, errno: Errno, hint: impl Into<String>) -> Self {
-        Self { errno: Some(errno), ..Self::new(format!("{what}: {}", errno.desc()), hint) }
+        let error = Self::new(format!("{what}: {}", errno.desc()), hint);
+        Self { code: Some(errno as i32), ..error }
     }
 
     /// A file operation that failed.
@@ -81,17 +88,35 @@ impl Error {
         error: &libbpf_rs::Error,
         hint: impl Into<String>,
     ) -> Self {
-        // "Operation not permitted (os error 1)": the number says nothing that the words don't.
+        // "Operation not permitted (os error 1)": to people the number says nothing that the words don't, and libbpf-rs
+        // tells it nowhere else.
         let text = format!("{error:#}");
-        let (words, rest) = text.split_once(" (os error ").unwrap_or((&text, ""));
-        let number = rest.split(')').next().and_then(|number| number.parse().ok());
-        let errno = number.map(Errno::from_raw);
-        Self { errno, ..Self::new(format!("{what}: {words}"), hint) }
+        let (words, number) = text.split_once(" (os error ").unwrap_or((&text, ""));
+        let code = number.split(')').next().and_then(|number| number.parse().ok());
+        Self { code, ..Self::new(format!("{what}: {words}"), hint) }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "set-rto: {}\nhint: {}", self.message, self.hint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_libbpf() {
+        let code = |code| Error::bpf("a", &libbpf_rs::Error::from_raw_os_error(code), "").code();
+        for number in [Errno::ENOMEM as i32, 524] {
+            assert_eq!(code(number), Some(number));
+        }
+        let error = libbpf_rs::Error::from_raw_os_error(Errno::EMFILE as i32);
+        let error = libbpf_rs::ErrorExt::context(error, "open (os) it");
+        let error = Error::bpf("a", &error, "");
+        assert_eq!(error.errno(), Some(Errno::EMFILE));
+        assert_eq!(error.cause(), "a: open (os) it: Too many open files");
     }
 }

@@ -1,9 +1,9 @@
-//! What libbpf and libelf bring that no way through this program leads to, kept out of the binary: a linker takes
+//! What libbpf brings that no way through this program leads to, kept out of the binary: a linker takes
 //! a file out of a static library only for a function that nobody before has. So these have the names of theirs.
 //!
 //! Each fails as the real one may, and its caller passes that on as an error: nothing is skipped in silence should a
-//! later version of libbpf call it. (Checked against the callers in libbpf 1.7 and elfutils 0.191.) C lets a
-//! function ignore its arguments.
+//! later version of libbpf call it. (Checked against the callers in libbpf 1.7.) C lets a function ignore its arguments.
+//! zlib, of which nothing is reached either: scripts/libelf.
 
 use nix::libc::{ENOTSUP, c_int};
 
@@ -24,6 +24,11 @@ left_out!(() = (); bpf_gen__map_create, bpf_gen__map_update_elem, bpf_gen__map_f
 left_out!(() = (); bpf_gen__populate_outer_map, bpf_gen__record_attach_target);
 left_out!(() = (); bpf_gen__record_extern, bpf_gen__record_relo_core);
 left_out!(c_int = -ENOTSUP; bpf_gen__finish);
+
+// CO-RE relocations, of which the program has none: it reads structures by offsets that this loader finds.
+left_out!(c_int = -ENOTSUP; bpf_core_calc_relo_insn, bpf_core_patch_insn, bpf_core_parse_spec);
+left_out!(c_int = -ENOTSUP; bpf_core_format_spec, __bpf_core_types_are_compat);
+left_out!(c_int = -ENOTSUP; __bpf_core_types_match);
 
 // Probes in programs and libraries: they look for functions and notes in ELF files and Android's archives. What is
 // like a pointer or a long is an address-sized number, negative for an error.

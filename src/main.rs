@@ -2,7 +2,6 @@
 //! It loads a sock_ops BPF program, attaches it to a cgroup, pins it and exits.
 
 mod bpf;
-mod btf;
 mod check;
 mod device;
 mod diff;
@@ -14,6 +13,7 @@ mod install;
 mod json;
 #[cfg(feature = "vendored")]
 mod left_out;
+mod offsets;
 mod output;
 mod pin;
 mod policy;
@@ -22,6 +22,7 @@ mod remove;
 mod rules;
 mod shared;
 mod status;
+mod structures;
 mod timer;
 mod trial;
 mod try_connect;

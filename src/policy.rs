@@ -1,16 +1,17 @@
 //! The program inside this binary: opened, completed with what only this host knows, loaded.
 
 use crate::bpf;
-use crate::btf::Btf;
 use crate::error::{Error, Result};
 use crate::host;
 use crate::host::netns::Netns;
+use crate::offsets::Offsets;
 use crate::rules;
 use crate::shared::{self, Finding, Policy};
 use crate::timer;
 use crate::way::{Method, Way};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{AsRawLibbpf, MapCore, OpenObject, PrintLevel, libbpf_sys};
+use nix::errno::Errno;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
@@ -64,8 +65,8 @@ pub(crate) struct Load<'a> {
     pub(crate) without: u64,
     /// How devices are found; None where no rule asks for one.
     pub(crate) way: Option<Way>,
-    /// What the kernel's structures are read by; None where they are not.
-    pub(crate) btf: Option<Btf>,
+    /// Where the kernel's structures have what is read of them; None where nothing is.
+    pub(crate) offsets: Option<&'a Offsets>,
     /// The counters of the same rules, to go on with.
     pub(crate) counters: Option<BorrowedFd<'a>>,
 }
@@ -80,6 +81,13 @@ pub(crate) fn load(load: &Load<'_>) -> Result<Skeleton> {
         names.extend(way.arrivals.then_some(NOTE_ARRIVAL));
         names.extend((way.method == Method::Route).then_some(PROBE_DEVICE));
     }
+    // The verifier gives up when a signal comes, and libbpf after five times of that.
+    for _ in 0..20 {
+        match load_programs(&names, load) {
+            Err(error) if error.errno() == Some(Errno::EAGAIN) => {}
+            done => return done,
+        }
+    }
     load_programs(&names, load)
 }
 
@@ -88,7 +96,7 @@ pub(crate) fn load(load: &Load<'_>) -> Result<Skeleton> {
 /// # Errors
 /// As for [`load`].
 pub(crate) fn load_probe() -> Result<Option<Skeleton>> {
-    let nothing = Load { without: 0, way: None, btf: None, counters: None };
+    let nothing = Load { without: 0, way: None, offsets: None, counters: None };
     rules::has_columns().then(|| load_programs(&[PROBE], &nothing)).transpose()
 }
 
@@ -124,11 +132,8 @@ fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
     }
     // One object for the life of this one-shot process.
     let storage = Box::leak(Box::new(MaybeUninit::<OpenObject>::uninit()));
-    // Without BTF libbpf would look for the kernel's for programs that are not loaded, too, and fail.
-    let btf = rules::ask_for_interface().then_some(load.btf.unwrap_or(Btf::Empty));
-    let handed = btf.map(Btf::hand_over).transpose()?.unwrap_or_default();
     let mut open = SetRtoSkelBuilder::default()
-        .open_opts(handed.options(), storage)
+        .open(storage)
         .map_err(|error| Error::bpf("open the program", &error, "the binary is damaged"))?;
     complete(&mut open, hz, load)?;
     let object = open.open_object_mut();
@@ -151,9 +156,7 @@ fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
         };
         map.set_autocreate(is_wanted).map_err(failed)?;
     }
-    let loaded = open.load().map_err(|error| refused(&error));
-    drop(handed);
-    let loaded = loaded?;
+    let loaded = open.load().map_err(|error| refused(&error))?;
     let object = loaded.object();
     if let Some(program) = object.progs().find(|program| program.name() == PROGRAM)
         && names.contains(&PROGRAM)
@@ -207,7 +210,10 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
         let mut maps = object.maps_mut();
         let mut map = maps.find(|map| map.name() == FINDING);
         let place = map.as_mut().and_then(bpf::constants);
-        if !place.is_some_and(|place| shared::write::<Finding>(place, &way.finding(), &[])) {
+        // By address nothing is read.
+        let (pointer, at) = load.offsets.map_or((8, &[][..]), |it| (it.pointer, &it.at));
+        let finding = way.finding(pointer);
+        if !place.is_some_and(|place| shared::write::<Finding>(place, &finding, at)) {
             return Err(damaged("the program has no place for the method"));
         }
     }
@@ -257,10 +263,25 @@ fn keep(_: PrintLevel, text: String) {
     }
 }
 
-/// True if the last load failed since the BTF lacks something that the program reads.
-pub(crate) fn lacked_fields() -> bool {
-    // libbpf's words, in place of an instruction that it could not make (`fixup_log_failed_core_relo()`).
-    LOG.lock().is_ok_and(|log| log.split("CO-RE relocation").nth(1).is_some())
+/// True for an error of [`load`] by which the kernel says that it can't run a program that reads its structures; otherwise
+/// the load itself went wrong (ENOMEM, EMFILE, EINTR, EPERM and the like), which says nothing of the kernel.
+///
+/// # Errors
+/// The kernel does not answer.
+pub(crate) fn cannot_run(error: &Error) -> Result<bool> {
+    /// include/linux/errno.h, of a JIT that lacks something.
+    const ENOTSUPP: i32 = 524;
+    match error.errno() {
+        // What the verifier does not know. But libbpf changes the program where one of its own questions to the kernel
+        // has failed, for lack of memory, say: so the kernel is asked itself.
+        Some(Errno::EINVAL) => match bpf::lets_read_memory() {
+            Ok(can) => Ok(!can),
+            Err(errno) => Err(Error::call("try a program", errno, privileges())),
+        },
+        // What the verifier does not allow, or what is too large for it.
+        Some(Errno::EACCES | Errno::E2BIG | Errno::EFAULT) => Ok(true),
+        _ => Ok(error.code() == Some(ENOTSUPP)),
+    }
 }
 
 /// How much of the log is shown: its end says why.

@@ -10,7 +10,7 @@ mod constants {
     include!(concat!(env!("OUT_DIR"), "/policy.rs"));
 }
 use constants::{ASKS_FOR_ARRIVALS, ASKS_FOR_INTERFACE, COLUMNS, RULES, SETTINGS, TEXT};
-pub(crate) use constants::{COUNT, DIGEST, INTERFACES, KERNELS, NEEDS_PERFMON, VERSION};
+pub(crate) use constants::{COUNT, DIGEST, INTERFACES, KERNELS, MEMBERS, NEEDS_PERFMON, VERSION};
 
 /// What a rule sets.
 #[derive(Debug, Clone, Copy)]
@@ -60,8 +60,10 @@ impl std::fmt::Display for Column {
 #[derive(Debug)]
 pub(crate) struct Kernel {
     pub(crate) releases: &'static [&'static str],
-    /// Raw BTF.
-    pub(crate) btf: &'static [u8],
+    /// Bytes of a pointer.
+    pub(crate) pointer: u32,
+    /// Of [`MEMBERS`].
+    pub(crate) offsets: &'static [u32],
 }
 
 /// All columns, by their numbers.

@@ -28,7 +28,8 @@ pub(crate) struct Policy {
     pub(crate) digest: [u8; 72],
 }
 
-/// `struct finding`, the start of `.rodata.device`: how devices are found.
+/// `struct finding`, in `.rodata.device`: how devices are found. The offsets of `rules::MEMBERS` in the kernel's
+/// structures follow.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Finding {
@@ -39,7 +40,8 @@ pub(crate) struct Finding {
     pub(crate) cookie: u64,
     /// 1: `note_arrival` runs.
     pub(crate) arrivals: u32,
-    pub(crate) unused: u32,
+    /// Bytes of a pointer in the kernel.
+    pub(crate) pointer: u32,
 }
 
 /// `struct local_device`, a value of the map of local devices.
@@ -51,18 +53,6 @@ pub(crate) struct LocalDevice {
     pub(crate) index: u32,
     /// 1: stands for the devices in it.
     pub(crate) is_vrf: u32,
-}
-
-/// `struct arrival`, the value of the map of arrivals.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Arrival {
-    /// As the context has it; IPv4 as the last word.
-    pub(crate) remote: [u32; 4],
-    pub(crate) local: [u32; 4],
-    pub(crate) remote_port: u32,
-    pub(crate) local_port: u32,
-    pub(crate) index: u32,
 }
 
 /// A map as the kernel describes it (`struct bpf_map_info`).
@@ -85,15 +75,6 @@ pub(crate) const LOCAL_DEVICES: Shape = Shape {
     flags: 1,
 };
 
-/// `arrivals`: BPF_MAP_TYPE_PERCPU_ARRAY.
-pub(crate) const ARRIVALS: Shape = Shape {
-    kind: 6,
-    key_size: 4,
-    value_size: size_of::<Arrival>() as u32,
-    max_entries: 1,
-    flags: 0,
-};
-
 /// Numbers only: any bytes are a value of it, and none of its bytes is padding.
 ///
 /// # Safety
@@ -106,13 +87,10 @@ unsafe impl Plain for Policy {}
 unsafe impl Plain for Finding {}
 // SAFETY: as above.
 unsafe impl Plain for LocalDevice {}
-// SAFETY: as above.
-unsafe impl Plain for Arrival {}
 
 const _: () = assert!(size_of::<Policy>() == 16 + 6 * 4 + 8 + 16 + 72);
 const _: () = assert!(size_of::<Finding>() == 2 * 4 + 8 + 2 * 4);
 const _: () = assert!(size_of::<LocalDevice>() == 16 + 2 * 4);
-const _: () = assert!(size_of::<Arrival>() == 2 * 16 + 3 * 4);
 
 /// The bytes of a structure.
 pub(crate) fn bytes<T: Plain>(it: &T) -> &[u8] {

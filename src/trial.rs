@@ -177,8 +177,8 @@ fn random() -> nix::Result<u64> {
 }
 
 /// The sockets of a connection of the child's to itself: the one that sent the SYN, and, if wanted, the one that
-/// answered it.
-pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>, Option<BorrowedFd<'_>>) -> bool;
+/// answered it. None: they tell nothing.
+pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>, Option<BorrowedFd<'_>>) -> Option<bool>;
 
 /// Has a child that lives in the cgroup do something there, with its own answer; None where it had none.
 fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>> {
@@ -259,7 +259,7 @@ pub(crate) fn connect_and_judge(
 ) -> Result<Option<bool>> {
     within(place, &|| {
         if !answered {
-            return Some(judge(try_connect(&ipv4(), true)?.as_fd(), None));
+            return judge(try_connect(&ipv4(), true)?.as_fd(), None);
         }
         let listener = stream(AddressFamily::Inet, true)?;
         bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).ok()?;
@@ -272,7 +272,7 @@ pub(crate) fn connect_and_judge(
         let raw = accept(listener.as_raw_fd()).ok()?;
         // SAFETY: the call has just made this descriptor, nobody else owns it.
         let other = unsafe { OwnedFd::from_raw_fd(raw) };
-        Some(judge(socket.as_fd(), Some(other.as_fd())))
+        judge(socket.as_fd(), Some(other.as_fd()))
     })
 }
 

@@ -71,14 +71,14 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// As the program has it.
-    pub(crate) fn finding(self) -> Finding {
+    /// As the program has it; `pointer`: bytes of the kernel's pointers.
+    pub(crate) fn finding(self, pointer: u32) -> Finding {
         Finding {
             method: u32::from(self.method == Method::Address),
             why: self.why as u32,
             cookie: self.cookie,
             arrivals: self.arrivals.into(),
-            unused: 0,
+            pointer,
         }
     }
 
@@ -126,12 +126,12 @@ mod tests {
         for method in [Method::Route, Method::Address] {
             for why in [Why::KernelBtf, Why::WrongBtf, Why::Asked] {
                 let way = Way { method, why, cookie: 0x0123_4567_89ab_cdef, arrivals: true };
-                assert_eq!(Way::from_finding(&way.finding()), Some(way));
+                assert_eq!(Way::from_finding(&way.finding(8)), Some(way));
                 let way = Way { arrivals: false, cookie: 0, ..way };
-                assert_eq!(Way::from_finding(&way.finding()), Some(way));
+                assert_eq!(Way::from_finding(&way.finding(8)), Some(way));
                 let strange = [(2, 0), (0, 6)];
                 for (method, why) in strange {
-                    let finding = Finding { method, why, ..way.finding() };
+                    let finding = Finding { method, why, ..way.finding(8) };
                     assert_eq!(Way::from_finding(&finding), None);
                 }
             }

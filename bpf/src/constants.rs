@@ -7,16 +7,19 @@
 use crate::Policy;
 use crate::emit::settings::{Column, bits};
 use crate::setting::{Mechanism, Setting, Settings, Value};
+use crate::structures::MEMBERS;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// Of a kernel without type information of its own, what the program reads its structures by.
+/// A kernel without type information of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
     /// What `uname -r` prints there.
     pub releases: Vec<String>,
-    /// Raw BTF.
-    pub btf: Vec<u8>,
+    /// Bytes of a pointer.
+    pub pointer: u32,
+    /// Of [`MEMBERS`].
+    pub offsets: Vec<u32>,
 }
 
 impl Policy {
@@ -40,6 +43,10 @@ impl Policy {
         constant(&mut out, what, "INTERFACES: &[&str]", format_args!("&{:?}", self.interfaces));
         let what = "Settings besides `rto`, by their bits.";
         constant(&mut out, what, "COLUMNS: &[Column]", columns(&self.columns));
+        let what = "What the program reads of the kernel's structures: paths to each member.";
+        let members: Vec<_> = MEMBERS.iter().map(|(_, paths)| paths).collect();
+        let members = if *asks_for_interface { members } else { Vec::new() };
+        constant(&mut out, what, "MEMBERS: &[&[&str]]", format_args!("&{}", slices(&members)));
         let what = "The kernels that were given at build time.";
         constant(&mut out, what, "KERNELS: &[Kernel]", list(kernels));
         self.rules(&mut out);
@@ -114,9 +121,19 @@ fn columns(columns: &[Column]) -> String {
 
 fn list(kernels: &[Kernel]) -> String {
     let mut out = String::from("&[");
-    for Kernel { releases, btf } in kernels {
-        let btf = btf.escape_ascii();
-        let _ = write!(out, "\n    Kernel {{ releases: &{releases:?}, btf: b\"{btf}\" }},");
+    for Kernel { releases, pointer, offsets } in kernels {
+        let _ = write!(
+            out,
+            "\n    Kernel {{ releases: &{releases:?}, pointer: {pointer}, offsets: &{offsets:?} }},"
+        );
+    }
+    out + "\n]"
+}
+
+fn slices(members: &[&&[&str]]) -> String {
+    let mut out = String::from("[");
+    for paths in members {
+        let _ = write!(out, "\n    &{paths:?},");
     }
     out + "\n]"
 }
@@ -164,14 +181,15 @@ mod tests {
     #[test]
     fn columns_and_kernels_are_structures() {
         let text = "[[rule]]\nname = \"a\"\ninterface = \"ax*\"\nrto_min = \"20ms\"\nmark = 7\n";
-        let kernel = Kernel { releases: vec!["6.1.0".into()], btf: vec![0x9f, 1] };
+        let kernel = Kernel { releases: vec!["6.1.0".into()], pointer: 4, offsets: vec![0, 7] };
         let said = constants(text, &[kernel]);
         for expected in [
             "const ASKS_FOR_INTERFACE: bool = true;\n",
             "const ASKS_FOR_ARRIVALS: bool = true;\n",
             "const INTERFACES: &[&str] = &[\"ax*\"];\n",
             "Column { key: \"mark\", algorithm: \"\", since: ",
-            "Kernel { releases: &[\"6.1.0\"], btf: b\"\\x9f\\x01\" },\n",
+            "Kernel { releases: &[\"6.1.0\"], pointer: 4, offsets: &[0, 7] },\n",
+            "    &[\"net.ns.inum\"],\n",
             "\n    0, 3, 20000, ",
         ] {
             assert!(said.contains(expected), "no {expected} in\n{said}");

@@ -10,10 +10,10 @@
 //! | [`plan`](mod@plan) | [`reach::Regions`] → [`plan::Plan`]: what is tested, in which order |
 //! | [`emit`](mod@emit) | [`plan::Plan`] → C |
 //!
-//! Beside them, [`btf`] makes the type information that a compiled program needs on kernels without their own.
+//! Beside them, [`constants`](mod@constants) writes what the loader has inside, and [`structures`] lists what the program
+//! reads of the kernel.
 
 pub mod ast;
-pub mod btf;
 pub mod check;
 pub mod constants;
 pub mod diag;
@@ -26,12 +26,14 @@ pub mod matching;
 pub mod parse;
 pub mod plan;
 pub mod reach;
+pub mod release;
 pub mod rule;
 pub mod schema;
 pub mod sense;
 pub mod setting;
 pub mod size;
 pub mod space;
+pub mod structures;
 
 use diag::{Diagnostic, Source};
 use emit::settings::Column;

@@ -10,7 +10,6 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::SockaddrStorage;
 use std::net::Ipv6Addr;
-use std::path::Path;
 
 /// The oldest kernel that is supported.
 pub(crate) const OLDEST: (u32, u32) = (5, 10);
@@ -105,11 +104,6 @@ pub(crate) fn local_addresses() -> Result<Vec<(Ipv6Addr, String)>> {
         found.push((bits, name.into()));
     }
     Ok(found)
-}
-
-/// True where the kernel carries its own type information, which route-based interface rules need.
-pub(crate) fn has_btf() -> bool {
-    Path::new("/sys/kernel/btf/vmlinux").exists()
 }
 
 #[cfg(test)]

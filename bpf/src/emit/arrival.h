@@ -105,3 +105,13 @@ static __always_inline u32 arrival_index(struct bpf_sock_ops *ctx)
 		       arrival->local[2] == FIELD(local_ip6[2]) && arrival->local[3] == FIELD(local_ip6[3]) ?
 		       arrival->index : 0;
 }
+
+enum { LOOPBACK_IFINDEX = 1 };
+
+// The ifindex of the device that an incoming connection's SYN came in by; 0 where it is not known. What the host sends to
+// itself comes in by lo, though the kernel names the device that has the address at the SYN, and lo at later packets
+// (ip_route_output_key_hash_rcu(), net/ipv4/route.c: orig_oif).
+static __always_inline u32 incoming_index(struct bpf_sock_ops *ctx)
+{
+	return DEVICE_OF(remote) ? LOOPBACK_IFINDEX : arrival_index(ctx);
+}

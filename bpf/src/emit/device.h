@@ -8,11 +8,9 @@ static __always_inline int find_by_address(struct bpf_sock_ops *ctx, struct devi
 	struct local_device *found;
 	u32 index = 0;
 
-	if (finding.cookie && get_netns_cookie(ctx) != finding.cookie)
-		return 0;
 #ifdef ARRIVALS
 	if (is_incoming(ctx))
-		index = arrival_index(ctx);
+		index = incoming_index(ctx);
 #endif
 	if (!index) {
 		struct bpf_sock *socket = SOCKET(ctx);
@@ -34,7 +32,10 @@ static __always_inline int find_device(struct bpf_sock_ops *ctx, struct device *
 
 	if (device->found)
 		return device->found > 0;
-	if (finding.method == BY_ADDRESS)
+	// The kernel gives a namespace's inode number to another one later, its cookie never.
+	if (finding.cookie && get_netns_cookie(ctx) != finding.cookie)
+		found = 0;
+	else if (finding.method == BY_ADDRESS)
 		found = find_by_address(ctx, device);
 	else
 		found = find_by_route(ctx, device);

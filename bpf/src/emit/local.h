@@ -10,8 +10,11 @@ const volatile struct finding {
 	u32 why; // for `set-rto status`
 	u64 cookie; // of the network namespace whose names are meant; 0 where the kernel tells none
 	u32 arrivals; // 1: `note_arrival` runs
-	u32 unused;
-} finding SEC(".rodata.device");
+	u32 pointer; // bytes of a pointer in the kernel
+	struct offsets at;
+} finding SEC(".rodata.device") = {
+	.pointer = 8,
+};
 
 struct device_name {
 	union {
@@ -45,18 +48,22 @@ static __always_inline struct local_device *device_of_index(u32 index)
 	return map_lookup(&local_devices, key);
 }
 
+// The device that has the address of an end. Not the ip6 fields as they are: without CONFIG_IPV6 they are zero.
+#define DEVICE_OF(end)                                                    \
+	({                                                                \
+		u32 key[4] = { 0, 0, NET32(0xffff), FIELD(end##_ip4) };  \
+		if (!is_ipv4(ctx)) {                                      \
+			key[0] = FIELD(end##_ip6[0]);                     \
+			key[1] = FIELD(end##_ip6[1]);                     \
+			key[2] = FIELD(end##_ip6[2]);                     \
+			key[3] = FIELD(end##_ip6[3]);                     \
+		}                                                         \
+		map_lookup(&local_devices, key);                          \
+	})
+
 static __always_inline struct local_device *device_of_address(struct bpf_sock_ops *ctx)
 {
-	u32 key[4] = { 0, 0, NET32(0xffff), FIELD(local_ip4) };
-
-	// Not the ip6 fields as they are: without CONFIG_IPV6 they are zero.
-	if (!is_ipv4(ctx)) {
-		key[0] = FIELD(local_ip6[0]);
-		key[1] = FIELD(local_ip6[1]);
-		key[2] = FIELD(local_ip6[2]);
-		key[3] = FIELD(local_ip6[3]);
-	}
-	return map_lookup(&local_devices, key);
+	return DEVICE_OF(local);
 }
 
 // What an index that a socket is bound to, or that a packet came in by, means: for a VRF, of which alone the kernel

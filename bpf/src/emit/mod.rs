@@ -16,6 +16,7 @@ mod walk;
 use crate::matching::Matching;
 use crate::plan::{Node, Plan};
 use crate::space::{Dimension, Side};
+use crate::structures;
 use std::fmt::Write as _;
 
 /// What every program starts with: the context, byte order, the answer.
@@ -114,6 +115,8 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
         if plan.hears {
             out.push_str("#define ARRIVALS\n");
         }
+        out.push('\n');
+        out.push_str(&structures::declaration());
         let is_needed = |header: &&str| match *header {
             ARRIVAL => plan.hears,
             NAME => automata.is_empty(),

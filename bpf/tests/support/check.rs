@@ -223,11 +223,11 @@ pub(crate) fn method(rules: &Rules) -> Method {
     if rules.style.count_ones() & 1 == 0 { Method::Route } else { Method::Address }
 }
 
-/// How the kernel lays out its structures: as declared, or anyhow with pointers of 8 or of 4 bytes.
+/// How the kernel lays out its structures: simply, or anyhow with pointers of 8 or of 4 bytes.
 pub(crate) fn layout(rules: &Rules) -> Layout {
     let mut random = Random(rules.style ^ 0x1a07);
     match random.below(4) {
-        0 => Layout::DECLARED,
+        0 => Layout::SIMPLE,
         1 => Layout::made_up(&mut random, 8),
         _ => Layout::made_up(&mut random, 4),
     }
@@ -249,7 +249,7 @@ fn run(
         return handshake::run(rules, &object, big_endian, samples, hit, seen);
     }
     let load = Load { method: method(rules), layout: layout(rules), ..Load::default() };
-    let image = Image::on(&object, big_endian, Some("set_rto"), &load.layout);
+    let image = Image::read(&object, big_endian);
     let found = hazards(image.program.instructions());
     if !found.is_empty() {
         return Err(format!("hazards: {found:?}"));

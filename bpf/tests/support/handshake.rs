@@ -50,6 +50,7 @@ impl<'r> Expectation<'r> {
             method: method(rules),
             first: None,
             layout: layout(rules),
+            offsets: None,
         };
         let mut expectation = Self { rules, kinds, load, big_endian };
         let needed = expectation.needed();
@@ -203,7 +204,7 @@ pub(crate) fn run(
 ) -> Result<(), String> {
     let mut random = Random(rules.style ^ 0x10ad);
     let expectation = Expectation::new(rules, big_endian, &mut random);
-    let image = Image::on(object, big_endian, Some("set_rto"), &expectation.load.layout);
+    let image = Image::read(object, big_endian);
     let found = hazards(image.program.instructions());
     if !found.is_empty() {
         return Err(format!("hazards: {found:?}"));

@@ -1,7 +1,5 @@
 //! A compiled object, laid out in memory.
 
-use super::layout::Layout;
-use super::relocate::relocate;
 use object::{
     Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionKind, SymbolKind,
 };
@@ -45,13 +43,6 @@ pub(crate) struct Image {
 /// The address of a two-slot load.
 const ADDRESS: object::elf::RelocationType = object::elf::R_BPF_64_64;
 
-/// The instructions of all programs in an object, as they are in the file.
-pub(crate) fn code(object: &[u8]) -> Vec<u8> {
-    let file = object::File::parse(object).expect("an object file");
-    let text = file.section_by_name("sockops").expect("a program");
-    text.data().expect("its instructions").to_vec()
-}
-
 impl Image {
     /// Reads an object that clang has made: the program that decides.
     pub(crate) fn read(object: &[u8], big_endian: bool) -> Self {
@@ -60,11 +51,6 @@ impl Image {
 
     /// The same, a program by its name.
     pub(crate) fn program(object: &[u8], big_endian: bool, name: Option<&str>) -> Self {
-        Self::on(object, big_endian, name, &Layout::DECLARED)
-    }
-
-    /// The same, for a kernel with these structures.
-    pub(crate) fn on(object: &[u8], big_endian: bool, name: Option<&str>, layout: &Layout) -> Self {
         let file = object::File::parse(object).expect("an object file");
         let text = file.section_by_name("sockops").expect("a program");
         let is_it = |symbol: &object::Symbol<'_, '_>| {
@@ -74,10 +60,7 @@ impl Image {
         };
         let function = file.symbols().find(is_it).expect("a function");
         let place = function.address()..function.address() + function.size();
-        let mut bytes = text.data().expect("its instructions").to_vec();
-        if *layout != Layout::DECLARED {
-            relocate(object, "sockops", &mut bytes, &layout.btf(big_endian));
-        }
+        let bytes = text.data().expect("its instructions");
         let bytes = &bytes[place.start as usize..place.end as usize];
         let mut program = Program::decode(bytes, big_endian).expect("whole instructions");
         let mut sections: Vec<Section> = Vec::new();

@@ -156,7 +156,7 @@ impl Kernel {
         }
     }
 
-    /// As the program finds it that tries BTF: a connection over `lo` of a socket that is bound to it; and another
+    /// As the program finds it that tries offsets: a connection over `lo` of a socket that is bound to it; and another
     /// device, which the loader has put where none is. The packet came in by `lo`, too.
     pub(crate) fn of_probe(big_endian: bool, layout: &Layout) -> Self {
         const LOOPBACK: u32 = 1;

@@ -6,7 +6,6 @@
 #![allow(dead_code)]
 
 mod adapt;
-pub(crate) mod btf;
 pub(crate) mod check;
 pub(crate) mod connection;
 pub(crate) mod generate;
@@ -19,7 +18,6 @@ pub(crate) mod model;
 pub(crate) mod oracle;
 pub(crate) mod print;
 pub(crate) mod random;
-pub(crate) mod relocate;
 pub(crate) mod runner;
 pub(crate) mod sample;
 mod second;

@@ -5,7 +5,7 @@ use super::image::Image;
 use super::kernel::{Addresses, COOKIE, Guest, Kernel, Log, Method, NAMESPACE};
 use super::layout::Layout;
 use super::second::Second;
-use super::shared::Policy;
+use super::shared::{Finding, Policy};
 use set_rto_compiler::machine::{Exit, Memory};
 use std::mem::offset_of;
 
@@ -56,8 +56,10 @@ pub(crate) struct Load {
     pub(crate) method: Method,
     /// The first callback of an outgoing connection that the program asks for, where that is not for the timer.
     pub(crate) first: Option<u32>,
-    /// Of the kernel that it is for.
+    /// Of the kernel that runs it.
     pub(crate) layout: Layout,
+    /// What the loader takes for that kernel's: bytes of a pointer, and offsets. None: what is right.
+    pub(crate) offsets: Option<(u32, Vec<u32>)>,
 }
 
 impl Default for Load {
@@ -68,7 +70,8 @@ impl Default for Load {
             untimed: Vec::new(),
             method: Method::Route,
             first: None,
-            layout: Layout::DECLARED,
+            layout: Layout::SIMPLE,
+            offsets: None,
         }
     }
 }
@@ -95,13 +98,19 @@ impl Runner {
             fill(&mut section.bytes, big_endian, load);
         }
         for section in image.sections.iter_mut().filter(|it| it.name == ".rodata.device") {
-            let by_address = load.method == Method::Address;
-            let (method, cookie) = match big_endian {
-                true => (u32::from(by_address).to_be_bytes(), COOKIE.to_be_bytes()),
-                false => (u32::from(by_address).to_le_bytes(), COOKIE.to_le_bytes()),
+            let by_address = u32::from(load.method == Method::Address);
+            let right = || (load.layout.pointer, load.layout.offsets());
+            let (pointer, offsets) = load.offsets.clone().unwrap_or_else(right);
+            let mut put = |at: usize, number: u32| {
+                section.bytes[at..at + 4].copy_from_slice(&bytes_of(number, big_endian));
             };
-            section.bytes[..4].copy_from_slice(&method);
-            section.bytes[8..16].copy_from_slice(&cookie);
+            put(offset_of!(Finding, method), by_address);
+            put(offset_of!(Finding, pointer), pointer);
+            for (at, offset) in (size_of::<Finding>()..).step_by(4).zip(offsets) {
+                put(at, offset);
+            }
+            let cookie = if big_endian { COOKIE.to_be_bytes() } else { COOKIE.to_le_bytes() };
+            section.bytes[offset_of!(Finding, cookie)..][..8].copy_from_slice(&cookie);
         }
         let mut memory = Memory::default();
         for section in image.sections.iter().filter(|it| !it.is_map()) {
@@ -207,12 +216,13 @@ pub(super) fn counters(all: impl Iterator<Item = u64>) -> Vec<(usize, u64)> {
     all.enumerate().filter(|(_, count)| *count != 0).collect()
 }
 
+fn bytes_of(number: u32, big_endian: bool) -> [u8; 4] {
+    if big_endian { number.to_be_bytes() } else { number.to_le_bytes() }
+}
+
 /// Does the loader's work: whichever way a rule answers, the reply tells its number.
 fn fill(rodata: &mut [u8], big_endian: bool, load: &Load) {
-    let bytes = |value: u32| match big_endian {
-        true => value.to_be_bytes(),
-        false => value.to_le_bytes(),
-    };
+    let bytes = |value| bytes_of(value, big_endian);
     rodata[NETNS..NETNS + 4].copy_from_slice(&bytes(NAMESPACE));
     let without = match big_endian {
         true => load.without.to_be_bytes(),

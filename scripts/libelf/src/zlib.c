@@ -1,6 +1,6 @@
 /* The functions of zlib that libelf and libbpf name, for compressed sections of ELF files and for /proc/config.gz.
    None of ours is compressed, and no kernel configuration is asked for. Each fails as the real one may, and its
-   caller passes that on as an error. */
+   caller passes that on as an error. (Checked against the callers in libbpf 1.7 and elfutils 0.191.) */
 
 #define STREAM_ERROR (-2)
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::io;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -22,13 +23,13 @@ fn killed_builds_and_two_at_once_leave_the_registry_alone() {
     let scratch = Scratch(env::temp_dir().join(format!("set-rto-killed-{}", std::process::id())));
     fs::create_dir(&scratch.0).unwrap();
     let home = scratch.0.join("home");
-    own_home(&home);
+    own_home(&home).unwrap();
     let [one, two] = ["one", "two"].map(|name| scratch.0.join(name));
 
     let mut killed = 0;
     let mut before = BTreeMap::new();
     for moment in MOMENTS {
-        let mut build = start(&home, &one);
+        let mut build = start(&home, &one).unwrap();
         let end = Instant::now() + LIMIT;
         let is_over = loop {
             if outputs(&one, &["o"]).len() >= moment {
@@ -46,13 +47,13 @@ fn killed_builds_and_two_at_once_leave_the_registry_alone() {
         killed += usize::from(!is_over && kill.success());
         if before.is_empty() {
             // cargo has unpacked everything; then come the leftovers that builds of old found.
-            spoil(&libbpf_sys(&home));
-            before = listing(&libbpf_sys(&home));
+            spoil(&libbpf_sys(&home).unwrap()).unwrap();
+            before = listing(&libbpf_sys(&home).unwrap());
         }
     }
     assert!(killed >= 3, "only {killed} builds could be killed before they ended");
 
-    let mut both = [start(&home, &one), start(&home, &two)];
+    let mut both = [start(&home, &one).unwrap(), start(&home, &two).unwrap()];
     for build in &mut both {
         assert!(build.wait().unwrap().success(), "the build after the killed ones");
     }
@@ -68,7 +69,10 @@ fn killed_builds_and_two_at_once_leave_the_registry_alone() {
     for name in ["libelf.a", "libz.a", "libbpf.a"] {
         assert!(libraries(&one).iter().any(|(file, _)| file == name), "{name} was not built");
     }
-    assert!(listing(&libbpf_sys(&home)) == before, "the registry's libbpf-sys has changed");
+    assert!(
+        listing(&libbpf_sys(&home).unwrap()) == before,
+        "the registry's libbpf-sys has changed"
+    );
 }
 
 /// Gone with its owner.
@@ -82,19 +86,20 @@ impl Drop for Scratch {
 }
 
 /// A home for cargo that has the packages of the user's, still to be unpacked.
-fn own_home(home: &Path) {
-    let user = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let user = user.unwrap_or_else(|| PathBuf::from(env::var_os("HOME").unwrap()).join(".cargo"));
-    fs::create_dir_all(home.join("registry")).unwrap();
+fn own_home(home: &Path) -> io::Result<()> {
+    let [set, usual] = ["CARGO_HOME", "HOME"].map(|name| env::var_os(name).map(PathBuf::from));
+    let user = set.or_else(|| Some(usual?.join(".cargo"))).expect("a home of cargo's");
+    fs::create_dir_all(home.join("registry"))?;
     for name in ["config.toml", "registry/cache", "registry/index"] {
         if user.join(name).exists() {
-            symlink(user.join(name), home.join(name)).unwrap();
+            symlink(user.join(name), home.join(name))?;
         }
     }
+    Ok(())
 }
 
 /// Starts a build of just the C libraries and what links them, in a process group of its own.
-fn start(home: &Path, target: &Path) -> Child {
+fn start(home: &Path, target: &Path) -> io::Result<Child> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["test", "--quiet", "--offline", "--no-run", "--test", "linked"]);
     for package in ["libbpf-sys", "set-rto-libelf"] {
@@ -102,7 +107,7 @@ fn start(home: &Path, target: &Path) -> Child {
     }
     cargo.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("CARGO_BUILD_TARGET");
     cargo.env("CARGO_HOME", home).env("CARGO_TARGET_DIR", target);
-    cargo.process_group(0).spawn().unwrap()
+    cargo.process_group(0).spawn()
 }
 
 /// The files that build scripts have made below `target` with one of these endings.
@@ -116,36 +121,44 @@ fn outputs(target: &Path, ends: &[&str]) -> Vec<PathBuf> {
     files
 }
 
-fn libbpf_sys(home: &Path) -> PathBuf {
-    let registries = fs::read_dir(home.join("registry/src")).unwrap();
-    let packages = registries.flat_map(|registry| fs::read_dir(registry.unwrap().path()).unwrap());
-    let mut packages = packages.map(|package| package.unwrap().path());
-    let is_it =
-        |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with("libbpf-sys-");
-    packages.find(is_it).expect("cargo unpacked libbpf-sys")
+fn libbpf_sys(home: &Path) -> io::Result<PathBuf> {
+    for registry in fs::read_dir(home.join("registry/src"))? {
+        for package in fs::read_dir(registry?.path())? {
+            let package = package?;
+            if package.file_name().to_string_lossy().starts_with("libbpf-sys-") {
+                return Ok(package.path());
+            }
+        }
+    }
+    Err(io::Error::other("cargo has not unpacked libbpf-sys"))
 }
 
 /// What killed builds of elfutils and zlib, by their own configure and make, were seen to leave.
-fn spoil(package: &Path) {
+fn spoil(package: &Path) -> io::Result<()> {
     let deps = package.join("elfutils/libelf/.deps");
-    fs::create_dir(&deps).unwrap();
-    fs::write(deps.join("elf_newdata.Plo"), "elf_newdata.os: elf_newdata.c /u").unwrap();
+    fs::create_dir(&deps)?;
+    fs::write(deps.join("elf_newdata.Plo"), "elf_newdata.os: elf_newdata.c /u")?;
     for file in ["elfutils/config.h", "elfutils/libelf/config.h"] {
-        fs::write(package.join(file), "#error cut off").unwrap();
+        fs::write(package.join(file), "#error cut off")?;
     }
     for file in ["elfutils/Makefile", "elfutils/libelf/Makefile", "zlib/Makefile"] {
-        fs::write(package.join(file), "elf_begin.o: /u").unwrap();
+        fs::write(package.join(file), "elf_begin.o: /u")?;
     }
     for file in ["elfutils/libelf/elf_begin.o", "elfutils/libelf/libelf.a", "zlib/adler32.o"] {
-        fs::write(package.join(file), "cut off").unwrap();
+        fs::write(package.join(file), "cut off")?;
     }
+    Ok(())
 }
 
 /// Each file with its content, each folder.
 fn listing(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     walk(dir, &mut |path| {
-        let content = if path.is_dir() { Vec::new() } else { fs::read(path).unwrap() };
+        let content = if path.is_dir() {
+            Vec::new()
+        } else {
+            fs::read(path).expect("a file of the registry")
+        };
         found.insert(path.to_owned(), content);
     });
     found

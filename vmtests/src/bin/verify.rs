@@ -1,11 +1,10 @@
 //! Has the kernel's verifier judge objects of the rule compiler: each is loaded by libbpf, as set-rto does, and
 //! attached to nothing. The compiler's tests run it where they are told to (`SET_RTO_VERIFY`).
 //!
-//!     verify [--btf FILE] OBJECT...
+//!     verify OBJECT...
 //!
 //! Prints for each object milliseconds, verified and translated instructions of its programs; the kernel's reason and exit code 1
-//! where it refuses one. With BTF of whatever kernel, also each program's name and its instructions, in hexadecimal digits, as
-//! libbpf made them for that kernel.
+//! where it refuses one.
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -28,10 +27,8 @@ const SHOWN: usize = 2_000;
 
 fn main() -> ExitCode {
     libbpf_rs::set_print(Some((PrintLevel::Warn, keep)));
-    let mut words = std::env::args().skip(1).peekable();
-    let btf = words.next_if(|word| word == "--btf").and_then(|_| words.next());
-    for path in words {
-        if let Err(error) = verify(&path, btf.as_deref()) {
+    for path in std::env::args().skip(1) {
+        if let Err(error) = verify(&path) {
             eprintln!("verify: {path}: {error:#}");
             return ExitCode::FAILURE;
         }
@@ -45,13 +42,10 @@ fn keep(_: PrintLevel, text: String) {
     }
 }
 
-fn verify(path: &str, btf: Option<&str>) -> Result<()> {
+fn verify(path: &str) -> Result<()> {
     let bytes = fs::read(path)?;
     let mut builder = ObjectBuilder::default();
     builder.name("verify")?;
-    if let Some(btf) = btf {
-        builder.btf_custom_path(btf)?;
-    }
     let open = builder.open_memory(&bytes)?;
     let start = Instant::now();
     let object = match open.load() {
@@ -82,16 +76,5 @@ fn verify(path: &str, btf: Option<&str>) -> Result<()> {
         bail!("no program in the object");
     }
     println!("{milliseconds} {} {}", sums.0, sums.1);
-    for program in object.progs().filter(|_| btf.is_some()) {
-        let code: String = program.insns().iter().map(digits).collect();
-        println!("{} {code}", program.name().to_string_lossy());
-    }
     Ok(())
-}
-
-/// An instruction in hexadecimal digits.
-fn digits(instruction: &sys::bpf_insn) -> String {
-    // SAFETY: it is eight bytes of numbers (`struct bpf_insn`).
-    let bytes: [u8; 8] = unsafe { std::mem::transmute(*instruction) };
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -409,8 +409,10 @@ fn arguments_of_a_megabyte() -> Result<()> {
 /// By a shell's user, or a supervisor: nothing is lost.
 fn stopped_and_continued() -> Result<()> {
     let scene = Scene::of("devices")?;
-    let rounds = if is_guest() { 1 } else { 5 };
-    for round in 0..rounds {
+    // The verifier gives up when a signal comes (EAGAIN): between stops that follow each other too fast, an install may
+    // say so and change nothing.
+    let mut before = crate::harness::clock::DEFAULT_RTO;
+    for round in 0..if is_guest() { 1 } else { 5 } {
         for (verb, timer) in [("install", A), ("remove", crate::harness::clock::DEFAULT_RTO)] {
             let mut child = scene.a.command(&[verb]).stdout(Stdio::null()).spawn()?;
             let pid = Pid::from_raw(child.id().cast_signed());
@@ -423,10 +425,13 @@ fn stopped_and_continued() -> Result<()> {
                 kill(pid, Signal::SIGSTOP)?;
                 sleep(Duration::from_micros(500));
                 kill(pid, Signal::SIGCONT)?;
-                sleep(Duration::from_micros(500 + round * 300));
+                sleep(Duration::from_micros(500 << (2 * round)));
             };
-            ensure!(status.success(), "{verb} ends with {status}");
-            ensure!(scene.timer()? == timer, "{verb}: the timer is {:?}", scene.timer()?);
+            let is_done = status.success();
+            ensure!(is_done || status.code() == Some(2), "{verb} ends with {status}");
+            ensure!(is_done || round < 4, "{verb} does not get on between stops");
+            before = if is_done { timer } else { before };
+            ensure!(scene.timer()? == before, "{verb}: the timer is {:?}", scene.timer()?);
         }
     }
     scene.clear()

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 use std::time::Instant;
@@ -24,6 +25,7 @@ use super::interfaces_methods::by_route;
 use super::policy::Policy;
 use super::policy::end;
 use super::state::PIN;
+use super::state::lookups;
 use super::support::expect_no_synack;
 use super::support::judge_synack_timer;
 use super::support::synack_timer;
@@ -191,46 +193,54 @@ fn arrival_from_this_host() -> Result<()> {
     Ok(())
 }
 
-/// The names of the pins.
-fn pinned() -> Vec<String> {
+/// The paths of the pins.
+fn pinned() -> Vec<PathBuf> {
     let entries = fs::read_dir(PIN).into_iter().flatten().flatten();
-    let mut names: Vec<_> =
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    names.sort();
-    names
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// The pins of links to network namespaces.
+fn pinned_links() -> Vec<PathBuf> {
+    let is_link =
+        |path: &PathBuf| bpf::identify(path).is_ok_and(|(kind, _)| kind == bpf::LINK_OF_NETNS);
+    pinned().into_iter().filter(is_link).collect()
 }
 
 fn arrival_is_noted_only_where_needed() -> Result<()> {
     let (with, without) = (SetRto::of("devices")?, SetRto::of("a")?);
     let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
     need_arrivals(&policy)?;
-    let names = pinned();
-    let is_right = matches!(&names[..], [link, map, policy]
-        if link.starts_with("arrival-") && map == "arrivals" && policy == "link");
-    ensure!(is_right, "{names:?}");
+    ensure!(pinned_links().len() == 1 && lookups()?.len() == 1, "{:?}", pinned());
     without.ok(&["install"])?;
-    ensure!(pinned() == ["link"], "{:?}", pinned());
+    ensure!(pinned_links().is_empty() && lookups()?.is_empty(), "{:?}", pinned());
     with.ok(&["install"])?;
-    ensure!(pinned() == names, "{:?}", pinned());
+    ensure!(pinned_links().len() == 1 && lookups()?.len() == 1, "{:?}", pinned());
     // One that somebody has taken away comes back.
-    fs::remove_file(Path::new(PIN).join(&names[0]))?;
+    fs::remove_file(&pinned_links()[0])?;
+    until("the link stays without its pin", || Ok(lookups()?.is_empty()))?;
     ensure!(with.status()?.json["arrivals"] == false, "{:?}", with.status()?);
     with.ok(&["install"])?;
-    ensure!(pinned() == names && with.status()?.json["arrivals"] == true, "{:?}", pinned());
+    let is_back = pinned_links().len() == 1 && lookups()?.len() == 1;
+    ensure!(is_back && with.status()?.json["arrivals"] == true, "{:?}", pinned());
     with.ok(&["remove"])?;
-    ensure!(!Path::new(PIN).exists(), "{:?}", pinned());
+    ensure!(!Path::new(PIN).exists() && lookups()?.is_empty(), "{:?}", pinned());
     Ok(())
 }
 
 fn arrival_moves_with_the_namespace() -> Result<()> {
     let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
     need_arrivals(&policy)?;
-    let before = pinned();
     let other = Namespace::create()?;
     let set_rto = policy.set_rto.clone();
-    other.run(|| set_rto.ok(&["install"]).map(drop))?;
-    let after = pinned();
-    ensure!(after.len() == 3 && after[0] != before[0], "{before:?}, then {after:?}");
+    let there = other.run(|| {
+        set_rto.ok(&["install"])?;
+        lookups()
+    })?;
+    let here = lookups()?;
+    ensure!(there.len() == 1 && here.is_empty(), "there {there:?}, here {here:?}");
+    ensure!(pinned_links().len() == 1, "{:?}", pinned());
     Ok(())
 }
 
@@ -283,11 +293,11 @@ fn arrival_that_finds_no_room() -> Result<()> {
     ensure!(policy.set_rto.status()?.code == 3 && !Path::new(PIN).exists(), "{:?}", pinned());
     let before = SetRto::of("a")?;
     before.ok(&["install"])?;
-    let program = before.status()?.json["program_id"].clone();
+    let (program, pins) = (before.status()?.json["program_id"].clone(), pinned());
     policy.set_rto.run(&["install"])?.refuses(2, &["network namespace"])?;
     let status = before.status()?;
     let is_same = status.code == 0 && status.json["program_id"] == program;
-    ensure!(is_same && pinned() == ["link"], "{:?}, {status:?}", pinned());
+    ensure!(is_same && pinned() == pins, "{:?}, {status:?}", pinned());
     drop(others);
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! Which kernel a file is of: the release that `uname -r` prints there.
 
-use object::{Object, ObjectSection, SectionKind};
-
 /// One entry of the list that a builder gives: `PATH` or `RELEASE=PATH`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -21,7 +19,7 @@ pub fn entry(text: &str) -> Entry<'_> {
 }
 
 /// The release of a kernel's file: as its banner has it (`linux_banner`, init/version-timestamp.c: `Linux version
-/// 6.1.0 (…`), where it is an ELF file with one; else out of the name of the file.
+/// 6.1.0 (…`), else out of the name of the file.
 #[must_use]
 pub fn release(file: &[u8], name: &str) -> Option<String> {
     in_banner(file).or_else(|| in_name(name))
@@ -40,21 +38,11 @@ fn is_release(text: &str) -> bool {
 
 fn in_banner(file: &[u8]) -> Option<String> {
     const BEFORE: &[u8] = b"Linux version ";
-    let elf = object::File::parse(file).ok()?;
-    let constants = elf
-        .sections()
-        .filter(|it| matches!(it.kind(), SectionKind::ReadOnlyData | SectionKind::Data));
-    for data in constants.filter_map(|it| it.data().ok()) {
-        let starts = data.windows(BEFORE.len()).enumerate().filter(|(_, it)| *it == BEFORE);
-        for (at, _) in starts {
-            let rest = &data[at + BEFORE.len()..];
-            let word = rest[..rest.len().min(LONGEST + 1)].split(|&byte| byte == b' ').next()?;
-            if let Some(release) = std::str::from_utf8(word).ok().filter(|it| is_release(it)) {
-                return Some(release.into());
-            }
-        }
-    }
-    None
+    let starts = file.windows(BEFORE.len()).enumerate().filter(|(_, it)| *it == BEFORE);
+    starts.map(|(at, _)| &file[at + BEFORE.len()..]).find_map(|rest| {
+        let word = rest[..rest.len().min(LONGEST + 1)].split(|&byte| byte == b' ').next()?;
+        std::str::from_utf8(word).ok().filter(|it| is_release(it)).map(String::from)
+    })
 }
 
 /// `vmlinux-6.1.0-21-amd64`, `6.1.0-21-amd64.btf`, `vmlinux-6.6.30.btf`.
@@ -82,6 +70,17 @@ mod tests {
         ] {
             assert_eq!(entry(text), expected);
         }
+    }
+
+    #[test]
+    fn banners() {
+        let in_file = |banner: &str| [b"\x7fELF\0Linux version %s\0", banner.as_bytes()].concat();
+        let real = in_file("Linux version 5.15.134 (builder@host) (gcc 12.3.0) #0 SMP Mon Oct 9");
+        assert_eq!(release(&real, "vmlinux").as_deref(), Some("5.15.134"));
+        assert_eq!(release(&real, "vmlinux-6.1.0").as_deref(), Some("5.15.134"));
+        assert_eq!(release(&in_file("else"), "vmlinux-6.1.0").as_deref(), Some("6.1.0"));
+        assert_eq!(release(&in_file("Linux version five.1 "), "vmlinux"), None);
+        assert_eq!(release(b"", "6.6.30.btf").as_deref(), Some("6.6.30"));
     }
 
     #[test]
