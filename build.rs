@@ -1,9 +1,9 @@
 //! Compiles the rules into the loader: rules.toml → C (the rule compiler, `bpf/`) → BPF object (clang) →
 //! skeleton. Writes to `OUT_DIR` only.
 //!
-//! Environment read: `SET_RTO_RULES` (another rules file), `SET_RTO_BTF` (kernels without BTF of their own: vmlinux
-//! or raw BTF files, parted as `PATH` is, each `PATH` or `RELEASE=PATH`), `CLANG` (another clang),
-//! `BPF_EXTRA_CFLAGS` (more flags for it, parted by spaces).
+//! Environment variables: `SET_RTO_RULES` (another rules file), `SET_RTO_BTF` (kernels without BTF of their own:
+//! vmlinux or raw BTF files, each `PATH` or `RELEASE=PATH`, separated by colons), `CLANG` (another clang),
+//! `BPF_EXTRA_CFLAGS` (more flags for it, separated by spaces).
 
 use libbpf_cargo::SkeletonBuilder;
 use libbpf_rs::AsRawLibbpf as _;
@@ -67,7 +67,7 @@ fn skeleton(c: &Path, object: &Path, out: &Path) -> Result<(), String> {
     let is_big = env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() == Ok("big");
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let mut flags = Policy::clang_flags(is_big, &arch);
-    // The object must not tell where it was built.
+    // The object must not contain the path of the build.
     flags.push(format!("-fdebug-prefix-map={}=.", out.display()));
     flags.extend(extra.split_whitespace().map(String::from));
     SkeletonBuilder::new()
@@ -78,11 +78,11 @@ fn skeleton(c: &Path, object: &Path, out: &Path) -> Result<(), String> {
         .reference_obj(true)
         .build_and_generate(out.join("set_rto.skel.rs"))
         .map_err(|error| {
-            format!("error: {error:#}\nhelp: the BPF program is compiled by `{clang}`: is clang installed? CLANG names another one")
+            format!("error: {error:#}\nhelp: `{clang}` compiles the BPF program: install clang, or name another one with CLANG")
         })
 }
 
-/// The kernels that `SET_RTO_BTF` names: those whose offsets are the same once, with the releases of all of them.
+/// The kernels that `SET_RTO_BTF` names. Kernels with the same offsets are one entry with all their releases.
 fn kernels() -> Result<Vec<Kernel>, String> {
     libbpf_rs::set_print(None);
     let mut kernels: Vec<Kernel> = Vec::new();
@@ -95,7 +95,7 @@ fn kernels() -> Result<Vec<Kernel>, String> {
         println!("cargo::rerun-if-changed={}", entry.path);
         let path = Path::new(entry.path);
         let file = read(path).map_err(|error| {
-            format!("{error}\nhelp: SET_RTO_BTF names vmlinux or BTF files: PATH or RELEASE=PATH, with colons between")
+            format!("{error}\nhelp: SET_RTO_BTF takes vmlinux or BTF files: PATH or RELEASE=PATH, separated by colons")
         })?;
         let offsets = offsets_of(path, &file).map_err(|(error, help)| {
             format!("error: SET_RTO_BTF: {}: {error}\nhelp: {help}", path.display())
@@ -104,7 +104,7 @@ fn kernels() -> Result<Vec<Kernel>, String> {
         let release = entry.release.map(Into::into).or_else(|| release::release(&file, &name));
         if release.is_none() {
             println!(
-                "cargo::warning=SET_RTO_BTF: {} does not tell its release; RELEASE={} does",
+                "cargo::warning=SET_RTO_BTF: cannot find the release of {}; write RELEASE={}",
                 path.display(),
                 path.display()
             );
@@ -123,7 +123,10 @@ fn kernels() -> Result<Vec<Kernel>, String> {
     Ok(kernels)
 }
 
-/// Where a kernel has what programs read; else what is wrong with its file, and what to do about it.
+/// The offsets of a kernel.
+///
+/// # Errors
+/// What is wrong with its file, and what to do about it.
 fn offsets_of(path: &Path, file: &[u8]) -> Result<offsets::Offsets, (String, &'static str)> {
     const MAGIC: u16 = 0xeb9f;
     let is_elf = file.starts_with(b"\x7fELF");
@@ -143,7 +146,7 @@ fn offsets_of(path: &Path, file: &[u8]) -> Result<offsets::Offsets, (String, &'s
             ),
             false => (
                 format!("broken BTF: {error}"),
-                "make the file again, or copy it again; a module's is not enough, give that of the kernel: its `vmlinux`",
+                "make or copy the file again; it must be the BTF of the kernel, not of a module",
             ),
         }
     })?;
@@ -154,10 +157,7 @@ fn offsets_of(path: &Path, file: &[u8]) -> Result<offsets::Offsets, (String, &'s
     let own = usize::from(order == libbpf_sys::BTF_BIG_ENDIAN);
     if own != target {
         return Err((
-            format!(
-                "BTF of a {}-endian kernel, where the target is {}-endian",
-                names[own], names[target]
-            ),
+            format!("BTF of a {}-endian kernel for a {}-endian target", names[own], names[target]),
             "give the BTF of the kernel that the binary is built for",
         ));
     }
@@ -170,7 +170,7 @@ fn offsets_of(path: &Path, file: &[u8]) -> Result<offsets::Offsets, (String, &'s
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let content = fs::metadata(path).and_then(|it| match it.is_file() {
         true => fs::read(path),
-        false => Err(Error::other("it is no file")),
+        false => Err(Error::other("not a regular file")),
     });
     content.map_err(|error| format!("error: cannot read {}: {error}", path.display()))
 }
