@@ -1,4 +1,4 @@
-//! The policy as the loader has it inside: one file of Rust, constants only. The loader declares the types `Column` and
+//! The policy as the loader has it inside: one file of Rust, constants only. The loader declares the types `Column`, `How` and
 //! `Kernel` where it includes that file (src/rules.rs).
 //!
 //! There may be 65,536 rules. rustc takes a second for as many structures, and 16 for as many strings, each of which
@@ -106,14 +106,17 @@ fn columns(columns: &[Column]) -> String {
     let mut out = String::from("&[");
     for Column { setting, algorithm } in columns {
         let spec = setting.spec();
-        let option = match spec.mechanism {
-            Mechanism::Option(_, option) => option,
-            Mechanism::Reply(callback) => callback,
+        let (how, option) = match spec.mechanism {
+            // An option for each family: which one, the socket's addresses decide.
+            Mechanism::Option(_, option) if *setting == Setting::Tos => ("Tos", option),
+            Mechanism::Option(_, option) => ("Option", option),
+            Mechanism::Reply(callback) => ("Reply", callback),
         };
         let (key, since) = (spec.key, spec.since);
         let _ = write!(
             out,
-            "\n    Column {{ key: {key:?}, algorithm: {algorithm:?}, since: {since:?}, option: {option:?} }},"
+            "\n    Column {{ key: {key:?}, algorithm: {algorithm:?}, since: {since:?}, \
+             option: {option:?}, how: How::{how} }},"
         );
     }
     out + "\n]"
