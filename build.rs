@@ -50,7 +50,7 @@ fn run() -> Result<(), String> {
     }
     println!("cargo::rustc-env=SET_RTO_DIGEST={}", policy.digest);
     println!("cargo::rustc-env=SET_RTO_INTERFACE={}", u8::from(policy.asks_for_interface));
-    println!("cargo::rustc-env=SET_RTO_ARRIVALS={}", u8::from(policy.hears));
+    println!("cargo::rustc-env=SET_RTO_ARRIVALS={}", u8::from(policy.needs_arrivals));
     println!("cargo::rustc-env=SET_RTO_PERFMON={}", u8::from(policy.needs_perfmon));
     let patterns = policy.interfaces.iter().map(|pattern| format!("{pattern}\n"));
     write(&out.join("interfaces.txt"), patterns.collect::<String>())?;

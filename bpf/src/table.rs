@@ -1,8 +1,7 @@
 //! The rules as the loader has them inside: what it needs at every install in binary, the rest as text.
 
-use crate::emit::settings::{Column, bits};
 use crate::rule::Rule;
-use crate::setting::{Mechanism, Setting, Settings, Value};
+use crate::setting::{Column, Mechanism, Setting, Settings, Value};
 use std::collections::HashMap;
 
 /// The parts. Numbers are little-endian 32-bit words, whatever machine the loader is for.
@@ -28,7 +27,7 @@ pub struct Table {
 pub const WORDS: usize = 4;
 
 fn words(settings: &Settings, columns: &[Column]) -> [u32; WORDS] {
-    let bits = bits(settings, columns);
+    let bits = Column::bits(columns, settings);
     // Halves of 64 bits.
     let least = [Setting::RtoMin, Setting::DelackMax].into_iter();
     let least = least.filter_map(|it| settings.get(it)).map(Value::number).min();

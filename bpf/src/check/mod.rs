@@ -11,7 +11,7 @@ use crate::ast::{Document, Entry, Table, Value};
 use crate::diag::{Diagnostic, Source, Span, nearest};
 use crate::rule::{Condition, Direction, End, Family, Formula, PortRange, Rule, Test, set};
 use crate::setting::{SPECS, Setting, Settings, Value as Set};
-use crate::size::MOST_ITEMS;
+use crate::limits::MOST_ITEMS;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 use toml::de::DeValue;
