@@ -148,6 +148,9 @@ fn reached(search: &Search) -> usize {
 
 fn arrays(out: &mut Writer, name: &str, search: &Search) {
     out.numbers(&format!("{name}_root"), mask(search.root.len()) + 1, &search.root);
+    if search.steps == 0 {
+        return;
+    }
     let last = search.keys.len() - 1;
     let mut keys = search.keys.clone();
     // No address is above, and the greatest one finds the last number there.
@@ -167,9 +170,7 @@ fn arrays(out: &mut Writer, name: &str, search: &Search) {
             Key::Whole => write!(out, "{{{:#x},{:#x}}}", (key >> 64) as u64, *key as u64),
         };
     };
-    if search.steps > 0 {
-        out.array(kind, search.key.bytes(), &format!("{name}_keys"), size, &keys, spell);
-    }
+    out.array(kind, search.key.bytes(), &format!("{name}_keys"), size, &keys, spell);
     let mut values = search.values.clone();
     values.resize(values.len() + behind(search), search.values[last]);
     out.numbers(&format!("{name}_values"), mask(values.len()) + 1, &values);
@@ -201,31 +202,31 @@ fn steps(out: &mut Writer, name: &str, search: &Search) {
         out.line(format_args!("at >>= {shift};"));
     }
     out.line(format_args!("BOUND(at, {:#x});", mask(search.root.len())));
+    if search.steps == 0 {
+        return out.line(format_args!("return {name}_root[at];"));
+    }
     out.line(format_args!("at = {name}_root[at];"));
-    if search.steps > 0 {
-        let size = search.key.bytes();
-        out.line(format_args!("BOUND(at, {:#x});", mask(reached(search))));
-        out.line(format_args!("const void *key = &{name}_keys[at];"));
-        let there = if size << (search.steps - 1) > FARTHEST - 8 && search.key == Key::Whole { ", there" } else { "" };
-        out.line(format_args!("u64 probe{there};"));
-        out.empty();
-        for step in (0..search.steps).rev() {
-            let bytes = size << step;
-            let far = if bytes + 8 > FARTHEST { "LONG_" } else { "" };
-            match search.key {
-                Key::Whole => out.line(format_args!("{far}STEP_ADDRESS(word, low, {bytes});")),
-                Key::Ipv4 => out.line(format_args!("{far}STEP(u32, {compared}, {bytes});")),
-                Key::Upper | Key::Lower(_) => {
-                    out.line(format_args!("{far}STEP(u64, {compared}, {bytes});"));
-                }
-            }
-            let done = search.steps - step;
-            if done.is_multiple_of(JOINED) && step > 0 {
-                out.line(format_args!("JOIN({name}_keys, {:#x});", mask(reached(search)) * size));
+    let size = search.key.bytes();
+    out.line(format_args!("BOUND(at, {:#x});", mask(reached(search))));
+    out.line(format_args!("const void *key = &{name}_keys[at];"));
+    let is_far = |step: u32| (size << step) + 8 > FARTHEST;
+    let there = is_far(search.steps - 1) && search.key == Key::Whole;
+    out.line(format_args!("u64 probe{};", if there { ", there" } else { "" }));
+    out.empty();
+    for step in (0..search.steps).rev() {
+        let (bytes, far) = (size << step, if is_far(step) { "LONG_" } else { "" });
+        match search.key {
+            Key::Whole => out.line(format_args!("{far}STEP_ADDRESS(word, low, {bytes});")),
+            Key::Ipv4 => out.line(format_args!("{far}STEP(u32, {compared}, {bytes});")),
+            Key::Upper | Key::Lower(_) => {
+                out.line(format_args!("{far}STEP(u64, {compared}, {bytes});"));
             }
         }
-        out.line(format_args!("at = DISTANCE({name}_keys) >> {};", size.ilog2()));
+        if (search.steps - step).is_multiple_of(JOINED) && step > 0 {
+            out.line(format_args!("JOIN({name}_keys, {:#x});", mask(reached(search)) * size));
+        }
     }
+    out.line(format_args!("at = DISTANCE({name}_keys) >> {};", size.ilog2()));
     let values = mask(search.values.len() + behind(search));
     out.line(format_args!("BOUND(at, {values:#x});"));
     out.line(format_args!("return {name}_values[at];"));

@@ -206,13 +206,13 @@ impl Needs {
         out.function(format_args!(
             "static __always_inline int set_number(struct bpf_sock_ops *ctx, u64 rule)"
         ));
-        out.line(format_args!("u64 op = FIELD(op), its, has;"));
+        out.line(format_args!("u64 op = FIELD(op), its, columns;"));
         out.empty();
         out.open(format_args!("if (rule >= RULES)"));
         out.close_with(format_args!("return 1;"));
         out.line(format_args!("its = settings_of[rule];"));
         out.line(format_args!("BOUND(its, {:#x});", size - 1));
-        out.line(format_args!("has = settings_has[its];"));
+        out.line(format_args!("columns = settings_has[its];"));
         out.open(format_args!(
             "if ((u64)settings_counted_at[its] >> op & 1 && !(op == BPF_SOCK_OPS_TIMEOUT_INIT && FIELD(total_retrans)))"
         ));
@@ -221,7 +221,7 @@ impl Needs {
         if self.has_rto {
             case(out, TIMEOUT, &["answer_timed(ctx, rule)".into()]);
         }
-        let guarded = |at: usize, text: String| format!("if (has >> {at} & 1)\n\t\t\t{text}");
+        let guarded = |at: usize, text: String| format!("if (columns >> {at} & 1)\n\t\t\t{text}");
         for (setting, callback) in [(Setting::InitialRwnd, RWND), (Setting::Ecn, ECN)] {
             if self.columns.iter().any(|it| it.setting == setting) {
                 let at = self.place(setting);

@@ -59,10 +59,11 @@ impl Body<'_> {
         main.line(format_args!("u64 found = {otherwise};"));
         self.values(out, main);
         let [plain, by_interface] = &self.tables.stages;
-        let mut state = State { lists: 0, blocks: 0, arrays: 0 };
+        let mut state = State { bounded: Vec::new(), lists: 0, blocks: 0, arrays: 0 };
         self.stage(out, main, plain, &mut state);
         if let Some(first) = by_interface.first {
             main.empty();
+            main.line(format_args!("found = opaque(ctx, found);"));
             if plain.first.is_some_and(|plain| plain < first) {
                 main.open(format_args!("if (found < {first})"));
                 main.close_with(format_args!("return found;"));
@@ -145,7 +146,7 @@ impl Body<'_> {
                 None => value,
                 Some(rules) => {
                     let array = state.array(out, "rules", rules);
-                    main.line(format_args!("BOUND({value}, {:#x});", mask(rules.len())));
+                    state.bound(main, &value, rules.len());
                     format!("{array}[{value}]")
                 }
             };
@@ -153,11 +154,11 @@ impl Body<'_> {
         }
         for list in &stage.lists {
             let call = self.list(out, main, list, state);
-            main.line(format_args!("found = earlier(found, opaque(ctx, {call}));"));
+            main.line(format_args!("found = earlier(found, {call});"));
         }
         for block in &stage.blocks {
             let call = self.block(out, main, block, state);
-            main.line(format_args!("found = earlier(found, opaque(ctx, {call}));"));
+            main.line(format_args!("found = earlier(found, {call});"));
         }
     }
 
@@ -194,8 +195,14 @@ impl Body<'_> {
             list.fields.iter().map(|at| compared(&self.tables.fields[*at])).collect();
         let parameters: String = values.iter().map(|value| format!(", u64 {value}")).collect();
         out.function(format_args!("static __always_inline u64 {name}(u64 at{parameters})"));
-        out.line(format_args!("#pragma clang loop unroll(disable)"));
-        out.open(format_args!("for (int i = 0; i < {}; i++) {{", list.longest));
+        // The first record stands for lists of nothing.
+        out.open(format_args!("if (!at)"));
+        out.close_with(format_args!("return NONE;"));
+        let has_loop = list.longest > 1;
+        if has_loop {
+            out.line(format_args!("#pragma clang loop unroll(disable)"));
+            out.open(format_args!("for (int i = 0; i < {}; i++) {{", list.longest));
+        }
         out.line(format_args!("const struct {name} *it;"));
         out.line(format_args!("u64 rule;"));
         out.empty();
@@ -207,16 +214,18 @@ impl Body<'_> {
             .enumerate()
             .map(|(at, value)| format!("WITHIN(it->bounds, {}, {value})", 2 * at))
             .collect();
-        out.open(format_args!("if ({})", tests.join(" &&\n\t\t    ")));
+        out.open(format_args!("if ({})", tests.join(" && ")));
         out.close_with(format_args!("return rule & {:#x};", LAST - 1));
-        out.open(format_args!("if (rule & {LAST:#x})"));
-        out.close_with(format_args!("break;"));
-        out.line(format_args!("at += sizeof(*it);"));
-        out.close("}");
+        if has_loop {
+            out.open(format_args!("if (rule & {LAST:#x})"));
+            out.close_with(format_args!("break;"));
+            out.line(format_args!("at += sizeof(*it);"));
+            out.close("}");
+        }
         out.line(format_args!("return NONE;"));
         out.close("}");
         let key = number_of(&self.tables.fields[list.key]);
-        main.line(format_args!("BOUND({key}, {:#x});", mask(starts.len())));
+        state.bound(main, &key, starts.len());
         let arguments: String = values.iter().map(|value| format!(", {value}")).collect();
         format!("{name}({name}_starts[{key}]{arguments})")
     }
@@ -241,7 +250,7 @@ impl Body<'_> {
                 true => number,
                 false => {
                     let array = state.array(out, "rows", &column.row_of);
-                    main.line(format_args!("BOUND({number}, {:#x});", mask(count)));
+                    state.bound(main, &number, count);
                     format!("{array}[{number}]")
                 }
             });
@@ -279,12 +288,22 @@ impl Body<'_> {
 
 /// Names that are taken.
 struct State {
+    /// Numbers that are known to be within their arrays.
+    bounded: Vec<String>,
     lists: usize,
     blocks: usize,
     arrays: usize,
 }
 
 impl State {
+    /// Keeps a number within arrays of so many values; all of a field have as many.
+    fn bound(&mut self, main: &mut Writer, number: &str, count: usize) {
+        if !self.bounded.iter().any(|it| it == number) {
+            self.bounded.push(number.to_owned());
+            main.line(format_args!("BOUND({number}, {:#x});", mask(count)));
+        }
+    }
+
     /// An array by number; its name.
     fn array(&mut self, out: &mut Writer, kind: &str, values: &[u32]) -> String {
         let name = format!("{kind}_{}", self.arrays);

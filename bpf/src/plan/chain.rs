@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 /// 80 to 105, and 35,000. Tables execute 90 to 110, whatever the number.
 const MOST_RULES: usize = 16;
 
-/// Comparisons of a chain, at most: of 16 random expressions with 128 comparisons 15,000 instructions are verified.
-const MOST_COMPARISONS: usize = 128;
+/// Comparisons of a chain, at most: the verifier follows most ways through them.
+const MOST_COMPARISONS: usize = 64;
 
 /// Items of a list that are compared one by one; a search for one in a table takes 25 to 35 instructions.
 const MOST_ITEMS: usize = 8;
@@ -152,8 +152,8 @@ pub(super) fn chain(rules: &[Rule], interfaces: &Interfaces) -> Option<Chain> {
         loads: loads(&links),
         lookups: lookups.collect(),
         device: device(&links),
+        compares_names: compares_names(&links, interfaces),
         links,
-        compares_names: compares_names(interfaces),
     })
 }
 
@@ -172,8 +172,16 @@ fn table(dimension: Dimension, lists: &[Set]) -> Table {
     Table::new(dimension, &steps)
 }
 
-fn compares_names(interfaces: &Interfaces) -> bool {
-    let patterns = || interfaces.lists.iter().flatten();
+fn compares_names(links: &[Link], interfaces: &Interfaces) -> bool {
+    let mut lists = Vec::new();
+    for link in links {
+        link.condition.each(&mut |check| {
+            if let Check::Interface(list) = check {
+                lists.push(*list);
+            }
+        });
+    }
+    let patterns = || lists.iter().flat_map(|list| &interfaces.lists[*list]);
     let is_simple = |it: &Pattern| !it.0.contains('?') && !it.0.trim_end_matches('*').contains('*');
     patterns().count() <= MOST_NAMES && patterns().all(is_simple)
 }

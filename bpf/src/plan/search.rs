@@ -48,7 +48,7 @@ pub struct Search {
     pub span: u64,
     /// Words of an entry of the root are 2 to the power of this.
     pub shift: u32,
-    /// The boundary that each entry begins at.
+    /// The boundary that each entry begins at; without steps the number.
     pub root: Vec<u32>,
     /// The boundaries.
     pub keys: Vec<u128>,
@@ -58,8 +58,8 @@ pub struct Search {
     pub steps: u32,
 }
 
-/// Entries of a root are 2 to the power of this at most: 1 MiB. With twice as many as boundaries, 100,000 prefixes of the
-/// routing table take 3 steps; with as many, 4.
+/// Entries of a root are 2 to the power of this at most: 1 MiB; half of that beside the longer keys of IPv6. 100,000 prefixes
+/// of the routing table take 4 steps, of IPv6 8.
 const MOST_ROOT_BITS: u32 = 18;
 
 /// Bytes of keys in one search: with what a search may look at behind them they stay below 4 MiB, a section's limit.
@@ -210,19 +210,31 @@ impl Search {
         let (first, end) = (word(1), word(last));
         let span = end - first;
         // Keys are few at first: all of a small table is in one page anyway.
-        let wanted = (steps.len() * 2).next_power_of_two().ilog2().clamp(4, MOST_ROOT_BITS);
-        let shift = (64 - span.leading_zeros()).saturating_sub(wanted);
+        let most_bits = if key == Key::Ipv4 { MOST_ROOT_BITS } else { MOST_ROOT_BITS - 1 };
+        let wanted = (steps.len() * 2).next_power_of_two().ilog2().clamp(4, most_bits);
+        let mut shift = (64 - span.leading_zeros()).saturating_sub(wanted);
+        // Where all boundaries are at the border of an entry, there is nothing to search.
+        let exact = (1..=last).map(|at| (word(at) - first).trailing_zeros()).min().unwrap_or(0);
+        let is_exact = key != Key::Whole && span >> exact.min(63) < (steps.len() * 8).max(64) as u64;
+        if is_exact {
+            shift = exact.min(63);
+        }
         let at = |low: u128| steps.partition_point(|step| step.0 <= low) - 1;
         let low = |entry: u64| match key {
             Key::Ipv4 => u128::from(first + (entry << shift)),
             Key::Lower(upper) => u128::from(upper) << 64 | u128::from(first + (entry << shift)),
             Key::Upper | Key::Whole => u128::from(first + (entry << shift)) << 64,
         };
-        let root: Vec<u32> = (0..=span >> shift).map(|entry| at(low(entry)) as u32).collect();
-        // So many boundaries an entry may have to go on by.
-        let ends = root.iter().skip(1).map(|next| *next as usize).chain([last]);
-        let most = root.iter().zip(ends).map(|(from, to)| to - *from as usize).max().unwrap_or(0);
-        Self {
+        let entries = span >> shift;
+        let root: Vec<u32> = (0..=entries).map(|entry| at(low(entry)) as u32).collect();
+        // So many boundaries an entry may have to go on by: to the last one before the next entry.
+        let end = |entry: u64| match entry == entries {
+            true => last,
+            false => at(low(entry + 1) - 1),
+        };
+        let ways = (0..=entries).zip(&root).map(|(entry, from)| end(entry) - *from as usize);
+        let most = ways.max().unwrap_or_else(|| unreachable!("a root has an entry"));
+        let mut found = Self {
             key,
             outside: [steps[0].1, steps[last].1],
             above,
@@ -233,7 +245,13 @@ impl Search {
             keys: steps.iter().map(|step| step.0).collect(),
             values: steps.iter().map(|step| step.1).collect(),
             steps: (most + 1).next_power_of_two().ilog2(),
+        };
+        if found.steps == 0 {
+            // Each entry has its number.
+            found.root = found.root.iter().map(|at| found.values[*at as usize]).collect();
+            (found.keys, found.values) = (Vec::new(), Vec::new());
         }
+        found
     }
 }
 
@@ -263,7 +281,11 @@ mod tests {
         if word - search.first > search.span {
             return search.outside[1];
         }
-        let mut at = search.root[((word - search.first) >> search.shift) as usize] as usize;
+        let entry = search.root[((word - search.first) >> search.shift) as usize];
+        if search.steps == 0 {
+            return entry;
+        }
+        let mut at = entry as usize;
         for step in (0..search.steps).rev() {
             let probe = at + (1 << step);
             if search.keys.get(probe).is_some_and(|key| *key <= address) {

@@ -18,11 +18,11 @@ use crate::space::{Dimension, Set, Side, Term, addresses, sweep};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-/// Rules of several fields that are bits in any case: 4 words take 20 instructions for each three fields.
-const FEW: usize = 256;
+/// Rules of several fields that are bits in any case: one word.
+const FEW: usize = 64;
 
 /// Rules on a list, at most: 15 to 25 instructions each.
-const LONGEST: usize = 8;
+const LONGEST: usize = 16;
 
 /// A list is worth its search where it takes at least one in so many of the rules that are left.
 const WORTH: usize = 4;
@@ -191,7 +191,9 @@ pub(super) fn tables(rules: &[Rule], regions: &Regions) -> Result<Tables, Diagno
             }
         }
     }
-    let sorted = several.map(|cases| sort(cases));
+    let mut sorted = several.map(|cases| sort(cases));
+    let (lists, _) = &mut sorted[0];
+    lists.iter_mut().for_each(|(key, cases)| join(key, cases, &mut singles));
     for (_, rest) in &sorted {
         check(rules, rest)?;
     }
@@ -299,6 +301,22 @@ fn sort(mut cases: Vec<Case>) -> Sorted {
         cases = rest;
     }
     (lists, cases)
+}
+
+/// Rules that test the key of a list alone join it, if none of its lists gets too long: that saves a table.
+fn join(key: &Kind, list: &mut Vec<Case>, singles: &mut Vec<Case>) {
+    let (mut all, rest): (Vec<_>, Vec<_>) =
+        singles.drain(..).partition(|case| case.bounds[0].0 == *key);
+    let count = all.len();
+    all.append(&mut list.clone());
+    if count > 0 && narrow(&all, key).iter().all(|is_chosen| *is_chosen) {
+        all.sort_by_key(|case| case.rule);
+        *list = all;
+        *singles = rest;
+    } else {
+        *singles = rest;
+        singles.extend(all.into_iter().take(count));
+    }
 }
 
 fn is_key(kind: &Kind) -> bool {

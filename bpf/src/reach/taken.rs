@@ -88,11 +88,15 @@ impl<'t> Taken<'t> {
             // Of each dimension the values that are taken whatever the others are, within the region.
             let mut gone: BTreeMap<Dimension, Vec<(u128, u128)>> = BTreeMap::new();
             for (dimension, owners) in &self.single {
-                let whole = region.bound(*dimension).map(Rc::clone);
-                let whole = whole.unwrap_or_else(|| Rc::new(self.domain(*dimension)));
-                let owned = owners.within(&whole, before);
-                self.spend(owned.len() + whole.ranges().len());
-                gone.insert(*dimension, owned);
+                match region.bound(*dimension) {
+                    Some(whole) => {
+                        let owned = owners.within(whole, before);
+                        self.spend(owned.len() + whole.ranges().len());
+                        gone.insert(*dimension, owned);
+                    }
+                    None if owners.all_before(&self.domain(*dimension), before) => return true,
+                    None => {}
+                }
             }
             for id in self.candidates(&region, before) {
                 let other = self.several[id].1;
@@ -105,7 +109,12 @@ impl<'t> Taken<'t> {
                     (None, _) => return true,
                     (Some((dimension, set)), None) => {
                         self.spend(set.ranges().len());
-                        gone.entry(dimension).or_default().extend(set.ranges());
+                        let owned = || {
+                            let owners = self.single.get(&dimension);
+                            let all = self.domain(dimension);
+                            owners.map(|it| it.within(&all, before)).unwrap_or_default()
+                        };
+                        gone.entry(dimension).or_insert_with(owned).extend(set.ranges());
                     }
                     _ => {}
                 }
@@ -152,7 +161,12 @@ impl<'t> Taken<'t> {
 
 /// Disjoint ranges, ascending, with the first rule that takes each.
 #[derive(Debug)]
-struct Owners(Vec<(u128, u128, usize)>);
+struct Owners {
+    ranges: Vec<(u128, u128, usize)>,
+    /// All of them together, and the last rule.
+    all: Set,
+    last: usize,
+}
 
 impl Owners {
     fn new(ranges: Vec<(u128, u128, usize)>) -> Self {
@@ -166,15 +180,22 @@ impl Owners {
             }
             owners.extend(holding.first().map(|rule| (start, u128::MAX, *rule)));
         });
-        Self(owners)
+        let all = Set::from_ranges(owners.iter().map(|it| (it.0, it.1)).collect());
+        let last = owners.iter().map(|it| it.2).max().unwrap_or_default();
+        Self { ranges: owners, all, last }
+    }
+
+    /// True if rules before this one take all of the domain. (Where later ones take some of it too, that is not seen.)
+    fn all_before(&self, domain: &Set, before: usize) -> bool {
+        self.last < before && domain.is_within(&self.all)
     }
 
     /// What rules before this one take of the set.
     fn within(&self, set: &Set, before: usize) -> Vec<(u128, u128)> {
         let mut found = Vec::new();
         for (low, high) in set.ranges() {
-            let from = self.0.partition_point(|it| it.1 < *low);
-            let inside = self.0[from..].iter().take_while(|it| it.0 <= *high);
+            let from = self.ranges.partition_point(|it| it.1 < *low);
+            let inside = self.ranges[from..].iter().take_while(|it| it.0 <= *high);
             found.extend(inside.filter(|it| it.2 < before).map(|it| (it.0, it.1)));
         }
         found
