@@ -3,7 +3,7 @@
 use super::lookup::{Lookups, host_word};
 use super::settings::Needs;
 use super::writer::Writer;
-use crate::plan::chain::{Chain, Check, Condition, Load};
+use crate::plan::chain::{Chain, Check, Condition, Load, is_prefix};
 use crate::plan::{Names, Plan};
 use crate::rule::Pattern;
 use crate::space::Side;
@@ -127,11 +127,15 @@ impl Body<'_> {
             Check::Address4(side, low, high) => self.address4(*side, *low, *high, wanted),
             Check::Address6(side, low, high) => self.address6(*side, *low, *high, wanted),
             Check::Listed(lookup, bit) => {
-                let value = match self.chain.lookups[*lookup].before {
+                let lists = &self.chain.lookups[*lookup];
+                let value = match lists.before {
                     Some(_) => format!("lists_{lookup}"),
                     None => self.calls[*lookup].clone(),
                 };
-                maybe_not(&format!("({value} & {:#x})", 1_u64 << bit))
+                match lists.count {
+                    1 => maybe_not(&value),
+                    _ => maybe_not(&format!("({value} & {:#x})", 1_u64 << bit)),
+                }
             }
             Check::Interface(list) => self.interface(*list, wanted),
             Check::AnyInterface if wanted => "device->found > 0".into(),
@@ -204,7 +208,8 @@ impl Body<'_> {
             };
         };
         let mut terms = Vec::new();
-        for word in 0..length.div_ceil(32) {
+        // The last word first: neighbours differ in it.
+        for word in (0..length.div_ceil(32)).rev() {
             let bits = (length - word * 32).min(32);
             let number = (low >> (96 - 32 * word)) as u32;
             let value = self.value(Load::Word6(side, word));
@@ -262,12 +267,6 @@ fn field(load: Load) -> String {
 
 /// The length of the prefix that a range is.
 fn prefix_length(low: u128, high: u128, width: u32) -> Option<u32> {
-    let Some(size) = (high - low).checked_add(1) else { return Some(0) };
-    let is_prefix = size.is_power_of_two() && low & (size - 1) == 0;
-    is_prefix.then(|| width - size.ilog2())
-}
-
-/// True for a range of IPv6 addresses that is a prefix.
-pub(super) fn is_prefix(low: u128, high: u128) -> bool {
-    prefix_length(low, high, 128).is_some()
+    let host_bits = 128 - (low ^ high).leading_zeros();
+    is_prefix(low, high).then(|| width - host_bits)
 }

@@ -8,7 +8,7 @@ use crate::space::Side;
 use std::fmt::Write as _;
 
 /// Steps of a search that are verified on all ways, before these are joined.
-const JOINED: u32 = 5;
+const JOINED: u32 = 4;
 
 /// The farthest that a load reaches from its register.
 const FARTHEST: usize = i16::MAX as usize;
@@ -133,21 +133,20 @@ fn behind(search: &Search) -> usize {
     (1 << search.steps) - 1
 }
 
-/// Entries that a search may come to: those behind only where the last boundary is the greatest address, which what is
+/// Entries that a search may come to: those behind only where the last boundary's word is the greatest one, which what is
 /// behind is not above.
 fn reached(search: &Search) -> usize {
     let last = search.keys[search.keys.len() - 1];
     let is_greatest = match search.key {
         Key::Ipv4 => last == u128::from(u32::MAX),
-        Key::Upper => (last >> 64) as u64 == u64::MAX,
+        Key::Upper | Key::Whole => (last >> 64) as u64 == u64::MAX,
         Key::Lower(_) => last as u64 == u64::MAX,
-        Key::Whole => last == u128::MAX,
     };
     search.keys.len() + if is_greatest { behind(search) } else { 0 }
 }
 
 fn arrays(out: &mut Writer, name: &str, search: &Search) {
-    out.numbers(&format!("{name}_root"), mask(search.root.len()) + 1, &search.root);
+    out.numbers(&format!("{name}_root"), search.root.len(), &search.root);
     if search.steps == 0 {
         return;
     }
@@ -201,7 +200,7 @@ fn steps(out: &mut Writer, name: &str, search: &Search) {
     if *shift > 0 {
         out.line(format_args!("at >>= {shift};"));
     }
-    out.line(format_args!("BOUND(at, {:#x});", mask(search.root.len())));
+    // The comparison has bounded it.
     if search.steps == 0 {
         return out.line(format_args!("return {name}_root[at];"));
     }

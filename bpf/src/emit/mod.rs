@@ -8,7 +8,7 @@ mod settings;
 mod tables;
 mod writer;
 
-use crate::plan::chain::{Chain, Check};
+use crate::plan::chain::{Chain, Check, is_prefix};
 use crate::plan::search::Lookup;
 use crate::plan::{Decision, Names, Plan, Table};
 use settings::Needs;
@@ -119,7 +119,7 @@ fn compares_ipv6(plan: &Plan) -> bool {
         Table::Port(..) => false,
     };
     let is_range = |check: &Check| match check {
-        Check::Address6(_, low, high) => !chain::is_prefix(*low, *high),
+        Check::Address6(_, low, high) => !is_prefix(*low, *high),
         _ => false,
     };
     match &plan.decision {

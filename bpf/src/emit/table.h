@@ -36,11 +36,10 @@ struct address {
 #define JOIN(keys, mask) \
 	asm("%0 -= %1\n\t%0 &= %2\n\t%0 += %1" : "+r"(key) : "r"(keys), "i"(mask))
 // Bytes from the first key.
-#define DISTANCE(keys)                                                  \
-	({                                                              \
-		u64 distance = (u64)key;                                \
-		asm("%0 -= %1" : "+r"(distance) : "r"(keys));           \
-		distance;                                               \
+#define DISTANCE(keys)                                     \
+	({                                                 \
+		asm("%0 -= %1" : "+r"(key) : "r"(keys)); \
+		(u64)key;                                  \
 	})
 
 // True for a number from the first of two on that is at most by the second above.

@@ -55,15 +55,20 @@ impl Body<'_> {
         main.function(format_args!(
             "static __always_inline u64 rule_of(struct bpf_sock_ops *ctx{device})"
         ));
-        let otherwise = self.tables.otherwise.unwrap_or(self.none);
-        main.line(format_args!("u64 found = {otherwise};"));
+        match self.tables.otherwise {
+            Some(rule) => main.line(format_args!("u64 found = {rule};")),
+            None => main.line(format_args!("u64 found;")),
+        }
         self.values(out, main);
         let [plain, by_interface] = &self.tables.stages;
-        let mut state = State { bounded: Vec::new(), lists: 0, blocks: 0, arrays: 0 };
+        let has_found = self.tables.otherwise.is_some();
+        let mut state = State { has_found, bounded: Vec::new(), lists: 0, blocks: 0, arrays: 0 };
         self.stage(out, main, plain, &mut state);
         if let Some(first) = by_interface.first {
             main.empty();
-            main.line(format_args!("found = opaque(ctx, found);"));
+            if state.has_found {
+                main.line(format_args!("found = opaque(ctx, found);"));
+            }
             if plain.first.is_some_and(|plain| plain < first) {
                 main.open(format_args!("if (found < {first})"));
                 main.close_with(format_args!("return found;"));
@@ -150,15 +155,15 @@ impl Body<'_> {
                     format!("{array}[{value}]")
                 }
             };
-            main.line(format_args!("found = earlier(found, {rule});"));
+            state.found(main, &rule);
         }
         for list in &stage.lists {
             let call = self.list(out, main, list, state);
-            main.line(format_args!("found = earlier(found, {call});"));
+            state.found(main, &call);
         }
         for block in &stage.blocks {
             let call = self.block(out, main, block, state);
-            main.line(format_args!("found = earlier(found, {call});"));
+            state.found(main, &call);
         }
     }
 
@@ -288,6 +293,8 @@ impl Body<'_> {
 
 /// Names that are taken.
 struct State {
+    /// True where a rule may have been found.
+    has_found: bool,
     /// Numbers that are known to be within their arrays.
     bounded: Vec<String>,
     lists: usize,
@@ -296,6 +303,14 @@ struct State {
 }
 
 impl State {
+    /// One more expression for a rule.
+    fn found(&mut self, main: &mut Writer, rule: &str) {
+        match std::mem::replace(&mut self.has_found, true) {
+            true => main.line(format_args!("found = earlier(found, {rule});")),
+            false => main.line(format_args!("found = {rule};")),
+        }
+    }
+
     /// Keeps a number within arrays of so many values; all of a field have as many.
     fn bound(&mut self, main: &mut Writer, number: &str, count: usize) {
         if !self.bounded.iter().any(|it| it == number) {
@@ -355,6 +370,10 @@ fn small(dimensions: &[Dimension]) -> Vec<String> {
         });
         weight *= dimension.last() + 1;
     }
-    lines.push(format!("u64 others = opaque(ctx, {});", terms.join(" + ")));
+    // The verifier is to forget by which way it knows them.
+    lines.push(match terms.as_slice() {
+        [one] => format!("u64 others = {one};"),
+        many => format!("u64 others = opaque(ctx, {});", many.join(" + ")),
+    });
     lines
 }

@@ -58,8 +58,8 @@ pub struct Search {
     pub steps: u32,
 }
 
-/// Entries of a root are 2 to the power of this at most: 1 MiB; half of that beside the longer keys of IPv6. 100,000 prefixes
-/// of the routing table take 4 steps, of IPv6 8.
+/// Entries of a root are 2 to the power of this at most: 1 MiB; half of that beside whole IPv6 addresses, whose keys are
+/// long. 100,000 prefixes of the routing table take 4 steps, of IPv6 8.
 const MOST_ROOT_BITS: u32 = 18;
 
 /// Bytes of keys in one search: with what a search may look at behind them they stay below 4 MiB, a section's limit.
@@ -92,7 +92,7 @@ impl Key {
 
     /// Instructions of a search.
     fn cost(self, steps: u32) -> u32 {
-        steps * if self == Self::Whole { 4 } else { 3 } + steps.saturating_sub(1) / 5 * 3
+        steps * if self == Self::Whole { 4 } else { 3 } + steps.saturating_sub(1) / 4 * 3
     }
 }
 
@@ -210,7 +210,7 @@ impl Search {
         let (first, end) = (word(1), word(last));
         let span = end - first;
         // Keys are few at first: all of a small table is in one page anyway.
-        let most_bits = if key == Key::Ipv4 { MOST_ROOT_BITS } else { MOST_ROOT_BITS - 1 };
+        let most_bits = MOST_ROOT_BITS - u32::from(key == Key::Whole);
         let wanted = (steps.len() * 2).next_power_of_two().ilog2().clamp(4, most_bits);
         let mut shift = (64 - span.leading_zeros()).saturating_sub(wanted);
         // Where all boundaries are at the border of an entry, there is nothing to search.

@@ -8,6 +8,9 @@ use std::rc::Rc;
 /// Ranges that are looked at in all questions together: a second of work. Then no more is found.
 const MOST_WORK: usize = 20_000_000;
 
+/// Of these for each question at least.
+const LEAST_SHARE: usize = 200;
+
 /// Dimensions under which a term is indexed: what contains a region in all dimensions but one, contains it in one of
 /// any two.
 const INDEXED: usize = 2;
@@ -147,13 +150,15 @@ impl<'t> Taken<'t> {
         let mut found = BTreeSet::new();
         for (dimension, set) in region.bounds() {
             let Some(index) = self.index.get(&dimension) else { continue };
-            let mut left = self.work.get();
+            // A share for each term: where thousands lie around a value, only some are looked at.
+            let share = (MOST_WORK / self.several.len()).max(LEAST_SHARE).min(self.work.get());
+            let mut left = share;
             index.at(set.ranges()[0].0, &mut left, &mut |id| {
                 if self.several[id].0 < before {
                     found.insert(id);
                 }
             });
-            self.work.set(left);
+            self.spend(share - left);
         }
         found
     }
