@@ -19,10 +19,10 @@ pub mod diag;
 pub mod duration;
 pub mod emit;
 pub mod explain;
-#[cfg(feature = "machine")]
-pub mod machine;
 pub mod limits;
 pub mod lint;
+#[cfg(feature = "machine")]
+pub mod machine;
 pub mod parse;
 pub mod plan;
 pub mod reach;
@@ -32,8 +32,8 @@ pub mod space;
 pub mod table;
 
 use diag::{Diagnostic, Source};
-use setting::Column;
 use rule::Rule;
+use setting::Column;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use table::Table;

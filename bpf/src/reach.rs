@@ -157,9 +157,8 @@ fn winners(parts: &[[Terms; 2]], at: usize) -> Vec<usize> {
     };
     let meets = |earlier: &usize| {
         let mut families = asked.iter().zip(&parts[*earlier]);
-        families.any(|(asked, other)| {
-            asked.iter().any(|a| other.iter().any(|b| a.and(b).is_some()))
-        })
+        families
+            .any(|(asked, other)| asked.iter().any(|a| other.iter().any(|b| a.and(b).is_some())))
     };
     let mut rules: Vec<_> = (0..at).filter(meets).take(MOST_TRIED).collect();
     if let Some(one) = rules.iter().find(|earlier| take_all(&[**earlier])) {
@@ -264,10 +263,12 @@ fn items(condition: &Condition, interfaces: &Interfaces) -> Vec<Item> {
         _ => Vec::new(),
     };
     let Some(first) = tests.first() else { return Vec::new() };
-    let sides = || tests.iter().filter_map(|test| match test {
-        Test::Port(end, ranges) => Some((Dimension::Port((*end).into()), ranges)),
-        _ => None,
-    });
+    let sides = || {
+        tests.iter().filter_map(|test| match test {
+            Test::Port(end, ranges) => Some((Dimension::Port((*end).into()), ranges)),
+            _ => None,
+        })
+    };
     match first {
         Test::Port(_, ranges) if sides().all(|(_, it)| it == ranges) => {
             let item = |range| {

@@ -5,8 +5,8 @@ use set_rto_compiler::check::KEYS;
 use set_rto_compiler::compile;
 use set_rto_compiler::diag::Source;
 use set_rto_compiler::duration::spell;
-use set_rto_compiler::setting::{Form, Mechanism, SPECS, Setting, Spec};
 use set_rto_compiler::limits::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
+use set_rto_compiler::setting::{Form, Mechanism, SPECS, Setting, Spec};
 
 const PAGE: &str = include_str!("../../scripts/packaging/man/set-rto-rules.5");
 

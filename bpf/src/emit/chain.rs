@@ -186,7 +186,9 @@ impl Body<'_> {
         let [a, b, c, d] = low.to_be_bytes();
         match prefix_length(low.into(), high.into(), 32) {
             Some(32) => format!("{value} {equal} IPV4({a}, {b}, {c}, {d})"),
-            Some(length) => format!("({value} & PREFIX({length})) {equal} IPV4({a}, {b}, {c}, {d})"),
+            Some(length) => {
+                format!("({value} & PREFIX({length})) {equal} IPV4({a}, {b}, {c}, {d})")
+            }
             None => {
                 let not = if wanted { "" } else { "!" };
                 format!("{not}within(NET32({value}), 0x{low:08x}, 0x{high:08x})")
@@ -196,9 +198,8 @@ impl Body<'_> {
 
     fn address6(&self, side: Side, low: u128, high: u128, wanted: bool) -> String {
         let not = if wanted { "" } else { "!" };
-        let words = |address: u128| {
-            format!("0x{:016x}, 0x{:016x}", (address >> 64) as u64, address as u64)
-        };
+        let words =
+            |address: u128| format!("0x{:016x}, 0x{:016x}", (address >> 64) as u64, address as u64);
         let Some(length) = prefix_length(low, high, 128) else {
             let address = format!("{}_ip6(ctx)", side.name());
             let lower = format!("!below({address}, {})", words(low));

@@ -8,7 +8,7 @@ use crate::space::Side;
 use std::fmt::Write as _;
 
 /// Steps of a search that are verified on all ways, before these are joined.
-const JOINED: u32 = 4;
+const JOINED: u32 = 5;
 
 /// The farthest that a load reaches from its register.
 const FARTHEST: usize = i16::MAX as usize;
@@ -66,7 +66,10 @@ impl Lookups {
                 out.numbers(&format!("{name}_directory"), directory.len(), directory);
                 out.numbers(&format!("{name}_pages"), pages.len(), pages);
                 out.empty();
-                out.line(format_args!("// Pages of {} ports, those that are alike once.", 1 << bits));
+                out.line(format_args!(
+                    "// Pages of {} ports, those that are alike once.",
+                    1 << bits
+                ));
                 out.line(format_args!("static __always_inline u64 {name}(u64 port)"));
                 out.open(format_args!("{{"));
                 let last = directory.len() - 1;

@@ -105,6 +105,8 @@ static __always_inline int answer(struct bpf_sock_ops *ctx, u64 rule)
 // The same by the number of the rule, where it comes out of a table.
 static __always_inline int answer_number(struct bpf_sock_ops *ctx, u64 rule)
 {
+	// Clang knows what stands in a small table, and would look for this among the places of its numbers.
+	asm volatile("" : "+r"(rule));
 	if (rule >= RULES)
 		return 1;
 	return answer(ctx, rule);

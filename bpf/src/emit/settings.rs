@@ -83,7 +83,8 @@ impl Needs {
         if let [only] = callbacks[..] {
             out.open(format_args!("if (FIELD(op) != {})", constant(only)));
         } else {
-            let last = *callbacks.last().unwrap_or_else(|| unreachable!("every rule sets something"));
+            let last =
+                *callbacks.last().unwrap_or_else(|| unreachable!("every rule sets something"));
             let mut tests = vec![format!("op > {}", constant(last))];
             let gaps = (1..last.1).rev().filter(|op| callbacks.iter().all(|it| it.1 != *op));
             tests.extend(gaps.map(|op| format!("one_by_one(op) == {op}")));
@@ -208,6 +209,7 @@ impl Needs {
         ));
         out.line(format_args!("u64 op = FIELD(op), its, columns;"));
         out.empty();
+        out.line(format_args!("asm volatile(\"\" : \"+r\"(rule)); // as in answer_number()"));
         out.open(format_args!("if (rule >= RULES)"));
         out.close_with(format_args!("return 1;"));
         out.line(format_args!("its = settings_of[rule];"));
@@ -229,9 +231,9 @@ impl Needs {
                 case(out, callback, &[guarded(at, text)]);
             }
         }
-        let options = self.options().map(|(at, column)| {
-            (column, guarded(at, statement("rule", at, column, &value(at))))
-        });
+        let options = self
+            .options()
+            .map(|(at, column)| (column, guarded(at, statement("rule", at, column, &value(at)))));
         set_options(out, Vec::new(), When::sort(options));
         out.line(format_args!("}}"));
         out.line(format_args!("return 1;"));

@@ -179,7 +179,10 @@ impl Body<'_> {
         // Its alignment is 4.
         let bytes = (2 * count * width + 4).next_multiple_of(4);
         out.empty();
-        out.line(format_args!("struct {name} {{\n\t{kind} bounds[{}];\n\tu32 rule;\n}};", 2 * count));
+        out.line(format_args!(
+            "struct {name} {{\n\t{kind} bounds[{}];\n\tu32 rule;\n}};",
+            2 * count
+        ));
         let spell = |out: &mut String, record: &Record| {
             out.push_str("{{");
             for (low, high) in &record.bounds {
@@ -236,7 +239,13 @@ impl Body<'_> {
     }
 
     /// Writes the rows and a function that ands them; the call.
-    fn block(&self, out: &mut Writer, main: &mut Writer, block: &Block, state: &mut State) -> String {
+    fn block(
+        &self,
+        out: &mut Writer,
+        main: &mut Writer,
+        block: &Block,
+        state: &mut State,
+    ) -> String {
         let name = format!("bits_{}", state.blocks);
         state.blocks += 1;
         let mut arguments = Vec::new();
@@ -359,7 +368,9 @@ fn small(dimensions: &[Dimension]) -> Vec<String> {
             Dimension::SameAddress => "(u64)same_address(ctx)",
             // 0 below, 1 equal, 2 above, as differences of small numbers are negative or not.
             Dimension::PortOrder => {
-                lines.push("u64 above = FIELD(local_port) - HOST(remote_port), below = -above;".into());
+                lines.push(
+                    "u64 above = FIELD(local_port) - HOST(remote_port), below = -above;".into(),
+                );
                 "(1 + (below >> 63) - (above >> 63))"
             }
             other => unreachable!("{other:?} is a field of its own"),

@@ -131,9 +131,10 @@ pub(super) fn chain(rules: &[Rule], interfaces: &Interfaces) -> Option<Chain> {
     let mut links = Vec::new();
     let mut comparisons = 0;
     for (rule, it) in rules.iter().enumerate() {
-        let parts = it.conditions.iter().map(|condition| {
-            lower(&condition.formula, false, interfaces, &mut lists)
-        });
+        let parts = it
+            .conditions
+            .iter()
+            .map(|condition| lower(&condition.formula, false, interfaces, &mut lists));
         let condition = all(parts.collect());
         comparisons += condition.comparisons();
         if comparisons > MOST_COMPARISONS {
@@ -149,11 +150,16 @@ pub(super) fn chain(rules: &[Rule], interfaces: &Interfaces) -> Option<Chain> {
         link.condition.number(&fields);
     }
     let lookups = lists.iter().enumerate().map(|(at, (dimension, lists))| {
-        let asks = |link: &Link| link.condition.any(&|it| matches!(it, Check::Listed(of, _) if *of == at));
+        let asks =
+            |link: &Link| link.condition.any(&|it| matches!(it, Check::Listed(of, _) if *of == at));
         let mut asking = links.iter().enumerate().filter(|(_, link)| asks(link)).map(|(at, _)| at);
         let first = asking.next();
         let count = lists.len();
-        Lists { table: table(*dimension, lists), count, before: first.filter(|_| asking.next().is_some()) }
+        Lists {
+            table: table(*dimension, lists),
+            count,
+            before: first.filter(|_| asking.next().is_some()),
+        }
     });
     Some(Chain {
         loads: loads(&links),
@@ -167,15 +173,21 @@ pub(super) fn chain(rules: &[Rule], interfaces: &Interfaces) -> Option<Chain> {
 /// A bit for each list.
 fn table(dimension: Dimension, lists: &[Set]) -> Table {
     let mut steps: super::Steps = Vec::new();
-    let ranges = lists.iter().enumerate().flat_map(|(list, set)| {
-        set.ranges().iter().map(move |(low, high)| (*low, *high, list))
-    });
-    sweep(ranges, dimension.last(), |_| 0, |start, holding, _| {
-        let bits = holding.iter().fold(0, |bits, list| bits | 1 << list);
-        if steps.last().is_none_or(|(_, last)| *last != bits) {
-            steps.push((start, bits));
-        }
-    });
+    let ranges = lists
+        .iter()
+        .enumerate()
+        .flat_map(|(list, set)| set.ranges().iter().map(move |(low, high)| (*low, *high, list)));
+    sweep(
+        ranges,
+        dimension.last(),
+        |_| 0,
+        |start, holding, _| {
+            let bits = holding.iter().fold(0, |bits, list| bits | 1 << list);
+            if steps.last().is_none_or(|(_, last)| *last != bits) {
+                steps.push((start, bits));
+            }
+        },
+    );
     Table::new(dimension, &steps)
 }
 
@@ -215,7 +227,8 @@ fn device(links: &[Link]) -> Option<Device> {
     let is_interface = |check: &Check| matches!(check, Check::Interface(_) | Check::AnyInterface);
     let asks = |link: &&Link| link.condition.any(&is_interface);
     let before = links.iter().position(|link| asks(&link))?;
-    let guard = any(links.iter().filter(asks).map(|link| link.condition.without(&is_interface)).collect());
+    let guard =
+        any(links.iter().filter(asks).map(|link| link.condition.without(&is_interface)).collect());
     let is_short = guard != Condition::All(Vec::new()) && guard.comparisons() <= MOST_GUARDS;
     Some(Device { before, guard: is_short.then_some(guard) })
 }
@@ -262,7 +275,12 @@ fn joined(mut parts: Vec<Condition>, join: fn(Vec<Condition>) -> Condition) -> C
 
 type FieldLists = BTreeMap<Dimension, Vec<Set>>;
 
-fn lower(formula: &Formula, negate: bool, interfaces: &Interfaces, lists: &mut FieldLists) -> Condition {
+fn lower(
+    formula: &Formula,
+    negate: bool,
+    interfaces: &Interfaces,
+    lists: &mut FieldLists,
+) -> Condition {
     let join = |is_all: bool| if is_all { all } else { any };
     match formula {
         Formula::Not(inner) => lower(inner, !negate, interfaces, lists),

@@ -104,7 +104,10 @@ pub fn plan(rules: &[Rule], regions: &Regions) -> Result<Plan, Diagnostic> {
             .iter()
             .map(|rule| format!("{} (rules.toml:{})", rule.name, rule.line))
             .collect(),
-        summaries: rules.iter().map(|rule| format!("{} -> {}", rule.when(), rule.settings)).collect(),
+        summaries: rules
+            .iter()
+            .map(|rule| format!("{} -> {}", rule.when(), rule.settings))
+            .collect(),
         settings: rules.iter().map(|rule| rule.settings.clone()).collect(),
         names: names(&decision, regions),
         decision,

@@ -58,8 +58,8 @@ pub struct Search {
     pub steps: u32,
 }
 
-/// Entries of a root are 2 to the power of this at most: 1 MiB; half of that beside whole IPv6 addresses, whose keys are
-/// long. 100,000 prefixes of the routing table take 4 steps, of IPv6 8.
+/// Entries of a root are 2 to the power of this at most: 1 MiB. 100,000 IPv4 prefixes of the routing table take 4 steps,
+/// of IPv6 7.
 const MOST_ROOT_BITS: u32 = 18;
 
 /// Bytes of keys in one search: with what a search may look at behind them they stay below 4 MiB, a section's limit.
@@ -92,7 +92,7 @@ impl Key {
 
     /// Instructions of a search.
     fn cost(self, steps: u32) -> u32 {
-        steps * if self == Self::Whole { 4 } else { 3 } + steps.saturating_sub(1) / 4 * 3
+        steps * if self == Self::Whole { 4 } else { 3 } + steps.saturating_sub(1) / 5 * 3
     }
 }
 
@@ -210,12 +210,12 @@ impl Search {
         let (first, end) = (word(1), word(last));
         let span = end - first;
         // Keys are few at first: all of a small table is in one page anyway.
-        let most_bits = MOST_ROOT_BITS - u32::from(key == Key::Whole);
-        let wanted = (steps.len() * 2).next_power_of_two().ilog2().clamp(4, most_bits);
+        let wanted = (steps.len() * 2).next_power_of_two().ilog2().clamp(4, MOST_ROOT_BITS);
         let mut shift = (64 - span.leading_zeros()).saturating_sub(wanted);
         // Where all boundaries are at the border of an entry, there is nothing to search.
         let exact = (1..=last).map(|at| (word(at) - first).trailing_zeros()).min().unwrap_or(0);
-        let is_exact = key != Key::Whole && span >> exact.min(63) < (steps.len() * 8).max(64) as u64;
+        let is_exact =
+            key != Key::Whole && span >> exact.min(63) < (steps.len() * 8).max(64) as u64;
         if is_exact {
             shift = exact.min(63);
         }
@@ -272,7 +272,11 @@ mod tests {
         if let Key::Lower(upper) = search.key
             && (address >> 64) as u64 != upper
         {
-            return if address >> 64 > u128::from(upper) { search.above } else { search.outside[0] };
+            return if address >> 64 > u128::from(upper) {
+                search.above
+            } else {
+                search.outside[0]
+            };
         }
         let word = search.key.word(address);
         if word < search.first {
@@ -326,7 +330,11 @@ mod tests {
                 steps.dedup_by_key(|step| step.1);
                 let lookup = lookup(family, steps.clone(), MOST_CUTS);
                 for (start, _) in steps.iter().step_by(1 + count / 20_000) {
-                    for address in [start.saturating_sub(1), *start, start + u128::from(*start < u128::MAX >> (128 - bits))] {
+                    for address in [
+                        start.saturating_sub(1),
+                        *start,
+                        start + u128::from(*start < u128::MAX >> (128 - bits)),
+                    ] {
                         let at = steps.partition_point(|step| step.0 <= address) - 1;
                         let found = find(&lookup, family, address);
                         assert_eq!(found, steps[at].1, "{address:x} of {seed}, {bits} bits");

@@ -18,14 +18,15 @@ use crate::space::{Dimension, Set, Side, Term, addresses, sweep};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-/// Rules of several fields that are bits in any case: one word.
-const FEW: usize = 64;
-
-/// Rules on a list, at most: 15 to 25 instructions each.
+/// Rules on a list, at most.
 const LONGEST: usize = 16;
 
-/// A list is worth its search where it takes at least one in so many of the rules that are left.
-const WORTH: usize = 4;
+/// Instructions of a list, and of each of its rules; measured on the mixed rules of the bench.
+const LIST_COST: (usize, usize) = (20, 18);
+
+/// Instructions to find the row of a field and the rule of a bit; and of a word of rows, for each field.
+const ROW_COST: usize = 9;
+const WORD_COST: usize = 2;
 
 /// Places on lists for each rule, at most: one that lies in many classes stands on the lists of all.
 const REPEATED: usize = 4;
@@ -214,12 +215,8 @@ pub(super) fn tables(rules: &[Rule], regions: &Regions) -> Result<Tables, Diagno
 
 /// The small dimensions that some rule asks.
 fn small(regions: &Regions) -> Vec<Dimension> {
-    let all = [
-        Dimension::Direction,
-        Dimension::Family,
-        Dimension::SameAddress,
-        Dimension::PortOrder,
-    ];
+    let all =
+        [Dimension::Direction, Dimension::Family, Dimension::SameAddress, Dimension::PortOrder];
     let terms = || regions.rules.iter().flatten();
     let asked = |it: &Dimension| terms().any(|term| term.bound(*it).is_some());
     all.into_iter().filter(asked).collect()
@@ -276,23 +273,20 @@ type Sorted = (Vec<(Kind, Vec<Case>)>, Vec<Case>);
 
 fn sort(mut cases: Vec<Case>) -> Sorted {
     let mut lists = Vec::new();
-    while cases.len() > FEW && lists.len() < MOST_LISTS {
+    while lists.len() < MOST_LISTS {
         let kinds: BTreeSet<Kind> =
             cases.iter().flat_map(|case| &case.bounds).map(|(kind, _)| kind.clone()).collect();
-        let of = |kind: &Kind| {
-            let chosen = narrow(&cases, kind);
-            (chosen.iter().filter(|it| **it).count(), chosen)
+        let bits = |count: usize| match count.div_ceil(64) {
+            0 => 0,
+            words => ROW_COST * (kinds.len() + 1) + words * (WORD_COST * kinds.len() + 2),
         };
-        // The first of those that take as many.
-        let best = kinds.into_iter().filter(is_key).map(|kind| (of(&kind), kind));
-        let Some(((count, chosen), kind)) = best.max_by(|one, other| {
-            one.0.0.cmp(&other.0.0).then_with(|| other.1.cmp(&one.1))
-        }) else {
-            break;
+        let with = |kind: &Kind| {
+            let (chosen, longest) = narrow(&cases, kind);
+            let left = chosen.iter().filter(|is_chosen| !**is_chosen).count();
+            (LIST_COST.0 + longest * LIST_COST.1 + bits(left), kind.clone(), chosen)
         };
-        if count < FEW / 2 || count * WORTH < cases.len() {
-            break;
-        }
+        let best = kinds.iter().filter(|kind| is_key(kind)).map(with).min();
+        let Some((_, kind, chosen)) = best.filter(|it| it.0 < bits(cases.len())) else { break };
         let (mut list, mut rest) = (Vec::new(), Vec::new());
         for (case, is_chosen) in cases.into_iter().zip(chosen) {
             if is_chosen { &mut list } else { &mut rest }.push(case);
@@ -309,7 +303,7 @@ fn join(key: &Kind, list: &mut Vec<Case>, singles: &mut Vec<Case>) {
         singles.drain(..).partition(|case| case.bounds[0].0 == *key);
     let count = all.len();
     all.append(&mut list.clone());
-    if count > 0 && narrow(&all, key).iter().all(|is_chosen| *is_chosen) {
+    if count > 0 && narrow(&all, key).0.iter().all(|is_chosen| *is_chosen) {
         all.sort_by_key(|case| case.rule);
         *list = all;
         *singles = rest;
@@ -319,12 +313,13 @@ fn join(key: &Kind, list: &mut Vec<Case>, singles: &mut Vec<Case>) {
     }
 }
 
+/// True for a field that may lead to lists.
 fn is_key(kind: &Kind) -> bool {
     matches!(kind, Kind::Port(_) | Kind::Address(_))
 }
 
-/// The cases that may be on lists by a field: as many as there is room for, the narrowest first.
-fn narrow(cases: &[Case], key: &Kind) -> Vec<bool> {
+/// The cases that may be on lists by a field: as many as there is room for, the narrowest first; and the longest list.
+fn narrow(cases: &[Case], key: &Kind) -> (Vec<bool>, usize) {
     let fits = |case: &&Case| {
         let others = case.bounds.iter().filter(|(kind, _)| kind != key);
         let records: usize = others.map(|(_, set)| set.ranges().len()).product();
@@ -334,8 +329,11 @@ fn narrow(cases: &[Case], key: &Kind) -> Vec<bool> {
         .filter(|at| cases[*at].bound(key).is_some() && fits(&&cases[*at]))
         .collect();
     let set = |at: &usize| cases[*at].bound(key).map(|set| set.ranges()).unwrap_or_default();
-    let mut starts: Vec<u128> =
-        places.iter().flat_map(set).flat_map(|(low, high)| [*low, high.saturating_add(1)]).collect();
+    let mut starts: Vec<u128> = places
+        .iter()
+        .flat_map(set)
+        .flat_map(|(low, high)| [*low, high.saturating_add(1)])
+        .collect();
     starts.sort_unstable();
     starts.dedup();
     let interval = |value: u128| starts.partition_point(|start| *start < value);
@@ -349,8 +347,8 @@ fn narrow(cases: &[Case], key: &Kind) -> Vec<bool> {
         .map(|(of, at)| (of.iter().map(|(from, to)| to - from).sum(), *at, of))
         .collect();
     chosen.sort_unstable();
-    // As many as stand on lists that are short enough, and not on too many.
-    let is_short = |count: usize| {
+    // The longest list of so many; None where they stand on too many lists.
+    let longest = |count: usize| {
         let mut sum = 0;
         let mut change = vec![0_isize; starts.len() + 1];
         for (width, _, of) in &chosen[..count] {
@@ -361,20 +359,21 @@ fn narrow(cases: &[Case], key: &Kind) -> Vec<bool> {
             }
         }
         let mut now = 0;
-        let mut depths = change.into_iter().map(|step| {
+        let depths = change.into_iter().map(|step| {
             now += step;
-            now
+            now.unsigned_abs()
         });
-        sum <= REPEATED * count.max(FEW) && depths.all(|depth| depth <= LONGEST as isize)
+        let deepest = depths.max().unwrap_or(0);
+        (sum <= REPEATED * (count + LONGEST) && deepest <= LONGEST).then_some(deepest)
     };
     let (mut least, mut most) = (0, chosen.len() + 1);
     while most - least > 1 {
         let middle = least + (most - least) / 2;
-        if is_short(middle) { least = middle } else { most = middle }
+        if longest(middle).is_some() { least = middle } else { most = middle }
     }
     let mut is_chosen = vec![false; cases.len()];
     chosen[..least].iter().for_each(|(_, at, _)| is_chosen[*at] = true);
-    is_chosen
+    (is_chosen, longest(least).unwrap_or(0))
 }
 
 fn check(rules: &[Rule], rest: &[Case]) -> Result<(), Diagnostic> {
@@ -386,14 +385,18 @@ fn check(rules: &[Rule], rest: &[Case]) -> Result<(), Diagnostic> {
 
 fn too_complex(rules: &[Rule], rest: &[Case]) -> Diagnostic {
     let first = rest.first().map_or(0, |case| case.rule as usize);
-    let fields: BTreeSet<&str> = rest.iter().flat_map(|case| &case.bounds).map(|(kind, _)| match kind {
-        Kind::Port(Side::Local) => "local ports",
-        Kind::Port(Side::Remote) => "remote ports",
-        Kind::Address(Side::Local) => "local addresses",
-        Kind::Address(Side::Remote) => "remote addresses",
-        Kind::Small(_) => "other fields",
-        Kind::Interface(_) => "interfaces",
-    }).collect();
+    let fields: BTreeSet<&str> = rest
+        .iter()
+        .flat_map(|case| &case.bounds)
+        .map(|(kind, _)| match kind {
+            Kind::Port(Side::Local) => "local ports",
+            Kind::Port(Side::Remote) => "remote ports",
+            Kind::Address(Side::Local) => "local addresses",
+            Kind::Address(Side::Remote) => "remote addresses",
+            Kind::Small(_) => "other fields",
+            Kind::Interface(_) => "interfaces",
+        })
+        .collect();
     let fields: Vec<_> = fields.into_iter().collect();
     Diagnostic::new("the rules from here on are too complex", rules[first].span.clone())
         .label(format!(
@@ -436,13 +439,16 @@ impl Numbers {
     ) -> Self {
         // Cases whose classes matter, and those of which a field only has to be compared.
         let mut kinds: BTreeMap<Kind, (Vec<&Case>, Vec<&Case>)> = BTreeMap::new();
-        let entry = |case: &'_ Case| case.bounds.iter().map(|(kind, _)| kind.clone()).collect::<Vec<_>>();
+        let entry =
+            |case: &'_ Case| case.bounds.iter().map(|(kind, _)| kind.clone()).collect::<Vec<_>>();
         for case in singles {
             entry(case).into_iter().for_each(|kind| kinds.entry(kind).or_default().0.push(case));
         }
         for (lists, rest) in sorted {
             for case in rest {
-                entry(case).into_iter().for_each(|kind| kinds.entry(kind).or_default().1.push(case));
+                entry(case)
+                    .into_iter()
+                    .for_each(|kind| kinds.entry(kind).or_default().1.push(case));
             }
             for (key, cases) in lists {
                 for case in cases {
@@ -468,7 +474,9 @@ impl Numbers {
                     Numbered::by_value(kind, count, &singles, none)
                 }
                 Kind::Port(_) if !is_asked => Numbered::by_value(kind, 1 << 16, &[], none),
-                Kind::Port(_) | Kind::Address(_) => Numbered::by_class(kind, &singles, &several, none),
+                Kind::Port(_) | Kind::Address(_) => {
+                    Numbered::by_class(kind, &singles, &several, none)
+                }
             }
         });
         Self { none, fields: fields.collect(), bits: MOST_BITS, bytes: MOST_BYTES }
@@ -496,7 +504,8 @@ impl Numbers {
         let Some(set) = case.bound(&field.kind) else {
             return vec![(0, u32::MAX)];
         };
-        let by_value = || set.ranges().iter().map(|(low, high)| (*low as u32, *high as u32)).collect();
+        let by_value =
+            || set.ranges().iter().map(|(low, high)| (*low as u32, *high as u32)).collect();
         match field.kind {
             Kind::Address(_) => {
                 let mut numbers: Vec<(u128, u128)> = Vec::new();
@@ -541,7 +550,9 @@ impl Numbers {
                     let mut products = vec![Vec::new()];
                     for field in &list.fields {
                         let ranges = self.ranges(&cases[*at], *field);
-                        let with = |before: &Vec<(u32, u32)>, range| [before.as_slice(), &[range]].concat();
+                        let with = |before: &Vec<(u32, u32)>, range| {
+                            [before.as_slice(), &[range]].concat()
+                        };
                         products = products
                             .iter()
                             .flat_map(|before| ranges.iter().map(|range| with(before, *range)))
@@ -603,7 +614,9 @@ impl Numbers {
             let at = self.place(kind);
             let field = &self.fields[at];
             let mut free = vec![0_u64; words];
-            for (bit, case) in cases.iter().enumerate().filter(|(_, case)| case.bound(kind).is_none()) {
+            for (bit, case) in
+                cases.iter().enumerate().filter(|(_, case)| case.bound(kind).is_none())
+            {
                 debug_assert!(case.bound(kind).is_none());
                 free[bit / 64] |= 1 << (bit % 64);
             }

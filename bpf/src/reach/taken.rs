@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Ranges that are looked at in all questions together: a second of work. Then no more is found.
-const MOST_WORK: usize = 20_000_000;
+const MOST_WORK: usize = 40_000_000;
 
-/// Of these for each question at least.
-const LEAST_SHARE: usize = 200;
+/// Of these to find what is around a value, at least.
+const LEAST_SHARE: usize = 100;
 
 /// Dimensions under which a term is indexed: what contains a region in all dimensions but one, contains it in one of
 /// any two.
@@ -30,10 +30,7 @@ pub(super) struct Taken<'t> {
 
 impl<'t> Taken<'t> {
     /// `addresses` are those of the family; rules ascend.
-    pub(super) fn new(
-        addresses: Set,
-        rules: impl Iterator<Item = (usize, &'t [Term])>,
-    ) -> Self {
+    pub(super) fn new(addresses: Set, rules: impl Iterator<Item = (usize, &'t [Term])>) -> Self {
         let mut taken = Self {
             addresses,
             everything: None,
@@ -151,7 +148,7 @@ impl<'t> Taken<'t> {
         for (dimension, set) in region.bounds() {
             let Some(index) = self.index.get(&dimension) else { continue };
             // A share for each term: where thousands lie around a value, only some are looked at.
-            let share = (MOST_WORK / self.several.len()).max(LEAST_SHARE).min(self.work.get());
+            let share = (MOST_WORK / 8 / self.several.len()).max(LEAST_SHARE).min(self.work.get());
             let mut left = share;
             index.at(set.ranges()[0].0, &mut left, &mut |id| {
                 if self.several[id].0 < before {
@@ -177,14 +174,19 @@ impl Owners {
     fn new(ranges: Vec<(u128, u128, usize)>) -> Self {
         let mut owners = Vec::new();
         let bounds = ranges.iter().map(|(low, high, rule)| (*low, *high, *rule));
-        crate::space::sweep(bounds, u128::MAX, |_| 0, |start, holding: &BTreeSet<usize>, _| {
-            if let Some((_, high, _)) = owners.last_mut()
-                && *high == u128::MAX
-            {
-                *high = start - 1;
-            }
-            owners.extend(holding.first().map(|rule| (start, u128::MAX, *rule)));
-        });
+        crate::space::sweep(
+            bounds,
+            u128::MAX,
+            |_| 0,
+            |start, holding: &BTreeSet<usize>, _| {
+                if let Some((_, high, _)) = owners.last_mut()
+                    && *high == u128::MAX
+                {
+                    *high = start - 1;
+                }
+                owners.extend(holding.first().map(|rule| (start, u128::MAX, *rule)));
+            },
+        );
         let all = Set::from_ranges(owners.iter().map(|it| (it.0, it.1)).collect());
         let last = owners.iter().map(|it| it.2).max().unwrap_or_default();
         Self { ranges: owners, all, last }

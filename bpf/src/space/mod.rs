@@ -11,8 +11,8 @@ mod terms;
 
 pub use interface::{Interfaces, matches};
 pub use set::Set;
-pub use terms::{Budget, MOST_TERMS, Term, Terms, terms};
 pub(crate) use sweep::sweep;
+pub use terms::{Budget, MOST_TERMS, Term, Terms, terms};
 pub(crate) use terms::{port_set, prefix_set};
 
 use crate::rule::{End, Family};

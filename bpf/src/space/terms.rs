@@ -118,7 +118,10 @@ pub fn terms(formula: &Formula, interfaces: &Interfaces, budget: &mut Budget) ->
 }
 
 fn ranges(terms: &[Term]) -> usize {
-    terms.iter().map(|term| 1 + term.bounds().map(|(_, set)| set.ranges().len()).sum::<usize>()).sum()
+    terms
+        .iter()
+        .map(|term| 1 + term.bounds().map(|(_, set)| set.ranges().len()).sum::<usize>())
+        .sum()
 }
 
 fn expand(
