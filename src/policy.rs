@@ -8,7 +8,7 @@ use crate::rules;
 use crate::timer;
 use crate::way::{Method, Way};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{AsRawLibbpf, MapCore, OpenObject, PrintLevel, libbpf_sys};
+use libbpf_rs::{MapCore, OpenObject, PrintLevel};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
