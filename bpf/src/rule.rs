@@ -154,7 +154,7 @@ pub enum Direction {
 }
 
 /// An interface name, at most 15 bytes, or a glob: `*` is any run of characters, `?` any single one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pattern(pub String);
 
 impl Pattern {

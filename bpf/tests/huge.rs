@@ -4,7 +4,7 @@ mod support;
 
 use set_rto_compiler::compile;
 use set_rto_compiler::diag::{Source, render};
-use set_rto_compiler::size::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
+use set_rto_compiler::limits::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 use support::VERSION;

@@ -1,7 +1,7 @@
 //! Formulas → terms.
 
-use super::{Dimension, Set, family_value};
-use crate::rule::{Direction, End, Family, Formula, Pattern, Prefix, Test};
+use super::{Dimension, Interfaces, MAPPED, Set, addresses, family_value};
+use crate::rule::{Direction, Formula, PortRange, Prefix, Test};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -85,31 +85,63 @@ impl Term {
     }
 }
 
-/// More terms than this make a rule too entangled to be reasoned about.
+/// More terms than this are too many cases for one rule.
 pub const MOST_TERMS: usize = 4096;
 
 /// So many are merged pair by pair.
 const FEW_TERMS: usize = 64;
 
-/// The terms of a formula, one of which must hold.
+/// The terms of a formula, one of which must match.
 pub type Terms = Vec<Term>;
 
-/// A formula's terms; None if there would be more than [`MOST_TERMS`]. `lists` collects the lists of
-/// interface patterns, which [`Dimension::Interface`] counts.
-pub fn terms(formula: &Formula, lists: &mut Vec<Vec<Pattern>>) -> Option<Terms> {
-    expand(formula, false, lists)
+/// What may still be spent on expanding formulas, in ranges of values.
+#[derive(Debug)]
+pub struct Budget(usize);
+
+impl Default for Budget {
+    /// All rules of a file together: 20 million ranges take 2 s and 400 MB at most.
+    fn default() -> Self {
+        Self(20_000_000)
+    }
 }
 
-fn expand(formula: &Formula, negate: bool, lists: &mut Vec<Vec<Pattern>>) -> Option<Terms> {
+impl Budget {
+    fn spend(&mut self, ranges: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(ranges)?;
+        Some(())
+    }
+}
+
+/// A formula's terms; None if there would be more than [`MOST_TERMS`], or the budget is spent.
+pub fn terms(formula: &Formula, interfaces: &Interfaces, budget: &mut Budget) -> Option<Terms> {
+    expand(formula, false, interfaces, budget)
+}
+
+fn ranges(terms: &[Term]) -> usize {
+    terms
+        .iter()
+        .map(|term| 1 + term.bounds().map(|(_, set)| set.ranges().len()).sum::<usize>())
+        .sum()
+}
+
+fn expand(
+    formula: &Formula,
+    negate: bool,
+    interfaces: &Interfaces,
+    budget: &mut Budget,
+) -> Option<Terms> {
     match (formula, negate) {
-        (Formula::Not(inner), _) => expand(inner, !negate, lists),
-        (Formula::Test(test), _) => Some(literal(test, negate, lists)),
+        (Formula::Not(inner), _) => expand(inner, !negate, interfaces, budget),
+        (Formula::Test(test), _) => {
+            let terms = literal(test, negate, interfaces);
+            budget.spend(ranges(&terms))?;
+            Some(terms)
+        }
         (Formula::All(parts), false) | (Formula::Any(parts), true) => {
             parts.iter().try_fold(vec![Term::default()], |sum, part| {
-                let part = expand(part, negate, lists)?;
-                if sum.len() * part.len() > MOST_TERMS * 16 {
-                    return None;
-                }
+                let part = expand(part, negate, interfaces, budget)?;
+                // Each is copied once for each of the others.
+                budget.spend(sum.len() * ranges(&part) + part.len() * ranges(&sum))?;
                 let pairs =
                     sum.iter().flat_map(|left| part.iter().map(move |right| left.and(right)));
                 merge(pairs.flatten().collect())
@@ -118,11 +150,9 @@ fn expand(formula: &Formula, negate: bool, lists: &mut Vec<Vec<Pattern>>) -> Opt
         (Formula::Any(parts), false) | (Formula::All(parts), true) => {
             let mut sum = Vec::new();
             for part in parts {
-                sum.append(&mut expand(part, negate, lists)?);
-                if sum.len() > MOST_TERMS * 16 {
-                    return None;
-                }
+                sum.append(&mut expand(part, negate, interfaces, budget)?);
             }
+            budget.spend(ranges(&sum))?;
             merge(sum)
         }
     }
@@ -195,73 +225,59 @@ fn union(a: &Term, b: &Term) -> Option<Term> {
     a.replacing(dimension, Rc::new(set))
 }
 
-fn literal(test: &Test, negate: bool, lists: &mut Vec<Vec<Pattern>>) -> Terms {
-    let one = |dimension: Dimension, set: Set| -> Terms {
-        let set = if negate { dimension.domain().minus(&set) } else { set };
-        Term::of(dimension, set).into_iter().collect()
+fn literal(test: &Test, negate: bool, interfaces: &Interfaces) -> Terms {
+    let (dimension, set) = match test {
+        Test::Direction(Direction::Outgoing) => (Dimension::Direction, Set::one(0)),
+        Test::Direction(Direction::Incoming) => (Dimension::Direction, Set::one(1)),
+        Test::Family(family) => (Dimension::Family, Set::one(family_value(*family))),
+        Test::Port(end, ranges) => (Dimension::Port((*end).into()), port_set(ranges)),
+        Test::Ports(ordering) => (Dimension::PortOrder, Set::one(order_value(*ordering))),
+        Test::SameAddress => (Dimension::SameAddress, Set::one(1)),
+        Test::Address(end, prefixes) => (Dimension::Address((*end).into()), prefix_set(prefixes)),
+        Test::Interface(patterns) => interfaces.classes(patterns),
     };
-    match test {
-        Test::Direction(Direction::Outgoing) => one(Dimension::Direction, Set::one(0)),
-        Test::Direction(Direction::Incoming) => one(Dimension::Direction, Set::one(1)),
-        Test::Family(family) => one(Dimension::Family, Set::one(family_value(*family))),
-        Test::Port(end, ranges) => {
-            let ranges = ranges.iter().map(|it| (u128::from(it.low), u128::from(it.high)));
-            one(Dimension::Port((*end).into()), Set::from_ranges(ranges.collect()))
-        }
-        Test::Ports(ordering) => {
-            let value = match ordering {
-                Ordering::Less => 0,
-                Ordering::Equal => 1,
-                Ordering::Greater => 2,
-            };
-            one(Dimension::Ports, Set::one(value))
-        }
-        Test::SameAddress => one(Dimension::SameAddress, Set::one(1)),
-        Test::Address(end, prefixes) => address(*end, prefixes, negate),
-        Test::Interface(patterns) => {
-            let known = lists.iter().position(|list| list == patterns);
-            let index = known.unwrap_or_else(|| {
-                lists.push(patterns.clone());
-                lists.len() - 1
-            });
-            one(Dimension::Interface(index), Set::one(1))
-        }
+    let set = if negate { dimension.domain().minus(&set) } else { set };
+    // All addresses of a family are a question about the family.
+    let family = [0, 1].into_iter().find(|family| set == addresses(*family));
+    match (dimension, family) {
+        (Dimension::Address(_), Some(family)) => Term::of(Dimension::Family, Set::one(family)),
+        _ => Term::of(dimension, set),
+    }
+    .into_iter()
+    .collect()
+}
+
+/// The value of an order in [`Dimension::PortOrder`].
+fn order_value(ordering: Ordering) -> u128 {
+    match ordering {
+        Ordering::Less => 0,
+        Ordering::Equal => 1,
+        Ordering::Greater => 2,
     }
 }
 
-/// An address means something in its own family only.
-fn address(end: End, prefixes: &[Prefix], negate: bool) -> Terms {
-    let mut v4 = Vec::new();
-    let mut v6 = Vec::new();
+/// Ports as a set.
+pub(crate) fn port_set(ranges: &[PortRange]) -> Set {
+    let ranges = ranges.iter().map(|it| (u128::from(it.low), u128::from(it.high)));
+    Set::from_ranges(ranges.collect())
+}
+
+/// Prefixes as a set of [`Dimension::Address`].
+pub(crate) fn prefix_set(prefixes: &[Prefix]) -> Set {
+    let mapped = Set::range(MAPPED.0, MAPPED.1);
+    let size = |host_bits: u32| 1_u128.checked_shl(host_bits).map_or(u128::MAX, |size| size - 1);
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for prefix in prefixes {
         match *prefix {
             Prefix::V4(address, length) => {
-                v4.push(range(u128::from(address.to_bits()), 32 - u32::from(length)));
+                let low = MAPPED.0 | u128::from(address.to_bits());
+                v4.push((low, low | size(32 - u32::from(length))));
             }
             Prefix::V6(address, length) => {
-                v6.push(range(address.to_bits(), 128 - u32::from(length)));
+                let low = address.to_bits();
+                v6.push((low, low | size(128 - u32::from(length))));
             }
         }
     }
-    let part = |family: Family, dimension: Dimension, ranges: Vec<(u128, u128)>| {
-        let mut set = Set::from_ranges(ranges);
-        if negate {
-            set = dimension.domain().minus(&set);
-        }
-        let family = Term::of(Dimension::Family, Set::one(family_value(family)))?;
-        family.and(&Term::of(dimension, set)?)
-    };
-    let side = end.into();
-    let v4 = part(Family::Ipv4, Dimension::Ipv4(side), v4);
-    let v6 = part(Family::Ipv6, Dimension::Ipv6(side), v6);
-    // Both families whole: no bound at all.
-    let all = |term: &Option<Term>| term.as_ref().is_some_and(|term| term.len() == 1);
-    if all(&v4) && all(&v6) {
-        return vec![Term::default()];
-    }
-    v4.into_iter().chain(v6).collect()
-}
-
-fn range(low: u128, host_bits: u32) -> (u128, u128) {
-    (low, low | 1_u128.checked_shl(host_bits).map_or(u128::MAX, |size| size - 1))
+    Set::from_ranges(v6).minus(&mapped).or(&Set::from_ranges(v4))
 }
