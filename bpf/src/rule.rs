@@ -64,6 +64,16 @@ pub enum Formula {
 }
 
 impl Formula {
+    /// How many tests it has.
+    #[must_use]
+    pub fn tests(&self) -> usize {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::tests).sum(),
+            Self::Not(inner) => inner.tests(),
+            Self::Test(_) => 1,
+        }
+    }
+
     /// How many items the lists of all its tests have.
     #[must_use]
     pub fn items(&self) -> usize {
