@@ -5,7 +5,7 @@ use crate::setting::Settings;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// One `[[rule]]`: if its condition holds, its settings apply, and no later rule is asked.
+/// One `[[rule]]`: if its conditions match, its settings apply, and no later rule is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// Unique in the file: `[a-z0-9][a-z0-9_-]*`, at most 63 bytes.
