@@ -41,7 +41,7 @@ pub fn lint(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Di
                         rule.span.clone(),
                     )
                     .label("this host sends no SYN here")
-                    .help("leave the setting out, or let the rule hold for outgoing ones too"),
+                    .help("leave the setting out, or let the rule match outgoing ones too"),
                 );
             }
         }

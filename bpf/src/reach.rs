@@ -157,8 +157,7 @@ fn winners(parts: &[[Terms; 2]], at: usize) -> Vec<usize> {
     };
     let meets = |earlier: &usize| {
         let mut families = asked.iter().zip(&parts[*earlier]);
-        families
-            .any(|(asked, other)| asked.iter().any(|a| other.iter().any(|b| a.and(b).is_some())))
+        families.any(|(asked, other)| asked.iter().any(|a| other.iter().any(|b| a.meets(b))))
     };
     let mut rules: Vec<_> = (0..at).filter(meets).take(MOST_TRIED).collect();
     if let Some(one) = rules.iter().find(|earlier| take_all(&[**earlier])) {
@@ -218,12 +217,19 @@ fn hidden_items(
         let others = Formula::All(others.map(|(_, it)| it.formula.clone()).collect());
         // The whole rule has been expanded, and this is less.
         let Some(others) = terms(&others, interfaces, &mut Budget::default()) else { continue };
+        let others = self::parts(&others);
         let hidden = |bounds: &[(Dimension, Rc<Set>)]| {
-            let terms: Terms = others
-                .iter()
-                .flat_map(|term| bounds.iter().filter_map(|(at, set)| term.with(*at, set)))
-                .collect();
-            let parts = parts(&terms);
+            let parts = [0, 1].map(|family| -> Terms {
+                let bounds = bounds.iter().map(|(at, set)| match at {
+                    Dimension::Address(_) => (*at, Rc::new(set.and(&addresses(family)))),
+                    _ => (*at, Rc::clone(set)),
+                });
+                let bounds: Vec<_> = bounds.collect();
+                let with = |term: &Term| -> Terms {
+                    bounds.iter().filter_map(|(at, set)| term.with(*at, set)).collect()
+                };
+                others[family as usize].iter().flat_map(with).collect()
+            });
             !parts.iter().all(Vec::is_empty) && is_taken(taken, &parts, at)
         };
         let hidden: Vec<_> =

@@ -237,7 +237,7 @@ fn list<T>(
     };
     if items.is_empty() {
         return Err(vec![
-            Diagnostic::new("an empty list: this rule could never hold", value.span.clone())
+            Diagnostic::new("an empty list: this rule could never match", value.span.clone())
                 .help("leave the condition out if it shall not matter"),
         ]);
     }

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Ranges that are looked at in all questions together: a second of work. Then no more is found.
-const MOST_WORK: usize = 40_000_000;
+const MOST_WORK: usize = 20_000_000;
 
 /// Of these to find what is around a value, at least.
-const LEAST_SHARE: usize = 100;
+const LEAST_SHARE: usize = 50;
 
 /// Dimensions under which a term is indexed: what contains a region in all dimensions but one, contains it in one of
 /// any two.
@@ -143,8 +143,8 @@ impl<'t> Taken<'t> {
     }
 
     /// Earlier terms of several dimensions that may contain the region in all dimensions but one.
-    fn candidates(&self, region: &Term, before: usize) -> BTreeSet<usize> {
-        let mut found = BTreeSet::new();
+    fn candidates(&self, region: &Term, before: usize) -> Vec<usize> {
+        let mut found = Vec::new();
         for (dimension, set) in region.bounds() {
             let Some(index) = self.index.get(&dimension) else { continue };
             // A share for each term: where thousands lie around a value, only some are looked at.
@@ -152,11 +152,13 @@ impl<'t> Taken<'t> {
             let mut left = share;
             index.at(set.ranges()[0].0, &mut left, &mut |id| {
                 if self.several[id].0 < before {
-                    found.insert(id);
+                    found.push(id);
                 }
             });
             self.spend(share - left);
         }
+        found.sort_unstable();
+        found.dedup();
         found
     }
 }

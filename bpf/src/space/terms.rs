@@ -3,7 +3,7 @@
 use super::{Dimension, Interfaces, MAPPED, Set, addresses, family_value};
 use crate::rule::{Direction, Formula, PortRange, Prefix, Test};
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// A region of the space: the values that the dimensions must have; a dimension that is not there may have any.
@@ -73,6 +73,15 @@ impl Term {
     #[must_use]
     pub fn and(&self, other: &Self) -> Option<Self> {
         other.0.iter().try_fold(self.clone(), |term, (dimension, set)| term.with(*dimension, set))
+    }
+
+    /// True if something lies in both.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        let apart = |(dimension, set): (&Dimension, &Rc<Set>)| {
+            other.bound(*dimension).is_some_and(|it| it.is_disjoint(set))
+        };
+        !self.0.iter().any(apart)
     }
 
     fn of(dimension: Dimension, set: Set) -> Option<Self> {
@@ -158,10 +167,16 @@ fn expand(
     }
 }
 
-/// Terms that differ in the values of one dimension only become one; doubles go.
+/// Terms that differ in the values of one dimension only become one; doubles go. Many are gathered by dimension, which
+/// takes no time that grows with their square.
 fn merge(mut terms: Terms) -> Option<Terms> {
     if terms.len() > FEW_TERMS {
-        terms = gather(terms);
+        let dimensions: BTreeSet<Dimension> =
+            terms.iter().flat_map(|term| term.0.keys().copied()).collect();
+        for dimension in dimensions {
+            terms = gather(terms, dimension);
+        }
+        return (terms.len() <= MOST_TERMS).then_some(terms);
     }
     let mut merged: Terms = Vec::with_capacity(terms.len());
     'next: for term in terms {
@@ -171,32 +186,28 @@ fn merge(mut terms: Terms) -> Option<Terms> {
                 continue 'next;
             }
         }
-        if merged.len() >= MOST_TERMS {
-            return None;
-        }
         merged.push(term);
     }
     Some(merged)
 }
 
-/// What a term asks of all dimensions but one, that dimension, and the ranges of it that have come together.
-type Group = (Term, Dimension, Vec<(u128, u128)>);
-
-/// Terms that differ in their last dimension only become one, in time that does not grow with their square.
-fn gather(terms: Terms) -> Terms {
+/// Terms that differ in this dimension only become one, in the order of the first.
+fn gather(terms: Terms, dimension: Dimension) -> Terms {
     let mut places: HashMap<Term, usize> = HashMap::new();
-    let mut groups: Vec<Group> = Vec::new();
+    let mut groups: Vec<(Term, Vec<(u128, u128)>)> = Vec::new();
     for term in terms {
-        let Some((&dimension, set)) = term.0.last_key_value() else { return vec![term] };
-        // The last dimension stands in the key without its values.
-        let place = term.replacing(dimension, Rc::new(dimension.domain())).unwrap_or_default();
-        let at = *places.entry(place).or_insert(groups.len());
-        match groups.get_mut(at) {
-            Some((_, _, ranges)) => ranges.extend(set.ranges()),
-            None => groups.push((term.without(dimension), dimension, set.ranges().to_vec())),
+        let rest = term.without(dimension);
+        let next = groups.len();
+        let at = *places.entry(rest.clone()).or_insert(next);
+        if at == next {
+            groups.push((rest, Vec::new()));
+        }
+        match term.bound(dimension) {
+            Some(set) => groups[at].1.extend(set.ranges()),
+            None => groups[at].1.push((0, dimension.last())),
         }
     }
-    let whole = |(rest, dimension, ranges): (Term, Dimension, Vec<_>)| {
+    let whole = |(rest, ranges): (Term, Vec<_>)| {
         let set = Set::from_ranges(ranges);
         if set == dimension.domain() { Some(rest) } else { rest.replacing(dimension, Rc::new(set)) }
     };

@@ -1,79 +1,15 @@
-//! Few rules: a chain of conditions in the order of the file, which a person can read beside it. Within a rule what costs
-//! least is asked first, so that it fails early; what several rules ask is loaded once. Lists that are too long to be
-//! compared item by item are looked up in tables, whose numbers have a bit for each list.
+//! A rule's formula as comparisons, in an order that fails early.
 
-use super::Table;
-use crate::rule::{Direction, End, Family, Formula, Pattern, PortRange, Prefix, Rule, Test};
-use crate::space::{Dimension, Interfaces, MAPPED, Set, Side, port_set, prefix_set, sweep};
+use super::Load;
+use crate::rule::{Direction, End, Family, Formula, Pattern, PortRange, Prefix, Test};
+use crate::space::{
+    Dimension, Interfaces, MAPPED, Set, Side, addresses as addresses_of, port_set, prefix_set,
+};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-/// Rules of a chain, at most. A chain of 16 mixed rules (the bench's) executes 46 instructions, 63 at worst, and 1,700 are
-/// verified; of 20 it is 52, 69 and 7,600; of 32 it is 75, 99 and 41,500. Tables execute 127, 148 at worst. Of 20 rules about
-/// ports either executes 50.
-const MOST_RULES: usize = 20;
-
-/// Comparisons of a chain, at most: the verifier follows most ways through them.
-const MOST_COMPARISONS: usize = 64;
-
 /// Items of a list that are compared one by one; a search for one in a table takes 25 to 35 instructions.
 const MOST_ITEMS: usize = 8;
-
-/// Lists of one field, and lists of interfaces: bits of a number.
-const MOST_LISTS: usize = 32;
-
-/// Names and prefixes that are compared one by one: two to six instructions each.
-const MOST_NAMES: usize = 8;
-
-/// Fields that are kept in registers, of which there are ten.
-const MOST_LOADS: usize = 7;
-
-/// Comparisons that are worth to be made twice, to find the device for fewer connections: 150 instructions.
-const MOST_GUARDS: usize = 8;
-
-/// The rules in order.
-#[derive(Debug)]
-pub struct Chain {
-    /// What several rules ask: loaded first.
-    pub loads: Vec<Load>,
-    /// Long lists.
-    pub lookups: Vec<Lists>,
-    /// The rules.
-    pub links: Vec<Link>,
-    /// Where the device is found.
-    pub device: Option<Device>,
-    /// True where interfaces are compared by name, one by one.
-    pub compares_names: bool,
-}
-
-/// A rule.
-#[derive(Debug)]
-pub struct Link {
-    /// Its number.
-    pub rule: usize,
-    /// When it matches.
-    pub condition: Condition,
-}
-
-/// The place where the device is found.
-#[derive(Debug)]
-pub struct Device {
-    /// Before this link.
-    pub before: usize,
-    /// Where this does not match, no rule asks for it.
-    pub guard: Option<Condition>,
-}
-
-/// The long lists of one field.
-#[derive(Debug)]
-pub struct Lists {
-    /// A bit for each list that has the value.
-    pub table: Table,
-    /// How many lists there are.
-    pub count: usize,
-    /// Before which link it is asked, if several ask.
-    pub before: Option<usize>,
-}
 
 /// A formula of comparisons.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,130 +47,8 @@ pub enum Check {
     AnyInterface,
 }
 
-/// Fields of the context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Load {
-    /// In host byte order.
-    Port(Side),
-    /// In network byte order.
-    Address4(Side),
-    /// In network byte order.
-    Word6(Side, u32),
-}
-
-/// The chain; None where tables are better.
-pub(super) fn chain(rules: &[Rule], interfaces: &Interfaces) -> Option<Chain> {
-    if rules.len() > MOST_RULES || interfaces.lists.len() > MOST_LISTS {
-        return None;
-    }
-    let mut lists = BTreeMap::new();
-    let mut links = Vec::new();
-    let mut comparisons = 0;
-    for (rule, it) in rules.iter().enumerate() {
-        let parts = it
-            .conditions
-            .iter()
-            .map(|condition| lower(&condition.formula, false, interfaces, &mut lists));
-        let condition = all(parts.collect());
-        comparisons += condition.comparisons();
-        if comparisons > MOST_COMPARISONS {
-            return None;
-        }
-        links.push(Link { rule, condition });
-    }
-    if lists.values().any(|lists: &Vec<Set>| lists.len() > MOST_LISTS) {
-        return None;
-    }
-    let fields: Vec<Dimension> = lists.keys().copied().collect();
-    for link in &mut links {
-        link.condition.number(&fields);
-    }
-    let lookups = lists.iter().enumerate().map(|(at, (dimension, lists))| {
-        let asks =
-            |link: &Link| link.condition.any(&|it| matches!(it, Check::Listed(of, _) if *of == at));
-        let mut asking = links.iter().enumerate().filter(|(_, link)| asks(link)).map(|(at, _)| at);
-        let first = asking.next();
-        let count = lists.len();
-        Lists {
-            table: table(*dimension, lists),
-            count,
-            before: first.filter(|_| asking.next().is_some()),
-        }
-    });
-    Some(Chain {
-        loads: loads(&links),
-        lookups: lookups.collect(),
-        device: device(&links),
-        compares_names: compares_names(&links, interfaces),
-        links,
-    })
-}
-
-/// A bit for each list.
-fn table(dimension: Dimension, lists: &[Set]) -> Table {
-    let mut steps: super::Steps = Vec::new();
-    let ranges = lists
-        .iter()
-        .enumerate()
-        .flat_map(|(list, set)| set.ranges().iter().map(move |(low, high)| (*low, *high, list)));
-    sweep(
-        ranges,
-        dimension.last(),
-        |_| 0,
-        |start, holding, _| {
-            let bits = holding.iter().fold(0, |bits, list| bits | 1 << list);
-            if steps.last().is_none_or(|(_, last)| *last != bits) {
-                steps.push((start, bits));
-            }
-        },
-    );
-    Table::new(dimension, &steps)
-}
-
-fn compares_names(links: &[Link], interfaces: &Interfaces) -> bool {
-    let mut lists = Vec::new();
-    for link in links {
-        link.condition.each(&mut |check| {
-            if let Check::Interface(list) = check {
-                lists.push(*list);
-            }
-        });
-    }
-    let patterns = || lists.iter().flat_map(|list| &interfaces.lists[*list]);
-    let is_simple = |it: &Pattern| !it.0.contains('?') && !it.0.trim_end_matches('*').contains('*');
-    patterns().count() <= MOST_NAMES && patterns().all(is_simple)
-}
-
-/// Fields that several rules ask.
-fn loads(links: &[Link]) -> Vec<Load> {
-    let mut uses: BTreeMap<Load, usize> = BTreeMap::new();
-    for link in links {
-        let mut asked = Vec::new();
-        link.condition.each(&mut |check| asked.extend(check.loads()));
-        asked.sort_unstable();
-        asked.dedup();
-        asked.into_iter().for_each(|load| *uses.entry(load).or_default() += 1);
-    }
-    let mut shared: Vec<(usize, Load)> =
-        uses.into_iter().filter(|it| it.1 > 1).map(|(load, count)| (count, load)).collect();
-    shared.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
-    let mut loads: Vec<Load> = shared.into_iter().map(|(_, load)| load).take(MOST_LOADS).collect();
-    loads.sort_unstable();
-    loads
-}
-
-fn device(links: &[Link]) -> Option<Device> {
-    let is_interface = |check: &Check| matches!(check, Check::Interface(_) | Check::AnyInterface);
-    let asks = |link: &&Link| link.condition.any(&is_interface);
-    let before = links.iter().position(|link| asks(&link))?;
-    let guard =
-        any(links.iter().filter(asks).map(|link| link.condition.without(&is_interface)).collect());
-    let is_short = guard != Condition::All(Vec::new()) && guard.comparisons() <= MOST_GUARDS;
-    Some(Device { before, guard: is_short.then_some(guard) })
-}
-
 /// All of these, what costs least first.
-fn all(parts: Vec<Condition>) -> Condition {
+pub(super) fn all(parts: Vec<Condition>) -> Condition {
     let mut flat = Vec::new();
     for part in parts {
         match part {
@@ -247,7 +61,7 @@ fn all(parts: Vec<Condition>) -> Condition {
 }
 
 /// One of these, what costs least first.
-fn any(parts: Vec<Condition>) -> Condition {
+pub(super) fn any(parts: Vec<Condition>) -> Condition {
     let mut flat = Vec::new();
     for part in parts {
         match part {
@@ -273,9 +87,10 @@ fn joined(mut parts: Vec<Condition>, join: fn(Vec<Condition>) -> Condition) -> C
     }
 }
 
-type FieldLists = BTreeMap<Dimension, Vec<Set>>;
+/// The long lists of each field.
+pub(super) type FieldLists = BTreeMap<Dimension, Vec<Set>>;
 
-fn lower(
+pub(super) fn lower(
     formula: &Formula,
     negate: bool,
     interfaces: &Interfaces,
@@ -403,7 +218,7 @@ fn addresses(end: End, prefixes: &[Prefix], lists: &mut FieldLists) -> Condition
         // Of an IPv4 connection these words are the mapped address, or zero without CONFIG_IPV6.
         if *low >> 48 == 0 { all(vec![check, is_ipv4(false)]) } else { check }
     };
-    let all_six = crate::space::addresses(1);
+    let all_six = addresses_of(1);
     let six = match v6 == all_six {
         true => is_ipv4(false),
         false => any(v6.ranges().iter().map(six).collect()),
@@ -448,14 +263,14 @@ impl Condition {
         found
     }
 
-    fn comparisons(&self) -> usize {
+    pub(super) fn comparisons(&self) -> usize {
         let mut count = 0;
         self.each(&mut |_| count += 1);
         count
     }
 
     /// What must be so for this to match, whatever such comparisons say.
-    fn without(&self, dropped: &impl Fn(&Check) -> bool) -> Self {
+    pub(super) fn without(&self, dropped: &impl Fn(&Check) -> bool) -> Self {
         match self {
             Self::All(parts) => all(parts.iter().map(|part| part.without(dropped)).collect()),
             Self::Any(parts) => any(parts.iter().map(|part| part.without(dropped)).collect()),
@@ -465,7 +280,7 @@ impl Condition {
     }
 
     /// Gives looked-up fields their places among these.
-    fn number(&mut self, fields: &[Dimension]) {
+    pub(super) fn number(&mut self, fields: &[Dimension]) {
         match self {
             Self::All(parts) | Self::Any(parts) => {
                 parts.iter_mut().for_each(|part| part.number(fields));
@@ -502,7 +317,7 @@ impl Check {
         }
     }
 
-    fn loads(&self) -> Vec<Load> {
+    pub(super) fn loads(&self) -> Vec<Load> {
         match self {
             Self::PortOrder(_) => vec![Load::Port(Side::Local), Load::Port(Side::Remote)],
             Self::Port(side, ..) => vec![Load::Port(*side)],
