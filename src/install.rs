@@ -255,14 +255,7 @@ fn attach(cgroup: &Cgroup, is_gone: bool, asked: &Asked, directory: &mut Locked)
         pin::remove_link(directory)?;
     }
     let link = bpf::attach(program, cgroup.as_fd(), BPF_CGROUP_SOCK_OPS).map_err(|errno| {
-        let hint = match errno {
-            Errno::EPERM => {
-                "a program that was attached without BPF_F_ALLOW_MULTI admits no other: `bpftool cgroup tree` shows it"
-            }
-            Errno::ENODEV | Errno::ENOENT => "was the cgroup removed?",
-            _ => hint::CHECK,
-        };
-        Error::call(format_args!("attach to {}", cgroup.path.display()), errno, hint)
+        Error::call(format_args!("attach to {}", cgroup.path.display()), errno, hint::attach(errno))
     })?;
     let link = directory.attached(link);
     pin::store_link(directory, (*link).as_fd())?;

@@ -35,7 +35,7 @@ pub(crate) fn ask(cgroup: &Cgroup) -> Result<Vec<(Column, Answer)>> {
     let program = programs.find(|program| program.name() == policy::PROBE);
     let program = program.ok_or_else(|| missing("program"))?;
     let _link = bpf::attach(program.as_fd(), place.as_fd(), BPF_CGROUP_SOCK_OPS)
-        .map_err(|errno| Error::call("attach to the cgroup of a trial", errno, hint::CHECK))?;
+        .map_err(|errno| Error::call("attach to the cgroup of a trial", errno, hint::attach(errno)))?;
     let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
     let map = map.ok_or_else(|| missing("counters"))?;
     let read = || -> Result<Vec<Answer>> {

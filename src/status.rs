@@ -62,7 +62,8 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     fn new(pin: &'a Path, state: State) -> Result<Self> {
-        let mut view = Self { pin, state, cgroup: None, neighbours: None, rules: Vec::new() };
+        let mut view =
+            Self { pin, state, cgroup: None, neighbours: Some(Vec::new()), rules: Vec::new() };
         if let Some(installed) = view.installed() {
             let rules = if installed.is_current() { counted(installed)? } else { Vec::new() };
             let cgroup = installed.cgroup.and_then(cgroup::path);

@@ -76,6 +76,9 @@ impl Cgroup {
             Ok(mount) => format!("--cgroup takes a directory under {}", mount.point.display()),
             Err(_) => "--cgroup takes a directory of a cgroup2 file system".into(),
         };
+        if path.as_os_str().is_empty() {
+            return Err(Error::usage("cgroup: empty path", hint()));
+        }
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let directory = match open(path, flags, Mode::empty()) {
             Ok(directory) => directory,

@@ -27,7 +27,7 @@ use crate::harness::setrto::SetRto;
 use crate::harness::tests;
 
 tests! {
-    default_program_is_as_short_as_by_hand: 60,
+    port_rule_is_as_short_as_by_hand: 60,
 }
 
 /// What clang -O2 makes of
@@ -64,8 +64,8 @@ fn by_hand(counter: Option<&OwnedFd>) -> Vec<u64> {
 }
 
 /// Counted after the kernel's translation, which is what runs.
-fn default_program_is_as_short_as_by_hand() -> Result<()> {
-    SetRto::of("default")?.ok(&["install"])?;
+fn port_rule_is_as_short_as_by_hand() -> Result<()> {
+    SetRto::of("port")?.ok(&["install"])?;
     let id = attached()?.first().copied().context("nothing is attached")?;
     let ours = bpf::translated(&bpf::program(id)?)?;
     let translated =

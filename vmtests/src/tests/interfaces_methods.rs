@@ -223,7 +223,7 @@ fn address_follows_installs() -> Result<()> {
     // Where there is no other method, that one is in force already, and what is so already is not said again.
     policy.set_rto.ok(&["remove"])?;
     let said = policy.set_rto.ok(&AGAIN)?;
-    said.says(&["interface `ax0` is not there"])?;
+    said.says(&["interface `ax0` is missing"])?;
     ensure!(!said.stderr.contains("`va`"), "`va` is there: {said}");
     policy.lay("ax0")?;
     let remote = policy.cable("ax0")?.remote4(1001);
@@ -231,7 +231,7 @@ fn address_follows_installs() -> Result<()> {
     policy.set_rto.ok(&AGAIN)?;
     policy.outgoing(remote, NAMED)?;
     rtnetlink::rename("ax0", "ax1")?;
-    policy.set_rto.ok(&AGAIN)?.says(&["interface `ax0` is not there"])?;
+    policy.set_rto.ok(&AGAIN)?.says(&["interface `ax0` is missing"])?;
     policy.outgoing_from(
         From { local: Some("10.20.2.1:0".parse()?), device: None },
         policy.cable("va")?.remote4(1001),
@@ -260,7 +260,7 @@ fn address_shared_by_devices() -> Result<()> {
     }
     policy.set_rto.ok(&["remove"])?;
     let said = policy.set_rto.ok(&["install", "--interface-method", "address"])?;
-    said.says(&["10.88.0.1 is an address of several devices"])?;
+    said.says(&["10.88.0.1 is an address of several interfaces"])?;
     let from = From { local: Some(shared), device: None };
     policy.outgoing_from(from, policy.cable("ax0")?.remote4(1001), None)?;
     policy.outgoing(policy.cable("ax0")?.remote4(1001), NAMED)?;

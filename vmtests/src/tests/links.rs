@@ -281,7 +281,7 @@ fn link_in_another_is_noted() -> Result<()> {
     let mut policy = network()?;
     mounts::show_devices()?;
     let in_up0 = Some("interface `ax0` is part of up0");
-    let vrf = Some("interface `ax0` is a VRF: name the devices in it");
+    let vrf = Some("interface `ax0` is a VRF: name the interfaces in it");
     let links = [
         ("up0", "ax0", Over::Bridge, in_up0),
         ("up0", "ax0", Over::Bond, in_up0),
@@ -303,7 +303,7 @@ fn link_in_another_is_noted() -> Result<()> {
                 ensure!(method == "route", "the address method works on every kernel: {said}");
                 continue;
             }
-            let told = said.stderr.lines().find(|line| line.contains("name the device"));
+            let told = said.stderr.lines().find(|line| line.contains("name the interface"));
             let is_right = match note {
                 Some(note) => told.is_some_and(|told| told.contains(note)),
                 None => told.is_none(),

@@ -160,17 +160,20 @@ impl Snapshot {
 
 /// Demands a refusal with exit code 2, with all of `words`, that leaves everything as it was.
 pub(crate) fn refused(set_rto: &SetRto, arguments: &[&str], words: &[&str]) -> Result<()> {
-    refused_by(2, set_rto, arguments, words)
+    refused_by(&[2], set_rto, arguments, words)
 }
 
-/// The same with another exit code.
+/// The same with one of these exit codes.
 pub(crate) fn refused_by(
-    code: i32,
+    codes: &[i32],
     set_rto: &SetRto,
     arguments: &[&str],
     words: &[&str],
 ) -> Result<()> {
     let before = Snapshot::take()?;
-    set_rto.run(arguments)?.refuses(code, words)?;
-    before.still().with_context(|| format!("after {arguments:?}"))
+    let output = set_rto.run(arguments)?;
+    let code = output.ends_well()?;
+    ensure!(codes.contains(&code), "expected one of the exit codes {codes:?}: {output}");
+    output.refuses(code, words)?;
+    before.still().with_context(|| format!("{output}"))
 }
