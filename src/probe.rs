@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result, hint};
 use crate::host::cgroup::Cgroup;
-use crate::rules::{self, Column};
+use crate::rules::{self, Column, How};
 use crate::trial::{self, Place};
 use crate::{bpf, output, pin, policy};
 use libbpf_rs::MapCore;
@@ -34,8 +34,10 @@ pub(crate) fn ask(cgroup: &Cgroup) -> Result<Vec<(Column, Answer)>> {
     let mut programs = object.progs();
     let program = programs.find(|program| program.name() == policy::PROBE);
     let program = program.ok_or_else(|| missing("program"))?;
-    let _link = bpf::attach(program.as_fd(), place.as_fd(), BPF_CGROUP_SOCK_OPS)
-        .map_err(|errno| Error::call("attach to the cgroup of a trial", errno, hint::attach(errno)))?;
+    let _link =
+        bpf::attach(program.as_fd(), place.as_fd(), BPF_CGROUP_SOCK_OPS).map_err(|errno| {
+            Error::call("attach to the cgroup of a trial", errno, hint::attach(errno))
+        })?;
     let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
     let map = map.ok_or_else(|| missing("counters"))?;
     let read = || -> Result<Vec<Answer>> {
@@ -44,11 +46,12 @@ pub(crate) fn ask(cgroup: &Cgroup) -> Result<Vec<(Column, Answer)>> {
     trial::connect_within(&place, &trial::ipv4())?;
     let mut answers: Vec<_> = rules::columns().zip(read()?).collect();
     for (column, answer) in &mut answers {
-        if column.is_reply() {
+        if column.how == How::Reply {
             *answer = Answer::Yes;
         }
     }
-    let is_tos = |(column, answer): &(Column, Answer)| column.is_tos() && *answer == Answer::Yes;
+    let is_tos =
+        |(column, answer): &(Column, Answer)| column.how == How::Tos && *answer == Answer::Yes;
     if let Some(at) = answers.iter().position(is_tos) {
         trial::connect_within(&place, &trial::mapped())?;
         if let Some(Answer::No(errno)) = read()?.get(at) {

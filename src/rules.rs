@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 /// What the build script writes of the rules file (`bpf/src/constants.rs`).
 mod constants {
-    use super::{Column, Kernel};
+    use super::{Column, How, Kernel};
     include!(concat!(env!("OUT_DIR"), "/policy.rs"));
 }
 use constants::{ASKS_FOR_ARRIVALS, ASKS_FOR_INTERFACE, COLUMNS, RULES, SETTINGS, TEXT};
@@ -33,18 +33,18 @@ pub(crate) struct Column {
     pub(crate) since: &'static str,
     /// In the kernel's words.
     pub(crate) option: &'static str,
+    pub(crate) how: How,
 }
 
-impl Column {
-    /// True for the answer to a callback, which no kernel from 5.10 on lacks.
-    pub(crate) fn is_reply(&self) -> bool {
-        self.option.starts_with("BPF_SOCK_OPS")
-    }
-
-    /// True for `tos`, which has two options: one for each family of the socket.
-    pub(crate) fn is_tos(&self) -> bool {
-        self.option == "IP_TOS"
-    }
+/// How a setting gets to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// As the answer to a callback, which no kernel from 5.10 on lacks.
+    Reply,
+    /// As a socket option.
+    Option,
+    /// `tos`, which has two options: one for each family of the socket.
+    Tos,
 }
 
 impl std::fmt::Display for Column {

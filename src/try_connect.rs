@@ -142,8 +142,9 @@ impl Witness {
         let place = Place::create(&cgroup)?;
         let program = loaded.skeleton.progs.set_rto.as_fd();
         let link = bpf::attach(program, place.as_fd(), BPF_CGROUP_SOCK_OPS);
-        let link = link
-            .map_err(|errno| Error::call("attach to the cgroup of a trial", errno, hint::attach(errno)))?;
+        let link = link.map_err(|errno| {
+            Error::call("attach to the cgroup of a trial", errno, hint::attach(errno))
+        })?;
         Ok(Self { loaded, place, _link: link })
     }
 

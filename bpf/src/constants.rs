@@ -1,12 +1,12 @@
-//! The policy as the loader has it inside: one file of Rust, constants only. The loader declares the types `Column` and
+//! The policy as the loader has it inside: one file of Rust, constants only. The loader declares the types `Column`, `How` and
 //! `Kernel` where it includes that file (src/rules.rs).
 //!
 //! There may be 65,536 rules. rustc takes a second for as many structures, and 16 for as many strings, each of which
 //! would have to be relocated when the loader starts. So the rules are one array of numbers and one string.
 
 use crate::Policy;
-use crate::emit::settings::{Column, bits};
-use crate::setting::{Mechanism, Setting, Settings, Value};
+
+use crate::setting::{Column, Mechanism, Setting, Settings, Value};
 use crate::structures::MEMBERS;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -27,7 +27,7 @@ impl Policy {
     #[must_use]
     pub fn constants(&self, version: &str, kernels: &[Kernel]) -> String {
         let mut out = String::new();
-        let Self { digest, asks_for_interface, hears, needs_perfmon, .. } = self;
+        let Self { digest, asks_for_interface, needs_arrivals, needs_perfmon, .. } = self;
         let count = self.rules.len();
         constant(&mut out, "The version of set-rto.", "VERSION: &str", format_args!("{version:?}"));
         let what = "SHA-256 of the rules file.";
@@ -36,7 +36,7 @@ impl Policy {
         let what = "True where a rule asks for an interface.";
         constant(&mut out, what, "ASKS_FOR_INTERFACE: bool", asks_for_interface);
         let what = "True where a rule asks for the interface of an incoming connection.";
-        constant(&mut out, what, "ASKS_FOR_ARRIVALS: bool", hears);
+        constant(&mut out, what, "ASKS_FOR_ARRIVALS: bool", needs_arrivals);
         let what = "True where the program needs CAP_PERFMON, however interfaces are found.";
         constant(&mut out, what, "NEEDS_PERFMON: bool", needs_perfmon);
         let what = "All names and patterns of interfaces, sorted.";
@@ -106,14 +106,17 @@ fn columns(columns: &[Column]) -> String {
     let mut out = String::from("&[");
     for Column { setting, algorithm } in columns {
         let spec = setting.spec();
-        let option = match spec.mechanism {
-            Mechanism::Option(_, option) => option,
-            Mechanism::Reply(callback) => callback,
+        let (how, option) = match spec.mechanism {
+            // An option for each family: which one, the socket's addresses decide.
+            Mechanism::Option(_, option) if *setting == Setting::Tos => ("Tos", option),
+            Mechanism::Option(_, option) => ("Option", option),
+            Mechanism::Reply(callback) => ("Reply", callback),
         };
         let (key, since) = (spec.key, spec.since);
         let _ = write!(
             out,
-            "\n    Column {{ key: {key:?}, algorithm: {algorithm:?}, since: {since:?}, option: {option:?} }},"
+            "\n    Column {{ key: {key:?}, algorithm: {algorithm:?}, since: {since:?}, \
+             option: {option:?}, how: How::{how} }},"
         );
     }
     out + "\n]"
@@ -144,7 +147,7 @@ fn words(settings: &Settings, columns: &[Column]) -> [u64; 3] {
     let least = least.filter_map(|it| settings.get(it)).map(Value::number).min();
     [
         settings.rto_us().unwrap_or_default().into(),
-        bits(settings, columns),
+        Column::bits(columns, settings),
         least.unwrap_or_default().into(),
     ]
 }

@@ -5,9 +5,9 @@ use set_rto_compiler::check::KEYS;
 use set_rto_compiler::compile;
 use set_rto_compiler::diag::Source;
 use set_rto_compiler::duration::spell;
+use set_rto_compiler::limits::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
 use set_rto_compiler::schema::text;
 use set_rto_compiler::setting::{Form, Mechanism, SPECS, Setting, Spec};
-use set_rto_compiler::size::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
 
 const PAGE: &str = include_str!("../../scripts/packaging/man/set-rto-rules.5");
 const README: &str = include_str!("../../README.md");

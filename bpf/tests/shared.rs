@@ -6,7 +6,7 @@ use set_rto_compiler::structures::MEMBERS;
 use std::fmt::Write as _;
 use std::mem::offset_of;
 use support::image::Image;
-use support::shared::{Arrival, Finding, LAYOUT, LOCAL_DEVICES, LocalDevice, MARK, Policy, Shape};
+use support::shared::{Finding, LAYOUT, LOCAL_DEVICES, LocalDevice, MARK, Policy, Shape};
 use support::{clang, policy, shared};
 
 /// Rules whose program has all that is shared.

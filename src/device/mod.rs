@@ -144,8 +144,10 @@ fn fits(skeleton: &Skeleton, cgroup: &Cgroup) -> Result<Option<bool>> {
     let known = map("known_devices")?;
     let place = Place::create(cgroup)?;
     local::put_other(map(local::MAP)?.as_fd())?;
-    let _link = bpf::attach(program.as_fd(), place.as_fd(), BPF_CGROUP_SOCK_OPS)
-        .map_err(|errno| Error::call("attach to the cgroup of a trial", errno, hint::attach(errno)))?;
+    let _link =
+        bpf::attach(program.as_fd(), place.as_fd(), BPF_CGROUP_SOCK_OPS).map_err(|errno| {
+            Error::call("attach to the cgroup of a trial", errno, hint::attach(errno))
+        })?;
     // Another error than that there is no name says nothing.
     let is_right = |socket: BorrowedFd<'_>| match bpf::of_socket(known.as_fd(), socket) {
         Ok(name) => Some(name.starts_with(b"lo\0")),
