@@ -74,6 +74,8 @@ fn port_rule_is_as_short_as_by_hand() -> Result<()> {
     let counting = translated(Some(&bpf::map()?))?;
     note(format!("{ours} instructions; by hand {counting}, {plain} without counting"));
     ensure!(plain > 0 && counting > plain, "the counts are of something else");
-    ensure!(ours <= counting, "{ours} instructions, by hand {counting}");
+    // Ours reads the timer, which depends on HZ, from its constants: an address of two instructions and a load in place
+    // of a move.
+    ensure!(ours <= counting + 2, "{ours} instructions, by hand {counting}");
     Ok(())
 }
