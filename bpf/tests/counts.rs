@@ -127,7 +127,7 @@ fn many_globs() {
     };
     let worst = cases.into_iter().map(steps).max().unwrap_or_default();
     eprintln!("256 globs in 4 lists: {worst} instructions at most");
-    assert!(worst <= 300, "{worst} instructions");
+    assert!(worst <= 310, "{worst} instructions");
 }
 
 const PREFIXES: usize = 100_000;

@@ -46,7 +46,7 @@ int set_rto(struct bpf_sock_ops *ctx)
 
 // Run once, in a cgroup of its own, on a connection to 127.0.0.1 of a socket that is bound to `lo`: whether the
 // device of the route, the first one and the one bound to are the same, whose name the loader reads then; and whether
-// another one, which the loader puts where none is, is found, too. If not, the BTF is not this kernel's. Where the
+// another one, which the loader puts where none is, is found, too. If not, the offsets are not this kernel's. Where the
 // program looks at the packet that ends an incoming connection's handshake, at the other end: by whether that came in
 // by the same device.
 SEC("sockops")
@@ -54,12 +54,9 @@ int probe_device(struct bpf_sock_ops *ctx)
 {
 	struct device first = {}, other = {};
 	struct local_device *expected;
-	struct net_device *route = 0, *dev;
-	struct dst_entry *dst;
+	void *sk, *net, *dst, *dev, *route = 0;
 	struct bpf_sock *socket;
 	struct device_name *known;
-	struct sock *sk;
-	struct net *net;
 	u32 bound = 0;
 
 #if defined(ARRIVALS) && COLUMNS
@@ -70,7 +67,7 @@ int probe_device(struct bpf_sock_ops *ctx)
 		return 1;
 #endif
 	ctx = over_calls(ctx);
-	READ_POINTER(sk, ((struct bpf_sock_ops_kern *)ctx)->sk);
+	sk = POINTER(ctx, ops_sk);
 #if defined(ARRIVALS) && COLUMNS
 	if (FIELD(op) == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
 		net = namespace_of(sk);
@@ -80,10 +77,10 @@ int probe_device(struct bpf_sock_ops *ctx)
 		goto found;
 	}
 #endif
-	READ(bound, sk->__sk_common.skc_bound_dev_if);
-	READ_POINTER(dst, sk->sk_dst_cache);
+	READ(bound, sk, sk_bound_dev_if);
+	dst = POINTER(sk, sk_dst_cache);
 	if (dst)
-		READ_POINTER(route, dst->dev);
+		route = POINTER(dst, dst_dev);
 	net = namespace_of(sk);
 	if (!net || !route || bound != 1)
 		return 1;
