@@ -39,10 +39,6 @@ static __always_inline int find_device(struct bpf_sock_ops *ctx, struct device *
 		found = find_by_address(ctx, device);
 	else
 		found = find_by_route(ctx, device);
-#if AUTOMATA
-	if (found)
-		device->lists = lists_of(device->name);
-#endif
 	device->found = found ? 1 : -1;
 	return found;
 }

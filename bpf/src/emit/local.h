@@ -101,7 +101,4 @@ struct device {
 		struct device_name whole;
 	};
 	int found; // 0: not looked for yet, 1: yes, -1: there is none
-#if AUTOMATA
-	u64 lists; // of patterns that the name matches, a bit for each
-#endif
 };

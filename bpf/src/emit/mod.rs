@@ -137,8 +137,6 @@ fn compares_ipv6(plan: &Plan) -> bool {
 /// How the device is found, and its name matched.
 fn device(out: &mut Writer, plan: &Plan, needs: &Needs) {
     out.empty();
-    // The names of the device are matched here, not by `find_device()`.
-    out.line(format_args!("#define AUTOMATA 0"));
     out.line(format_args!("#define FIRST_CALLBACK {}", needs.first()));
     if plan.needs_arrivals {
         out.line(format_args!("#define ARRIVALS"));
