@@ -363,7 +363,8 @@ fn thousands_of_addresses() -> Result<()> {
     let (first, again) = (took()?, took()?);
     let count = u32::from(each) * u32::from(DEVICES);
     note(format!("{count} addresses: install takes {first:.0?} of a processor, again {again:.0?}"));
-    let bound = Duration::from_millis(1500);
-    ensure!(first < bound && again < bound, "{count} addresses: {first:?}, again {again:?}");
+    // An emulated guest's time is its own.
+    let is_quick = first.max(again) < Duration::from_millis(1500);
+    ensure!(is_quick || is_guest(), "{count} addresses: {first:?}, again {again:?}");
     scene.clear()
 }
