@@ -10,7 +10,7 @@ use crate::shared::{self, Finding, Policy};
 use crate::timer;
 use crate::way::{Method, Way};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{AsRawLibbpf, MapCore, OpenObject, PrintLevel, libbpf_sys};
+use libbpf_rs::{MapCore, OpenObject, PrintLevel};
 use nix::errno::Errno;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -33,9 +33,6 @@ pub(crate) const FINDING: &str = ".rodata.device";
 
 /// The name of the program in the kernel.
 pub(crate) const PROGRAM: &str = "set_rto";
-
-/// In the program's instructions, `TIMER` in the generated C stands for the jiffies of rule 0.
-const TIMER: i32 = 0x5e77_0000;
 
 /// The capabilities that are missing to load and attach the program, by name.
 ///
@@ -217,41 +214,7 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
             return Err(damaged("the program has no place for the method"));
         }
     }
-    let mut programs = object.progs_mut();
-    let program = programs
-        .find(|program| program.name() == PROGRAM)
-        .ok_or_else(|| damaged("no program in the binary"))?;
-    let mut code = program.insns().to_vec();
-    set_timers(&mut code, &jiffies);
-    // SAFETY: the program is open and not loaded, the slice is as long as said, and libbpf copies it. The
-    // number of instructions stays, so that its relocations still fit.
-    let ret = unsafe {
-        libbpf_sys::bpf_program__set_insns(
-            program.as_libbpf_object().as_ptr(),
-            code.as_mut_ptr(),
-            code.len() as _,
-        )
-    };
-    if ret == 0 { Ok(()) } else { Err(damaged("libbpf did not take the timers")) }
-}
-
-/// Puts each rule's jiffies in place of the number that stands for them, where it is on its way to
-/// `ctx->reply`. (Large programs have no such place: they read the constants instead.)
-fn set_timers(code: &mut [libbpf_sys::bpf_insn], jiffies: &[u32]) {
-    const MOVE_IMMEDIATE: u8 = 0xb7;
-    const STORE_WORD: u8 = 0x63;
-    const REPLY: i16 = 4;
-    for at in 1..code.len() {
-        let store = (code[at].code, code[at].off);
-        let (before, rule) = (code[at - 1].code, code[at - 1].imm.wrapping_sub(TIMER));
-        if store != (STORE_WORD, REPLY) || before != MOVE_IMMEDIATE {
-            continue;
-        }
-        let ticks = usize::try_from(rule).ok().and_then(|rule| jiffies.get(rule));
-        if let Some(ticks) = ticks.and_then(|&ticks| i32::try_from(ticks).ok()) {
-            code[at - 1].imm = ticks;
-        }
-    }
+    Ok(())
 }
 
 /// What libbpf had to say about the last load, the verifier's log included; shown only if that fails.
@@ -317,29 +280,5 @@ pub(crate) fn privileges() -> String {
             .into()
     } else {
         format!("missing {}: run it as root", missing.join(", "))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn instruction(code: u8, off: i16, imm: i32) -> libbpf_sys::bpf_insn {
-        libbpf_sys::bpf_insn { code, off, imm, ..Default::default() }
-    }
-
-    #[test]
-    fn timers_replace_only_what_goes_into_the_reply() {
-        let mut code = [
-            instruction(0xb7, 0, TIMER + 1),
-            instruction(0x63, 4, 0),
-            instruction(0xb7, 0, TIMER),
-            instruction(0x63, 8, 0),
-            instruction(0xb7, 0, TIMER + 2),
-            instruction(0x63, 4, 0),
-        ];
-        set_timers(&mut code, &[7, 5000]);
-        let values: Vec<_> = code.iter().map(|instruction| instruction.imm).collect();
-        assert_eq!(values, [5000, 0, TIMER, 0, TIMER + 2, 0]);
     }
 }

@@ -5,8 +5,8 @@
 //! would have to be relocated when the loader starts. So the rules are one array of numbers and one string.
 
 use crate::Policy;
-use crate::emit::settings::{Column, bits};
-use crate::setting::{Mechanism, Setting, Settings, Value};
+
+use crate::setting::{Column, Mechanism, Setting, Settings, Value};
 use crate::structures::MEMBERS;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -27,7 +27,7 @@ impl Policy {
     #[must_use]
     pub fn constants(&self, version: &str, kernels: &[Kernel]) -> String {
         let mut out = String::new();
-        let Self { digest, asks_for_interface, hears, needs_perfmon, .. } = self;
+        let Self { digest, asks_for_interface, needs_arrivals, needs_perfmon, .. } = self;
         let count = self.rules.len();
         constant(&mut out, "The version of set-rto.", "VERSION: &str", format_args!("{version:?}"));
         let what = "SHA-256 of the rules file.";
@@ -36,7 +36,7 @@ impl Policy {
         let what = "True where a rule asks for an interface.";
         constant(&mut out, what, "ASKS_FOR_INTERFACE: bool", asks_for_interface);
         let what = "True where a rule asks for the interface of an incoming connection.";
-        constant(&mut out, what, "ASKS_FOR_ARRIVALS: bool", hears);
+        constant(&mut out, what, "ASKS_FOR_ARRIVALS: bool", needs_arrivals);
         let what = "True where the program needs CAP_PERFMON, however interfaces are found.";
         constant(&mut out, what, "NEEDS_PERFMON: bool", needs_perfmon);
         let what = "All names and patterns of interfaces, sorted.";
@@ -147,7 +147,7 @@ fn words(settings: &Settings, columns: &[Column]) -> [u64; 3] {
     let least = least.filter_map(|it| settings.get(it)).map(Value::number).min();
     [
         settings.rto_us().unwrap_or_default().into(),
-        bits(settings, columns),
+        Column::bits(columns, settings),
         least.unwrap_or_default().into(),
     ]
 }

@@ -121,7 +121,7 @@ fn lies_in(address: IpAddr, prefix: Prefix) -> bool {
     }
 }
 
-/// The first rule whose conditions all hold.
+/// The first rule whose conditions all match.
 #[must_use]
 pub fn decides(rules: &[Rule], connection: &Connection) -> Option<usize> {
     let holds = |rule: &Rule| rule.conditions.iter().all(|it| connection.satisfies(&it.formula));
@@ -147,13 +147,13 @@ pub fn explain(rules: &[Rule], connection: &Connection) -> String {
         let _ = if failing.is_empty() {
             writeln!(out, "{name} decides: {}", rule.settings)
         } else {
-            writeln!(out, "{name} does not hold: {}", failing.join(", "))
+            writeln!(out, "{name} does not match: {}", failing.join(", "))
         };
         if failing.is_empty() {
             return out;
         }
     }
-    out.push_str("no rule holds: the kernel's own timer\n");
+    out.push_str("no rule matches: the kernel's own timer\n");
     out
 }
 
@@ -189,9 +189,9 @@ mod tests {
             |connection: &str| explain(&policy.rules, &connection.parse().expect("a connection"));
         assert_eq!(
             told("outgoing 10.0.0.1:1 -> 10.0.0.2:2"),
-            "a (line 1) does not hold: not (port == 80 or local_port == remote_port)\n\
-             b (line 5) does not hold: not remote == 44.0.0.0/8, not direction == \"incoming\"\n\
-             no rule holds: the kernel's own timer\n"
+            "a (line 1) does not match: not (port == 80 or local_port == remote_port)\n\
+             b (line 5) does not match: not remote == 44.0.0.0/8, not direction == \"incoming\"\n\
+             no rule matches: the kernel's own timer\n"
         );
         assert_eq!(told("incoming 44.1.2.3:80 -> 10.0.0.2:2"), "a (line 1) decides: rto 2s\n");
     }

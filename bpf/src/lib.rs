@@ -5,9 +5,9 @@
 //! |---|---|
 //! | [`parse`](mod@parse) | text → [`ast`]: TOML with a span on every key and value |
 //! | [`check`](mod@check) | [`ast`] → [`rule`]: typed rules, every mistake of the file reported at once |
-//! | [`reach`](mod@reach) | [`rule`] → [`reach::Regions`]: which connections each rule decides; none may be idle |
-//! | [`sense`](mod@sense) | [`reach::Regions`] → settings without sense, and notes |
-//! | [`plan`](mod@plan) | [`reach::Regions`] → [`plan::Plan`]: what is tested, in which order |
+//! | [`reach`](mod@reach) | [`rule`] → [`reach::Regions`]: which connections each rule decides; it must be some |
+//! | [`lint`](mod@lint) | [`reach::Regions`] → settings without sense, and notes |
+//! | [`plan`](mod@plan) | [`reach::Regions`] → [`plan::Plan`]: every choice about the program |
 //! | [`emit`](mod@emit) | [`plan::Plan`] → C |
 //!
 //! Beside them, [`constants`](mod@constants) writes what the loader has inside, and [`structures`] lists what the program
@@ -20,24 +20,23 @@ pub mod diag;
 pub mod duration;
 pub mod emit;
 pub mod explain;
+pub mod limits;
+pub mod lint;
 #[cfg(feature = "machine")]
 pub mod machine;
-pub mod matching;
 pub mod parse;
 pub mod plan;
 pub mod reach;
 pub mod release;
 pub mod rule;
 pub mod schema;
-pub mod sense;
 pub mod setting;
-pub mod size;
 pub mod space;
 pub mod structures;
 
 use diag::{Diagnostic, Source};
-use emit::settings::Column;
 use rule::Rule;
+use setting::Column;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
@@ -57,10 +56,10 @@ pub struct Policy {
     /// True where a rule asks for a device.
     pub asks_for_interface: bool,
     /// True where that may be an incoming connection's.
-    pub hears: bool,
+    pub needs_arrivals: bool,
     /// All names and patterns of devices, sorted.
     pub interfaces: Vec<String>,
-    /// See [`emit::needs_perfmon`].
+    /// See [`plan::Plan::needs_perfmon`].
     pub needs_perfmon: bool,
 }
 
@@ -97,25 +96,21 @@ pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnos
         return Err(mistakes);
     }
     let regions = reached?;
-    let notes = sense::sense(&rules, &regions)?;
+    let notes = lint::lint(&rules, &regions)?;
     let plan = plan::plan(&rules, &regions).map_err(|error| vec![error])?;
     let digest = digest(source.text);
     let c = emit::emit(&plan, &emit::Banner { version, digest: &digest });
-    let needs_perfmon = emit::needs_perfmon(&plan);
-    let asks_for_interface = plan.asks_for_device();
-    let patterns = plan.lists.iter().flatten().map(|pattern| pattern.0.clone());
-    let interfaces = patterns.collect::<BTreeSet<_>>().into_iter().collect();
-    let columns = emit::settings::columns(rules.iter().map(|rule| &rule.settings));
+    let lists = regions.interfaces.lists.iter().flatten();
     Ok(Policy {
+        columns: Column::all(rules.iter().map(|rule| &rule.settings)),
         rules,
-        columns,
         notes,
         digest,
         c,
-        asks_for_interface,
-        hears: plan.hears && asks_for_interface,
-        interfaces,
-        needs_perfmon,
+        asks_for_interface: plan.names.is_some(),
+        needs_arrivals: plan.needs_arrivals,
+        interfaces: lists.map(|it| it.0.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
+        needs_perfmon: plan.needs_perfmon(),
     })
 }
 

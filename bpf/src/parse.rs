@@ -2,7 +2,7 @@
 
 use crate::ast::{Document, Entry, Table, Value};
 use crate::diag::{Diagnostic, Source, Span, nearest};
-use crate::size::{Broken, measure};
+use crate::limits::{Broken, measure};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 

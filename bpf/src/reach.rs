@@ -1,140 +1,125 @@
-//! The third pass: typed rules → [`Regions`]. Which connections each rule decides; a rule that can never hold,
-//! or never comes to its turn because earlier ones always win, is a mistake.
+//! The third pass: typed rules → [`Regions`]. Which connections each rule decides; a rule that can never match,
+//! or is never reached because earlier ones always win, is a mistake. An item of a list that earlier rules hide gets a
+//! note.
 //!
-//! Sound: no false alarm. Complete but for comparisons between two fields, which are taken for independent
-//! of the fields, and for what dozens of overlapping globs match together.
+//! There is no false alarm. A rule is found to be unreachable where an earlier one contains it, or where several do that
+//! differ from it in one dimension and together take all of its values there; also where what is left of it behind such
+//! rules is found so. What only rules that differ in several dimensions cover together is not found, nor what follows
+//! from comparisons between two fields.
+
+mod taken;
 
 use crate::diag::Diagnostic;
-use crate::rule::{Formula, Pattern, Rule};
-use crate::space::{Cover, Dimension, MOST_TERMS, Names, Set, Term, Terms, terms};
+use crate::rule::{Condition, Formula, Rule, Test};
+use crate::space::{
+    Budget, Dimension, Interfaces, MOST_TERMS, Set, Term, Terms, addresses, port_set, prefix_set,
+    terms,
+};
 use std::rc::Rc;
+use taken::Taken;
 
 /// The rules as regions of the space of connections.
 #[derive(Debug)]
 pub struct Regions {
     /// For each rule, in order.
     pub rules: Vec<Terms>,
-    /// The lists of interface patterns, which [`Dimension::Interface`] counts.
-    pub lists: Vec<Vec<Pattern>>,
+    /// What [`Dimension::Interface`] counts.
+    pub interfaces: Interfaces,
+    /// List items that can never match.
+    pub notes: Vec<Diagnostic>,
 }
-
-/// Stands for the device's name as a whole; its values are [`Names`]' kinds.
-const NAME: Dimension = Dimension::Interface(usize::MAX);
-
-/// So many different interface conditions there may be: each is a bit of a word in tables.
-pub const MOST_LISTS: usize = 64;
 
 /// How many unreachable rules are explained.
 const EXPLAINED: usize = 20;
 
+/// The earlier rules that are tried one by one to explain an unreachable rule.
+const MOST_TRIED: usize = 5_000;
+
+/// Hidden items that a note spells out.
+const SPELLED: usize = 4;
+
 /// Finds the regions.
 ///
 /// # Errors
-/// Rules that can never hold, that can never be reached, or that are too entangled.
+/// Rules that can never match, that can never be reached, or that have too many cases.
 pub fn reach(rules: &[Rule]) -> Result<Regions, Vec<Diagnostic>> {
-    let mut lists = Vec::new();
+    let interfaces = Interfaces::new(rules).map_err(|error| vec![error])?;
     let mut regions = Vec::with_capacity(rules.len());
-    let mut diagnostics = Vec::new();
+    let mut budget = Budget::default();
     for rule in rules {
-        let parts = rule.conditions.iter().map(|it| it.formula.clone()).collect();
-        match terms(&Formula::All(parts), &mut lists) {
-            Some(_) if lists.len() > MOST_LISTS => {
-                // One is enough: all that follow would say the same.
-                return Err(vec![
-                    Diagnostic::new(
-                        format!("more than {MOST_LISTS} different interface conditions"),
-                        rule.span.clone(),
-                    )
-                    .label("this one is too many")
-                    .help("use globs, or the same list in several rules"),
-                ]);
-            }
-            Some(terms) => regions.push(terms),
-            None => {
-                regions.push(Vec::new());
-                diagnostics.push(
-                    Diagnostic::new("this rule has too many cases", rule.span.clone()).help(
-                        format!(
-                            "at most {MOST_TERMS} after expanding `or`: make several rules of it"
-                        ),
-                    ),
-                );
-            }
+        let all = Formula::All(rule.conditions.iter().map(|it| it.formula.clone()).collect());
+        // One is enough: those that follow may be without a budget.
+        let terms = terms(&all, &interfaces, &mut budget);
+        regions.push(terms.ok_or_else(|| vec![too_many_cases(rule)])?);
+    }
+    let parts: Vec<_> = regions.iter().map(|terms| parts(terms)).collect();
+    let taken = [0, 1].map(|family| {
+        let terms = parts.iter().map(|parts| parts[family].as_slice());
+        Taken::new(addresses(family as u128), terms.enumerate())
+    });
+    let mut diagnostics = Vec::new();
+    let mut explained = 0;
+    for (at, rule) in rules.iter().enumerate() {
+        if parts[at].iter().all(Vec::is_empty) {
+            diagnostics.push(never_matches(rule, &interfaces));
+        } else if is_taken(&taken, &parts[at], at) {
+            explained += 1;
+            let winners = match explained {
+                0..=EXPLAINED => winners(&parts, at),
+                _ => Vec::new(),
+            };
+            diagnostics.push(never_reached(rules, at, &winners));
         }
     }
     if !diagnostics.is_empty() {
         return Err(diagnostics);
     }
-    let names = Names::new(&lists);
-    let mut covers = [Cover::default(), Cover::default()];
-    let mut explained = 0;
-    for (at, rule) in rules.iter().enumerate() {
-        let parts = parts(&regions[at], names.as_ref());
-        if parts.iter().all(Vec::is_empty) {
-            diagnostics.push(never_holds(rule, names.as_ref(), &mut lists));
-            continue;
-        }
-        let domain = |dimension| domain(dimension, names.as_ref());
-        let covered = covers
-            .iter()
-            .zip(&parts)
-            .all(|(cover, terms)| terms.iter().all(|term| cover.contains(term, &domain)));
-        if covered {
-            explained += 1;
-            let winners = match explained {
-                0..=EXPLAINED => winners(&regions, at, names.as_ref()),
-                _ => Vec::new(),
-            };
-            diagnostics.push(never_reached(rules, at, &winners));
-            continue;
-        }
-        for (cover, terms) in covers.iter_mut().zip(&parts) {
-            terms.iter().for_each(|term| cover.add(term));
-        }
+    let hidden = |(at, rule)| hidden_items(rule, at, &taken, &interfaces);
+    let notes = rules.iter().enumerate().skip(1).flat_map(hidden).collect();
+    Ok(Regions { rules: regions, interfaces, notes })
+}
+
+fn too_many_cases(rule: &Rule) -> Diagnostic {
+    Diagnostic::new("this rule has too many cases", rule.span.clone()).help(format!(
+        "at most {MOST_TERMS} after expanding `or`, and fewer where lists are long: make several rules of it"
+    ))
+}
+
+/// The terms of one family each, without the family; no impossible ones.
+fn parts(terms: &[Term]) -> [Terms; 2] {
+    [0, 1].map(|family| terms.iter().filter_map(|term| part(term, family)).collect())
+}
+
+fn part(term: &Term, family: u128) -> Option<Term> {
+    let families = term.bound(Dimension::Family);
+    if families.is_some_and(|families| !families.contains(family)) {
+        return None;
     }
-    if diagnostics.is_empty() { Ok(Regions { rules: regions, lists }) } else { Err(diagnostics) }
-}
-
-fn domain(dimension: Dimension, names: Option<&Names>) -> Set {
-    match (dimension, names) {
-        (NAME, Some(names)) => names.domain(),
-        _ => dimension.domain(),
-    }
-}
-
-/// The terms of one family each, without the family; the patterns as one dimension; no impossible ones.
-fn parts(terms: &[Term], names: Option<&Names>) -> [Terms; 2] {
-    [0, 1].map(|family| {
-        let within = terms.iter().filter(|term| {
-            term.bound(Dimension::Family).is_none_or(|families| families.contains(family))
-        });
-        let within = within.map(|term| term.without(Dimension::Family));
-        within.filter_map(|term| join_names(&term, names)).collect()
-    })
-}
-
-fn join_names(term: &Term, names: Option<&Names>) -> Option<Term> {
-    // Where the kinds are unknown, the lists stay apart: less is found, nothing is wrong.
-    let Some(names) = names else { return Some(term.clone()) };
-    let mut joined = term.clone();
+    let all = Rc::new(addresses(family));
+    let mut part = term.without(Dimension::Family);
     for (dimension, set) in term.bounds() {
-        if let Dimension::Interface(list) = dimension {
-            let mut kinds = Set::default();
-            for value in [0, 1].into_iter().filter(|value| set.contains(*value)) {
-                kinds = kinds.or(&names.kinds(list, value));
-            }
-            joined = joined.without(dimension).with(NAME, &Rc::new(kinds))?;
+        if matches!(dimension, Dimension::Address(_)) {
+            let inside = set.and(&all);
+            part = match inside == *all {
+                true => part.without(dimension),
+                false => part.replacing(dimension, Rc::new(inside))?,
+            };
         }
     }
-    Some(joined)
+    Some(part)
 }
 
-fn never_holds(rule: &Rule, names: Option<&Names>, lists: &mut Vec<Vec<Pattern>>) -> Diagnostic {
-    let message = "this rule can never hold";
-    let help = "its conditions must hold together: leave one out, or make two rules of it";
-    let mut impossible = |formula: Formula| {
-        let terms = terms(&formula, lists).unwrap_or_default();
-        parts(&terms, names).iter().all(Vec::is_empty)
+fn is_taken(taken: &[Taken; 2], parts: &[Terms; 2], at: usize) -> bool {
+    let mut pairs = taken.iter().zip(parts);
+    pairs.all(|(taken, terms)| terms.iter().all(|term| taken.contains(term, at)))
+}
+
+fn never_matches(rule: &Rule, interfaces: &Interfaces) -> Diagnostic {
+    let message = "this rule can never match";
+    let help = "its conditions must match together: leave one out, or make two rules of it";
+    let impossible = |formula: Formula| {
+        let terms = terms(&formula, interfaces, &mut Budget::default()).unwrap_or_default();
+        parts(&terms).iter().all(Vec::is_empty)
     };
     let conditions = &rule.conditions;
     for condition in conditions {
@@ -161,34 +146,27 @@ fn never_holds(rule: &Rule, names: Option<&Names>, lists: &mut Vec<Vec<Pattern>>
 }
 
 /// The earlier rules that together take all of this one: as few as dropping one after the other leaves.
-fn winners(regions: &[Terms], at: usize, names: Option<&Names>) -> Vec<usize> {
-    let asked = parts(&regions[at], names);
-    let domain = |dimension| domain(dimension, names);
-    let cover_all = |rules: &[usize]| {
-        let mut covers = [Cover::default(), Cover::default()];
-        for rule in rules {
-            for (cover, terms) in covers.iter_mut().zip(&parts(&regions[*rule], names)) {
-                terms.iter().for_each(|term| cover.add(term));
-            }
-        }
-        let mut pairs = covers.iter().zip(&asked);
-        pairs.all(|(cover, terms)| terms.iter().all(|term| cover.contains(term, &domain)))
+fn winners(parts: &[[Terms; 2]], at: usize) -> Vec<usize> {
+    let asked = &parts[at];
+    let take_all = |rules: &[usize]| {
+        let taken = [0, 1].map(|family| {
+            let terms = rules.iter().map(|rule| (*rule, parts[*rule][family].as_slice()));
+            Taken::new(addresses(family as u128), terms)
+        });
+        is_taken(&taken, asked, at)
     };
-    if let Some(one) = (0..at).find(|earlier| cover_all(&[*earlier])) {
-        return vec![one];
-    }
     let meets = |earlier: &usize| {
-        let other = parts(&regions[*earlier], names);
-        asked
-            .iter()
-            .zip(&other)
-            .any(|(asked, other)| asked.iter().any(|a| other.iter().any(|b| a.and(b).is_some())))
+        let mut families = asked.iter().zip(&parts[*earlier]);
+        families.any(|(asked, other)| asked.iter().any(|a| other.iter().any(|b| a.meets(b))))
     };
-    let mut rules: Vec<_> = (0..at).filter(meets).collect();
+    let mut rules: Vec<_> = (0..at).filter(meets).take(MOST_TRIED).collect();
+    if let Some(one) = rules.iter().find(|earlier| take_all(&[**earlier])) {
+        return vec![*one];
+    }
     if rules.len() <= 64 {
         for rule in rules.clone() {
             let without: Vec<_> = rules.iter().copied().filter(|it| *it != rule).collect();
-            if cover_all(&without) {
+            if take_all(&without) {
                 rules = without;
             }
         }
@@ -204,7 +182,7 @@ fn never_reached(rules: &[Rule], at: usize, winners: &[usize]) -> Diagnostic {
     match winners {
         [] => error.help("earlier rules always win: move it up, or leave it out"),
         [one] => error
-            .label("never asked")
+            .label("unreachable")
             .other(rules[*one].span.clone(), format!("{} always wins", quoted(one)))
             .help(format!("move it above {}, or leave it out", quoted(one))),
         [first, rest @ ..] => {
@@ -214,9 +192,111 @@ fn never_reached(rules: &[Rule], at: usize, winners: &[usize]) -> Diagnostic {
             }
             let label = format!("{} wins, or {}", quoted(first), names.join(", or "));
             error
-                .label("never asked")
+                .label("unreachable")
                 .other(rules[*first].span.clone(), label)
                 .help("together these rules always win: move it up, or leave it out")
         }
+    }
+}
+
+/// Notes on items of the rule's lists that earlier rules take, while the rule itself can be reached. Globs of
+/// interfaces are not looked at.
+fn hidden_items(
+    rule: &Rule,
+    at: usize,
+    taken: &[Taken; 2],
+    interfaces: &Interfaces,
+) -> Vec<Diagnostic> {
+    let mut notes = Vec::new();
+    for (number, condition) in rule.conditions.iter().enumerate() {
+        let items = items(condition, interfaces);
+        if items.len() < 2 {
+            continue;
+        }
+        let others = rule.conditions.iter().enumerate().filter(|(other, _)| *other != number);
+        let others = Formula::All(others.map(|(_, it)| it.formula.clone()).collect());
+        // The whole rule has been expanded, and this is less.
+        let Some(others) = terms(&others, interfaces, &mut Budget::default()) else { continue };
+        let others = self::parts(&others);
+        let hidden = |bounds: &[(Dimension, Rc<Set>)]| {
+            let parts = [0, 1].map(|family| -> Terms {
+                let bounds = bounds.iter().map(|(at, set)| match at {
+                    Dimension::Address(_) => (*at, Rc::new(set.and(&addresses(family)))),
+                    _ => (*at, Rc::clone(set)),
+                });
+                let bounds: Vec<_> = bounds.collect();
+                let with = |term: &Term| -> Terms {
+                    bounds.iter().filter_map(|(at, set)| term.with(*at, set)).collect()
+                };
+                others[family as usize].iter().flat_map(with).collect()
+            });
+            !parts.iter().all(Vec::is_empty) && is_taken(taken, &parts, at)
+        };
+        let hidden: Vec<_> =
+            items.iter().filter(|it| hidden(&it.1)).map(|it| format!("`{}`", it.0)).collect();
+        if hidden.is_empty() {
+            continue;
+        }
+        let more = match hidden.len().checked_sub(SPELLED) {
+            None | Some(0) => String::new(),
+            Some(more) => format!(" and {more} more"),
+        };
+        let few: Vec<_> = hidden.into_iter().take(SPELLED).collect();
+        let message = format!("rule `{}`: {}{more} can never match", rule.name, few.join(", "));
+        notes.push(
+            Diagnostic::new(message, condition.span.clone())
+                .label("in this list")
+                .help("earlier rules always win there: leave it out, or move the rule up"),
+        );
+    }
+    notes
+}
+
+/// The items of a plain list: how each is written, and one of which bounds it means.
+type Item = (String, Vec<(Dimension, Rc<Set>)>);
+
+fn items(condition: &Condition, interfaces: &Interfaces) -> Vec<Item> {
+    let tests: Vec<&Test> = match &condition.formula {
+        Formula::Test(test) => vec![test],
+        // A port at either end.
+        Formula::Any(parts) => {
+            let tests = parts.iter().filter_map(|part| match part {
+                Formula::Test(test @ Test::Port(..)) => Some(test),
+                _ => None,
+            });
+            tests.collect()
+        }
+        _ => Vec::new(),
+    };
+    let Some(first) = tests.first() else { return Vec::new() };
+    let sides = || {
+        tests.iter().filter_map(|test| match test {
+            Test::Port(end, ranges) => Some((Dimension::Port((*end).into()), ranges)),
+            _ => None,
+        })
+    };
+    match first {
+        Test::Port(_, ranges) if sides().all(|(_, it)| it == ranges) => {
+            let item = |range| {
+                let set = Rc::new(port_set(&[range]));
+                (range.to_string(), sides().map(|(at, _)| (at, Rc::clone(&set))).collect())
+            };
+            ranges.iter().map(|range| item(*range)).collect()
+        }
+        Test::Address(end, prefixes) => {
+            let at = Dimension::Address((*end).into());
+            let set = |prefix| vec![(at, Rc::new(prefix_set(&[prefix])))];
+            prefixes.iter().map(|prefix| (prefix.to_string(), set(*prefix))).collect()
+        }
+        Test::Interface(patterns) => {
+            let (at, _) = interfaces.classes(patterns);
+            let automaton = interfaces.automaton_of(interfaces.number(patterns));
+            let class = |name: &str| interfaces.automata[automaton].class(name.as_bytes()) as u128;
+            let names = patterns.iter().filter(|pattern| !pattern.is_glob());
+            names
+                .map(|name| (name.0.clone(), vec![(at, Rc::new(Set::one(class(&name.0))))]))
+                .collect()
+        }
+        _ => Vec::new(),
     }
 }

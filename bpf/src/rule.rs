@@ -5,7 +5,7 @@ use crate::setting::Settings;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// One `[[rule]]`: if its condition holds, its settings apply, and no later rule is asked.
+/// One `[[rule]]`: if its conditions match, its settings apply, and no later rule is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// Unique in the file: `[a-z0-9][a-z0-9_-]*`, at most 63 bytes.
@@ -64,6 +64,16 @@ pub enum Formula {
 }
 
 impl Formula {
+    /// How many tests it has.
+    #[must_use]
+    pub fn tests(&self) -> usize {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::tests).sum(),
+            Self::Not(inner) => inner.tests(),
+            Self::Test(_) => 1,
+        }
+    }
+
     /// How many items the lists of all its tests have.
     #[must_use]
     pub fn items(&self) -> usize {
@@ -154,7 +164,7 @@ pub enum Direction {
 }
 
 /// An interface name, at most 15 bytes, or a glob: `*` is any run of characters, `?` any single one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pattern(pub String);
 
 impl Pattern {

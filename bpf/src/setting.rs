@@ -282,6 +282,49 @@ impl fmt::Display for Settings {
     }
 }
 
+/// One thing to set that may be missing in a kernel, or fail: a setting other than `rto`, and for `congestion`
+/// one of the algorithms. Bits of 64-bit words stand for them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Column {
+    /// The setting.
+    pub setting: Setting,
+    /// The algorithm, of `congestion`.
+    pub algorithm: String,
+}
+
+/// At most so many columns.
+pub const MOST_COLUMNS: usize = 64;
+
+impl Column {
+    /// What these settings have for it.
+    #[must_use]
+    pub fn value<'s>(&self, settings: &'s Settings) -> std::option::Option<&'s Value> {
+        settings.get(self.setting).filter(|value| match value {
+            Value::Name(name) => *name == self.algorithm,
+            Value::Number(_) => true,
+        })
+    }
+
+    /// A bit for each of the columns that these settings have.
+    #[must_use]
+    pub fn bits(columns: &[Self], settings: &Settings) -> u64 {
+        let has = |column: &Self| u64::from(column.value(settings).is_some());
+        columns.iter().enumerate().fold(0, |bits, (at, column)| bits | has(column) << at)
+    }
+
+    /// Whatever these rules set besides `rto`, in a fixed order.
+    #[must_use]
+    pub fn all<'s>(rules: impl IntoIterator<Item = &'s Settings>) -> Vec<Self> {
+        let settings = rules.into_iter().flat_map(Settings::iter);
+        let others = settings.filter(|(setting, _)| *setting != Rto);
+        let columns = others.map(|(setting, value)| match value {
+            Value::Name(name) => Self { setting, algorithm: name.clone() },
+            Value::Number(_) => Self { setting, algorithm: String::new() },
+        });
+        columns.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

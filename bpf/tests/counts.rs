@@ -90,9 +90,9 @@ fn ten_thousand_port_rules() {
 /// Their tables are by pages: a few kilobytes, for 18 instructions more.
 #[test]
 fn dozens_of_port_rules() {
-    for (count, first, apart) in [(20, 22, 3_001), (40, 0, 1_680), (40, 64, 64), (300, 15, 218)] {
+    for (count, first, apart) in [(21, 22, 3_001), (40, 0, 1_680), (40, 64, 64), (300, 15, 218)] {
         let worst = port_rules(count, first, apart);
-        assert!(worst <= 51, "{worst} instructions");
+        assert!(worst <= 52, "{worst} instructions");
     }
 }
 
@@ -127,7 +127,7 @@ fn many_globs() {
     };
     let worst = cases.into_iter().map(steps).max().unwrap_or_default();
     eprintln!("256 globs in 4 lists: {worst} instructions at most");
-    assert!(worst <= 300, "{worst} instructions");
+    assert!(worst <= 310, "{worst} instructions");
 }
 
 const PREFIXES: usize = 100_000;

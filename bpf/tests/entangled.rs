@@ -3,14 +3,11 @@
 
 mod support;
 
-use set_rto_compiler::compile;
-use set_rto_compiler::diag::Source;
 use std::time::Instant;
 use support::check::{Seen, check};
-use support::print::print;
 use support::tangle::{ALL, Tangle, tangle};
 use support::verifier::verify;
-use support::{VERSION, clang, minutes, policy};
+use support::{clang, minutes, policy};
 
 fn look(kind: Tangle, count: usize, seed: u64, connections: usize) -> Seen {
     let rules = tangle(kind, count, seed);
@@ -63,16 +60,6 @@ fn little_is_code_behind_a_device() {
         clang(&policy(include_str!("entangled/device.toml")).c, cfg!(target_endian = "big"));
     let verified = verify(&object.expect("C")).expect("the verifier takes it");
     eprintln!("{verified} instructions verified");
-}
-
-/// What is too much is told, not left to the kernel.
-#[test]
-fn thousands_of_lists_are_refused() {
-    let text = print(&tangle(Tangle::Lists, 8_000, 1)).text;
-    let source = Source { name: "rules.toml", text: &text };
-    let errors = compile(&source, VERSION).expect_err("too much");
-    let messages: Vec<_> = errors.iter().map(|error| error.message.as_str()).collect();
-    assert_eq!(messages, ["the rules from here on are too entangled"]);
 }
 
 /// The worst decision grows no faster than the logarithm of the number of rules.

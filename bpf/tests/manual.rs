@@ -1,15 +1,16 @@
-//! The manual page of the rules (`scripts/packaging/man/set-rto-rules.5`) against the compiler's own tables: no key,
-//! range, version or limit may be missing or differ.
+//! The manual page of the rules (`scripts/packaging/man/set-rto-rules.5`) and the README against the compiler's own
+//! tables: no key, range, version or limit may be missing or differ.
 
 use set_rto_compiler::check::KEYS;
 use set_rto_compiler::compile;
 use set_rto_compiler::diag::Source;
 use set_rto_compiler::duration::spell;
+use set_rto_compiler::limits::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
 use set_rto_compiler::schema::text;
 use set_rto_compiler::setting::{Form, Mechanism, SPECS, Setting, Spec};
-use set_rto_compiler::size::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
 
 const PAGE: &str = include_str!("../../scripts/packaging/man/set-rto-rules.5");
+const README: &str = include_str!("../../README.md");
 
 /// The lines of a `.Sh` or `.Ss` section, its name as in the page.
 fn section(name: &str) -> Vec<&'static str> {
@@ -76,6 +77,38 @@ fn every_setting_with_its_range_version_and_mechanism() {
         let since = Some(spec.since).filter(|since| *since != "5.10");
         assert_eq!(version, since, "{key}");
         assert_eq!(text.contains("Outgoing connections only."), spec.outgoing_only, "{key}");
+    }
+}
+
+/// The keys in the first column of the README's table with this head.
+fn readme(head: &str) -> Vec<&'static str> {
+    let rows = README.lines().skip_while(|line| !line.starts_with(head)).skip(2);
+    let rows = rows.take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn every_key_in_the_readme() {
+    assert_eq!(readme("| condition |"), KEYS[1..]);
+    let mut settings = readme("| settings |");
+    let mut known: Vec<_> = SPECS.iter().map(|spec| spec.key).collect();
+    settings.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(settings, known);
+}
+
+/// The `[[rule]]` blocks of the README compile without a note.
+#[test]
+fn examples_of_the_readme() {
+    let blocks = README.split("\n\n").filter(|block| block.starts_with("    [[rule]]"));
+    let blocks: Vec<_> =
+        blocks.map(|block| block.replace("\n    ", "\n").trim().to_owned()).collect();
+    assert_eq!(blocks.len(), 3);
+    for text in blocks {
+        let policy = compile(&Source { name: "rules.toml", text: &text }, "0");
+        let notes = policy.map(|policy| policy.notes.len()).map_err(|errors| format!("{errors:?}"));
+        assert_eq!(notes, Ok(0), "{text}");
     }
 }
 

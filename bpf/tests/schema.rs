@@ -18,7 +18,6 @@ const BEYOND: &[(&str, &str)] = &[
     ("contradictions", "conditions that exclude each other"),
     ("duplicate-name", "two rules"),
     ("incoming", "a setting and a condition that exclude each other"),
-    ("interface-count", "a limit of all rules together"),
     ("together", "several rules"),
     ("types", "inside expressions"),
     ("unreachable", "two rules"),

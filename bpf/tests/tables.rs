@@ -28,7 +28,7 @@ fn of_a_small_board() {
     let object = clang(&policy(text).c, false).unwrap_or_else(|error| panic!("{error}"));
     let bytes = table_bytes(&object);
     eprintln!("a small board: {bytes} bytes of tables");
-    assert!((1..=4_096).contains(&bytes), "{bytes} bytes");
+    assert!(bytes <= 4_096, "{bytes} bytes");
 }
 
 /// A rule for each of dozens of ports, at both ends of the numbers and of pages, on either byte order: what is around
@@ -48,7 +48,7 @@ fn at_the_borders_of_pages() {
     let borders = (0..u16::MAX).step_by(16).flat_map(|port| [port, port + 15]);
     let asked: Vec<u16> = near.chain(borders).collect();
     let c = policy(&text).c;
-    assert!(c.contains("u64 table_0(u64 port)"), "not by pages");
+    assert!(c.contains("u64 ports_0(u64 port)") && c.contains("ports_0_pages["), "not by pages");
     for big_endian in [false, true] {
         let object = clang(&c, big_endian).unwrap_or_else(|error| panic!("{error}"));
         assert!(table_bytes(&object) <= 4_096, "{} bytes", table_bytes(&object));

@@ -9,9 +9,9 @@ mod setting;
 
 use crate::ast::{Document, Entry, Table, Value};
 use crate::diag::{Diagnostic, Source, Span, nearest};
+use crate::limits::MOST_ITEMS;
 use crate::rule::{Condition, Direction, End, Family, Formula, PortRange, Rule, Test, set};
 use crate::setting::{SPECS, Setting, Settings, Value as Set};
-use crate::size::MOST_ITEMS;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Place;
 use toml::de::DeValue;
@@ -237,7 +237,7 @@ fn list<T>(
     };
     if items.is_empty() {
         return Err(vec![
-            Diagnostic::new("an empty list: this rule could never hold", value.span.clone())
+            Diagnostic::new("an empty list: this rule could never match", value.span.clone())
                 .help("leave the condition out if it shall not matter"),
         ]);
     }

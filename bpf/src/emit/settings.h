@@ -75,11 +75,35 @@ static __always_inline void answer_timed(struct bpf_sock_ops *ctx, u64 rule)
 		asm volatile("*(u32 *)(%1 + 4) = %0" ::"r"(jiffies), "r"(ctx) : "memory");
 }
 
+#ifdef FAILURES_APART
+// Where hits and failures are too much for one section.
+struct {
+	int (*type)[2]; // BPF_MAP_TYPE_ARRAY
+	int (*max_entries)[RULES];
+	u32 *key;
+	u64 (*value)[COLUMNS];
+} failures SEC(".maps");
+
+static void *(*failures_of)(void *map, const void *key) = (void *)1;
+
+static __always_inline void tell(u64 rule, u32 column, long error)
+{
+	u32 key = rule;
+	u64 *counts;
+
+	if (!error)
+		return;
+	counts = failures_of(&failures, &key);
+	if (counts)
+		__sync_fetch_and_add(&counts[column], 1);
+}
+#else
 static __always_inline void tell(u64 rule, u32 column, long error)
 {
 	if (error)
-		__sync_fetch_and_add(&failures[rule][column], 1);
+		__sync_fetch_and_add(&counters.failures[rule][column], 1);
 }
+#endif
 
 static __always_inline void set(struct bpf_sock_ops *ctx, u64 rule, u32 column, int level, int option,
 				u32 value)
@@ -123,12 +147,12 @@ static __always_inline void set_tos(struct bpf_sock_ops *ctx, u64 rule, u32 colu
 
 static __always_inline void try(struct bpf_sock_ops *ctx, u32 column, int level, int option, u32 value)
 {
-	failures[0][column] = 1 - setsockopt(ctx, level, option, &value, sizeof(value));
+	counters.failures[0][column] = 1 - setsockopt(ctx, level, option, &value, sizeof(value));
 }
 
 #define try_algorithm(ctx, column, name)                                                         \
 	({                                                                                       \
 		char algorithm[16] = name;                                                       \
-		failures[0][column] = 1 - setsockopt(ctx, SOL_TCP, TCP_CONGESTION, algorithm,    \
+		counters.failures[0][column] = 1 - setsockopt(ctx, SOL_TCP, TCP_CONGESTION, algorithm,    \
 						     sizeof(algorithm));                         \
 	})

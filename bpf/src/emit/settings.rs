@@ -1,50 +1,16 @@
 //! What rules set → statements.
 //!
-//! Where rules are decided in place, each has a function with its values as constants; where the decision is a
-//! number, the values are a table. Rules that set nothing but `rto` need neither.
+//! In a chain each rule has a function with its values as constants; where the rule is a number, the values are tables.
+//! Rules that set nothing but `rto` need neither.
 
-use super::line;
+use super::lookup::mask;
+use super::writer::Writer;
 use crate::plan::Plan;
-use crate::setting::{Mechanism, Setting, Settings, Value};
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use crate::setting::{Column, Mechanism, Setting, Settings, Value};
+use std::collections::HashMap;
 
-/// One thing to set that may be missing in a kernel, or fail: a setting other than `rto`, and for `congestion`
-/// one of the algorithms. Bits of 64-bit words stand for them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Column {
-    /// The setting.
-    pub setting: Setting,
-    /// The algorithm, of `congestion`.
-    pub algorithm: String,
-}
-
-/// At most so many columns.
-pub const MOST_COLUMNS: usize = 64;
-
-/// Whatever these rules set besides `rto`, in a fixed order.
-#[must_use]
-pub fn columns<'s>(rules: impl IntoIterator<Item = &'s Settings>) -> Vec<Column> {
-    let all = rules.into_iter().flat_map(|settings| settings.iter().filter_map(column));
-    all.collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-fn column((setting, value): (Setting, &Value)) -> Option<Column> {
-    let algorithm = match value {
-        Value::Name(name) => name.clone(),
-        Value::Number(_) => String::new(),
-    };
-    (setting != Setting::Rto).then_some(Column { setting, algorithm })
-}
-
-/// A bit for each of the columns that these settings have.
-#[must_use]
-pub fn bits(settings: &Settings, columns: &[Column]) -> u64 {
-    let has = |column: &Column| {
-        settings.get(column.setting).is_some_and(|value| matches_column(column, value))
-    };
-    columns.iter().enumerate().fold(0, |bits, (at, column)| bits | u64::from(has(column)) << at)
-}
+/// Bytes of the counters, a section: a map's value has at most 4 MiB before Linux 5.19.
+const MOST_COUNTERS: usize = 4 << 20;
 
 /// A callback (`BPF_SOCK_OPS_…`, include/uapi/linux/bpf.h): its name without that, and its number.
 type Callback = (&'static str, u32);
@@ -64,17 +30,23 @@ fn constant((name, _): Callback) -> String {
 pub(super) struct Needs {
     pub(super) columns: Vec<Column>,
     has_rto: bool,
+    rules: usize,
 }
 
 impl Needs {
     pub(super) fn new(plan: &Plan) -> Self {
         let has_rto = plan.settings.iter().any(|settings| settings.rto_us().is_some());
-        Self { columns: columns(&plan.settings), has_rto }
+        Self { columns: Column::all(&plan.settings), has_rto, rules: plan.settings.len() }
     }
 
     /// True where all rules set `rto` and nothing else.
     pub(super) fn only_rto(&self) -> bool {
         self.columns.is_empty()
+    }
+
+    /// True where failures are a map of their own: hits and failures would be too much for a section.
+    pub(super) fn counts_failures_apart(&self) -> bool {
+        self.rules * (1 + self.columns.len()) * 8 > MOST_COUNTERS
     }
 
     /// The callbacks, in the order of their numbers.
@@ -106,180 +78,166 @@ impl Needs {
     /// The statement that leaves callbacks alone that no rule needs. With one comparison that is four instructions;
     /// where several callbacks are needed, those beyond the last one take four, and each gap one more. In larger
     /// programs clang saves the context over calls of helpers before all that: one more.
-    pub(super) fn gate(&self) -> String {
+    pub(super) fn gate(&self, out: &mut Writer) {
         let callbacks = self.callbacks();
         if let [only] = callbacks[..] {
-            let only = constant(only);
-            return format!("\tif (FIELD(op) != {only})\n\t\treturn 1;\n\n");
+            out.open(format_args!("if (FIELD(op) != {})", constant(only)));
+        } else {
+            let last =
+                *callbacks.last().unwrap_or_else(|| unreachable!("every rule sets something"));
+            let mut tests = vec![format!("op > {}", constant(last))];
+            let gaps = (1..last.1).rev().filter(|op| callbacks.iter().all(|it| it.1 != *op));
+            tests.extend(gaps.map(|op| format!("one_by_one(op) == {op}")));
+            out.line(format_args!("u64 op = callback();"));
+            out.empty();
+            out.open(format_args!("if ({})", tests.join(" || ")));
         }
-        let last = callbacks.last().copied().unwrap_or(TIMEOUT);
-        let mut tests = vec![format!("op > {}", constant(last))];
-        let gaps = (1..last.1).rev().filter(|op| callbacks.iter().all(|(_, known)| known != op));
-        tests.extend(gaps.map(|op| format!("one_by_one(op) == {op}")));
-        let tests = tests.join(" || ");
-        format!("\tu64 op = callback();\n\n\tif ({tests})\n\t\treturn 1;\n\n")
+        out.close_with(format_args!("return 1;"));
+        out.empty();
     }
 
     /// Each rule's function, where its values are constants.
-    pub(super) fn functions(&self, plan: &Plan) -> String {
-        let mut out = String::new();
+    pub(super) fn functions(&self, out: &mut Writer, plan: &Plan) {
         for (rule, settings) in plan.settings.iter().enumerate() {
-            line(&mut out, format_args!("\n// {}: {settings}", plan.labels[rule]));
-            line(
-                &mut out,
-                format_args!("static __always_inline int set_{rule}(struct bpf_sock_ops *ctx)\n{{"),
-            );
-            line(&mut out, format_args!("\tswitch (FIELD(op)) {{"));
+            out.empty();
+            out.line(format_args!("// {}: {settings}", plan.labels[rule]));
+            out.line(format_args!(
+                "static __always_inline int set_{rule}(struct bpf_sock_ops *ctx)"
+            ));
+            out.open(format_args!("{{"));
+            out.line(format_args!("switch (FIELD(op)) {{"));
             if settings.rto_us().is_some() {
-                line(
-                    &mut out,
-                    format_args!("\tcase {}:\n\t\treturn answer(ctx, {rule});", constant(TIMEOUT)),
-                );
+                out.open(format_args!("case {}:", constant(TIMEOUT)));
+                out.close_with(format_args!("return answer(ctx, {rule});"));
             }
-            let counted = format!("count({rule})");
             let counts = |callback| match Counts::of(settings) == callback {
-                true => format!("\t\t{counted};\n"),
-                false => String::new(),
+                true => vec![format!("count({rule})")],
+                false => Vec::new(),
             };
-            let value = |setting| settings.get(setting);
-            let number = |setting| value(setting).map_or(0, Value::number);
-            let mut cases = Cases { out: &mut out };
             for (setting, callback) in [(Setting::InitialRwnd, RWND), (Setting::Ecn, ECN)] {
-                if value(setting).is_some() {
-                    let at = self.place(setting, "");
-                    let counts = counts(Counts::At(callback));
-                    let statement = format!("reply(ctx, {at}, {})", number(setting));
-                    cases.case(callback, &counts, &[statement]);
+                if let Some(value) = settings.get(setting) {
+                    let mut statements = counts(Counts::At(callback));
+                    let at = self.place(setting);
+                    statements.push(format!("reply(ctx, {at}, {})", value.number()));
+                    case(out, callback, &statements);
                 }
             }
-            let options = self.columns.iter().enumerate().filter(|(_, column)| {
-                value(column.setting).is_some_and(|value| {
-                    column.setting.is_option() && matches_column(column, value)
-                })
+            let options = self.options().filter_map(|(at, column)| {
+                let number = column.value(settings)?.number().to_string();
+                Some((column, statement(&rule.to_string(), at, column, &number)))
             });
-            let options = When::sort(options);
-            let rule_text = rule.to_string();
-            let statements = |columns: Vec<(usize, &Column)>| -> Vec<String> {
-                let one = |(at, column): (usize, &Column)| {
-                    statement(&rule_text, at, column, &number(column.setting).to_string())
-                };
-                columns.into_iter().map(one).collect()
-            };
             // Of these two at most one is not empty.
-            let counts = counts(Counts::Options) + &counts(Counts::At(CONNECT));
-            cases.options(&counts, options.map(statements));
-            out.push_str("\t}\n\treturn 1;\n}\n");
+            let counts = [counts(Counts::Options), counts(Counts::At(CONNECT))].concat();
+            set_options(out, counts, When::sort(options));
+            out.line(format_args!("}}"));
+            out.line(format_args!("return 1;"));
+            out.close("}");
         }
-        out
+    }
+
+    /// Columns that are options.
+    fn options(&self) -> impl Iterator<Item = (usize, &Column)> {
+        self.columns.iter().enumerate().filter(|(_, column)| column.setting.is_option())
     }
 
     /// The program that tries each option once, with the first value that a rule gives it.
-    pub(super) fn probe(&self, plan: &Plan) -> String {
-        let mut out = String::from(
-            "\n// Run once, in a cgroup of its own, to learn which settings this kernel takes; its answers are\n\
-             // in the failures of the first rule: 0 for what was not tried, 1 for yes, 1 + errno for no.\n\
-             SEC(\"sockops\")\nint probe(struct bpf_sock_ops *ctx)\n{\n\
-             \tif (FIELD(op) != BPF_SOCK_OPS_TCP_CONNECT_CB)\n\t\treturn 1;\n",
-        );
-        for (at, column) in self.columns.iter().enumerate() {
-            let Mechanism::Option(level, option) = column.setting.spec().mechanism else {
-                continue;
-            };
-            let mut values = plan.settings.iter().filter_map(|it| it.get(column.setting));
-            let call = match values.find(|value| matches_column(column, value)) {
-                Some(Value::Name(name)) => format!("try_algorithm(ctx, {at}, \"{name}\")"),
-                Some(Value::Number(number)) => {
-                    let least = matches!(column.setting, Setting::RtoMin | Setting::DelackMax);
-                    let value = if least { format!("least({number})") } else { number.to_string() };
-                    format!("try(ctx, {at}, {level}, {option}, {value})")
+    pub(super) fn probe(&self, out: &mut Writer, plan: &Plan) {
+        out.empty();
+        out.line(format_args!(
+            "// Run once, in a cgroup of its own, to learn which settings this kernel takes; its answers are\n\
+             // in the failures of the first rule: 0 for what was not tried, 1 for yes, 1 + errno for no."
+        ));
+        out.line(format_args!("SEC(\"sockops\")\nint probe(struct bpf_sock_ops *ctx)"));
+        out.open(format_args!("{{"));
+        out.open(format_args!("if (FIELD(op) != BPF_SOCK_OPS_TCP_CONNECT_CB)"));
+        out.close_with(format_args!("return 1;"));
+        for (at, column) in self.options() {
+            let mut values = plan.settings.iter().filter_map(|it| column.value(it));
+            let first = values.next().unwrap_or_else(|| unreachable!("some rule has each column"));
+            match first {
+                Value::Name(name) => {
+                    out.line(format_args!("try_algorithm(ctx, {at}, \"{name}\");"));
                 }
-                None => continue,
-            };
-            line(&mut out, format_args!("\t{call};"));
-        }
-        out.push_str("\treturn 1;\n}\n");
-        out
-    }
-
-    fn place(&self, setting: Setting, algorithm: &str) -> usize {
-        let is_it = |it: &Column| it.setting == setting && it.algorithm == algorithm;
-        self.columns.iter().position(is_it).unwrap_or_default()
-    }
-
-    /// The values of all rules as a table, and the function that sets by it.
-    pub(super) fn table(&self, plan: &Plan) -> String {
-        let mut out = String::from(
-            "\n// What each rule sets besides the timer: at which callbacks it is counted, a bit for each\n\
-             // column that it has, and the values.\n\
-             static const struct settings {\n\tu64 has;\n\tu32 counted_at;\n\tu32 values[COLUMNS];\n\
-             } settings[RULES] SEC(\".rodata.settings\") = {\n",
-        );
-        for settings in &plan.settings {
-            let has = bits(settings, &self.columns);
-            let mut values = Vec::new();
-            for column in &self.columns {
-                let value = settings.get(column.setting);
-                let value = value.filter(|value| matches_column(column, value));
-                values.push(value.map_or(0, Value::number).to_string());
+                Value::Number(number) => {
+                    let (level, option) = option(column);
+                    let value = least(column, &number.to_string());
+                    out.line(format_args!("try(ctx, {at}, {level}, {option}, {value});"));
+                }
             }
-            let counted_at = match Counts::of(settings) {
-                Counts::At(callback) => format!("1 << {}", constant(callback)),
-                Counts::Options => {
-                    format!("1 << {} | 1 << {}", constant(CONNECT), constant(PASSIVE))
-                }
-            };
-            line(
-                &mut out,
-                format_args!("\t{{{has:#x}, {counted_at}, {{{}}}}},", values.join(", ")),
-            );
         }
-        out.push_str("};\n");
-        out.push_str(
-            "\nstatic __always_inline int set_number(struct bpf_sock_ops *ctx, u64 rule)\n{\n\
-             \tconst struct settings *its;\n\tu64 op = FIELD(op);\n\n\
-             \tif (rule >= RULES)\n\t\treturn 1;\n\
-             \tits = &settings[rule];\n\
-             \tif (its->counted_at >> op & 1 && !(op == BPF_SOCK_OPS_TIMEOUT_INIT && FIELD(total_retrans)))\n\
-             \t\tcount(rule);\n\
-             \tswitch (op) {\n",
-        );
+        out.line(format_args!("return 1;"));
+        out.close("}");
+    }
+
+    /// Of a setting that is no option.
+    fn place(&self, setting: Setting) -> usize {
+        let place = self.columns.iter().position(|it| it.setting == setting);
+        place.unwrap_or_else(|| unreachable!("{setting:?} is set, so it has a column"))
+    }
+
+    /// The values of all rules as tables, each distinct set of settings once, and the function that sets by them.
+    pub(super) fn table(&self, out: &mut Writer, plan: &Plan) {
+        let mut distinct: Vec<&Settings> = Vec::new();
+        let mut known: HashMap<String, u32> = HashMap::new();
+        let number = |settings| {
+            let key = format!("{settings}");
+            *known.entry(key).or_insert_with(|| {
+                distinct.push(settings);
+                distinct.len() as u32 - 1
+            })
+        };
+        let of_rule: Vec<u32> = plan.settings.iter().map(number).collect();
+        let size = mask(distinct.len()) + 1;
+        out.empty();
+        out.line(format_args!(
+            "// What each rule sets besides the timer: at which callbacks it is counted, a bit for each column\n\
+             // that it has, and the values."
+        ));
+        out.numbers("settings_of", of_rule.len(), &of_rule);
+        let has: Vec<u64> = distinct.iter().map(|it| Column::bits(&self.columns, it)).collect();
+        out.words("settings_has", size, &has);
+        let counted: Vec<u32> = distinct.iter().map(|it| Counts::of(it).callbacks()).collect();
+        out.numbers("settings_counted_at", size, &counted);
+        for (at, column) in self.columns.iter().enumerate() {
+            let value = |it: &&Settings| column.value(it).map_or(0, Value::number);
+            let values: Vec<u32> = distinct.iter().map(value).collect();
+            out.numbers(&format!("settings_value_{at}"), size, &values);
+        }
+        let value = |at: usize| format!("settings_value_{at}[its]");
+        out.function(format_args!(
+            "static __always_inline int set_number(struct bpf_sock_ops *ctx, u64 rule)"
+        ));
+        out.line(format_args!("u64 op = FIELD(op), its, columns;"));
+        out.empty();
+        out.line(format_args!("asm volatile(\"\" : \"+r\"(rule)); // as in answer_number()"));
+        out.open(format_args!("if (rule >= RULES)"));
+        out.close_with(format_args!("return 1;"));
+        out.line(format_args!("its = settings_of[rule];"));
+        out.line(format_args!("BOUND(its, {:#x});", size - 1));
+        out.line(format_args!("columns = settings_has[its];"));
+        out.open(format_args!(
+            "if ((u64)settings_counted_at[its] >> op & 1 && !(op == BPF_SOCK_OPS_TIMEOUT_INIT && FIELD(total_retrans)))"
+        ));
+        out.close_with(format_args!("count(rule);"));
+        out.line(format_args!("switch (op) {{"));
         if self.has_rto {
-            line(
-                &mut out,
-                format_args!(
-                    "\tcase {}:\n\t\tanswer_timed(ctx, rule);\n\
-                     \t\tbreak;",
-                    constant(TIMEOUT)
-                ),
-            );
+            case(out, TIMEOUT, &["answer_timed(ctx, rule)".into()]);
         }
-        let guarded = |at: usize, text: String| format!("if (its->has >> {at} & 1)\n\t\t\t{text}");
-        let mut cases = Cases { out: &mut out };
+        let guarded = |at: usize, text: String| format!("if (columns >> {at} & 1)\n\t\t\t{text}");
         for (setting, callback) in [(Setting::InitialRwnd, RWND), (Setting::Ecn, ECN)] {
             if self.columns.iter().any(|it| it.setting == setting) {
-                let at = self.place(setting, "");
-                let text = format!("reply(ctx, {at}, its->values[{at}])");
-                cases.case(callback, "", &[guarded(at, text)]);
+                let at = self.place(setting);
+                let text = format!("reply(ctx, {at}, {})", value(at));
+                case(out, callback, &[guarded(at, text)]);
             }
         }
-        let options = self.columns.iter().enumerate().filter(|(_, it)| it.setting.is_option());
-        let options = When::sort(options);
-        let statements = |columns: Vec<(usize, &Column)>| -> Vec<String> {
-            let one = |(at, column): (usize, &Column)| {
-                guarded(at, statement("rule", at, column, &format!("its->values[{at}]")))
-            };
-            columns.into_iter().map(one).collect()
-        };
-        cases.options("", options.map(statements));
-        out.push_str("\t}\n\treturn 1;\n}\n");
-        out
-    }
-}
-
-fn matches_column(column: &Column, value: &Value) -> bool {
-    match value {
-        Value::Name(name) => *name == column.algorithm,
-        Value::Number(_) => true,
+        let options = self
+            .options()
+            .map(|(at, column)| (column, guarded(at, statement("rule", at, column, &value(at)))));
+        set_options(out, Vec::new(), When::sort(options));
+        out.line(format_args!("}}"));
+        out.line(format_args!("return 1;"));
+        out.close("}");
     }
 }
 
@@ -307,56 +265,52 @@ impl Counts {
             Self::At(CONNECT)
         }
     }
-}
 
-/// The cases of a switch over callbacks.
-struct Cases<'o> {
-    out: &'o mut String,
-}
-
-impl Cases<'_> {
-    fn case(&mut self, callback: Callback, counts: &str, statements: &[String]) {
-        line(self.out, format_args!("\tcase {}:", constant(callback)));
-        self.out.push_str(counts);
-        self.statements(statements);
-        self.out.push_str("\t\tbreak;\n");
-    }
-
-    fn statements(&mut self, statements: &[String]) {
-        for statement in statements {
-            line(self.out, format_args!("\t\t{statement};"));
+    /// A bit for each callback.
+    fn callbacks(&self) -> u32 {
+        match self {
+            Self::At((_, number)) => 1 << number,
+            Self::Options => 1 << CONNECT.1 | 1 << PASSIVE.1,
         }
     }
+}
 
-    /// Options, each where the kernel first takes it for good.
-    fn options(&mut self, counts: &str, options: When<Vec<String>>) {
-        let When { outgoing, both, late } = &options;
-        match (outgoing.as_slice(), both.as_slice(), late.as_slice()) {
-            ([], [], []) => {}
-            (_, [], []) => self.case(CONNECT, counts, outgoing),
-            _ => {
-                line(self.out, format_args!("\tcase {}:", constant(CONNECT)));
-                self.statements(outgoing);
-                if !outgoing.is_empty() {
-                    self.out.push_str("\t\t// and what both ends have\n");
-                }
-                if late.is_empty() {
-                    return self.case(PASSIVE, counts, both);
-                }
-                line(self.out, format_args!("\tcase {}:", constant(PASSIVE)));
-                self.out.push_str(counts);
-                self.statements(both);
-                line(
-                    self.out,
-                    format_args!(
-                        "\t\tif (FIELD(op) == {})\n\t\t\tbreak;\n\t\t// and what the end of the handshake sets anew",
-                        constant(CONNECT)
-                    ),
-                );
-                self.case(ACTIVE, "", late);
-            }
-        }
+/// A case of the switch over callbacks; its statements are without the semicolon.
+fn case(out: &mut Writer, callback: Callback, texts: &[String]) {
+    out.open(format_args!("case {}:", constant(callback)));
+    statements(out, texts);
+    out.close_with(format_args!("break;"));
+}
+
+fn statements(out: &mut Writer, texts: &[String]) {
+    texts.iter().for_each(|text| out.line(format_args!("{text};")));
+}
+
+/// Cases for options, each where the kernel first takes it for good; `counts` is where those of both ends are.
+fn set_options(out: &mut Writer, counts: Vec<String>, when: When) {
+    let When { outgoing, both, late } = when;
+    match (outgoing.is_empty(), both.is_empty() && late.is_empty()) {
+        (true, true) => return,
+        (false, true) => return case(out, CONNECT, &[counts, outgoing].concat()),
+        (_, false) => {}
     }
+    out.open(format_args!("case {}:", constant(CONNECT)));
+    statements(out, &outgoing);
+    if !outgoing.is_empty() {
+        out.line(format_args!("// and what both ends have"));
+    }
+    out.close_more();
+    let both = [counts, both].concat();
+    if late.is_empty() {
+        return case(out, PASSIVE, &both);
+    }
+    out.open(format_args!("case {}:", constant(PASSIVE)));
+    statements(out, &both);
+    out.open(format_args!("if (FIELD(op) == {})", constant(CONNECT)));
+    out.close_with(format_args!("break;"));
+    out.line(format_args!("// and what the end of the handshake sets anew"));
+    out.close_more();
+    case(out, ACTIVE, &late);
 }
 
 /// What is set where the connection is established, of outgoing ones too. `tcp_init_transfer()` (net/ipv4/tcp_input.c;
@@ -366,53 +320,63 @@ fn is_late(column: &Column) -> bool {
     matches!(column.setting, Setting::InitialCwnd | Setting::Congestion)
 }
 
-/// Options by the callback at which they are set.
-struct When<T> {
+/// Statements that set options, by the callback at which they are set.
+#[derive(Default)]
+struct When {
     /// At `TCP_CONNECT_CB`, and at no other.
-    outgoing: T,
+    outgoing: Vec<String>,
     /// There, and where an incoming connection is established.
-    both: T,
+    both: Vec<String>,
     /// Where either is established.
-    late: T,
+    late: Vec<String>,
 }
 
-impl<'c> When<Vec<(usize, &'c Column)>> {
-    fn sort(columns: impl Iterator<Item = (usize, &'c Column)>) -> Self {
-        let (late, early): (Vec<_>, Vec<_>) = columns.partition(|(_, column)| is_late(column));
-        let is_outgoing = |(_, column): &(usize, &Column)| column.setting.spec().outgoing_only;
-        let (outgoing, both) = early.into_iter().partition(is_outgoing);
-        Self { outgoing, both, late }
+impl When {
+    fn sort<'c>(columns: impl Iterator<Item = (&'c Column, String)>) -> Self {
+        let mut when = Self::default();
+        for (column, text) in columns {
+            match (is_late(column), column.setting.spec().outgoing_only) {
+                (true, _) => when.late.push(text),
+                (false, true) => when.outgoing.push(text),
+                (false, false) => when.both.push(text),
+            }
+        }
+        when
     }
 }
 
-impl<T> When<T> {
-    fn map<U>(self, make: impl Fn(T) -> U) -> When<U> {
-        When { outgoing: make(self.outgoing), both: make(self.both), late: make(self.late) }
+/// Level and option of a column that is one.
+fn option(column: &Column) -> (&'static str, &'static str) {
+    match column.setting.spec().mechanism {
+        Mechanism::Option(level, option) => (level, option),
+        Mechanism::Reply(callback) => unreachable!("it is a reply to {callback}"),
+    }
+}
+
+/// The value, but not below what the kernel takes.
+fn least(column: &Column, value: &str) -> String {
+    match column.setting {
+        Setting::RtoMin | Setting::DelackMax => format!("least({value})"),
+        _ => value.to_string(),
     }
 }
 
 /// Sets one column; without the semicolon.
 fn statement(rule: &str, at: usize, column: &Column, value: &str) -> String {
-    let Mechanism::Option(level, option) = column.setting.spec().mechanism else {
-        return String::new();
-    };
-    let mut text = String::new();
-    // Writing to a String can't fail.
-    let _ = match column.setting {
+    match column.setting {
         Setting::Congestion => {
-            write!(text, "set_algorithm(ctx, {rule}, {at}, \"{}\")", column.algorithm)
+            format!("set_algorithm(ctx, {rule}, {at}, \"{}\")", column.algorithm)
         }
-        Setting::Tos => write!(text, "set_tos(ctx, {rule}, {at}, {value})"),
+        Setting::Tos => format!("set_tos(ctx, {rule}, {at}, {value})"),
         other => {
-            let is_least = matches!(other, Setting::RtoMin | Setting::DelackMax);
-            let value = if is_least { format!("least({value})") } else { value.to_string() };
             let is_keepalive = matches!(
                 other,
                 Setting::KeepaliveIdle | Setting::KeepaliveInterval | Setting::KeepaliveCount
             );
             let function = if is_keepalive { "set_keepalive" } else { "set" };
-            write!(text, "{function}(ctx, {rule}, {at}, {level}, {option}, {value})")
+            let (level, option) = option(column);
+            let value = least(column, value);
+            format!("{function}(ctx, {rule}, {at}, {level}, {option}, {value})")
         }
-    };
-    text
+    }
 }

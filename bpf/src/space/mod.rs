@@ -4,17 +4,16 @@
 //! A formula becomes a list of [`Term`]s (a disjunctive normal form): boxes, each a [`Set`] of values for
 //! some dimensions, any value for the others.
 
-pub mod automaton;
-mod cover;
-mod names;
-mod near;
+pub mod interface;
 mod set;
+mod sweep;
 mod terms;
 
-pub use cover::Cover;
-pub use names::{Names, matches};
+pub use interface::{Interfaces, matches};
 pub use set::Set;
-pub use terms::{MOST_TERMS, Term, Terms, terms};
+pub(crate) use sweep::sweep;
+pub use terms::{Budget, MOST_TERMS, Term, Terms, terms};
+pub(crate) use terms::{port_set, prefix_set};
 
 use crate::rule::{End, Family};
 
@@ -23,21 +22,24 @@ use crate::rule::{End, Family};
 pub enum Dimension {
     /// 0 outgoing, 1 incoming.
     Direction,
-    /// 0 IPv4, 1 IPv6.
+    /// 0 IPv4, 1 IPv6. Both ends have the same.
     Family,
     /// Host byte order.
     Port(Side),
-    /// Of an IPv4 connection, host byte order; means nothing for an IPv6 one.
-    Ipv4(Side),
-    /// Of an IPv6 connection, host byte order; means nothing for an IPv4 one.
-    Ipv6(Side),
+    /// As an IPv6 number. IPv4 addresses are the mapped ones, which no IPv6 packet has.
+    Address(Side),
     /// How the local port compares with the remote one: 0 below, 1 equal, 2 above. Taken for independent of
     /// the ports themselves.
-    Ports,
+    PortOrder,
     /// 1: both ends have the same address. Taken for independent of the addresses themselves.
     SameAddress,
-    /// 1: the device's name matches the n-th list of patterns.
-    Interface(usize),
+    /// The interface, as a class of one automaton of [`Interfaces`]: names of one class match the same lists.
+    Interface {
+        /// Its number.
+        automaton: usize,
+        /// How many classes it has. Class 0 matches none of its lists, as where there is no interface.
+        classes: u32,
+    },
 }
 
 /// An [`End`] that can be ordered.
@@ -47,6 +49,17 @@ pub enum Side {
     Local,
     /// The peer's.
     Remote,
+}
+
+impl Side {
+    /// In the context's fields.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+        }
+    }
 }
 
 impl From<End> for Side {
@@ -61,22 +74,32 @@ impl From<End> for Side {
 /// The longest name of a device, in bytes (`IFNAMSIZ` less one).
 pub(crate) const LONGEST: usize = 15;
 
-/// The IPv4-mapped addresses: never the address of an IPv6 packet.
-const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
+/// The IPv4 addresses in [`Dimension::Address`].
+pub(crate) const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
 
 impl Dimension {
+    /// The first value is 0, this is the last one.
+    #[must_use]
+    pub fn last(self) -> u128 {
+        match self {
+            Self::Direction | Self::Family | Self::SameAddress => 1,
+            Self::PortOrder => 2,
+            Self::Port(_) => u128::from(u16::MAX),
+            Self::Address(_) => u128::MAX,
+            Self::Interface { classes, .. } => u128::from(classes) - 1,
+        }
+    }
+
     /// All values that there are.
     #[must_use]
     pub fn domain(self) -> Set {
-        match self {
-            Self::Direction | Self::Family | Self::SameAddress | Self::Interface(_) => {
-                Set::range(0, 1)
-            }
-            Self::Ports => Set::range(0, 2),
-            Self::Port(_) => Set::range(0, u128::from(u16::MAX)),
-            Self::Ipv4(_) => Set::range(0, u128::from(u32::MAX)),
-            Self::Ipv6(_) => Set::range(0, u128::MAX).minus(&Set::range(MAPPED.0, MAPPED.1)),
-        }
+        Set::range(0, self.last())
+    }
+
+    /// True for the interface.
+    #[must_use]
+    pub fn is_interface(self) -> bool {
+        matches!(self, Self::Interface { .. })
     }
 }
 
@@ -87,4 +110,11 @@ pub fn family_value(family: Family) -> u128 {
         Family::Ipv4 => 0,
         Family::Ipv6 => 1,
     }
+}
+
+/// The addresses of a family.
+#[must_use]
+pub fn addresses(family: u128) -> Set {
+    let mapped = Set::range(MAPPED.0, MAPPED.1);
+    if family == 0 { mapped } else { Set::range(0, u128::MAX).minus(&mapped) }
 }

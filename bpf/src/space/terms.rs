@@ -1,9 +1,9 @@
 //! Formulas → terms.
 
-use super::{Dimension, Set, family_value};
-use crate::rule::{Direction, End, Family, Formula, Pattern, Prefix, Test};
+use super::{Dimension, Interfaces, MAPPED, Set, addresses, family_value};
+use crate::rule::{Direction, Formula, PortRange, Prefix, Test};
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 /// A region of the space: the values that the dimensions must have; a dimension that is not there may have any.
@@ -75,6 +75,15 @@ impl Term {
         other.0.iter().try_fold(self.clone(), |term, (dimension, set)| term.with(*dimension, set))
     }
 
+    /// True if something lies in both.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        let apart = |(dimension, set): (&Dimension, &Rc<Set>)| {
+            other.bound(*dimension).is_some_and(|it| it.is_disjoint(set))
+        };
+        !self.0.iter().any(apart)
+    }
+
     fn of(dimension: Dimension, set: Set) -> Option<Self> {
         let domain = dimension.domain();
         let set = set.and(&domain);
@@ -85,31 +94,63 @@ impl Term {
     }
 }
 
-/// More terms than this make a rule too entangled to be reasoned about.
+/// More terms than this are too many cases for one rule.
 pub const MOST_TERMS: usize = 4096;
 
 /// So many are merged pair by pair.
 const FEW_TERMS: usize = 64;
 
-/// The terms of a formula, one of which must hold.
+/// The terms of a formula, one of which must match.
 pub type Terms = Vec<Term>;
 
-/// A formula's terms; None if there would be more than [`MOST_TERMS`]. `lists` collects the lists of
-/// interface patterns, which [`Dimension::Interface`] counts.
-pub fn terms(formula: &Formula, lists: &mut Vec<Vec<Pattern>>) -> Option<Terms> {
-    expand(formula, false, lists)
+/// What may still be spent on expanding formulas, in ranges of values.
+#[derive(Debug)]
+pub struct Budget(usize);
+
+impl Default for Budget {
+    /// All rules of a file together: 20 million ranges take 2 s and 400 MB at most.
+    fn default() -> Self {
+        Self(20_000_000)
+    }
 }
 
-fn expand(formula: &Formula, negate: bool, lists: &mut Vec<Vec<Pattern>>) -> Option<Terms> {
+impl Budget {
+    fn spend(&mut self, ranges: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(ranges)?;
+        Some(())
+    }
+}
+
+/// A formula's terms; None if there would be more than [`MOST_TERMS`], or the budget is spent.
+pub fn terms(formula: &Formula, interfaces: &Interfaces, budget: &mut Budget) -> Option<Terms> {
+    expand(formula, false, interfaces, budget)
+}
+
+fn ranges(terms: &[Term]) -> usize {
+    terms
+        .iter()
+        .map(|term| 1 + term.bounds().map(|(_, set)| set.ranges().len()).sum::<usize>())
+        .sum()
+}
+
+fn expand(
+    formula: &Formula,
+    negate: bool,
+    interfaces: &Interfaces,
+    budget: &mut Budget,
+) -> Option<Terms> {
     match (formula, negate) {
-        (Formula::Not(inner), _) => expand(inner, !negate, lists),
-        (Formula::Test(test), _) => Some(literal(test, negate, lists)),
+        (Formula::Not(inner), _) => expand(inner, !negate, interfaces, budget),
+        (Formula::Test(test), _) => {
+            let terms = literal(test, negate, interfaces);
+            budget.spend(ranges(&terms))?;
+            Some(terms)
+        }
         (Formula::All(parts), false) | (Formula::Any(parts), true) => {
             parts.iter().try_fold(vec![Term::default()], |sum, part| {
-                let part = expand(part, negate, lists)?;
-                if sum.len() * part.len() > MOST_TERMS * 16 {
-                    return None;
-                }
+                let part = expand(part, negate, interfaces, budget)?;
+                // Each is copied once for each of the others.
+                budget.spend(sum.len() * ranges(&part) + part.len() * ranges(&sum))?;
                 let pairs =
                     sum.iter().flat_map(|left| part.iter().map(move |right| left.and(right)));
                 merge(pairs.flatten().collect())
@@ -118,20 +159,24 @@ fn expand(formula: &Formula, negate: bool, lists: &mut Vec<Vec<Pattern>>) -> Opt
         (Formula::Any(parts), false) | (Formula::All(parts), true) => {
             let mut sum = Vec::new();
             for part in parts {
-                sum.append(&mut expand(part, negate, lists)?);
-                if sum.len() > MOST_TERMS * 16 {
-                    return None;
-                }
+                sum.append(&mut expand(part, negate, interfaces, budget)?);
             }
+            budget.spend(ranges(&sum))?;
             merge(sum)
         }
     }
 }
 
-/// Terms that differ in the values of one dimension only become one; doubles go.
+/// Terms that differ in the values of one dimension only become one; doubles go. Many are gathered by dimension, which
+/// takes no time that grows with their square.
 fn merge(mut terms: Terms) -> Option<Terms> {
     if terms.len() > FEW_TERMS {
-        terms = gather(terms);
+        let dimensions: BTreeSet<Dimension> =
+            terms.iter().flat_map(|term| term.0.keys().copied()).collect();
+        for dimension in dimensions {
+            terms = gather(terms, dimension);
+        }
+        return (terms.len() <= MOST_TERMS).then_some(terms);
     }
     let mut merged: Terms = Vec::with_capacity(terms.len());
     'next: for term in terms {
@@ -141,32 +186,28 @@ fn merge(mut terms: Terms) -> Option<Terms> {
                 continue 'next;
             }
         }
-        if merged.len() >= MOST_TERMS {
-            return None;
-        }
         merged.push(term);
     }
     Some(merged)
 }
 
-/// What a term asks of all dimensions but one, that dimension, and the ranges of it that have come together.
-type Group = (Term, Dimension, Vec<(u128, u128)>);
-
-/// Terms that differ in their last dimension only become one, in time that does not grow with their square.
-fn gather(terms: Terms) -> Terms {
+/// Terms that differ in this dimension only become one, in the order of the first.
+fn gather(terms: Terms, dimension: Dimension) -> Terms {
     let mut places: HashMap<Term, usize> = HashMap::new();
-    let mut groups: Vec<Group> = Vec::new();
+    let mut groups: Vec<(Term, Vec<(u128, u128)>)> = Vec::new();
     for term in terms {
-        let Some((&dimension, set)) = term.0.last_key_value() else { return vec![term] };
-        // The last dimension stands in the key without its values.
-        let place = term.replacing(dimension, Rc::new(dimension.domain())).unwrap_or_default();
-        let at = *places.entry(place).or_insert(groups.len());
-        match groups.get_mut(at) {
-            Some((_, _, ranges)) => ranges.extend(set.ranges()),
-            None => groups.push((term.without(dimension), dimension, set.ranges().to_vec())),
+        let rest = term.without(dimension);
+        let next = groups.len();
+        let at = *places.entry(rest.clone()).or_insert(next);
+        if at == next {
+            groups.push((rest, Vec::new()));
+        }
+        match term.bound(dimension) {
+            Some(set) => groups[at].1.extend(set.ranges()),
+            None => groups[at].1.push((0, dimension.last())),
         }
     }
-    let whole = |(rest, dimension, ranges): (Term, Dimension, Vec<_>)| {
+    let whole = |(rest, ranges): (Term, Vec<_>)| {
         let set = Set::from_ranges(ranges);
         if set == dimension.domain() { Some(rest) } else { rest.replacing(dimension, Rc::new(set)) }
     };
@@ -195,73 +236,59 @@ fn union(a: &Term, b: &Term) -> Option<Term> {
     a.replacing(dimension, Rc::new(set))
 }
 
-fn literal(test: &Test, negate: bool, lists: &mut Vec<Vec<Pattern>>) -> Terms {
-    let one = |dimension: Dimension, set: Set| -> Terms {
-        let set = if negate { dimension.domain().minus(&set) } else { set };
-        Term::of(dimension, set).into_iter().collect()
+fn literal(test: &Test, negate: bool, interfaces: &Interfaces) -> Terms {
+    let (dimension, set) = match test {
+        Test::Direction(Direction::Outgoing) => (Dimension::Direction, Set::one(0)),
+        Test::Direction(Direction::Incoming) => (Dimension::Direction, Set::one(1)),
+        Test::Family(family) => (Dimension::Family, Set::one(family_value(*family))),
+        Test::Port(end, ranges) => (Dimension::Port((*end).into()), port_set(ranges)),
+        Test::Ports(ordering) => (Dimension::PortOrder, Set::one(order_value(*ordering))),
+        Test::SameAddress => (Dimension::SameAddress, Set::one(1)),
+        Test::Address(end, prefixes) => (Dimension::Address((*end).into()), prefix_set(prefixes)),
+        Test::Interface(patterns) => interfaces.classes(patterns),
     };
-    match test {
-        Test::Direction(Direction::Outgoing) => one(Dimension::Direction, Set::one(0)),
-        Test::Direction(Direction::Incoming) => one(Dimension::Direction, Set::one(1)),
-        Test::Family(family) => one(Dimension::Family, Set::one(family_value(*family))),
-        Test::Port(end, ranges) => {
-            let ranges = ranges.iter().map(|it| (u128::from(it.low), u128::from(it.high)));
-            one(Dimension::Port((*end).into()), Set::from_ranges(ranges.collect()))
-        }
-        Test::Ports(ordering) => {
-            let value = match ordering {
-                Ordering::Less => 0,
-                Ordering::Equal => 1,
-                Ordering::Greater => 2,
-            };
-            one(Dimension::Ports, Set::one(value))
-        }
-        Test::SameAddress => one(Dimension::SameAddress, Set::one(1)),
-        Test::Address(end, prefixes) => address(*end, prefixes, negate),
-        Test::Interface(patterns) => {
-            let known = lists.iter().position(|list| list == patterns);
-            let index = known.unwrap_or_else(|| {
-                lists.push(patterns.clone());
-                lists.len() - 1
-            });
-            one(Dimension::Interface(index), Set::one(1))
-        }
+    let set = if negate { dimension.domain().minus(&set) } else { set };
+    // All addresses of a family are a question about the family.
+    let family = [0, 1].into_iter().find(|family| set == addresses(*family));
+    match (dimension, family) {
+        (Dimension::Address(_), Some(family)) => Term::of(Dimension::Family, Set::one(family)),
+        _ => Term::of(dimension, set),
+    }
+    .into_iter()
+    .collect()
+}
+
+/// The value of an order in [`Dimension::PortOrder`].
+fn order_value(ordering: Ordering) -> u128 {
+    match ordering {
+        Ordering::Less => 0,
+        Ordering::Equal => 1,
+        Ordering::Greater => 2,
     }
 }
 
-/// An address means something in its own family only.
-fn address(end: End, prefixes: &[Prefix], negate: bool) -> Terms {
-    let mut v4 = Vec::new();
-    let mut v6 = Vec::new();
+/// Ports as a set.
+pub(crate) fn port_set(ranges: &[PortRange]) -> Set {
+    let ranges = ranges.iter().map(|it| (u128::from(it.low), u128::from(it.high)));
+    Set::from_ranges(ranges.collect())
+}
+
+/// Prefixes as a set of [`Dimension::Address`].
+pub(crate) fn prefix_set(prefixes: &[Prefix]) -> Set {
+    let mapped = Set::range(MAPPED.0, MAPPED.1);
+    let size = |host_bits: u32| 1_u128.checked_shl(host_bits).map_or(u128::MAX, |size| size - 1);
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for prefix in prefixes {
         match *prefix {
             Prefix::V4(address, length) => {
-                v4.push(range(u128::from(address.to_bits()), 32 - u32::from(length)));
+                let low = MAPPED.0 | u128::from(address.to_bits());
+                v4.push((low, low | size(32 - u32::from(length))));
             }
             Prefix::V6(address, length) => {
-                v6.push(range(address.to_bits(), 128 - u32::from(length)));
+                let low = address.to_bits();
+                v6.push((low, low | size(128 - u32::from(length))));
             }
         }
     }
-    let part = |family: Family, dimension: Dimension, ranges: Vec<(u128, u128)>| {
-        let mut set = Set::from_ranges(ranges);
-        if negate {
-            set = dimension.domain().minus(&set);
-        }
-        let family = Term::of(Dimension::Family, Set::one(family_value(family)))?;
-        family.and(&Term::of(dimension, set)?)
-    };
-    let side = end.into();
-    let v4 = part(Family::Ipv4, Dimension::Ipv4(side), v4);
-    let v6 = part(Family::Ipv6, Dimension::Ipv6(side), v6);
-    // Both families whole: no bound at all.
-    let all = |term: &Option<Term>| term.as_ref().is_some_and(|term| term.len() == 1);
-    if all(&v4) && all(&v6) {
-        return vec![Term::default()];
-    }
-    v4.into_iter().chain(v6).collect()
-}
-
-fn range(low: u128, host_bits: u32) -> (u128, u128) {
-    (low, low | 1_u128.checked_shl(host_bits).map_or(u128::MAX, |size| size - 1))
+    Set::from_ranges(v6).minus(&mapped).or(&Set::from_ranges(v4))
 }

@@ -137,49 +137,35 @@ int set_rto(struct bpf_sock_ops *ctx)
 	struct device found = {}, *device = &found;
 
 	ctx = over_calls(ctx);
+	u64 remote_port = HOST(remote_port);
 
-	if (HOST(remote_port) < 6) {
-		if (HOST(remote_port) < 3) {
-			if (HOST(remote_port) < 1) {
-				return 1;
-			}
-			if (HOST(remote_port) < 2) {
-				return set_0(ctx); // hangs (rules.toml:3)
-			}
-			return set_1(ctx); // hurries (rules.toml:8)
-		}
-		if (HOST(remote_port) < 4) {
-			return set_2(ctx); // short (rules.toml:13)
-		}
-		if (HOST(remote_port) < 5) {
-			return set_3(ctx); // cut (rules.toml:19)
-		}
+	if (remote_port == 1)
+		return set_0(ctx); // hangs (rules.toml:3)
+	if (remote_port == 2)
+		return set_1(ctx); // hurries (rules.toml:8)
+	if (remote_port == 3)
+		return set_2(ctx); // short (rules.toml:13)
+	if (remote_port == 4)
+		return set_3(ctx); // cut (rules.toml:19)
+	if (remote_port == 5)
 		return set_4(ctx); // least (rules.toml:26)
-	}
-	if (HOST(remote_port) < 9) {
-		if (HOST(remote_port) < 7) {
-			if (is_incoming(ctx))
-				return set_5(ctx); // answers (rules.toml:34)
-			return 1;
-		}
-		if (HOST(remote_port) < 8) {
-			return set_6(ctx); // ends (rules.toml:40)
-		}
+	if (remote_port == 6 &&
+	    is_incoming(ctx))
+		return set_5(ctx); // answers (rules.toml:34)
+	if (remote_port == 7)
+		return set_6(ctx); // ends (rules.toml:40)
+	if (remote_port == 8)
 		return set_7(ctx); // usual (rules.toml:46)
-	}
-	if (HOST(remote_port) < 4242) {
-		if (HOST(remote_port) < 10) {
-			return set_8(ctx); // coarse (rules.toml:52)
-		}
-		return 1;
-	}
-	if (HOST(remote_port) < 4243) {
-		if (is_incoming(ctx) ||
-		    !(find_device(ctx, device) &&
-		     named(device, "ax0")))
-			return 1;
+	if (remote_port == 9)
+		return set_8(ctx); // coarse (rules.toml:52)
+	if (!(remote_port == 4242 &&
+	    !is_incoming(ctx) &&
+	    find_device(ctx, device)))
+		device->words[0] = 0;
+	if (remote_port == 4242 &&
+	    !is_incoming(ctx) &&
+	    named(device, "ax0"))
 		return set_9(ctx); // marked-by-device (rules.toml:57)
-	}
 	return 1;
 }
 

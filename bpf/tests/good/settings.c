@@ -117,122 +117,28 @@ int set_rto(struct bpf_sock_ops *ctx)
 	if (op > BPF_SOCK_OPS_NEEDS_ECN)
 		return 1;
 
-	if (is_ipv4(ctx)) {
-		if (FIELD(local_port) == 22)
-			goto n6;
-		if (FIELD(local_port) == 80) {
-			if (remote_port_is(22))
-				goto n6;
-			goto n9;
-		}
-		if (FIELD(local_port) == 443) {
-			if (remote_port_is(22))
-				goto n6;
-			if (remote_port_is(80))
-				goto n9;
-			goto n12;
-		}
-		if (within(FIELD(local_port), 5000, 5009)) {
-			if (is_incoming(ctx) ||
-			    !((FIELD(remote_ip4) & PREFIX(8)) == IPV4(44, 0, 0, 0)))
-				goto n16;
-			goto n1;
-		}
-		if (remote_port_is(22))
-			goto n6;
-		if (remote_port_is(80))
-			goto n9;
-		if (remote_port_is(443))
-			goto n12;
-		if (is_incoming(ctx) ||
-		    !((FIELD(remote_ip4) & PREFIX(8)) == IPV4(44, 0, 0, 0)))
-			return 1;
-		goto n1;
-	}
-	if (FIELD(local_port) == 22)
-		goto n24;
-	if (FIELD(local_port) == 80) {
-		if (remote_port_is(22))
-			goto n24;
-		goto n26;
-	}
-	if (FIELD(local_port) == 443) {
-		if (remote_port_is(22))
-			goto n24;
-		if (remote_port_is(80))
-			goto n26;
-		goto n28;
-	}
-	if (within(FIELD(local_port), 5000, 5009)) {
-		if (((FIELD(local_ip6[0]) == NET32(0x20010db8) && (FIELD(local_ip6[1]) & PREFIX(12)) == NET32(0x00400000))) &&
-		    ((FIELD(remote_ip6[0]) == NET32(0x20010db8) && (FIELD(remote_ip6[1]) & PREFIX(12)) == NET32(0x00400000))))
-			goto n20;
-		goto n16;
-	}
-	if (remote_port_is(22))
-		goto n24;
-	if (remote_port_is(80))
-		goto n26;
-	if (remote_port_is(443))
-		goto n28;
-	if (((FIELD(local_ip6[0]) == NET32(0x20010db8) && (FIELD(local_ip6[1]) & PREFIX(12)) == NET32(0x00400000))) &&
-	    ((FIELD(remote_ip6[0]) == NET32(0x20010db8) && (FIELD(remote_ip6[1]) & PREFIX(12)) == NET32(0x00400000))))
-		goto n20;
+	u64 local_port = FIELD(local_port);
+	u64 remote_port = HOST(remote_port);
+
+	if ((FIELD(remote_ip4) & PREFIX(8)) == IPV4(44, 0, 0, 0) &&
+	    !is_incoming(ctx) &&
+	    is_ipv4(ctx))
+		return set_0(ctx); // lora (rules.toml:3)
+	if (((FIELD(local_ip6[1]) & PREFIX(12)) == NET32(0x00400000) && FIELD(local_ip6[0]) == NET32(0x20010db8)) &&
+	    ((FIELD(remote_ip6[1]) & PREFIX(12)) == NET32(0x00400000) && FIELD(remote_ip6[0]) == NET32(0x20010db8)))
+		return set_1(ctx); // datacentre (rules.toml:14)
+	if (within(local_port, 5000, 5009))
+		return set_2(ctx); // bulk (rules.toml:25)
+	if (local_port == 22 ||
+	    remote_port == 22)
+		return set_3(ctx); // idle (rules.toml:36)
+	if (local_port == 80 ||
+	    remote_port == 80)
+		return set_4(ctx); // window (rules.toml:44)
+	if (local_port == 443 ||
+	    remote_port == 443)
+		return set_5(ctx); // asked (rules.toml:50)
 	return 1;
-
-n1:
-	return set_0(ctx); // lora (rules.toml:3)
-
-n6:
-	if (is_incoming(ctx) ||
-	    !((FIELD(remote_ip4) & PREFIX(8)) == IPV4(44, 0, 0, 0)))
-		goto n4;
-	goto n1;
-
-n4:
-	return set_3(ctx); // idle (rules.toml:36)
-
-n9:
-	if (is_incoming(ctx) ||
-	    !((FIELD(remote_ip4) & PREFIX(8)) == IPV4(44, 0, 0, 0)))
-		goto n7;
-	goto n1;
-
-n7:
-	return set_4(ctx); // window (rules.toml:44)
-
-n12:
-	if (is_incoming(ctx) ||
-	    !((FIELD(remote_ip4) & PREFIX(8)) == IPV4(44, 0, 0, 0)))
-		goto n10;
-	goto n1;
-
-n10:
-	return set_5(ctx); // asked (rules.toml:50)
-
-n16:
-	return set_2(ctx); // bulk (rules.toml:25)
-
-n20:
-	return set_1(ctx); // datacentre (rules.toml:14)
-
-n24:
-	if (((FIELD(local_ip6[0]) == NET32(0x20010db8) && (FIELD(local_ip6[1]) & PREFIX(12)) == NET32(0x00400000))) &&
-	    ((FIELD(remote_ip6[0]) == NET32(0x20010db8) && (FIELD(remote_ip6[1]) & PREFIX(12)) == NET32(0x00400000))))
-		goto n20;
-	goto n4;
-
-n26:
-	if (((FIELD(local_ip6[0]) == NET32(0x20010db8) && (FIELD(local_ip6[1]) & PREFIX(12)) == NET32(0x00400000))) &&
-	    ((FIELD(remote_ip6[0]) == NET32(0x20010db8) && (FIELD(remote_ip6[1]) & PREFIX(12)) == NET32(0x00400000))))
-		goto n20;
-	goto n7;
-
-n28:
-	if (((FIELD(local_ip6[0]) == NET32(0x20010db8) && (FIELD(local_ip6[1]) & PREFIX(12)) == NET32(0x00400000))) &&
-	    ((FIELD(remote_ip6[0]) == NET32(0x20010db8) && (FIELD(remote_ip6[1]) & PREFIX(12)) == NET32(0x00400000))))
-		goto n20;
-	goto n10;
 }
 
 // Run once, in a cgroup of its own, to learn which settings this kernel takes; its answers are

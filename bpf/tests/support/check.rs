@@ -133,7 +133,7 @@ pub(crate) fn idle(diagnostic: &Diagnostic, printed: &Printed) -> Option<Idle> {
     let rule = printed.rule_at(diagnostic.span.start);
     let message = diagnostic.message.as_str();
     let why = match message {
-        "this rule can never hold" => Why::NeverHolds,
+        "this rule can never match" => Why::NeverHolds,
         "this rule has too many cases" => Why::TooManyCases,
         _ if message == format!("rule `{}` can never be reached", name(rule)) => Why::NeverReached,
         _ => return None,

@@ -23,6 +23,15 @@ const OTHER_NAMESPACE: u32 = 4_026_532_123;
 const INDEX: u32 = 7;
 const DECOY_INDEX: u32 = INDEX + 256;
 
+/// LOOPBACK_IFINDEX, include/net/flow.h.
+const LOOPBACK: u32 = 1;
+
+/// The number of a connection's device. What a host sends to itself comes in by `lo`.
+fn index_of(connection: &Connection) -> u32 {
+    let is_incoming = connection.direction == Direction::Incoming;
+    if is_incoming && connection.local == connection.remote { LOOPBACK } else { INDEX }
+}
+
 /// Bytes behind the context that a program for another kernel could take for a part of it.
 const PAGE: u64 = 4096;
 
@@ -159,7 +168,6 @@ impl Kernel {
     /// As the program finds it that tries offsets: a connection over `lo` of a socket that is bound to it; and another
     /// device, which the loader has put where none is. The packet came in by `lo`, too.
     pub(crate) fn of_probe(big_endian: bool, layout: &Layout) -> Self {
-        const LOOPBACK: u32 = 1;
         let mut kernel = Self::empty(big_endian, layout);
         let (net, heads) = kernel.network(NAMESPACE);
         let (lo, other) = (kernel.device(b"lo", LOOPBACK), kernel.device(b"eth0", INDEX));
@@ -190,15 +198,20 @@ impl Kernel {
         };
         let name = connection.device.clone().unwrap_or_default();
         let wrong = (address, connection.decoy.clone(), DECOY_INDEX);
-        let right = (address, name.clone(), INDEX);
+        let index = index_of(connection);
+        let right = (address, name.clone(), index);
+        let by_index = (self.by_index(index), name, index);
         match connection.path {
             Path::Bound(_) if connection.is_full_at(op) => {
-                self.bound = INDEX;
-                self.entries = vec![wrong, (self.by_index(INDEX), name, INDEX)];
+                self.bound = index;
+                self.entries = vec![wrong, by_index];
             }
             Path::Gone if connection.is_full_at(op) => {
                 self.bound = INDEX;
                 self.entries = vec![wrong];
+            }
+            Path::Bound(_) | Path::Route | Path::Address(_) if index == LOOPBACK => {
+                self.entries = vec![right, by_index];
             }
             Path::Bound(_) | Path::Route | Path::Address(_) => self.entries = vec![right],
             Path::OtherNamespace => {
@@ -233,19 +246,22 @@ impl Kernel {
         let (net, heads) = self.network(if is_other { OTHER_NAMESPACE } else { NAMESPACE });
         let nobody = Vec::new();
         let name = connection.device.as_ref().unwrap_or(&nobody);
-        let device = self.device(name, INDEX);
-        let decoy = self.device(&connection.decoy, DECOY_INDEX);
+        let index = index_of(connection);
+        // In the same chain.
+        let decoy_index = index + 256;
+        let device = self.device(name, index);
+        let decoy = self.device(&connection.decoy, decoy_index);
         let mut chain = vec![decoy];
         if path != Path::Gone {
             for number in 0..before {
                 let passed =
-                    self.device(&connection.decoy, DECOY_INDEX + 256 + u32::from(number) * 256);
+                    self.device(&connection.decoy, decoy_index + 256 + u32::from(number) * 256);
                 chain.insert(0, passed);
             }
             // The decoy stands behind the device then.
             chain.insert(before.into(), device);
         }
-        self.link(heads, INDEX, &chain);
+        self.link(heads, index, &chain);
         let dst = self.dst(match path {
             Path::Route => device,
             Path::Unreadable => 0x10,
@@ -253,19 +269,19 @@ impl Kernel {
         });
         let has_route = matches!(path, Path::Route | Path::OtherNamespace | Path::Unreadable);
         let bound = match path {
-            Path::Bound(_) | Path::Gone => INDEX,
-            Path::Route | Path::OtherNamespace | Path::Unreadable => DECOY_INDEX,
+            Path::Bound(_) | Path::Gone => index,
+            Path::Route | Path::OtherNamespace | Path::Unreadable => decoy_index,
             Path::Address(_) | Path::Nothing => 0,
         };
         let is_incoming = connection.direction == Direction::Incoming;
         // Of a request socket, other things stand at that place; its child's route may lead elsewhere.
         let route = if has_route || is_incoming { dst } else { 0 };
-        self.socket(net, bound, route, DECOY_INDEX);
+        self.socket(net, bound, route, decoy_index);
         let key = connection.words(connection.local);
         self.entries = match path {
-            Path::Address(_) => vec![(key, Vec::new(), INDEX)],
+            Path::Address(_) => vec![(key, Vec::new(), index)],
             Path::Nothing => Vec::new(),
-            _ => vec![(key, Vec::new(), DECOY_INDEX)],
+            _ => vec![(key, Vec::new(), decoy_index)],
         };
         self
     }

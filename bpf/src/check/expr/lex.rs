@@ -1,7 +1,7 @@
 //! Text → tokens.
 
 use crate::diag::{Diagnostic, Span};
-use crate::size::MOST_WORDS;
+use crate::limits::MOST_WORDS;
 
 /// A word of the language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,8 +12,6 @@ use set_rto_compiler::machine::Program;
 
 use crate::shared;
 
-/// The placeholder in the program for the jiffies of rule 0 (`TIMER` in the compiler's prelude).
-const TIMER: u32 = 0x5e77_0000;
 /// The offset of the timers in `.rodata`.
 const JIFFIES: usize = size_of::<shared::Policy>();
 
@@ -40,24 +38,11 @@ pub(crate) fn complete(object: &mut [u8], jiffies: &[u32]) -> Result<()> {
         let (start, size) = range.with_context(|| format!("no section {name}"))?;
         Ok((usize::try_from(start)?, usize::try_from(size)?))
     };
-    let (code, data) = (range(SECTION)?, range(".rodata")?);
+    let data = range(".rodata")?;
     ensure!(data.1 >= JIFFIES + 4 * jiffies.len(), "too little room for the timers");
     for (rule, ticks) in jiffies.iter().enumerate() {
         let place = data.0 + JIFFIES + 4 * rule;
         object[place..place + 4].copy_from_slice(&ticks.to_ne_bytes());
-    }
-    // A move of TIMER + rule that is followed by a store to ctx->reply.
-    for at in (code.0..(code.0 + code.1).saturating_sub(8)).step_by(8) {
-        let store = object[at + 8] == 0x63 && object[at + 10..at + 12] == 4_i16.to_ne_bytes();
-        if object[at] != 0xb7 || !store {
-            continue;
-        }
-        let mut immediate = [0; 4];
-        immediate.copy_from_slice(&object[at + 4..at + 8]);
-        let rule = u32::from_ne_bytes(immediate).wrapping_sub(TIMER) as usize;
-        if let Some(ticks) = jiffies.get(rule) {
-            object[at + 4..at + 8].copy_from_slice(&ticks.to_ne_bytes());
-        }
     }
     Ok(())
 }

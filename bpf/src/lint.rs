@@ -1,12 +1,11 @@
-//! Between the third pass and the fourth: settings that make no sense for the connections that a rule decides are
+//! The fourth pass: settings that make no sense for the connections that a rule decides are
 //! mistakes; timers that are likely not what was meant get a note.
 
 use crate::diag::Diagnostic;
 use crate::duration::spell;
-use crate::emit::settings::{MOST_COLUMNS, columns};
 use crate::reach::Regions;
 use crate::rule::Rule;
-use crate::setting::{Setting, Value};
+use crate::setting::{Column, MOST_COLUMNS, Setting, Value};
 use crate::space::{Dimension, Terms};
 
 /// Default of `net.ipv4.tcp_syn_retries`.
@@ -28,9 +27,9 @@ const USUAL_US: std::ops::RangeInclusive<u64> = 30_000_000..=300_000_000;
 ///
 /// # Errors
 /// A setting of the end that sends the SYN in a rule that only decides for the other; too many different settings.
-pub fn sense(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+pub fn lint(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
-    let mut notes = Vec::new();
+    let mut notes = regions.notes.clone();
     for (rule, region) in rules.iter().zip(&regions.rules) {
         let is_outgoing = sends(region);
         for (setting, _) in rule.settings.iter() {
@@ -42,13 +41,13 @@ pub fn sense(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<D
                         rule.span.clone(),
                     )
                     .label("this host sends no SYN here")
-                    .help("leave the setting out, or let the rule hold for outgoing ones too"),
+                    .help("leave the setting out, or let the rule match outgoing ones too"),
                 );
             }
         }
         notes.extend(timers(rule, is_outgoing));
     }
-    let columns = columns(rules.iter().map(|rule| &rule.settings));
+    let columns = Column::all(rules.iter().map(|rule| &rule.settings));
     if columns.len() > MOST_COLUMNS {
         let span = rules.last().map_or(0..0, |rule| rule.span.clone());
         errors.push(
@@ -56,6 +55,7 @@ pub fn sense(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<D
                 .help("no kernel has so many"),
         );
     }
+    notes.sort_by_key(|note| note.span.start);
     if errors.is_empty() { Ok(notes) } else { Err(errors) }
 }
 

@@ -54,6 +54,14 @@ pub(crate) fn measure(source: &Source<'_>) -> Result<Option<Broken>, Diagnostic>
         let message = format!("a file of {size} bytes: a rules file has at most {MOST_BYTES}");
         return Err(Diagnostic::new(message, 0..0).help("use prefixes, ranges and globs"));
     }
+    // The parser would report each by itself.
+    let is_control = |byte: &u8| matches!(byte, 0..=8 | 11 | 12 | 14..=31 | 127);
+    let controls = source.text.bytes().filter(is_control).count();
+    if controls > MOST_MISTAKES {
+        let first = source.text.bytes().position(|byte| is_control(&byte)).unwrap_or(0);
+        let message = format!("not TOML: {controls} control characters");
+        return Err(Diagnostic::new(message, first..first + 1).label("the first"));
+    }
     let text = toml_parser::Source::new(source.text);
     let mut tokens = Vec::new();
     let mut parts = 0;

@@ -1,0 +1,390 @@
+//! The tables, and the function that goes through them, see table.h.
+
+use super::lookup::{Lookups, host_word, mask};
+use super::settings::Needs;
+use super::writer::Writer;
+use crate::plan::tables::{Block, Field, Kind, List, Record, Stage, Tables};
+use crate::plan::{Plan, Table};
+use crate::space::{Dimension, Side};
+use std::fmt::Write as _;
+
+/// In a record's rule: no other record follows.
+const LAST: u32 = 1 << 31;
+
+/// A de Bruijn sequence. As in table.h.
+const SEQUENCE: u64 = 0x03f7_9d71_b4cb_0a89;
+
+/// Where `first_bit` finds a bit.
+fn place_of(bit: usize) -> usize {
+    ((u64::MAX >> (63 - bit)).wrapping_mul(SEQUENCE) >> 58) as usize
+}
+
+/// Writes the tables, and the program.
+pub(super) fn emit(out: &mut Writer, plan: &Plan, tables: &Tables, needs: &Needs) {
+    let body = Body { tables, none: plan.labels.len() };
+    let mut decision = Writer::default();
+    body.decide(out, &mut decision, plan.names.is_some());
+    out.header(decision.finish().trim_start_matches('\n'));
+    if !needs.only_rto() {
+        needs.table(out, plan);
+    }
+    out.function(format_args!("SEC(\"sockops\")\nint set_rto(struct bpf_sock_ops *ctx)"));
+    needs.gate(out);
+    let device = plan.names.is_some();
+    if device {
+        out.line(format_args!("struct device found = {{}}, *device = &found;"));
+        out.empty();
+    }
+    out.line(format_args!("ctx = over_calls(ctx);"));
+    let answer = if needs.only_rto() { "answer_number" } else { "set_number" };
+    let device = if device { ", device" } else { "" };
+    out.line(format_args!("return {answer}(ctx, rule_of(ctx{device}));"));
+    out.close("}");
+}
+
+struct Body<'t> {
+    tables: &'t Tables,
+    /// What stands for no rule.
+    none: usize,
+}
+
+impl Body<'_> {
+    /// Tables and functions go to `out`, the function that calls them to `main`.
+    fn decide(&self, out: &mut Writer, main: &mut Writer, has_device: bool) {
+        let device = if has_device { ", struct device *device" } else { "" };
+        main.function(format_args!(
+            "static __always_inline u64 rule_of(struct bpf_sock_ops *ctx{device})"
+        ));
+        match self.tables.otherwise {
+            Some(rule) => main.line(format_args!("u64 found = {rule};")),
+            None => main.line(format_args!("u64 found;")),
+        }
+        self.values(out, main);
+        let [plain, by_interface] = &self.tables.stages;
+        let has_found = self.tables.otherwise.is_some();
+        let mut state = State { has_found, bounded: Vec::new(), lists: 0, blocks: 0, arrays: 0 };
+        self.stage(out, main, plain, &mut state);
+        if let Some(first) = by_interface.first {
+            main.empty();
+            if state.has_found {
+                main.line(format_args!("found = opaque(ctx, found);"));
+            }
+            if plain.first.is_some_and(|plain| plain < first) {
+                main.open(format_args!("if (found < {first})"));
+                main.close_with(format_args!("return found;"));
+            }
+            let fields = self.tables.fields.iter().filter_map(|field| match field.kind {
+                Kind::Interface(automaton) => Some(automaton),
+                _ => None,
+            });
+            let automata: Vec<usize> = fields.collect();
+            for it in &automata {
+                main.line(format_args!("u64 interface_{it} = 0;"));
+            }
+            main.empty();
+            main.open(format_args!("if (find_device(ctx, device)) {{"));
+            for it in &automata {
+                main.line(format_args!("interface_{it} = names_{it}(device->name);"));
+            }
+            main.close("}");
+            for it in &automata {
+                main.line(format_args!("interface_{it} = opaque(ctx, interface_{it});"));
+            }
+            self.stage(out, main, by_interface, &mut state);
+        }
+        main.line(format_args!("return found;"));
+        main.close("}");
+    }
+
+    /// The numbers of all fields but the interface's.
+    fn values(&self, out: &mut Writer, main: &mut Writer) {
+        let mut lookups = Lookups::default();
+        let mut families = [Vec::new(), Vec::new()];
+        let mut rest = Vec::new();
+        for field in &self.tables.fields {
+            match (&field.kind, &field.table) {
+                (Kind::Port(side), table) => {
+                    let name = side.name();
+                    main.line(format_args!("u64 {name}_port = {};", host_word(*side)));
+                    if let Some(Table::Port(_, table)) = table {
+                        let function = lookups.port(out, table);
+                        rest.push(format!("u64 {} = {function}({name}_port);", number_of(field)));
+                    }
+                }
+                (Kind::Address(side), Some(Table::Address(_, table))) => {
+                    let calls = lookups.address(out, *side, table);
+                    main.line(format_args!("u64 {};", number_of(field)));
+                    for (family, call) in families.iter_mut().zip(calls) {
+                        family.push(format!("{} = {call};", number_of(field)));
+                    }
+                }
+                (Kind::Small(dimensions), _) => {
+                    if dimensions.contains(&Dimension::Family) {
+                        main.line(format_args!("u64 family;"));
+                        families[0].push("family = 0;".into());
+                        families[1].push("family = 1;".into());
+                    }
+                    rest.extend(small(dimensions));
+                }
+                (Kind::Interface(_), _) => {}
+                (Kind::Address(_), _) => unreachable!("an address is looked up in a table"),
+            }
+        }
+        let [v4, v6] = families;
+        if !v4.is_empty() {
+            main.empty();
+            main.open(format_args!("if (is_ipv4(ctx)) {{"));
+            v4.iter().for_each(|line| main.line(format_args!("{line}")));
+            main.close("} else {");
+            main.open_more();
+            v6.iter().for_each(|line| main.line(format_args!("{line}")));
+            main.close("}");
+        }
+        rest.iter().for_each(|line| main.line(format_args!("{line}")));
+    }
+
+    fn stage(&self, out: &mut Writer, main: &mut Writer, stage: &Stage, state: &mut State) {
+        for single in &stage.singles {
+            let field = &self.tables.fields[single.field];
+            let value = number_of(field);
+            let rule = match &single.rules {
+                None => value,
+                Some(rules) => {
+                    let array = state.array(out, "rules", rules);
+                    state.bound(main, &value, rules.len());
+                    format!("{array}[{value}]")
+                }
+            };
+            state.found(main, &rule);
+        }
+        for list in &stage.lists {
+            let call = self.list(out, main, list, state);
+            state.found(main, &call);
+        }
+        for block in &stage.blocks {
+            let call = self.block(out, main, block, state);
+            state.found(main, &call);
+        }
+    }
+
+    /// Writes the records and a function that goes through them; the call.
+    fn list(&self, out: &mut Writer, main: &mut Writer, list: &List, state: &mut State) -> String {
+        let name = format!("list_{}", state.lists);
+        state.lists += 1;
+        let count = list.fields.len();
+        let bounds = || list.records.iter().flat_map(|it| &it.bounds);
+        let is_wide = bounds().any(|bound| bound.1 != u32::MAX && bound.1 > u32::from(u16::MAX));
+        let (kind, width, most) =
+            if is_wide { ("u32", 4, u32::MAX) } else { ("u16", 2, u32::from(u16::MAX)) };
+        // Its alignment is 4.
+        let bytes = (2 * count * width + 4).next_multiple_of(4);
+        out.empty();
+        out.line(format_args!(
+            "struct {name} {{\n\t{kind} bounds[{}];\n\tu32 rule;\n}};",
+            2 * count
+        ));
+        let spell = |out: &mut String, record: &Record| {
+            out.push_str("{{");
+            for (low, high) in &record.bounds {
+                // The first value and how many follow.
+                let _ = write!(out, "{low},{},", (*high).min(most) - low);
+            }
+            let last = if record.is_last { LAST } else { 0 };
+            let _ = write!(out, "}},{}}}", record.rule | last);
+        };
+        // One more may begin anywhere in the masked bytes.
+        let bound = mask(list.records.len() * bytes) & !3;
+        let size = bound / bytes + 2;
+        let records = format!("{name}_records");
+        out.array(&format!("struct {name}"), bytes, &records, size, &list.records, spell);
+        let starts: Vec<u32> = list.starts.iter().map(|start| start * bytes as u32).collect();
+        out.numbers(&format!("{name}_starts"), mask(starts.len()) + 1, &starts);
+        let values: Vec<String> =
+            list.fields.iter().map(|at| compared(&self.tables.fields[*at])).collect();
+        let parameters: String = values.iter().map(|value| format!(", u64 {value}")).collect();
+        out.function(format_args!("static __always_inline u64 {name}(u64 at{parameters})"));
+        // The first record stands for lists of nothing.
+        out.open(format_args!("if (!at)"));
+        out.close_with(format_args!("return NONE;"));
+        let has_loop = list.longest > 1;
+        if has_loop {
+            out.line(format_args!("#pragma clang loop unroll(disable)"));
+            out.open(format_args!("for (int i = 0; i < {}; i++) {{", list.longest));
+        }
+        out.line(format_args!("const struct {name} *it;"));
+        out.line(format_args!("u64 rule;"));
+        out.empty();
+        out.line(format_args!("BOUND(at, {bound:#x});"));
+        out.line(format_args!("it = (const void *){records} + at;"));
+        out.line(format_args!("rule = it->rule;"));
+        let tests: Vec<String> = values
+            .iter()
+            .enumerate()
+            .map(|(at, value)| format!("WITHIN(it->bounds, {}, {value})", 2 * at))
+            .collect();
+        out.open(format_args!("if ({})", tests.join(" && ")));
+        out.close_with(format_args!("return rule & {:#x};", LAST - 1));
+        if has_loop {
+            out.open(format_args!("if (rule & {LAST:#x})"));
+            out.close_with(format_args!("break;"));
+            out.line(format_args!("at += sizeof(*it);"));
+            out.close("}");
+        }
+        out.line(format_args!("return NONE;"));
+        out.close("}");
+        let key = number_of(&self.tables.fields[list.key]);
+        state.bound(main, &key, starts.len());
+        let arguments: String = values.iter().map(|value| format!(", {value}")).collect();
+        format!("{name}({name}_starts[{key}]{arguments})")
+    }
+
+    /// Writes the rows and a function that ands them; the call.
+    fn block(
+        &self,
+        out: &mut Writer,
+        main: &mut Writer,
+        block: &Block,
+        state: &mut State,
+    ) -> String {
+        let name = format!("bits_{}", state.blocks);
+        state.blocks += 1;
+        let mut arguments = Vec::new();
+        let mut bounds = Vec::new();
+        for (at, column) in block.columns.iter().enumerate() {
+            let rows = format!("{name}_rows_{at}");
+            let words: Vec<u64> = column.rows.iter().flatten().copied().collect();
+            // Rows begin at any word; behind the last there is room for one more.
+            let bound = mask(words.len() * 8) & !7;
+            out.words(&rows, bound / 8 + block.words, &words);
+            bounds.push(bound);
+            let number = number_of(&self.tables.fields[column.field]);
+            let count = column.row_of.len();
+            let is_row = column.row_of.iter().enumerate().all(|(at, row)| at as u32 == *row);
+            arguments.push(match is_row {
+                true => number,
+                false => {
+                    let array = state.array(out, "rows", &column.row_of);
+                    state.bound(main, &number, count);
+                    format!("{array}[{number}]")
+                }
+            });
+        }
+        let mut rules = vec![self.none as u32; block.words * 64];
+        for (at, rule) in block.rules.iter().enumerate() {
+            rules[at / 64 * 64 + place_of(at % 64)] = *rule;
+        }
+        out.numbers(&format!("{name}_rules"), mask(rules.len()) + 1, &rules);
+        let parameters: Vec<_> = (0..bounds.len()).map(|at| format!("u64 row_{at}")).collect();
+        out.function(format_args!("static __always_inline u64 {name}({})", parameters.join(", ")));
+        out.line(format_args!("u64 left, at;"));
+        out.empty();
+        for (at, bound) in bounds.iter().enumerate() {
+            out.line(format_args!("row_{at} *= {};", block.words * 8));
+            out.line(format_args!("BOUND(row_{at}, {bound:#x});"));
+        }
+        for word in 0..block.words {
+            let row = |at| format!("ROW_WORD({name}_rows_{at}, row_{at}, {})", word * 8);
+            let parts: Vec<_> = (0..bounds.len()).map(row).collect();
+            out.line(format_args!("left = {};", parts.join(" & ")));
+            out.line(format_args!("at = {};", word * 64));
+            out.open(format_args!("if (left)"));
+            out.close_with(format_args!("goto found;"));
+        }
+        out.line(format_args!("return NONE;"));
+        out.line(format_args!("found:"));
+        out.line(format_args!("at += first_bit(left);"));
+        out.line(format_args!("BOUND(at, {:#x});", mask(rules.len())));
+        out.line(format_args!("return {name}_rules[at];"));
+        out.close("}");
+        format!("{name}({})", arguments.join(", "))
+    }
+}
+
+/// Names that are taken.
+struct State {
+    /// True where a rule may have been found.
+    has_found: bool,
+    /// Numbers that are known to be within their arrays.
+    bounded: Vec<String>,
+    lists: usize,
+    blocks: usize,
+    arrays: usize,
+}
+
+impl State {
+    /// One more expression for a rule.
+    fn found(&mut self, main: &mut Writer, rule: &str) {
+        match std::mem::replace(&mut self.has_found, true) {
+            true => main.line(format_args!("found = earlier(found, {rule});")),
+            false => main.line(format_args!("found = {rule};")),
+        }
+    }
+
+    /// Keeps a number within arrays of so many values; all of a field have as many.
+    fn bound(&mut self, main: &mut Writer, number: &str, count: usize) {
+        if !self.bounded.iter().any(|it| it == number) {
+            self.bounded.push(number.to_owned());
+            main.line(format_args!("BOUND({number}, {:#x});", mask(count)));
+        }
+    }
+
+    /// An array by number; its name.
+    fn array(&mut self, out: &mut Writer, kind: &str, values: &[u32]) -> String {
+        let name = format!("{kind}_{}", self.arrays);
+        self.arrays += 1;
+        out.numbers(&name, mask(values.len()) + 1, values);
+        name
+    }
+}
+
+/// The variable of a field's number.
+fn number_of(field: &Field) -> String {
+    match (&field.kind, &field.table) {
+        (Kind::Port(side), Some(_)) => format!("{}_port_number", side.name()),
+        _ => compared(field),
+    }
+}
+
+/// The variable that records are compared with.
+fn compared(field: &Field) -> String {
+    match &field.kind {
+        Kind::Port(side) => format!("{}_port", side.name()),
+        Kind::Address(Side::Local) => "local".into(),
+        Kind::Address(Side::Remote) => "remote".into(),
+        Kind::Small(_) => "others".into(),
+        Kind::Interface(automaton) => format!("interface_{automaton}"),
+    }
+}
+
+/// Statements for the number of the small dimensions' values.
+fn small(dimensions: &[Dimension]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut weight = 1;
+    let mut terms = Vec::new();
+    for dimension in dimensions {
+        let value = match dimension {
+            Dimension::Direction => "(u64)is_incoming(ctx)",
+            Dimension::Family => "family",
+            Dimension::SameAddress => "(u64)same_address(ctx)",
+            // 0 below, 1 equal, 2 above, as differences of small numbers are negative or not.
+            Dimension::PortOrder => {
+                lines.push(
+                    "u64 above = FIELD(local_port) - HOST(remote_port), below = -above;".into(),
+                );
+                "(1 + (below >> 63) - (above >> 63))"
+            }
+            other => unreachable!("{other:?} is a field of its own"),
+        };
+        terms.push(match weight {
+            1 => value.to_owned(),
+            _ => format!("{weight} * {value}"),
+        });
+        weight *= dimension.last() + 1;
+    }
+    // The verifier is to forget by which way it knows them.
+    lines.push(match terms.as_slice() {
+        [one] => format!("u64 others = {one};"),
+        many => format!("u64 others = opaque(ctx, {});", many.join(" + ")),
+    });
+    lines
+}
