@@ -71,9 +71,9 @@ pub(crate) fn run(test: &Test, cgroup: &Path, bin_dir: Option<PathBuf>) -> ExitC
 fn inside(test: &Test) -> Result<()> {
     lock_all_memory()?;
     if test.whole_machine {
-        mounts::fresh_bpffs()?
+        mounts::fresh_bpffs()?;
     } else {
-        mounts::isolate()?
+        mounts::isolate()?;
     }
     netns::prepare()?;
     (test.run)()

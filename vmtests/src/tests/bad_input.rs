@@ -264,8 +264,16 @@ fn with_streams(scene: &Scene, spoil: &dyn Fn(&mut Command) -> Result<()>) -> Re
 fn streams_that_are_full() -> Result<()> {
     let scene = Scene::of("a")?;
     let full = || File::options().write(true).open("/dev/full").context("no /dev/full");
-    let stdout = |command: &mut Command| Ok(command.stdout(full()?)).map(drop);
-    let stderr = |command: &mut Command| Ok(command.stderr(full()?)).map(drop);
+    let stdout = |command: &mut Command| {
+        full().map(|to| {
+            command.stdout(to);
+        })
+    };
+    let stderr = |command: &mut Command| {
+        full().map(|to| {
+            command.stderr(to);
+        })
+    };
     with_streams(&scene, &stderr).context("stderr")?;
     with_streams(&scene, &stdout).context("stdout")?;
     with_streams(&scene, &|command| stdout(command).and_then(|()| stderr(command))).context("both")
@@ -275,8 +283,16 @@ fn streams_that_are_closed() -> Result<()> {
     let scene = Scene::of("a")?;
     // The end that reads is gone.
     let pipe = || -> Result<Stdio> { Ok(std::io::pipe()?.1.into()) };
-    let stdout = |command: &mut Command| Ok(command.stdout(pipe()?)).map(drop);
-    let stderr = |command: &mut Command| Ok(command.stderr(pipe()?)).map(drop);
+    let stdout = |command: &mut Command| {
+        pipe().map(|to| {
+            command.stdout(to);
+        })
+    };
+    let stderr = |command: &mut Command| {
+        pipe().map(|to| {
+            command.stderr(to);
+        })
+    };
     with_streams(&scene, &stderr).context("stderr")?;
     with_streams(&scene, &stdout).context("stdout")?;
     for closed in [&[0][..], &[1], &[2], &[0, 1, 2]] {

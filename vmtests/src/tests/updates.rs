@@ -76,7 +76,7 @@ impl Moving {
         self.addresses.iter().map(prefix).try_for_each(each)
     }
 
-    fn from_to(&self, from: &str, to: &str) -> Result<()> {
+    fn move_all(&self, from: &str, to: &str) -> Result<()> {
         self.all(|address| {
             rtnetlink::remove_address(from, address)?;
             rtnetlink::add_address(to, address)
@@ -102,7 +102,7 @@ fn addresses_change_as_one() -> Result<()> {
     let scene = &scene;
     let prepare = || {
         scene.a.ok(&BY_ADDRESS)?;
-        moving.from_to("ax0", "bx0")
+        moving.move_all("ax0", "bx0")
     };
     prepare()?;
     let mut calls = Vec::new();
@@ -113,7 +113,7 @@ fn addresses_change_as_one() -> Result<()> {
     ensure!(whole.code()? == 0, "{whole:?}");
     let timers = moving.timers(remote)?;
     ensure!(timers.iter().all(|timer| *timer == DEFAULT_RTO), "moved away: {timers:?}");
-    moving.from_to("bx0", "ax0")?;
+    moving.move_all("bx0", "ax0")?;
     let places: Vec<&Call> = calls.iter().filter(|call| call.number == libc::SYS_bpf).collect();
     let step = if is_guest() { (places.len() / 6).max(1) } else { 1 };
     for place in places.iter().step_by(step) {
@@ -128,7 +128,7 @@ fn addresses_change_as_one() -> Result<()> {
         scene.a.ok(&BY_ADDRESS)?;
         let timers = moving.timers(remote)?;
         ensure!(timers.iter().all(|timer| *timer == DEFAULT_RTO), "the next one: {timers:?}");
-        moving.from_to("bx0", "ax0")?;
+        moving.move_all("bx0", "ax0")?;
     }
     scene.clear()
 }
@@ -363,7 +363,8 @@ fn thousands_of_addresses() -> Result<()> {
     let (first, again) = (took()?, took()?);
     let count = u32::from(each) * u32::from(DEVICES);
     note(format!("{count} addresses: install takes {first:.0?} of a processor, again {again:.0?}"));
-    let bound = Duration::from_millis(1500);
-    ensure!(first < bound && again < bound, "{count} addresses: {first:?}, again {again:?}");
+    // An emulated guest's time is its own.
+    let is_quick = first.max(again) < Duration::from_millis(1500);
+    ensure!(is_quick || is_guest(), "{count} addresses: {first:?}, again {again:?}");
     scene.clear()
 }

@@ -1,6 +1,8 @@
 //! A verb with something going wrong at one of its system calls, one after the other: afterwards the new policy is
 //! attached or exactly what was there before, the exit code is true, and the next commands work and leave nothing.
 
+mod what;
+
 use std::cell::Cell;
 use std::path::Path;
 use std::thread::sleep;
@@ -13,6 +15,15 @@ use anyhow::bail;
 use anyhow::ensure;
 use nix::errno::Errno;
 
+pub(crate) use what::ERRNOS;
+pub(crate) use what::Fault;
+pub(crate) use what::Share;
+pub(crate) use what::Verb;
+use what::different;
+use what::is_absence;
+use what::is_of_memory;
+use what::spread;
+
 use super::state::A;
 use super::state::B;
 use super::state::Snapshot;
@@ -24,7 +35,6 @@ use crate::harness::lab::Cable;
 use crate::harness::lab::Lab;
 use crate::harness::mounts;
 use crate::harness::note;
-use crate::harness::runner::is_guest;
 use crate::harness::sandbox;
 use crate::harness::setrto::SetRto;
 use crate::harness::sockets::Connection;
@@ -35,123 +45,6 @@ use crate::harness::trace::Run;
 use crate::harness::trace::Verdict;
 use crate::harness::trace::follow;
 use crate::harness::trace::follow_both;
-
-/// What a call that fails says.
-pub(crate) const ERRNOS: [Errno; 6] =
-    [Errno::ENOMEM, Errno::EINTR, Errno::EACCES, Errno::ENOENT, Errno::EMFILE, Errno::EIO];
-
-/// What goes wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    Killed,
-    /// One call fails.
-    Once(Errno),
-    /// It fails, and every later call of its kind.
-    FromThenOn(Errno),
-}
-
-impl Fault {
-    /// Whether the kernel could do that. The calls that are left out: those that do not return; those that only fail
-    /// where a program is wrong (signals, memory that is given back, numbers of processes); sleeping, waiting, closing
-    /// and random numbers with errors that they do not have, which Rust's library takes for its own.
-    fn applies(self, call: &Call) -> bool {
-        let (Fault::Once(errno) | Fault::FromThenOn(errno)) = self else { return true };
-        let for_good = matches!(self, Fault::FromThenOn(_));
-        match call.number {
-            libc::SYS_exit | libc::SYS_exit_group => false,
-            libc::SYS_munmap | libc::SYS_mprotect | libc::SYS_madvise => false,
-            libc::SYS_rt_sigaction | libc::SYS_rt_sigprocmask | libc::SYS_sigaltstack => false,
-            libc::SYS_getpid | libc::SYS_gettid | libc::SYS_getppid | libc::SYS_geteuid => false,
-            libc::SYS_futex | libc::SYS_kill | libc::SYS_set_robust_list | libc::SYS_rseq => false,
-            // What a sleep goes on with after a stop.
-            libc::SYS_restart_syscall => false,
-            // A program without memory dies: that is judged as a kill.
-            libc::SYS_mmap | libc::SYS_brk | libc::SYS_mremap => errno == Errno::ENOMEM,
-            libc::SYS_clock_nanosleep
-            | libc::SYS_nanosleep
-            | libc::SYS_wait4
-            | libc::SYS_waitid
-            | libc::SYS_getrandom
-            | libc::SYS_ppoll => errno == Errno::EINTR && !for_good,
-            libc::SYS_close => [Errno::EINTR, Errno::EIO].contains(&errno),
-            // Whoever is interrupted tries again, for ever if need be.
-            _ => !(for_good && errno == Errno::EINTR),
-        }
-    }
-}
-
-/// Whether the kernel says that something is not there. A program has to believe that: what it concludes from a lie is
-/// judged by how it ends.
-fn is_absence(fault: Fault, call: &Call) -> bool {
-    const OBJ_GET: u64 = 7;
-    let by_path = syscalls::path_argument(call.number).is_some() || call.bpf() == Some(OBJ_GET);
-    by_path && matches!(fault, Fault::Once(Errno::ENOENT) | Fault::FromThenOn(Errno::ENOENT))
-}
-
-/// Whether a program that gets no memory here may die.
-fn is_of_memory(call: &Call) -> bool {
-    [libc::SYS_mmap, libc::SYS_brk, libc::SYS_mremap].contains(&call.number)
-}
-
-/// A verb, and what it finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
-    /// The first install.
-    Install,
-    /// The same where no bpffs is mounted.
-    InstallAndMount,
-    /// Over other rules.
-    Replace,
-    /// The same rules once more.
-    Again,
-    Remove,
-    /// Where these rules are installed.
-    Status,
-    /// Where nothing is.
-    StatusOfNothing,
-    Check,
-    Try,
-}
-
-impl Verb {
-    fn installs(self) -> bool {
-        matches!(self, Verb::Install | Verb::InstallAndMount | Verb::Replace | Verb::Again)
-    }
-
-    /// The timers before it and after it.
-    fn timers(self) -> (Duration, Duration) {
-        match self {
-            Verb::Install | Verb::InstallAndMount => (DEFAULT_RTO, A),
-            Verb::Replace => (B, A),
-            Verb::Remove => (A, DEFAULT_RTO),
-            Verb::StatusOfNothing => (DEFAULT_RTO, DEFAULT_RTO),
-            Verb::Again | Verb::Status | Verb::Check | Verb::Try => (A, A),
-        }
-    }
-
-    fn codes(self) -> &'static [i32] {
-        match self {
-            Verb::Status => &[0, 2, 5],
-            Verb::StatusOfNothing => &[2, 3, 5],
-            _ => &[0, 2],
-        }
-    }
-}
-
-/// How many faults one test tries.
-pub(crate) enum Share {
-    /// So many, spread over all calls and errors; a guest, which may be emulated, a tenth of them.
-    Some(usize),
-    /// Each call with each error.
-    All,
-}
-
-impl Share {
-    /// All with `--thorough`.
-    pub(crate) fn of(count: usize) -> Self {
-        if sandbox::is_thorough() { Share::All } else { Share::Some(count) }
-    }
-}
 
 /// Where a fault was put.
 struct Place {
@@ -222,20 +115,30 @@ impl Scene {
         let method = self.method()?;
         self.clear()?;
 
-        let all: Vec<(u32, Fault)> = calls
-            .iter()
+        let all: Vec<(u32, Fault)> = different(&calls)
+            .into_iter()
             .filter(|call| chosen(call))
             .flat_map(|call| faults.iter().map(move |fault| (call, *fault)))
             .filter(|(call, fault)| fault.applies(call))
             .map(|(call, fault)| (call.at, fault))
             .collect();
-        let (start, mut tried) = (Instant::now(), 0);
-        let mut wrong = Vec::new();
+        let (start, mut tried, mut is_ready) = (Instant::now(), 0, false);
+        let (mut wrong, mut slowest) = (Vec::new(), (Duration::ZERO, String::new()));
         for (at, fault) in spread(&all, share) {
-            let mut found = None;
-            let outcome = self.one(verb, &words, (at, fault), &method, &mut found);
+            let (begin, mut found) = (Instant::now(), None);
+            let outcome = match is_ready {
+                true => Ok(()),
+                false => self.prepare(verb),
+            };
+            let outcome =
+                outcome.and_then(|()| self.one(verb, &words, (at, fault), &method, &mut found));
+            // What is exactly as it was needs no clearing, and serves the next one.
+            is_ready = matches!(outcome, Ok(true));
             let name = found.map_or_else(|| "none".into(), |call| call.what);
             let place = format!("{fault:?} at call {at} of {}, {name}", calls.len());
+            if begin.elapsed() > slowest.0 {
+                slowest = (begin.elapsed(), place.clone());
+            }
             if let Err(error) = outcome {
                 wrong.push(format!("{place}: {error:#}"));
                 // All of it is of interest, but a scene that is lost is not.
@@ -243,12 +146,17 @@ impl Scene {
             }
             tried += 1;
         }
+        if is_ready {
+            self.afterwards()?;
+        }
         note(format!(
-            "{verb:?}: {tried} of {} faults at {} calls, {} wrong, {:.1} s",
+            "{verb:?}: {tried} of {} faults at {} calls, {} wrong, {:.1} s, the slowest {:.1} s: {}",
             all.len(),
             calls.len(),
             wrong.len(),
-            start.elapsed().as_secs_f64()
+            start.elapsed().as_secs_f64(),
+            slowest.0.as_secs_f64(),
+            slowest.1
         ));
         const SHOWN: usize = 12;
         let first = wrong[..wrong.len().min(SHOWN)].join("\n");
@@ -257,7 +165,7 @@ impl Scene {
         Ok(())
     }
 
-    /// One fault, from prepared to cleared.
+    /// One fault. Tells whether everything is as it was before; otherwise it is cleared.
     fn one(
         &self,
         verb: Verb,
@@ -265,8 +173,7 @@ impl Scene {
         (at, fault): (u32, Fault),
         method: &str,
         found: &mut Option<Place>,
-    ) -> Result<()> {
-        self.prepare(verb)?;
+    ) -> Result<bool> {
         let before = Snapshot::take()?;
         let (old, new) = verb.timers();
         let fewest = usize::from(old != DEFAULT_RTO && new != DEFAULT_RTO);
@@ -301,15 +208,35 @@ impl Scene {
         };
         let run = follow_both(self.a.command(words), decide, watch)?;
         let Some(Place { call, .. }) = found else {
-            return self.clear();
+            return self.clear().map(|()| false);
         };
         self.judge(verb, fault, call, &run, &before)?;
-        let is_plain = matches!(fault, Fault::Once(_)) && !is_absence(fault, call);
+        // What says that something may not be done, or is not there, may be the kernel's verdict on a method.
+        let is_plain = match fault {
+            Fault::Once(errno) => ![Errno::EACCES, Errno::ENOENT].contains(&errno),
+            _ => false,
+        };
         if verb.installs() && run.end == End::Exited(0) && is_plain {
             let now = self.method()?;
             ensure!(now == method, "devices are found by {now}, not {method}: {run:?}");
         }
-        self.afterwards()
+        if Snapshot::take()? == before {
+            return Ok(true);
+        }
+        // Without a fault, `status` tells the truth.
+        let (timer, said) = (self.timer()?, self.a.run(&["status"])?);
+        let expected = match timer {
+            A => 0,
+            B => 4,
+            _ => 3,
+        };
+        // Where the second program is lost, that is the truth.
+        let is_half = said.code == Some(4) && timer == A && run.end != End::Exited(0);
+        ensure!(
+            said.code == Some(expected) || is_half,
+            "a timer of {timer:?}, and {said}, after {run:?}"
+        );
+        self.afterwards().map(|()| false)
     }
 
     fn judge(
@@ -364,19 +291,6 @@ impl Scene {
         }
         let bpffs = mounts::of_type("bpf")?;
         ensure!(bpffs.len() <= 1, "{bpffs:?} are mounted: {run:?}");
-        // Without a fault, `status` tells the truth.
-        let said = self.a.run(&["status"])?;
-        let expected = match timer {
-            A => 0,
-            B => 4,
-            _ => 3,
-        };
-        // Where the second program is lost, that is the truth.
-        let is_half = said.code == Some(4) && timer == A && code != Some(0);
-        ensure!(
-            said.code == Some(expected) || is_half,
-            "a timer of {timer:?}, and {said}, after {run:?}"
-        );
         Ok(())
     }
 
@@ -453,21 +367,4 @@ impl Scene {
         let status = self.a.status()?;
         Ok(status.json["interface_method"].as_str().unwrap_or_default().to_owned())
     }
-}
-
-/// A share of all, the same in each run, and no two neighbours one after the other.
-fn spread<T: Copy>(all: &[T], share: &Share) -> Vec<T> {
-    let count = match share {
-        Share::All => return all.to_vec(),
-        Share::Some(count) if is_guest() => (count / 10).max(3),
-        Share::Some(count) => *count,
-    };
-    // Steps of the golden ratio: however many are taken, they lie evenly.
-    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    let place =
-        |step: u64| (u128::from(step.wrapping_mul(GOLDEN)) * all.len() as u128 >> 64) as usize;
-    let mut taken: Vec<usize> = (0..count as u64).map(place).collect();
-    taken.sort_unstable();
-    taken.dedup();
-    taken.into_iter().filter_map(|at| all.get(at).copied()).collect()
 }
