@@ -149,7 +149,7 @@ fn fits(skeleton: &Skeleton, cgroup: &Cgroup) -> Result<Option<bool>> {
             Error::call("attach to the cgroup of a trial", errno, hint::attach(errno))
         })?;
     // Another error than that there is no name says nothing; that one is believed if it is said twice.
-    let ask = |socket| bpf::of_socket(known.as_fd(), socket);
+    let ask = |socket: BorrowedFd<'_>| bpf::of_socket(known.as_fd(), socket);
     let is_right = |socket: BorrowedFd<'_>| match ask(socket).or_else(|_| ask(socket)) {
         Ok(name) => Some(name.starts_with(b"lo\0")),
         Err(Errno::ENOENT) => Some(false),
