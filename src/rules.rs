@@ -38,6 +38,7 @@ pub(crate) struct Column {
 
 /// How a setting gets to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "which of them there are, the rules say")]
 pub(crate) enum How {
     /// As the answer to a callback, which no kernel from 5.10 on lacks.
     Reply,
