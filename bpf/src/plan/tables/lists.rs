@@ -95,7 +95,9 @@ fn narrow(cases: &[Case], key: &Kind) -> (Vec<bool>, usize) {
         let of = set(at).iter();
         of.map(|(low, high)| (interval(*low), interval(high.saturating_add(1)))).collect::<Vec<_>>()
     };
-    let mut chosen: Vec<(usize, usize, Vec<(usize, usize)>)> = places
+    /// Of one list: its size, its place, and its parts.
+    type Chosen = (usize, usize, Vec<(usize, usize)>);
+    let mut chosen: Vec<Chosen> = places
         .iter()
         .map(|at| (intervals(at), at))
         .map(|(of, at)| (of.iter().map(|(from, to)| to - from).sum(), *at, of))

@@ -169,7 +169,7 @@ pub(super) fn tables(rules: &[Rule], regions: &Regions) -> Result<Tables, Diagno
             }
         }
     }
-    let mut sorted = several.map(|cases| sort(cases));
+    let mut sorted = several.map(sort);
     let (lists, _) = &mut sorted[0];
     lists.iter_mut().for_each(|(key, cases)| join(key, cases, &mut singles));
     for (_, rest) in &sorted {
