@@ -274,6 +274,17 @@ pub(crate) fn read_data(fd: BorrowedFd<'_>, info: &MapInfo) -> Result<Vec<u8>> {
     Ok(value)
 }
 
+/// A row of an array map of 64-bit numbers, as many as the caller knows its values to have.
+pub(crate) fn row(map: BorrowedFd<'_>, key: u32, numbers: usize) -> Result<Vec<u64>> {
+    let mut row = vec![0_u64; numbers];
+    // SAFETY: a key of 4 bytes, and room for the value.
+    check(unsafe {
+        let (key, value) = ((&raw const key).cast(), row.as_mut_ptr().cast());
+        sys::bpf_map_lookup_elem(map.as_raw_fd(), key, value)
+    })?;
+    Ok(row)
+}
+
 /// A key of the map of local devices: an IPv6 address.
 pub(crate) type Key = [u8; 16];
 

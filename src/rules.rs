@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 /// What the build script writes of the rules file (`bpf/src/constants.rs`).
 mod constants {
-    use super::{Column, How, Kernel};
+    use super::{Column, Kernel};
     include!(concat!(env!("OUT_DIR"), "/policy.rs"));
 }
 use constants::{ASKS_FOR_ARRIVALS, ASKS_FOR_INTERFACE, COLUMNS, RULES, SETTINGS, TEXT};

@@ -116,7 +116,7 @@ fn columns(columns: &[Column]) -> String {
         let _ = write!(
             out,
             "\n    Column {{ key: {key:?}, algorithm: {algorithm:?}, since: {since:?}, \
-             option: {option:?}, how: How::{how} }},"
+             option: {option:?}, how: super::How::{how} }},"
         );
     }
     out + "\n]"

@@ -85,6 +85,11 @@ fn place(path: &Path, directory: OwnedFd, missing: Vec<OsString>) -> Result<Plac
     }
 }
 
+fn keeps_changing(path: &Path) -> Error {
+    let message = format!("{} keeps being removed and made again", path.display());
+    Error::new(message, hint::AGAIN)
+}
+
 fn no_bpffs(path: &Path) -> Error {
     Error::usage(format!("{} is not on a BPF file system", path.display()), outside())
 }
@@ -176,10 +181,7 @@ impl Locked {
             // Removed while it was waited for.
             locked.undo.clear();
         }
-        Err(Error::new(
-            format!("{} keeps being removed and made again", path.display()),
-            hint::AGAIN,
-        ))
+        Err(keeps_changing(path))
     }
 
     /// Locks the directory; None if there is none.
@@ -212,10 +214,7 @@ impl Locked {
                 },
             }
         }
-        Err(Error::new(
-            format!("{} keeps being removed and made again", path.display()),
-            hint::AGAIN,
-        ))
+        Err(keeps_changing(path))
     }
 
     /// Makes the directories below `self.fd`, and goes there. False if one was removed meanwhile.

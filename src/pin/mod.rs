@@ -10,27 +10,29 @@
 //! | `constants-ID` | `.rodata`, which begins with a mark that no stranger's map has |
 //! | `program-ID` | the sock_ops program; the maps of this set are its maps |
 //! | `counters-ID` | `.bss` |
+//! | `failures-ID` | settings that the kernel refused, if they do not fit beside the counters |
 //! | `rules-ID` | the rules as text, unless that is too long |
 //! | `method-ID`, `devices-ID` | how interfaces are found, and which there are |
 //! | `listener-ID`, `arrivals-ID` | the sk_lookup program, and its link to the network namespace |
 
 mod directory;
+mod proof;
 
 use directory::open_to_look;
 pub(crate) use directory::{Locked, is_on_bpffs};
+use proof::{Proof, link_info, open, unreadable};
 
-use crate::bpf::{self, Kind, LinkInfo, MapInfo, Target};
+use crate::bpf::{self, Kind, MapInfo, Target};
 use crate::device::local;
 use crate::error::{Error, Result, hint};
 use crate::host::netns::Netns;
-use crate::policy::{FINDING, NOTE_ARRIVAL, PROGRAM, Skeleton};
+use crate::policy::{FINDING, NOTE_ARRIVAL, Skeleton};
 use crate::rules;
-use crate::shared::{self, Finding, LAYOUT, LOCAL_DEVICES, MARK, Policy};
+use crate::shared::{self, Finding, LOCAL_DEVICES, Policy, Shape};
 use crate::way::Way;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, libbpf_sys as sys};
 use nix::dir::Dir;
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use std::collections::BTreeSet;
@@ -44,6 +46,7 @@ const LINK: &str = "link";
 const CONSTANTS: &str = "constants";
 const PROGRAM_PIN: &str = "program";
 const COUNTERS: &str = "counters";
+const FAILURES: &str = "failures";
 const RULES: &str = "rules";
 const METHOD: &str = "method";
 const DEVICES: &str = "devices";
@@ -52,8 +55,8 @@ const ARRIVALS: &str = "arrivals";
 
 /// All that belong to one program. In this order they are pinned, and backwards they are removed: whatever there is
 /// can be proved by what was pinned before it.
-const SET: [&str; 8] =
-    [CONSTANTS, PROGRAM_PIN, COUNTERS, RULES, METHOD, DEVICES, LISTENER, ARRIVALS];
+const SET: [&str; 9] =
+    [CONSTANTS, PROGRAM_PIN, COUNTERS, FAILURES, RULES, METHOD, DEVICES, LISTENER, ARRIVALS];
 
 fn of(kind: &str, id: u32) -> String {
     format!("{kind}-{id}")
@@ -79,6 +82,7 @@ pub(crate) struct Installed {
     /// For each rule, its timer in jiffies; 0: the kernel's.
     pub(crate) jiffies: Vec<u32>,
     pub(crate) counters: OwnedFd,
+    failures: Option<OwnedFd>,
     rules: Option<(OwnedFd, MapInfo)>,
     /// How interfaces are found; None where no rule asks for one.
     pub(crate) way: Option<Way>,
@@ -121,7 +125,14 @@ impl Installed {
         let Some((hits, failures)) = counters.split_at_checked(rules) else {
             return Err(Error::new("read the counters: too few", hint::DAMAGED));
         };
-        let rows = failures.chunks_exact(columns.max(1)).map(<[u64]>::to_vec).collect();
+        let rows = match &self.failures {
+            None => failures.chunks_exact(columns.max(1)).map(<[u64]>::to_vec).collect(),
+            Some(map) => {
+                let row = |rule| bpf::row(map.as_fd(), rule, columns);
+                let rows: std::result::Result<_, _> = (0..self.policy.rules).map(row).collect();
+                rows.map_err(|errno| Error::call("read the refusals", errno, hint::ROOT))?
+            }
+        };
         Ok((hits.to_vec(), rows))
     }
 }
@@ -180,6 +191,7 @@ pub(crate) fn look(directory: BorrowedFd<'_>, path: &Path) -> Result<State> {
                     policy: set.policy,
                     jiffies: set.jiffies,
                     counters: set.counters,
+                    failures: set.failures,
                     rules: set.rules,
                     way: set.way,
                     devices: set.devices,
@@ -204,6 +216,7 @@ struct Set {
     policy: Policy,
     jiffies: Vec<u32>,
     counters: OwnedFd,
+    failures: Option<OwnedFd>,
     rules: Option<(OwnedFd, MapInfo)>,
     way: Option<Way>,
     devices: Option<OwnedFd>,
@@ -245,155 +258,26 @@ fn read_set(
         found => found.map(|(map, _)| map),
     };
     let rules = proof.map(RULES)?;
+    let failures = proof.map(FAILURES)?;
+    // A row for each rule, by its number.
+    let Policy { rules: count, columns, .. } = proof.policy;
+    let row = (sys::BPF_MAP_TYPE_ARRAY, 4, 8 * columns, count);
+    let is_row =
+        |shape: Shape| (shape.kind, shape.key_size, shape.value_size, shape.max_entries) == row;
+    if failures.as_ref().is_some_and(|(_, info)| !is_row(info.shape)) {
+        return Ok(Err(format!("{} makes no sense", of(FAILURES, id))));
+    }
     Ok(Ok(Set {
         program: copy(program)?,
         policy: proof.policy,
         jiffies: proof.jiffies.clone(),
         counters,
+        failures: failures.map(|(map, _)| map),
         rules,
         way,
         devices,
         arrivals: proof.arrivals()?,
     }))
-}
-
-/// What proves the pins of one program: its constants, and the program that has them.
-struct Proof<'a> {
-    directory: BorrowedFd<'a>,
-    path: &'a Path,
-    id: u32,
-    policy: Policy,
-    jiffies: Vec<u32>,
-    /// The id of the constants' map.
-    constants: u32,
-    /// With the ids of its maps.
-    program: Option<(OwnedFd, Vec<u32>)>,
-}
-
-impl<'a> Proof<'a> {
-    /// None if the constants are missing, or are not ours.
-    fn of(directory: BorrowedFd<'a>, id: u32, path: &'a Path) -> Result<Option<Self>> {
-        let place = path.join(of(CONSTANTS, id));
-        let Some((map, info)) = open_map(directory, &of(CONSTANTS, id), path)? else {
-            return Ok(None);
-        };
-        if !info.is_data() {
-            return Ok(None);
-        }
-        let bytes =
-            bpf::read_data(map.as_fd(), &info).map_err(|errno| unreadable(&place, errno))?;
-        let Some((policy, mut jiffies)) = shared::read::<Policy>(&bytes) else { return Ok(None) };
-        if policy.mark != MARK || policy.layout != LAYOUT {
-            return Ok(None);
-        }
-        jiffies.truncate(policy.rules as usize);
-        let mut proof =
-            Self { directory, path, id, policy, jiffies, constants: info.id, program: None };
-        let found = proof.open_program(PROGRAM_PIN, PROGRAM)?;
-        // Program 0 does not exist.
-        proof.program = found.filter(|(_, info)| info.id == id).map(|(fd, info)| (fd, info.maps));
-        Ok(Some(proof))
-    }
-
-    /// A program that is pinned, with this name in the kernel, and has our constants.
-    fn open_program(&self, pin: &str, name: &str) -> Result<Option<(OwnedFd, bpf::ProgramInfo)>> {
-        let pin = of(pin, self.id);
-        let place = self.path.join(&pin);
-        let failed = |errno| unreadable(&place, errno);
-        let Some(fd) = open(self.directory, &pin, self.path)? else { return Ok(None) };
-        if bpf::kind(fd.as_fd()).map_err(failed)? != Kind::Program {
-            return Ok(None);
-        }
-        let info = bpf::program_info(fd.as_fd()).map_err(failed)?;
-        let is_ours = info.name == name && info.maps.contains(&self.constants);
-        Ok(is_ours.then_some((fd, info)))
-    }
-
-    /// A map that is pinned and belongs to the program.
-    fn map(&self, pin: &str) -> Result<Option<(OwnedFd, MapInfo)>> {
-        let Some((_, maps)) = &self.program else { return Ok(None) };
-        let found = open_map(self.directory, &of(pin, self.id), self.path)?;
-        Ok(found.filter(|(_, info)| maps.contains(&info.id)))
-    }
-
-    /// The second link and its program, which has our constants, too.
-    fn second_link(&self) -> Result<Option<(OwnedFd, LinkInfo)>> {
-        let Some((_, listener)) = self.open_program(LISTENER, NOTE_ARRIVAL)? else {
-            return Ok(None);
-        };
-        let name = of(ARRIVALS, self.id);
-        let place = self.path.join(&name);
-        let Some(link) = open(self.directory, &name, self.path)? else { return Ok(None) };
-        if bpf::kind(link.as_fd()).map_err(|errno| unreadable(&place, errno))? != Kind::Link {
-            return Ok(None);
-        }
-        let info = link_info(link.as_fd(), &place)?;
-        Ok((info.program_id == listener.id).then_some((link, info)))
-    }
-
-    /// The network namespace that the second link is attached to.
-    fn arrivals(&self) -> Result<Option<u32>> {
-        Ok(self.second_link()?.and_then(|(_, info)| match info.target {
-            Target::Netns { inode } => inode,
-            _ => None,
-        }))
-    }
-
-    /// True if a pin of this set is what it is called.
-    fn is_ours(&self, pin: &str) -> Result<bool> {
-        Ok(match pin {
-            CONSTANTS => true,
-            PROGRAM_PIN => self.program.is_some(),
-            LISTENER => self.open_program(LISTENER, NOTE_ARRIVAL)?.is_some(),
-            ARRIVALS => self.second_link()?.is_some(),
-            _ => self.map(pin)?.is_some(),
-        })
-    }
-}
-
-fn unreadable(path: &Path, errno: Errno) -> Error {
-    let hint = match errno {
-        Errno::EPERM | Errno::EACCES => hint::ROOT,
-        Errno::ENOENT => hint::PROC,
-        Errno::EROFS => "the bpffs is mounted read-only: mount -o remount,rw /sys/fs/bpf",
-        _ => "try again",
-    };
-    Error::call(format_args!("read {}", path.display()), errno, hint)
-}
-
-/// Opens a pin; None if there is none.
-fn open(directory: BorrowedFd<'_>, name: &str, path: &Path) -> Result<Option<OwnedFd>> {
-    let failed = |errno| unreadable(&path.join(name), errno);
-    for _ in 0..100 {
-        match bpf::open_pin(directory, name) {
-            Ok(fd) => return Ok(Some(fd)),
-            Err(Errno::ENOENT) if !bpf::exists(directory, name).map_err(failed)? => {
-                return Ok(None);
-            }
-            // It came meanwhile, or /proc is missing.
-            Err(Errno::ENOENT) => {}
-            Err(errno) => return Err(failed(errno)),
-        }
-    }
-    Err(failed(Errno::ENOENT))
-}
-
-fn open_map(
-    directory: BorrowedFd<'_>,
-    name: &str,
-    path: &Path,
-) -> Result<Option<(OwnedFd, MapInfo)>> {
-    let Some(map) = open(directory, name, path)? else { return Ok(None) };
-    let failed = |errno| unreadable(&path.join(name), errno);
-    if bpf::kind(map.as_fd()).map_err(failed)? != Kind::Map {
-        return Ok(None);
-    }
-    let info = bpf::map_info(map.as_fd()).map_err(failed)?;
-    Ok(Some((map, info)))
-}
-
-fn link_info(link: BorrowedFd<'_>, path: &Path) -> Result<LinkInfo> {
-    bpf::link_info(link).map_err(|errno| unreadable(path, errno))
 }
 
 /// Pins what belongs to a loaded program, and attaches its second link; gives the program's id.
@@ -413,6 +297,9 @@ pub(crate) fn store(directory: &mut Locked, skeleton: &Skeleton, way: Option<Way
     directory.pin(constants.as_fd(), &of(CONSTANTS, id))?;
     directory.pin(program, &of(PROGRAM_PIN, id))?;
     directory.pin(counters.as_fd(), &of(COUNTERS, id))?;
+    if let Some(failures) = object.maps().find(|map| map.name() == "failures") {
+        directory.pin(failures.as_fd(), &of(FAILURES, id))?;
+    }
     let text = rules::all().map(|rule| rule.line_of_text()).collect::<String>();
     if text.len() <= LONGEST {
         let map = bpf::new_text(c"rules", text.as_bytes()).map_err(failed)?;
