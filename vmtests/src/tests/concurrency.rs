@@ -56,6 +56,7 @@ tests! {
     probes_of_two_containers_do_not_collide: 120,
     probe_cgroups_of_others_stay: 60,
     killed_beside_another: 600,
+    held_up_beside_another: 1800,
 }
 
 /// bpf(2): `BPF_OBJ_PIN`, `BPF_LINK_CREATE`.
@@ -432,4 +433,46 @@ fn judge_pair(scene: &Scene, (victim, survivor): (&str, &str), second: &Output) 
     scene.a.ok(&["install"])?;
     ensure!(scene.timer()? == A, "the next install: {:?}", scene.timer()?);
     scene.clear()
+}
+
+/// One loader is held up in front of any of its calls while another one does what it can: both end well, and what they say
+/// is true. Also where no bpffs is mounted at first.
+fn held_up_beside_another() -> Result<()> {
+    let scene = Scene::of("a")?;
+    let pause = Duration::from_millis(100);
+    for (verb, other, has_bpffs) in [
+        ("install", "install", false),
+        ("install", "install", true),
+        ("install", "remove", true),
+        ("remove", "install", true),
+        ("status", "install", true),
+        ("status", "remove", true),
+    ] {
+        let prepare = || match has_bpffs {
+            true => scene.b.ok(&["install"]).map(drop),
+            false => mounts::unmount_all("bpf"),
+        };
+        prepare()?;
+        let calls = follow(scene.a.command(&[verb]), |_| Verdict::Go)?.calls;
+        let places = if sandbox::is_thorough() {
+            calls
+        } else if is_guest() {
+            3
+        } else {
+            15
+        };
+        for place in 0..places {
+            scene.a.ok(&["remove"])?;
+            prepare()?;
+            let at = 1 + place * calls / places;
+            let hold = |call: &Call| (Verdict::Go, (call.at == at).then_some(pause));
+            let (first, second) = beside(scene.a.command(&[verb]), hold, || scene.b.run(&[other]))?;
+            let context = || format!("{verb} held up at call {at} of {calls}: {first:?}, {second}");
+            let codes: &[i32] = if verb == "status" { &[3, 4] } else { &[0] };
+            ensure!(codes.contains(&first.code()?), "{}", context());
+            let pair = if verb == "status" { ("remove", other) } else { (verb, other) };
+            judge_pair(&scene, pair, &second).with_context(context)?;
+        }
+    }
+    Ok(())
 }
