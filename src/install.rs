@@ -46,6 +46,7 @@ pub(crate) fn run(asked: &Asked) -> Result<ExitCode> {
     }
     can_attach(&cgroup)?;
     let mut directory = Locked::create(&asked.pin)?;
+    let mut known = None;
     let done = match pin::look(directory.as_fd(), &asked.pin)? {
         State::Foreign(what) => {
             return Err(Error::new(
@@ -53,13 +54,16 @@ pub(crate) fn run(asked: &Asked) -> Result<ExitCode> {
                 format!("remove it, or choose another directory: --pin {}2", asked.pin.display()),
             ));
         }
-        State::Ours(old) if old.cgroup.is_some() => replace(&old, &cgroup, asked, &mut directory)?,
+        State::Ours(old) if old.cgroup.is_some() => {
+            known = Some(old.program_id);
+            replace(&old, &cgroup, asked, &mut directory)?
+        }
         State::Ours(_) => attach(&cgroup, true, asked, &mut directory)?,
         State::Absent => attach(&cgroup, false, asked, &mut directory)?,
     };
     if !asked.dry_run {
         // The new policy is in effect: what a failure leaves here, the next run removes.
-        if let Err(error) = pin::sweep(&directory, Some(done.program_id)) {
+        if let Err(error) = pin::sweep(&directory, Some(done.program_id), known) {
             output::error(&error);
         }
     }

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 /// What is there is not ours, or cannot be told; or the kernel refuses to remove it.
 pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
     let Some(directory) = Locked::existing(pin)? else { return Ok(nothing(pin)) };
+    let mut known = None;
     let was_there = match pin::look(directory.as_fd(), pin)? {
         State::Foreign(what) => {
             return Err(Error::new(
@@ -29,11 +30,12 @@ pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
                 Error::call(format_args!("detach {}", directory.name("link")), errno, hint::ROOT)
             })?;
             pin::remove_link(&directory)?;
+            known = Some(installed.program_id);
             installed.cgroup.is_some()
         }
     };
     // With what killed runs have left.
-    pin::sweep(&directory, None)?;
+    pin::sweep(&directory, None, known)?;
     directory.remove_directory()?;
     if !was_there {
         return Ok(nothing(pin));

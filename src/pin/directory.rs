@@ -23,6 +23,9 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// To go on from a directory, which takes no permission to read it.
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
 /// The mode of a directory of ours. The sticky bit tells an empty one from a stranger's.
 const MODE: Mode = Mode::from_bits_truncate(0o1700);
 
@@ -45,21 +48,36 @@ pub(crate) enum Place {
 }
 
 /// Finds the place.
+///
+/// # Errors
+/// The path cannot be looked at, or is outside of a bpffs.
 pub(crate) fn find(path: &Path) -> Result<Place> {
+    // A bpffs may be mounted between two questions: then the directory below it was opened.
+    for _ in 0..3 {
+        if let Some(place) = find_once(path)? {
+            return Ok(place);
+        }
+    }
+    Err(no_bpffs(path))
+}
+
+/// None if the path leads out of the bpffs, or did so when it was opened.
+fn find_once(path: &Path) -> Result<Option<Place>> {
     if path.as_os_str().is_empty() {
         return Err(Error::usage("--pin: empty path", outside()));
     }
     let mut missing = Vec::new();
     for ancestor in path.ancestors() {
         let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
-        match open(ancestor, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
+        match open(ancestor, DIRECTORY, Mode::empty()) {
             Ok(directory) => return place(path, directory, missing),
             Err(Errno::ENOENT) => match ancestor.file_name() {
                 Some(name) => missing.insert(0, name.to_owned()),
                 None => return Err(failed("look at", ancestor, Errno::ENOENT)),
             },
             Err(Errno::ENOTDIR) => {
-                return Ok(Place::Foreign(format!("{} is not a directory", ancestor.display())));
+                let what = format!("{} is not a directory", ancestor.display());
+                return Ok(Some(Place::Foreign(what)));
             }
             Err(errno) => return Err(failed("look at", ancestor, errno)),
         }
@@ -68,21 +86,18 @@ pub(crate) fn find(path: &Path) -> Result<Place> {
 }
 
 /// The place below a directory that exists.
-fn place(path: &Path, directory: OwnedFd, missing: Vec<OsString>) -> Result<Place> {
+fn place(path: &Path, directory: OwnedFd, missing: Vec<OsString>) -> Result<Option<Place>> {
     let kind = fstatfs(&directory).map_err(|errno| failed("look at", path, errno))?;
     if kind.filesystem_type() == BPFFS {
-        return Ok(match missing.is_empty() {
+        return Ok(Some(match missing.is_empty() {
             true => Place::There(directory),
             false => Place::Missing(directory, missing),
-        });
+        }));
     }
-    let is_mounted = mounts::is_bpffs_mounted()?;
-    let below =
-        path.strip_prefix(BPFFS_DIR).ok().filter(|rest| *rest != Path::new("") && !is_mounted);
-    match below {
-        Some(rest) => Ok(Place::NoBpffs(rest.iter().map(OsStr::to_owned).collect())),
-        None => Err(no_bpffs(path)),
-    }
+    let below = path.strip_prefix(BPFFS_DIR).ok().filter(|rest| *rest != Path::new(""));
+    let Some(below) = below else { return Err(no_bpffs(path)) };
+    let names = || below.iter().map(OsStr::to_owned).collect();
+    Ok((!mounts::is_bpffs_mounted()?).then(|| Place::NoBpffs(names())))
 }
 
 fn keeps_changing(path: &Path) -> Error {
@@ -227,8 +242,7 @@ impl Locked {
                 Err(Errno::ENOENT) => return Ok(false),
                 Err(errno) => return Err(failed("create", &self.path, errno)),
             }
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            match openat(&*parent, name.as_os_str(), flags, Mode::empty()) {
+            match openat(&*parent, name.as_os_str(), DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()) {
                 Ok(directory) => self.fd = Rc::new(directory),
                 Err(Errno::ENOENT) => return Ok(false),
                 Err(errno) => return Err(failed("open", &self.path, errno)),
@@ -356,13 +370,11 @@ impl Drop for Locked {
 }
 
 fn open_here() -> Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    open("/", flags, Mode::empty()).map_err(|errno| failed("open", Path::new("/"), errno))
+    open("/", DIRECTORY, Mode::empty()).map_err(|errno| failed("open", Path::new("/"), errno))
 }
 
 fn parent(directory: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    openat(directory, "..", flags, Mode::empty())
+    openat(directory, "..", DIRECTORY, Mode::empty())
 }
 
 /// Who this process acts as.

@@ -341,9 +341,11 @@ pub(crate) fn remove_link(directory: &Locked) -> Result<()> {
     directory.unpin(LINK)
 }
 
-/// Removes the sets of all programs but one, as far as they are ours.
-pub(crate) fn sweep(directory: &Locked, keep: Option<u32>) -> Result<()> {
-    for id in ids(directory)?.into_iter().filter(|id| Some(*id) != keep) {
+/// Removes the sets of all programs but one, as far as they are ours. `known` is there, also if the list leaves it out.
+pub(crate) fn sweep(directory: &Locked, keep: Option<u32>, known: Option<u32>) -> Result<()> {
+    let mut ids = ids(directory)?;
+    ids.extend(known);
+    for id in ids.into_iter().filter(|id| Some(*id) != keep) {
         let Some(proof) = Proof::of(directory.as_fd(), id, directory.path())? else { continue };
         for pin in SET.iter().rev() {
             if !proof.is_ours(pin)? {
