@@ -265,7 +265,8 @@ fn lock_is_waited_for_and_its_holder_named() -> Result<()> {
     if sandbox::is_thorough() {
         // But not for ever.
         let (second, elapsed) = beside_a_stopped_one(&scene, BOUND)?;
-        second.refuses(2, &["PID"])?;
+        second.exits(2)?;
+        second.says(&["waiting for a (PID ", "locked by a (PID ", "hint: "])?;
         ensure!(elapsed < BOUND, "it waited for {elapsed:?}");
         scene.clear()?;
     }
