@@ -1,6 +1,10 @@
 //! set-rto: sets TCP's first retransmit timer per connection, by rules that are compiled into this binary.
 //! It loads a sock_ops BPF program, attaches it to a cgroup, pins it and exits.
 
+// Only output.rs writes to the streams, and nothing panics where one of them fails.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]
+
 mod bpf;
 mod check;
 mod device;

@@ -20,6 +20,8 @@ use std::sync::Mutex;
     clippy::all,
     clippy::undocumented_unsafe_blocks,
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     missing_docs,
     unreachable_pub
 )]
