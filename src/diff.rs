@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// `set-rto diff`: a line for each rule that is only attached (`-`) or only in this binary (`+`), both for one that
-/// changed. Exit codes as those of `status`.
+/// `set-rto diff`: prints a line for each rule that is only attached (`-`) or only in this binary (`+`), and both for
+/// a changed rule. The exit codes are those of `status`.
 pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
     let installed = match pin::look_at(pin)? {
         State::Ours(installed) if installed.cgroup.is_some() => installed,
