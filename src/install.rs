@@ -119,7 +119,9 @@ impl Done {
             output::note(&"this bpffs is in this mount namespace only: the policy ends with it");
         }
         if cgroup.is_of_a_container().is_ok_and(|it| it) {
-            output::note(&"this cgroup is the root of a container: the policy covers no other");
+            output::note(
+                &"this cgroup is the root of a container: the policy covers only that container",
+            );
         }
         output::print(&format_args!("{words}: {place}"));
         if let Some(way) = self.way {

@@ -264,7 +264,7 @@ fn usage(message: &str, word: Option<&str>) -> ExitCode {
         }
         Some(verb) => output::complain(&format_args!("hint: did you mean `set-rto {verb}`?")),
         None => output::complain(&format_args!(
-            "hint: set-rto {}; `set-rto --help` says more",
+            "hint: set-rto {}; `set-rto --help` describes them",
             VERBS.join(" | ")
         )),
     }

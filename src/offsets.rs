@@ -28,7 +28,7 @@ pub(crate) fn resolve(btf: &Btf<'_>, members: &[&[&str]]) -> Result<Offsets, Str
     let pointer = match btf.ptr_size().map(usize::from) {
         Ok(4) => 4,
         Ok(8) => 8,
-        _ => return Err("it does not tell how long pointers are".into()),
+        _ => return Err("it does not state the size of pointers".into()),
     };
     let is_wanted = |it: &Struct<'_>| {
         let mut paths = members.iter().copied().flatten();
@@ -75,7 +75,7 @@ fn find(btf: &Btf<'_>, roots: &[Struct<'_>], path: &str) -> Result<Option<u32>, 
             return Err(format!("struct {path} is a bit field"));
         }
         if *first.get_or_insert(bits) != bits {
-            return Err(format!("struct {path} is at several places"));
+            return Err(format!("struct {path} has several offsets"));
         }
     }
     Ok(first.map(|bits| bits / 8))
@@ -228,13 +228,13 @@ mod tests {
             refused(&Kernel::new(8)),
             "it has no struct sock.common.dev, no struct sock.first"
         );
-        assert!(refused(&Kernel::new(2)).contains("how long pointers are"));
+        assert!(refused(&Kernel::new(2)).contains("size of pointers"));
         // Two structures that agree are fine.
         let twice = socket(8, "dev");
         twice.structure("sock", &[("first", INT, 0)]);
         assert!(resolve(&read("twice", &twice.raw(false)).expect("BTF"), PATHS).is_ok());
         twice.structure("sock", &[("first", INT, 32)]);
-        assert_eq!(refused(&twice), "struct sock.first is at several places");
+        assert_eq!(refused(&twice), "struct sock.first has several offsets");
         // A bit field has no offset.
         let bits = Kernel::new(8);
         bits.structure("sock", &[]);

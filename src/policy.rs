@@ -114,7 +114,7 @@ fn check_libbpf() -> Result<()> {
                 "the system's libbpf is {major}.{minor}, this set-rto needs {}.{} or newer",
                 LIBBPF.0, LIBBPF.1
             ),
-            "the static set-rto has its own: `cargo xtask build`, `cargo xtask dist`",
+            "the static set-rto contains its own: `cargo xtask build`, `cargo xtask dist`",
         ));
     }
     Ok(())
@@ -265,7 +265,7 @@ fn refused(error: &libbpf_rs::Error) -> Error {
             Error::bpf(
                 what,
                 error,
-                format!("`set-rto check` says what is missing; the kernel said:\n  {end}"),
+                format!("`set-rto check` shows what is missing; the kernel reported:\n  {end}"),
             )
         }
     }

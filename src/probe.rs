@@ -104,8 +104,8 @@ pub(crate) fn lacking(cgroup: &Cgroup, partial: bool) -> Result<u64> {
         return Ok(bits);
     }
     Err(Error::new(
-        format!("this kernel refuses what rules set:\n  {}", lines.join("\n  ")),
-        "`set-rto install --partial` leaves just these out",
+        format!("this kernel refuses some of the settings:\n  {}", lines.join("\n  ")),
+        "`set-rto install --partial` leaves only these out",
     ))
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn why(column: &Column, answer: Answer) -> String {
         }
         Answer::No(errno) => {
             format!(
-                "no ({}: {}), Linux {} or newer has it",
+                "no ({}: {}), it needs Linux {} or newer",
                 column.option,
                 errno.desc(),
                 column.since

@@ -19,7 +19,7 @@ pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
         State::Foreign(what) => {
             return Err(Error::new(
                 format!("not removed, something else is at the pin: {what}"),
-                "only what set-rto installed is removed by it",
+                "set-rto removes only what it installed",
             ));
         }
         State::Absent => false,

@@ -174,7 +174,9 @@ impl<'a> View<'a> {
         };
         let cgroup = match (&self.cgroup, installed.cgroup) {
             (Some(path), _) => path.display().to_string(),
-            (None, id) => format!("a cgroup out of sight (id {})", id.unwrap_or_default()),
+            (None, id) => {
+                format!("a cgroup that is not visible here (id {})", id.unwrap_or_default())
+            }
         };
         output::print(&format_args!("installed on {cgroup}, pinned at {}", self.pin.display()));
         let Installed { program_id, link_id, .. } = installed;
@@ -193,7 +195,7 @@ impl<'a> View<'a> {
             output::print(&format_args!("interfaces by {}", way.text()));
             if !self.has_arrivals() {
                 output::print(
-                    &"  but the program that sees which interface a SYN comes in by is not attached: `set-rto install`",
+                    &"  but the program that records the interface of a SYN is not attached: run `set-rto install`",
                 );
             }
         }
@@ -201,7 +203,7 @@ impl<'a> View<'a> {
             counted.print();
         }
         match &self.neighbours {
-            None => output::print(&"who else is on the hook cannot be read"),
+            None => output::print(&"other programs on the hook cannot be read"),
             Some(all) => {
                 for (id, name) in all {
                     let name = name.as_deref().unwrap_or("(its name needs CAP_SYS_ADMIN)");

@@ -29,7 +29,7 @@ const PREFIX: &str = "set-rto-probe-";
 const PATIENCE_MS: u16 = 5_000;
 
 const NOT_MADE: &str =
-    "what the kernel can do is tried there, on one connection: is cgroup2 writable?";
+    "set-rto tries the kernel's features there, on one connection: is cgroup2 writable?";
 
 /// A cgroup for one connection, removed on drop. Its lock shows that it is in use.
 pub(crate) struct Place {
@@ -218,7 +218,7 @@ fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>
             "is that cgroup frozen? see its cgroup.events",
         )),
         (Err(errno), _) => Err(failed(errno)),
-        _ => Err(Error::new(what() + ": the process did not get there", NOT_MADE)),
+        _ => Err(Error::new(what() + ": the child could not enter it", NOT_MADE)),
     }
 }
 

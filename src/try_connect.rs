@@ -118,13 +118,13 @@ impl Witness {
             State::Ours(installed) if installed.is_current() => installed,
             State::Ours(_) => return Err("other rules are installed, see `set-rto status`".into()),
             State::Absent => {
-                output::note(&"nothing is installed: this is what the kernel does by itself");
+                output::note(&"nothing is installed: these are the kernel's own values");
                 return Ok(None);
             }
             State::Foreign(what) => return Err(format!("not installed: {what}")),
         };
         let Some(path) = installed.cgroup.and_then(cgroup::path) else {
-            return Err("its cgroup is gone or out of sight".into());
+            return Err("its cgroup is gone or not visible here".into());
         };
         Self::copy(&installed, &path).map(Some).map_err(cause)
     }

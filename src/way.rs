@@ -50,10 +50,10 @@ impl Why {
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::KernelBtf => "by the kernel's BTF",
-            Self::OwnBtf => "by BTF that set-rto was built with",
-            Self::NoBtf => "there is no BTF of this kernel",
-            Self::WrongBtf => "the BTF does not fit this kernel",
-            Self::NotAllowed => "this kernel lets programs read none of its structures",
+            Self::OwnBtf => "by the BTF that set-rto was built with",
+            Self::NoBtf => "this kernel has no BTF",
+            Self::WrongBtf => "the BTF does not match this kernel",
+            Self::NotAllowed => "this kernel does not let programs read its structures",
             Self::Asked => "asked for",
         }
     }
@@ -103,13 +103,13 @@ impl Way {
         };
         let incoming = match (rules::ask_for_arrivals(), self.arrivals, self.method) {
             (false, ..) => "",
-            (true, true, _) => "; of incoming connections, the device that the SYN came in by",
+            (true, true, _) => "; for incoming connections, the device that the SYN came in by",
             (true, false, Method::Route) => {
-                "; of incoming connections, the device that the listener is bound to or that has the local address, \
-                 since this kernel does not tell by which one the SYN came in (Linux 5.17 does)"
+                "; for incoming connections, the device that the listener is bound to or that has the local address, \
+                 since this kernel does not report which one the SYN came in by (Linux 5.17 does)"
             }
             (true, false, Method::Address) => {
-                "; of incoming connections, too, since this kernel does not tell by which one the SYN came in \
+                "; for incoming connections too, since this kernel does not report which one the SYN came in by \
                  (Linux 5.17 does)"
             }
         };

@@ -171,7 +171,7 @@ impl Devices {
             _ => "has no address",
         };
         Ok(Some(match method {
-            Method::Route => format!("{what}: its rules match once it is there"),
+            Method::Route => format!("{what}: its rules match once it exists"),
             Method::Address => format!("{what}: run `set-rto install` again once it has one"),
         }))
     }

@@ -99,7 +99,7 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
             Some(true) => None,
             // The kernel's own BTF is trusted if it can't be tried.
             None if is_kernels => None,
-            Some(false) => Some("it does not fit this kernel"),
+            Some(false) => Some("it does not match this kernel"),
             None => Some("no connection to 127.0.0.1 to try it on"),
         };
         let Some(what) = what else {
