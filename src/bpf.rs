@@ -25,7 +25,7 @@ fn owned(ret: RawFd) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The path of a name in a directory, which the kernel takes by the directory's descriptor (proc(5)).
+/// The path of a name in an open directory: /proc/self/fd/N resolves to that directory (proc(5)).
 fn place(directory: BorrowedFd<'_>, name: &str) -> Result<CString> {
     CString::new(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
         .map_err(|_| Errno::EINVAL)
@@ -45,7 +45,7 @@ pub(crate) fn pin(fd: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &str) -> 
     check(unsafe { sys::bpf_obj_pin(fd.as_raw_fd(), path.as_ptr()) }).map(drop)
 }
 
-/// Whether a directory has a name.
+/// True if the directory contains this name.
 pub(crate) fn exists(directory: BorrowedFd<'_>, name: &str) -> Result<bool> {
     match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(_) => Ok(true),
@@ -60,7 +60,7 @@ pub(crate) fn flock(file: BorrowedFd<'_>) -> Result<()> {
     check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
 }
 
-/// What a descriptor of bpf(2) stands for.
+/// The type of object behind a BPF descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Link,
@@ -69,7 +69,7 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// The kernel tells by the name of the file only (`anon_inode_getfd()` in kernel/bpf/syscall.c).
+/// Only the name of the anonymous inode reveals it (`anon_inode_getfd()` in kernel/bpf/syscall.c).
 pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<Kind> {
     let name = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str())?;
     let name = name.to_string_lossy();
@@ -82,7 +82,7 @@ pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<Kind> {
     })
 }
 
-/// What a link is attached to. None: it is detached.
+/// What a link is attached to; None if it is detached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
     Cgroup { id: Option<u64>, attach_type: u32 },
@@ -90,7 +90,7 @@ pub(crate) enum Target {
     Other,
 }
 
-/// What a link tells.
+/// The kernel's description of a link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkInfo {
     pub(crate) id: u32,
@@ -103,7 +103,7 @@ pub(crate) fn link_info(fd: BorrowedFd<'_>) -> Result<LinkInfo> {
     get_info(fd, &mut info)?;
     let target = match info.type_ {
         sys::BPF_LINK_TYPE_CGROUP => {
-            // SAFETY: this type of link has this member; it is of numbers only.
+            // SAFETY: this type of link uses this member of the union, which consists of numbers.
             let it = unsafe { info.__bindgen_anon_1.cgroup };
             let id = Some(it.cgroup_id).filter(|id| *id != 0);
             Target::Cgroup { id, attach_type: it.attach_type }
@@ -118,17 +118,17 @@ pub(crate) fn link_info(fd: BorrowedFd<'_>) -> Result<LinkInfo> {
     Ok(LinkInfo { id: info.id, program_id: info.prog_id, target })
 }
 
-/// Asks for what the kernel tells of an object: `T` is the structure of its kind.
+/// Reads the kernel's description of an object; `T` is the structure for its type.
 fn get_info<T>(fd: BorrowedFd<'_>, info: &mut T) -> Result<()> {
     let mut size = size_of::<T>() as u32;
-    // SAFETY: `info` is as large as said; the kernel writes numbers, and names with a NUL.
+    // SAFETY: `info` has the given size; the kernel writes numbers and NUL-terminated names.
     check(unsafe {
         sys::bpf_obj_get_info_by_fd(fd.as_raw_fd(), (&raw mut *info).cast(), &raw mut size)
     })
     .map(drop)
 }
 
-/// Attaches a program by a link.
+/// Attaches a program through a link.
 pub(crate) fn attach(
     program: BorrowedFd<'_>,
     target: BorrowedFd<'_>,
@@ -139,13 +139,13 @@ pub(crate) fn attach(
     owned(unsafe { sys::bpf_link_create(program, target, attach_type, ptr::null()) })
 }
 
-/// Ends a link at once, whoever else has a descriptor of it.
+/// Detaches a link at once, even if other descriptors refer to it.
 pub(crate) fn detach(link: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: a descriptor.
     check(unsafe { sys::bpf_link_detach(link.as_raw_fd()) }).map(drop)
 }
 
-/// Puts a program in the place of another in a live link.
+/// Replaces the program of an attached link.
 pub(crate) fn replace(
     link: BorrowedFd<'_>,
     old: BorrowedFd<'_>,
@@ -157,17 +157,17 @@ pub(crate) fn replace(
         old_prog_fd: old.as_raw_fd() as u32,
         ..Default::default()
     };
-    // SAFETY: descriptors, and options of the size that they tell.
+    // SAFETY: descriptors, and options that state their own size.
     check(unsafe { sys::bpf_link_update(link.as_raw_fd(), new.as_raw_fd(), &raw const options) })
         .map(drop)
 }
 
-/// The constants that a map will be loaded with, to be changed before that.
+/// The initial constants of a map, which can be changed until it is loaded.
 ///
-/// libbpf-rs 0.27 gives libbpf 8 bytes for a `size_t`, and so finds none where that has 4 and the first are the high ones.
+/// libbpf-rs 0.27 passes libbpf 8 bytes for a `size_t`, which yields zero on 32-bit big-endian machines.
 pub(crate) fn constants<'map>(map: &'map mut OpenMapMut<'_>) -> Option<&'map mut [u8]> {
     let mut size: sys::size_t = 0;
-    // SAFETY: the map is open; libbpf keeps the bytes, this many, for as long as it has the map.
+    // SAFETY: the map is open; libbpf keeps this many bytes for as long as the map exists.
     unsafe {
         let start = sys::bpf_map__initial_value(map.as_libbpf_object().as_ptr(), &mut size);
         let start = start.cast::<u8>();
@@ -175,13 +175,13 @@ pub(crate) fn constants<'map>(map: &'map mut OpenMapMut<'_>) -> Option<&'map mut
     }
 }
 
-/// The version of libbpf that this process runs with.
+/// The version of libbpf in this process.
 pub(crate) fn libbpf() -> (u32, u32) {
     // SAFETY: no arguments.
     unsafe { (sys::libbpf_major_version(), sys::libbpf_minor_version()) }
 }
 
-/// What a program tells.
+/// The kernel's description of a program.
 pub(crate) struct ProgramInfo {
     pub(crate) id: u32,
     pub(crate) name: String,
@@ -190,7 +190,7 @@ pub(crate) struct ProgramInfo {
 }
 
 pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<ProgramInfo> {
-    // A program has no more of them (`MAX_USED_MAPS`, include/linux/bpf_verifier.h).
+    // The maximum for a program (`MAX_USED_MAPS`, include/linux/bpf_verifier.h).
     let mut maps = [0_u32; 64];
     let mut info = sys::bpf_prog_info {
         nr_map_ids: maps.len() as u32,
@@ -202,7 +202,7 @@ pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<ProgramInfo> {
     Ok(ProgramInfo { id: info.id, name: name(&info.name), maps: maps[..count].to_vec() })
 }
 
-/// A map of one value that never changes, for text.
+/// Creates a frozen map with one value, for text.
 pub(crate) fn new_text(name: &CStr, text: &[u8]) -> Result<OwnedFd> {
     let size = u32::try_from(text.len()).map_err(|_| Errno::E2BIG)?;
     // SAFETY: a name with NUL, sizes, and no options.
@@ -218,29 +218,29 @@ pub(crate) fn new_text(name: &CStr, text: &[u8]) -> Result<OwnedFd> {
     Ok(map)
 }
 
-/// Has a map live as long as a program, also one that does not use it; no error where it does.
+/// Makes a map live as long as a program that does not use it. No error if it is bound already.
 pub(crate) fn bind_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: descriptors, and no options.
     check(unsafe { sys::bpf_prog_bind_map(program.as_raw_fd(), map.as_raw_fd(), std::ptr::null()) })
         .map(drop)
 }
 
-/// What a map tells.
+/// The kernel's description of a map.
 pub(crate) struct MapInfo {
     pub(crate) id: u32,
     pub(crate) shape: Shape,
 }
 
 impl MapInfo {
-    /// True for a map as libbpf makes it of global data: an array of one value. Others are read in other sizes: a map
-    /// for each processor writes a value for each.
+    /// True for a map that libbpf creates for global data: an array with one value. Reading other types may need a
+    /// larger buffer: a per-CPU map returns a value for each processor.
     pub(crate) fn is_data(&self) -> bool {
         let Shape { kind, key_size, value_size, max_entries, .. } = self.shape;
         (kind, key_size, max_entries) == (sys::BPF_MAP_TYPE_ARRAY, 4, 1) && value_size <= LARGEST
     }
 }
 
-/// The largest value that is read, in bytes: 16 times what a kernel before 5.19 can have.
+/// The largest value to read, in bytes: 16 times the maximum before Linux 5.19.
 const LARGEST: u32 = 64 << 20;
 
 pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<MapInfo> {
@@ -263,7 +263,7 @@ pub(crate) fn read_data(fd: BorrowedFd<'_>, info: &MapInfo) -> Result<Vec<u8>> {
     }
     let mut value = vec![0; info.shape.value_size as usize];
     let key = 0_u32;
-    // SAFETY: such a map has a key of 4 bytes, and one value of the size that it told.
+    // SAFETY: such a map has a key of 4 bytes and one value of the reported size.
     check(unsafe {
         sys::bpf_map_lookup_elem(
             fd.as_raw_fd(),
@@ -274,7 +274,7 @@ pub(crate) fn read_data(fd: BorrowedFd<'_>, info: &MapInfo) -> Result<Vec<u8>> {
     Ok(value)
 }
 
-/// A row of an array map of 64-bit numbers, as many as the caller knows its values to have.
+/// A row of an array map of 64-bit numbers. The caller knows how many a value has.
 pub(crate) fn row(map: BorrowedFd<'_>, key: u32, numbers: usize) -> Result<Vec<u64>> {
     let mut row = vec![0_u64; numbers];
     // SAFETY: a key of 4 bytes, and room for the value.
@@ -294,7 +294,7 @@ pub(crate) type Value = [u8; size_of::<crate::shared::LocalDevice>()];
 /// All keys of the map of local devices.
 pub(crate) fn keys(map: BorrowedFd<'_>) -> Result<Vec<Key>> {
     let mut keys: Vec<Key> = Vec::new();
-    // The kernel starts again at the top if the key before has gone: never more steps than entries.
+    // The kernel starts over if the previous key has been deleted. The bound ends such a loop.
     while keys.len() < 65_536 {
         let mut next = Key::default();
         let before = keys.last().map_or(std::ptr::null(), |key| key.as_ptr());
@@ -329,9 +329,9 @@ pub(crate) fn update(map: BorrowedFd<'_>, key: &Key, value: &Value) -> Result<()
         .map(drop)
 }
 
-/// Tries again for a second while there is no memory. Since Linux 6.1 a map that grows takes entries from a stock of as
-/// few as four, which the kernel fills up by interrupt work (`bpf_mem_refill()`, kernel/bpf/memalloc.c): at once where
-/// a processor can interrupt itself, at the next tick where it can't, as on MIPS.
+/// Retries for a second after ENOMEM. Since Linux 6.1 a growing map takes entries from a cache of as few as four. The
+/// kernel refills it from irq_work (`bpf_mem_refill()`, kernel/bpf/memalloc.c): at once if a processor can interrupt
+/// itself, otherwise at the next tick, as on MIPS.
 fn patiently<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
     const PAUSE: Duration = Duration::from_millis(5);
     for _ in 0..200 {
@@ -343,7 +343,7 @@ fn patiently<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
     call()
 }
 
-/// Deletes an entry of the map of local devices, if it is there.
+/// Deletes an entry of the map of local devices if it exists.
 pub(crate) fn delete(map: BorrowedFd<'_>, key: &Key) -> Result<()> {
     // SAFETY: a key of the map's size.
     match check(unsafe { sys::bpf_map_delete_elem(map.as_raw_fd(), key.as_ptr().cast()) }) {
@@ -352,18 +352,18 @@ pub(crate) fn delete(map: BorrowedFd<'_>, key: &Key) -> Result<()> {
     }
 }
 
-/// What the map of known devices has for a socket: a device's name.
+/// The entry of a socket in the map of known devices: a device's name.
 pub(crate) fn of_socket(map: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> Result<[u8; 16]> {
     let mut name = [0; 16];
     let key = socket.as_raw_fd();
-    // SAFETY: to programs outside the kernel the key of such a map is a descriptor; the value has 16 bytes.
+    // SAFETY: user space passes a descriptor as the key of such a map; the value has 16 bytes.
     check(unsafe {
         sys::bpf_map_lookup_elem(map.as_raw_fd(), (&raw const key).cast(), name.as_mut_ptr().cast())
     })?;
     Ok(name)
 }
 
-/// Whether the kernel takes an sk_lookup program that reads `ingress_ifindex`, which Linux 5.17 added.
+/// True if the kernel accepts an sk_lookup program that reads `ingress_ifindex` (added in Linux 5.17).
 pub(crate) fn loads_sk_lookup() -> Result<bool> {
     const INGRESS_IFINDEX: i16 = 64;
     // r1 = *(u32 *)(r1 + 64); r0 = SK_PASS; exit
@@ -371,7 +371,7 @@ pub(crate) fn loads_sk_lookup() -> Result<bool> {
     takes(sys::BPF_PROG_TYPE_SK_LOOKUP, sys::BPF_SK_LOOKUP, &code)
 }
 
-/// Whether the kernel lets sock_ops programs read its structures (`CONFIG_BPF_EVENTS`, no lockdown).
+/// True if sock_ops programs may read kernel structures (`CONFIG_BPF_EVENTS`, no lockdown).
 pub(crate) fn lets_read_memory() -> Result<bool> {
     // *(u64 *)(r10 - 8) = 0; r1 = r10; r1 += -8; r2 = 8; r3 = 0; call probe_read_kernel; r0 = 1; exit
     let code = [
@@ -387,7 +387,7 @@ pub(crate) fn lets_read_memory() -> Result<bool> {
     takes(sys::BPF_PROG_TYPE_SOCK_OPS, 0, &code)
 }
 
-/// Whether the kernel tells sock_ops programs the cookie of a network namespace, from Linux 5.15 on.
+/// True if sock_ops programs can read the cookie of a network namespace (from Linux 5.15 on).
 pub(crate) fn tells_cookie() -> Result<bool> {
     // call get_netns_cookie; r0 = 1; exit
     let code = [
@@ -398,7 +398,8 @@ pub(crate) fn tells_cookie() -> Result<bool> {
     takes(sys::BPF_PROG_TYPE_SOCK_OPS, 0, &code)
 }
 
-/// Whether the verifier takes a program: code, registers (the source in the upper half), offset, number of each instruction.
+/// True if the verifier accepts a program. Each instruction is opcode, registers (source in the upper half), offset
+/// and immediate.
 fn takes(kind: sys::bpf_prog_type, attach: u32, code: &[(u8, u8, i16, i32)]) -> Result<bool> {
     let instruction = |&(code, registers, off, imm): &(u8, u8, i16, i32)| {
         let mut it = sys::bpf_insn { code, off, imm, ..Default::default() };
@@ -411,7 +412,7 @@ fn takes(kind: sys::bpf_prog_type, attach: u32, code: &[(u8, u8, i16, i32)]) -> 
         sys::bpf_prog_load_opts { expected_attach_type: attach, ..Default::default() };
     options.sz = size_of_val(&options) as _;
     let mut load = || {
-        // SAFETY: strings with NUL, so many instructions, options of the size that they tell.
+        // SAFETY: NUL-terminated strings, the number of instructions, and options that state their own size.
         owned(unsafe {
             sys::bpf_prog_load(
                 kind,
@@ -423,7 +424,7 @@ fn takes(kind: sys::bpf_prog_type, attach: u32, code: &[(u8, u8, i16, i32)]) -> 
             )
         })
     };
-    // The verifier's, and that of a kernel without this type of program; believed if it is said twice.
+    // The verifier returns these, and so does a kernel without this program type. Two equal answers are believed.
     let is_no = |errno: &Errno| matches!(errno, Errno::EACCES | Errno::EINVAL);
     match load().or_else(|errno| if is_no(&errno) { load() } else { Err(errno) }) {
         Ok(_) => Ok(true),
@@ -434,7 +435,7 @@ fn takes(kind: sys::bpf_prog_type, attach: u32, code: &[(u8, u8, i16, i32)]) -> 
 
 /// The sock_ops programs that run for sockets of this cgroup: its own and its ancestors'.
 pub(crate) fn hook(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>> {
-    // 64 a level (`BPF_CGROUP_MAX_PROGS`); nobody nests 16 levels full of them.
+    // At most 64 per level (`BPF_CGROUP_MAX_PROGS`); 16 full levels are beyond any real hierarchy.
     let mut ids = vec![0; 1024];
     let mut count = ids.len() as u32;
     let mut flags = 0;

@@ -12,7 +12,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// One thing that is needed: what was found, or what is wrong.
+/// One requirement: what was found, or what is wrong.
 struct Check {
     name: &'static str,
     found: Result<String, String>,
@@ -86,7 +86,7 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
     if ok { ExitCode::SUCCESS } else { ExitCode::from(crate::REFUSED) }
 }
 
-/// Each rule's settings besides `rto`, and whether this kernel takes them.
+/// The settings of each rule besides `rto`, and whether this kernel accepts them.
 fn settings() -> crate::error::Result<Vec<(&'static str, Column, Answer)>> {
     if !rules::has_columns() {
         return Ok(Vec::new());
@@ -119,7 +119,7 @@ fn all() -> Vec<Check> {
         Check { name: "bpffs", found: bpffs().map_err(in_a_line) },
         Check { name: "hz", found: timer::hz().map(|hz| hz.to_string()).map_err(in_a_line) },
     ];
-    // The proof: the verifier takes the program. Nothing is attached, but where a connection is tried for a moment.
+    // The proof is that the verifier accepts the program. Nothing stays attached: only trial connections need that.
     let Ok(cgroup) = cgroup else { return checks };
     let loaded = device::load(&Wanted { without: 0, asked: None, cgroup: &cgroup, counters: None });
     if rules::ask_for_interface() {

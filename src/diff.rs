@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// `set-rto diff`: a line for each rule that is only attached (`-`) or only in this binary (`+`), both for one that
-/// changed. Exit codes as those of `status`.
+/// `set-rto diff`: prints a line for each rule that is only attached (`-`) or only in this binary (`+`), and both for
+/// a changed rule. The exit codes are those of `status`.
 pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
     let installed = match pin::look_at(pin)? {
         State::Ours(installed) if installed.cgroup.is_some() => installed,
@@ -67,7 +67,7 @@ fn compare(old: &str, new: &str) -> Vec<String> {
         rules.iter().filter(|(name, _)| other.contains_key(name)).map(|it| it.0.into()).collect()
     };
     if order(&old, &by_name) != order(&new, &known) {
-        lines.push("the rules that both have are in another order".into());
+        lines.push("the common rules are in a different order".into());
     }
     lines
 }
@@ -86,7 +86,7 @@ mod tests {
             "+ b: when true, rto 4s",
             "- c: when true, rto 3s",
             "+ d: when true, rto 9s",
-            "the rules that both have are in another order",
+            "the common rules are in a different order",
         ];
         assert_eq!(compare(old, new), expected);
     }

@@ -3,13 +3,13 @@
 use nix::errno::Errno;
 use std::fmt;
 
-/// The hints that several places give.
+/// Hints that are used in several places.
 pub(crate) mod hint {
     pub(crate) const ROOT: &str = "run it as root";
     pub(crate) const CHECK: &str = "`set-rto check` shows what is missing";
     pub(crate) const DAMAGED: &str = "the binary is damaged";
     pub(crate) const PROC: &str = "is /proc mounted?";
-    /// Of a program that is attached to a cgroup.
+    /// For a failed attachment to a cgroup.
     pub(crate) fn attach(errno: super::Errno) -> &'static str {
         match errno {
             super::Errno::EPERM => {
@@ -31,7 +31,7 @@ pub(crate) mod hint {
 pub(crate) struct Error {
     message: String,
     hint: String,
-    /// What the kernel, or libbpf, said.
+    /// The errno of the kernel or of libbpf.
     code: Option<i32>,
     is_usage: bool,
 }
@@ -44,22 +44,22 @@ impl Error {
         Self { message: message.into(), hint: hint.into(), code: None, is_usage: false }
     }
 
-    /// An argument that no host could serve.
+    /// An argument that is wrong on every host.
     pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { is_usage: true, ..Self::new(message, hint) }
     }
 
-    /// The kernel's number, as it is: some have no name outside (ENOTSUPP, 524).
+    /// The kernel's errno as a number: some have no name in user space (ENOTSUPP, 524).
     pub(crate) fn code(&self) -> Option<i32> {
         self.code
     }
 
-    /// The kernel's number by name.
+    /// The kernel's errno by name.
     pub(crate) fn errno(&self) -> Option<Errno> {
         self.code.map(Errno::from_raw)
     }
 
-    /// What failed, and why; without the hint.
+    /// What failed and why, without the hint.
     pub(crate) fn cause(&self) -> &str {
         &self.message
     }
@@ -92,14 +92,14 @@ impl Error {
         }
     }
 
-    /// Of libbpf, whose negative return values are errno.
+    /// An error of libbpf, which returns negative errno values.
     pub(crate) fn bpf(
         what: impl fmt::Display,
         error: &libbpf_rs::Error,
         hint: impl Into<String>,
     ) -> Self {
-        // "Operation not permitted (os error 1)": to people the number says nothing that the words don't, and libbpf-rs
-        // tells it nowhere else.
+        // "Operation not permitted (os error 1)": the number adds nothing for a reader, but libbpf-rs exposes it only
+        // in this text.
         let text = format!("{error:#}");
         let (words, number) = text.split_once(" (os error ").unwrap_or((&text, ""));
         let code = number.split(')').next().and_then(|number| number.parse().ok());

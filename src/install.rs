@@ -1,8 +1,8 @@
-//! `set-rto install`: attach, or replace in place. Whatever fails and wherever it is killed, either the new
-//! policy is in effect or what was there before.
+//! `set-rto install`: attach, or replace in place. After any failure or kill, either the new policy is in effect or
+//! the previous state.
 //!
-//! One order: lock the pin directory, look once, load and pin everything beside what is there, switch by one call, and
-//! remove what is no longer in use.
+//! The order is fixed: lock the pin directory, read its state once, load and pin the new set beside the old one, switch
+//! with one call, and remove what is no longer used.
 
 use crate::bpf;
 use crate::device::local::{self, Devices};
@@ -22,22 +22,22 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// What was asked for.
+/// The options of an install.
 pub(crate) struct Asked {
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) pin: PathBuf,
-    /// Leave out what this kernel lacks.
+    /// Leave out settings that this kernel lacks.
     pub(crate) partial: bool,
-    /// The one method by which interfaces are to be found.
+    /// The required method of finding interfaces.
     pub(crate) method: Option<Method>,
-    /// Only say what would be done.
+    /// Only print what would be done.
     pub(crate) dry_run: bool,
 }
 
 /// `set-rto install`.
 ///
 /// # Errors
-/// What the kernel refuses; also a setting that it lacks, unless `partial`: then that is left out and said.
+/// The kernel refuses a step, or lacks a setting. With `partial` a missing setting is reported and left out.
 pub(crate) fn run(asked: &Asked) -> Result<ExitCode> {
     host::refuse_old_kernel()?;
     let cgroup = Cgroup::chosen(asked.cgroup.as_deref())?;
@@ -62,7 +62,7 @@ pub(crate) fn run(asked: &Asked) -> Result<ExitCode> {
         State::Absent => attach(&cgroup, false, asked, &mut directory)?,
     };
     if !asked.dry_run {
-        // The new policy is in effect: what a failure leaves here, the next run removes.
+        // The new policy is in effect. The next run removes whatever a failure leaves here.
         if let Err(error) = pin::sweep(&directory, Some(done.program_id), known) {
             output::error(&error);
         }
@@ -74,7 +74,7 @@ pub(crate) fn run(asked: &Asked) -> Result<ExitCode> {
 /// What an install did.
 struct Done {
     what: What,
-    /// Whose pins stay.
+    /// The pins of this program stay.
     program_id: u32,
     /// How interfaces are found.
     way: Option<Way>,
@@ -101,7 +101,7 @@ impl Done {
             (What::Replaced, false) => "replaced",
             (What::Replaced, true) => "would replace",
             (What::Nothing, _) => {
-                // A remark, not a result. Hotplug scripts call this at each change of an interface.
+                // A note, not a result: hotplug scripts call this whenever an interface changes.
                 return output::note(&format_args!("already installed: {place}"));
             }
             (What::Refreshed, false) => "already installed, interfaces and addresses read again",
@@ -114,12 +114,14 @@ impl Done {
             return output::print(&format_args!("{words}: {place}"));
         }
         note_rounding(self.hz);
-        // Remarks only: that a question fails here, changes nothing.
+        // These are only notes, so errors are ignored here.
         if mounts::is_private(directory.as_fd()).is_ok_and(|it| it) {
             output::note(&"this bpffs is in this mount namespace only: the policy ends with it");
         }
         if cgroup.is_of_a_container().is_ok_and(|it| it) {
-            output::note(&"this cgroup is the root of a container: the policy covers no other");
+            output::note(
+                &"this cgroup is the root of a container: the policy covers only that container",
+            );
         }
         output::print(&format_args!("{words}: {place}"));
         if let Some(way) = self.way {
@@ -128,7 +130,7 @@ impl Done {
     }
 }
 
-/// Asks the hook before anything is touched.
+/// Queries the hook before anything is changed.
 fn can_attach(cgroup: &Cgroup) -> Result<()> {
     bpf::hook(cgroup.as_fd()).map(drop).map_err(|errno| {
         let hint = match errno {
@@ -152,7 +154,7 @@ fn replace(
     if let Some(id) = old.cgroup
         && !cgroup.has_id(id)?
     {
-        // Two links can't change places in one step: for a moment there would be two policies, or none.
+        // Two links can't be swapped in one step: for a moment there would be two policies or none.
         let place = cgroup::path(id).map_or("another cgroup".into(), |it| it.display().to_string());
         return Err(Error::new(
             format!("what is pinned at {} is attached to {place}", asked.pin.display()),
@@ -172,7 +174,7 @@ fn replace(
             return Ok(done(What::Nothing, old.program_id, old.way, Vec::new()));
         }
     }
-    // What is in effect with all its settings, this kernel has taken.
+    // This kernel has accepted all settings of a policy that is in effect without omissions.
     let without = match old.is_current() && old.policy.without == 0 {
         true => 0,
         false => probe::lacking(cgroup, asked.partial)?,
@@ -193,19 +195,19 @@ fn replace(
     Ok(done(what, program_id, prepared.way, prepared.notes))
 }
 
-/// True if an install would do again what is in effect, but for interfaces and their addresses.
+/// True if an install would change nothing except interfaces and their addresses.
 fn is_same(old: &Installed, cgroup: &Cgroup, asked: &Asked) -> Result<bool> {
     if !old.is_current() || old.policy.hz != timer::hz()? || !old.has_arrivals() {
         return Ok(false);
     }
-    // What was left out then, the kernel may have by now: a module for a congestion control algorithm, say.
+    // The kernel may meanwhile support what was left out then, for example after loading a congestion control module.
     if old.policy.without != 0 && old.policy.without != probe::lacking(cgroup, asked.partial)? {
         return Ok(false);
     }
     let Some(way) = old.way else { return Ok(true) };
     let is_method = match asked.method {
         Some(method) => way.method == method,
-        // What was asked for once applied to that install.
+        // A requested method applied to that install only.
         None => way.why != Why::Asked,
     };
     let netns = Netns::open()?;
@@ -216,7 +218,7 @@ fn is_same(old: &Installed, cgroup: &Cgroup, asked: &Asked) -> Result<bool> {
     Ok(is_method && is_here)
 }
 
-/// A program that is loaded, and knows this host's interfaces.
+/// A loaded program that knows this host's interfaces.
 struct Prepared {
     loaded: Loaded,
     way: Option<Way>,
@@ -235,7 +237,7 @@ fn prepare(wanted: &Wanted<'_>) -> Result<Prepared> {
     Ok(Prepared { loaded, way, notes })
 }
 
-/// Gives a loaded program the interfaces of this host.
+/// Stores this host's interfaces in a loaded program's map.
 pub(crate) fn fill(loaded: &Loaded, devices: &Devices) -> Result<()> {
     let map = loaded.skeleton.object().maps().find(|map| map.name() == local::MAP);
     let map =
@@ -243,7 +245,7 @@ pub(crate) fn fill(loaded: &Loaded, devices: &Devices) -> Result<()> {
     devices.write(map.as_fd())
 }
 
-/// Attaches and pins; killed in between, the link goes with the process. `is_gone`: a link is pinned that is attached to
+/// Attaches and pins. A kill in between ends the link with the process. `is_gone`: the pinned link is attached to
 /// nothing.
 fn attach(cgroup: &Cgroup, is_gone: bool, asked: &Asked, directory: &mut Locked) -> Result<Done> {
     let without = probe::lacking(cgroup, asked.partial)?;
@@ -267,11 +269,11 @@ fn attach(cgroup: &Cgroup, is_gone: bool, asked: &Asked, directory: &mut Locked)
     Ok(Done { what: What::Installed, program_id, way, notes, hz })
 }
 
-/// Says where the kernel's tick makes a timer over 10 % longer than the rule has it.
+/// Prints a note for each timer that the kernel's tick makes more than 10 % longer than its rule says.
 fn note_rounding(hz: u32) {
     let real = |us| timer::microseconds(timer::jiffies(us, hz), hz);
     let is_coarse = |us: u64| us > 0 && real(us).abs_diff(us) * 10 > us;
-    // The kernel takes no less than two jiffies.
+    // The kernel's minimum is two jiffies.
     let two = u64::from(timer::two_jiffies_us(hz));
     let is_raised = |us: u64| us > 0 && us < two;
     if !rules::settings().any(|it| is_coarse(it.rto_us) || is_raised(it.least_us)) {

@@ -16,7 +16,7 @@ pub(crate) fn null() -> Json {
     Json("null".into())
 }
 
-/// A number or a boolean, whose JSON is what they print as.
+/// A number or a boolean, which JSON writes as Rust does.
 pub(crate) fn plain(value: impl Display) -> Json {
     Json(value.to_string())
 }
@@ -36,7 +36,7 @@ pub(crate) fn string(text: impl Display) -> Json {
     Json(out)
 }
 
-/// `null` for none.
+/// `null` for None.
 pub(crate) fn option<T>(value: Option<T>, write: impl Fn(T) -> Json) -> Json {
     value.map_or_else(null, write)
 }

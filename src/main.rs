@@ -40,7 +40,7 @@ use std::process::ExitCode;
 
 /// Exit code for wrong arguments.
 const USAGE: u8 = 1;
-/// Exit code for what the kernel, a privilege or a mount refused.
+/// Exit code for a refusal: by the kernel, for lack of a privilege, or because of a mount.
 pub(crate) const REFUSED: u8 = 2;
 
 /// Sets TCP's first retransmit timer per connection, by rules compiled into this binary.
@@ -192,7 +192,7 @@ fn target(text: &str) -> Result<SocketAddr, String> {
 const VERBS: [&str; 7] = ["install", "remove", "status", "diff", "check", "try", "rules"];
 
 fn main() -> ExitCode {
-    // A limit on the size of files then is an error of write(2), not the end of the process.
+    // Exceeding the limit on file sizes is then an error of write(2), not the end of the process.
     // SAFETY: a plain system call; no handler is set.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     libbpf_rs::set_print(None);
@@ -256,7 +256,7 @@ fn run(words: &[String]) -> ExitCode {
     })
 }
 
-/// argh's message may have several lines; the first says what is wrong. `word`: the first one that was typed.
+/// argh's message may have several lines, of which the first states the error. `word` is the first argument.
 fn usage(message: &str, word: Option<&str>) -> ExitCode {
     let lines = message.lines().map(str::trim).filter(|line| !line.is_empty());
     let cause: Vec<_> = lines.take_while(|line| !line.starts_with("Run ")).collect();
@@ -268,14 +268,14 @@ fn usage(message: &str, word: Option<&str>) -> ExitCode {
         }
         Some(verb) => output::complain(&format_args!("hint: did you mean `set-rto {verb}`?")),
         None => output::complain(&format_args!(
-            "hint: set-rto {}; `set-rto --help` says more",
+            "hint: set-rto {}; `set-rto --help` describes them",
             VERBS.join(" | ")
         )),
     }
     ExitCode::from(USAGE)
 }
 
-/// True for words that one typing mistake makes of each other: one letter more, less, another, or two swapped.
+/// True for words that differ by one typing mistake: a letter added, missing or different, or two letters swapped.
 fn is_near(one: &str, other: &str) -> bool {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     let (short, long) = if one.len() < other.len() { (one, other) } else { (other, one) };

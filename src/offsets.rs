@@ -1,26 +1,26 @@
-//! Where a kernel has members of its structures, by its BTF, which libbpf reads. The build script includes this file, for
-//! the kernels of `SET_RTO_BTF`.
+//! The offsets of members in a kernel's structures, from its BTF, which libbpf reads. The build script includes this
+//! file for the kernels of `SET_RTO_BTF`.
 
 use libbpf_rs::btf::types::{Composite, MemberAttr, Struct};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, TypeId};
 
-/// What a kernel's BTF tells.
+/// The layout from a kernel's BTF.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Offsets {
     /// Bytes of a pointer.
     pub(crate) pointer: u32,
-    /// Of each member, in bytes from the start of its structure.
+    /// The offset of each member, in bytes from the start of its structure.
     pub(crate) at: Vec<u32>,
 }
 
-/// As many `typedef`, `const` and the like as libbpf follows (MAX_RESOLVE_DEPTH).
+/// The length of a chain of `typedef`, `const` and the like that libbpf follows (MAX_RESOLVE_DEPTH).
 const DEEPEST: usize = 32;
-/// At most so many members are looked at for one path: kernels have under a thousand on the way, and broken BTF has
-/// structures within themselves.
+/// The maximum number of members to visit for one path. Kernels need under a thousand; in broken BTF a structure may
+/// contain itself.
 const MOST: u32 = 100_000;
 
-/// Finds members. Of each there are paths, `sock.__sk_common.skc_net.net`; the first one that exists counts. Members
-/// without a name are left out.
+/// Finds members. Each has one or more paths such as `sock.__sk_common.skc_net.net`; the first that exists counts.
+/// A path leaves unnamed members out.
 ///
 /// # Errors
 /// What is missing, in words.
@@ -28,13 +28,13 @@ pub(crate) fn resolve(btf: &Btf<'_>, members: &[&[&str]]) -> Result<Offsets, Str
     let pointer = match btf.ptr_size().map(usize::from) {
         Ok(4) => 4,
         Ok(8) => 8,
-        _ => return Err("it does not tell how long pointers are".into()),
+        _ => return Err("it does not state the size of pointers".into()),
     };
     let is_wanted = |it: &Struct<'_>| {
         let mut paths = members.iter().copied().flatten();
         it.name().is_some_and(|name| paths.any(|path| name == split(path).0))
     };
-    // A kernel may have several of one name.
+    // A kernel may have several structures of one name.
     let roots: Vec<Struct<'_>> =
         btf.type_by_kind::<Struct<'_>>().filter(|it| is_wanted(it)).collect();
     let (mut at, mut missing) = (Vec::new(), Vec::new());
@@ -52,7 +52,7 @@ pub(crate) fn resolve(btf: &Btf<'_>, members: &[&[&str]]) -> Result<Offsets, Str
     }
     match missing.len() {
         0 => Ok(Offsets { pointer, at }),
-        // Where it is no kernel's, everything is missing.
+        // In BTF that is not a kernel's, everything is missing.
         4.. => {
             Err(format!("it has no {} and {} more", missing[..3].join(", no "), missing.len() - 3))
         }
@@ -75,13 +75,13 @@ fn find(btf: &Btf<'_>, roots: &[Struct<'_>], path: &str) -> Result<Option<u32>, 
             return Err(format!("struct {path} is a bit field"));
         }
         if *first.get_or_insert(bits) != bits {
-            return Err(format!("struct {path} is at several places"));
+            return Err(format!("struct {path} has several offsets"));
         }
     }
     Ok(first.map(|bits| bits / 8))
 }
 
-/// The offset of a member in bits; also within members without a name.
+/// The offset of a member in bits, also within unnamed members.
 fn within(
     btf: &Btf<'_>,
     of: Composite<'_>,
@@ -135,11 +135,11 @@ mod tests {
     struct Kernel(*mut sys::btf);
 
     impl Kernel {
-        /// With pointers of so many bytes.
+        /// `pointer` is the size of a pointer in bytes.
         fn new(pointer: u64) -> Self {
             // SAFETY: no arguments.
             let kernel = Self(unsafe { sys::btf__new_empty() });
-            // SAFETY: it lives, as in all that follows; strings have a NUL.
+            // SAFETY: the BTF is alive here and below; strings are NUL-terminated.
             unsafe { sys::btf__add_int(kernel.0, c"unsigned long".as_ptr(), pointer, 0) };
             kernel
         }
@@ -165,7 +165,7 @@ mod tests {
         fn raw(&self, big_endian: bool) -> Vec<u8> {
             let order = if big_endian { sys::BTF_BIG_ENDIAN } else { sys::BTF_LITTLE_ENDIAN };
             let mut size = 0;
-            // SAFETY: as above; libbpf keeps so many bytes.
+            // SAFETY: as above; libbpf keeps this many bytes.
             unsafe {
                 sys::btf__set_endianness(self.0, order);
                 let data = sys::btf__raw_data(self.0, &raw mut size);
@@ -176,12 +176,12 @@ mod tests {
 
     impl Drop for Kernel {
         fn drop(&mut self) {
-            // SAFETY: nobody has it any more.
+            // SAFETY: this is the last reference.
             unsafe { sys::btf__free(self.0) };
         }
     }
 
-    /// None where libbpf does not take it for BTF.
+    /// None if libbpf does not accept it as BTF.
     fn read(name: &str, raw: &[u8]) -> Option<Btf<'static>> {
         libbpf_rs::set_print(None);
         let path: PathBuf =
@@ -228,17 +228,17 @@ mod tests {
             refused(&Kernel::new(8)),
             "it has no struct sock.common.dev, no struct sock.first"
         );
-        assert!(refused(&Kernel::new(2)).contains("how long pointers are"));
-        // The same at the same place is fine.
+        assert!(refused(&Kernel::new(2)).contains("size of pointers"));
+        // Two structures that agree are fine.
         let twice = socket(8, "dev");
         twice.structure("sock", &[("first", INT, 0)]);
         assert!(resolve(&read("twice", &twice.raw(false)).expect("BTF"), PATHS).is_ok());
         twice.structure("sock", &[("first", INT, 32)]);
-        assert_eq!(refused(&twice), "struct sock.first is at several places");
+        assert_eq!(refused(&twice), "struct sock.first has several offsets");
         // A bit field has no offset.
         let bits = Kernel::new(8);
         bits.structure("sock", &[]);
-        // SAFETY: it lives.
+        // SAFETY: the BTF is alive.
         let ret = unsafe { sys::btf__add_field(bits.0, c"first".as_ptr(), INT, 3, 1) };
         assert_eq!(ret, 0);
         assert!(refused(&bits).contains("no struct sock.first"));
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn types_within_themselves_have_an_end() {
         let kernel = Kernel::new(8);
-        // A struct of nothing but itself, twice, without a name: 2^32 ways to go.
+        // A struct that contains itself twice, unnamed: 2^32 paths.
         kernel.structure("sock", &[("", 2, 0), ("", 2, 0)]);
         assert!(refused(&kernel).contains("no struct sock.first"));
         let kernel = Kernel::new(8);
@@ -263,7 +263,7 @@ mod tests {
         for length in 0..raw.len() {
             assert!(read("cut", &raw[..length]).is_none_or(|it| resolve(&it, PATHS).is_err()));
         }
-        // Whatever a byte is, there is an answer.
+        // Any byte value gives a result without a panic.
         for at in 0..raw.len() {
             for value in [0, 1, 7, 0x80, 0xff] {
                 let mut raw = raw.clone();

@@ -1,5 +1,5 @@
-//! The only file that writes to standard output and standard error. A stream that fails never ends the process: what
-//! could not be written decides the exit code.
+//! The only file that writes to standard output and standard error. A failing stream never ends the process: the failed
+//! write decides the exit code.
 
 use crate::error::Error;
 use std::fmt::Display;
@@ -14,7 +14,7 @@ static FAILURE: Mutex<Option<io::Error>> = Mutex::new(None);
 /// Set by `--quiet`: only errors are printed.
 static QUIET: AtomicBool = AtomicBool::new(false);
 
-/// From now on only errors are printed.
+/// Suppresses everything but errors from now on.
 pub(crate) fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
@@ -37,7 +37,7 @@ pub(crate) fn write(text: &dyn Display) {
     }
 }
 
-/// Writes a remark to standard error, which is not a result.
+/// Writes a note to standard error.
 pub(crate) fn note(line: &dyn Display) {
     if !QUIET.load(Ordering::Relaxed) {
         complain(&format_args!("set-rto: {line}"));
@@ -49,14 +49,14 @@ pub(crate) fn error(error: &Error) {
     complain(error);
 }
 
-/// Writes a line to standard error; not all of one that repeats an argument of a megabyte. There is no other place to
-/// report that this failed.
+/// Writes a line to standard error, shortened if it repeats an argument of a megabyte. A failure is ignored: there is
+/// no other place to report it.
 pub(crate) fn complain(line: &dyn Display) {
     let _ = writeln!(io::stderr().lock(), "{:.8000}", line.to_string());
 }
 
-/// The exit code of the process: `refused` where the result could not be written. A reader that left early
-/// (`set-rto rules | head -1`) is no failure.
+/// The exit code of the process: `refused` if the result could not be written. A reader that leaves early
+/// (`set-rto rules | head -1`) is not a failure.
 pub(crate) fn finish(code: ExitCode, refused: u8) -> ExitCode {
     let failure = FAILURE.lock().map(|mut failure| failure.take());
     match failure {

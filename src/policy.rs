@@ -1,4 +1,4 @@
-//! The program inside this binary: opened, completed with what only this host knows, loaded.
+//! Opens the program inside this binary, fills in what depends on this host, and loads it.
 
 use crate::bpf;
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ mod skeleton {
 }
 use skeleton::{OpenSetRtoSkel, SetRtoSkel, SetRtoSkelBuilder};
 
-/// The map that says how devices are found, `finding` in the generated C.
+/// The map with the method of finding devices, `finding` in the generated C.
 pub(crate) const FINDING: &str = ".rodata.device";
 
 /// The name of the program in the kernel.
@@ -39,48 +39,48 @@ pub(crate) const PROGRAM: &str = "set_rto";
 /// The capabilities that are missing to load and attach the program, by name.
 ///
 /// # Errors
-/// The kernel does not tell.
+/// The capabilities of this process cannot be read.
 pub(crate) fn missing_capabilities(asked: Option<Method>) -> Result<Vec<&'static str>> {
-    // Reading kernel structures, or computing with addresses, takes CAP_PERFMON; of the latter the rule compiler knows.
+    // Reading kernel structures and pointer arithmetic need CAP_PERFMON. The rule compiler reports the latter.
     let reads = rules::ask_for_interface() && asked != Some(Method::Address);
     host::missing_capabilities(reads || rules::NEEDS_PERFMON)
 }
 
-/// The program that tries which settings the kernel takes; where rules set more than `rto`.
+/// The program that tries which settings the kernel accepts, if rules set more than `rto`.
 pub(crate) const PROBE: &str = "probe";
-/// The program that tries whether devices are found; where rules ask for them.
+/// The program that tries whether devices are found, if rules test them.
 pub(crate) const PROBE_DEVICE: &str = "probe_device";
-/// The program that notes by which device a SYN comes in, and its map; where rules ask for that.
+/// The program that records the device that a SYN comes in by, and its map, if rules test that.
 pub(crate) const NOTE_ARRIVAL: &str = "note_arrival";
 pub(crate) const ARRIVALS: &str = "arrivals";
 
 /// The loaded object.
 pub(crate) type Skeleton = SetRtoSkel<'static>;
 
-/// What is to be loaded.
+/// What to load.
 #[derive(Clone, Copy)]
 pub(crate) struct Load<'a> {
     /// A bit for each column of settings to leave out.
     pub(crate) without: u64,
-    /// How devices are found; None where no rule asks for one.
+    /// How devices are found; None if no rule tests one.
     pub(crate) way: Option<Way>,
-    /// Where the kernel's structures have what is read of them; None where nothing is.
+    /// The offsets in the kernel's structures; None if nothing is read from them.
     pub(crate) offsets: Option<&'a Offsets>,
-    /// The counters of the same rules, to go on with.
+    /// Counters of the same rules to continue.
     pub(crate) counters: Option<BorrowedFd<'a>>,
 }
 
-/// Loads the program, and what belongs to it; nothing is attached yet.
+/// Loads the program and what belongs to it. Nothing is attached yet.
 ///
 /// # Errors
-/// A kernel that can't run these rules, or does not allow it.
+/// The kernel can't run these rules or does not permit it.
 pub(crate) fn load(load: &Load<'_>) -> Result<Skeleton> {
     let mut names = vec![PROGRAM];
     if let Some(way) = load.way {
         names.extend(way.arrivals.then_some(NOTE_ARRIVAL));
         names.extend((way.method == Method::Route).then_some(PROBE_DEVICE));
     }
-    // The verifier gives up when a signal comes, and libbpf after five times of that.
+    // A signal interrupts the verifier, and libbpf gives up after five attempts.
     for _ in 0..20 {
         match load_programs(&names, load) {
             Err(error) if error.errno() == Some(Errno::EAGAIN) => {}
@@ -90,7 +90,7 @@ pub(crate) fn load(load: &Load<'_>) -> Result<Skeleton> {
     load_programs(&names, load)
 }
 
-/// Loads the program that tries settings; None where there is none to try.
+/// Loads the program that tries settings; None if there are none to try.
 ///
 /// # Errors
 /// As for [`load`].
@@ -99,8 +99,8 @@ pub(crate) fn load_probe() -> Result<Option<Skeleton>> {
     rules::has_columns().then(|| load_programs(&[PROBE], &nothing)).transpose()
 }
 
-/// The first libbpf with which a dynamic loader has been seen to work. Old ones leave maps that are not wanted without a
-/// descriptor (seen with 1.1), at which the skeleton would panic; those between have not been tried.
+/// The first libbpf that is known to work with a dynamically linked set-rto. Old versions give unused maps no
+/// descriptor (seen with 1.1), on which the skeleton would panic. The versions in between have not been tried.
 const LIBBPF: (u32, u32) = (1, 5);
 
 /// # Errors
@@ -116,7 +116,7 @@ fn check_libbpf() -> Result<()> {
                 "the system's libbpf is {major}.{minor}, this set-rto needs {}.{} or newer",
                 LIBBPF.0, LIBBPF.1
             ),
-            "the static set-rto has its own: `cargo xtask build`, `cargo xtask dist`",
+            "the static set-rto contains its own: `cargo xtask build`, `cargo xtask dist`",
         ));
     }
     Ok(())
@@ -166,8 +166,7 @@ fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
     Ok(loaded)
 }
 
-/// By its name and its constants a policy is known again. libbpf goes on where it could not give it these, for lack of
-/// memory.
+/// A policy is recognised by its name and its constants. libbpf continues without them if memory is short.
 fn keep_known(program: BorrowedFd<'_>, constants: Option<BorrowedFd<'_>>) -> Result<()> {
     const HINT: &str = "is memory short? try again";
     let failed = |errno| Error::call("give the program its constants", errno, HINT);
@@ -181,7 +180,7 @@ fn keep_known(program: BorrowedFd<'_>, constants: Option<BorrowedFd<'_>>) -> Res
 /// Fills in HZ, the timers and the network namespace.
 fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<()> {
     let damaged = |what: &str| Error::new(what, "the binary is damaged");
-    // Jiffies are 1 at least: 0 says that the rule leaves the timer to the kernel.
+    // Jiffies are at least 1: 0 means that the rule leaves the timer to the kernel.
     let ticks =
         |it: rules::Settings| if it.rto_us == 0 { 0 } else { timer::jiffies(it.rto_us, hz) };
     let ticks: Vec<u32> = rules::settings().map(ticks).collect();
@@ -201,7 +200,7 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
         without: load.without,
         ..policy
     };
-    // A program for other rules than those of this binary.
+    // The program was built for other rules than those of this binary.
     if room.len() < jiffies.len() || !shared::write(data, &policy, &jiffies) {
         return Err(damaged("too few constants"));
     }
@@ -209,7 +208,7 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
         let mut maps = object.maps_mut();
         let mut map = maps.find(|map| map.name() == FINDING);
         let place = map.as_mut().and_then(bpf::constants);
-        // By address nothing is read.
+        // The address method reads no structures.
         let (pointer, at) = load.offsets.map_or((8, &[][..]), |it| (it.pointer, &it.at));
         let finding = way.finding(pointer);
         if !place.is_some_and(|place| shared::write::<Finding>(place, &finding, at)) {
@@ -219,7 +218,7 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
     Ok(())
 }
 
-/// What libbpf had to say about the last load, the verifier's log included; shown only if that fails.
+/// libbpf's messages about the last load, including the verifier's log. They are shown only if it fails.
 static LOG: Mutex<String> = Mutex::new(String::new());
 
 fn keep(_: PrintLevel, text: String) {
@@ -228,28 +227,28 @@ fn keep(_: PrintLevel, text: String) {
     }
 }
 
-/// True for an error of [`load`] by which the kernel says that it can't run a program that reads its structures; otherwise
-/// the load itself went wrong (ENOMEM, EMFILE, EINTR, EPERM and the like), which says nothing of the kernel.
+/// True for an error of [`load`] that shows that the kernel can't run a program that reads its structures. Any other
+/// error (ENOMEM, EMFILE, EINTR, EPERM and the like) is about this load and proves nothing about the kernel.
 ///
 /// # Errors
-/// The kernel does not answer.
+/// The kernel could not be queried.
 pub(crate) fn cannot_run(error: &Error) -> Result<bool> {
-    /// include/linux/errno.h, of a JIT that lacks something.
+    /// include/linux/errno.h; returned by a JIT that does not support an instruction.
     const ENOTSUPP: i32 = 524;
     match error.errno() {
-        // What the verifier does not know. But libbpf changes the program where one of its own questions to the kernel
-        // has failed, for lack of memory, say: so the kernel is asked itself.
+        // The verifier does not know something. But libbpf also changes the program if one of its own probes failed,
+        // for example for lack of memory. So the kernel is probed here again.
         Some(Errno::EINVAL) => match bpf::lets_read_memory() {
             Ok(can) => Ok(!can),
             Err(errno) => Err(Error::call("try a program", errno, privileges())),
         },
-        // What the verifier does not allow, or what is too large for it.
+        // The verifier rejects the program or finds it too large.
         Some(Errno::EACCES | Errno::E2BIG | Errno::EFAULT) => Ok(true),
         _ => Ok(error.code() == Some(ENOTSUPP)),
     }
 }
 
-/// How much of the log is shown: its end says why.
+/// How many lines of the log are shown. The reason is at its end.
 const LOG_LINES: usize = 12;
 
 fn refused(error: &libbpf_rs::Error) -> Error {
@@ -268,7 +267,7 @@ fn refused(error: &libbpf_rs::Error) -> Error {
             Error::bpf(
                 what,
                 error,
-                format!("`set-rto check` says what is missing; the kernel said:\n  {end}"),
+                format!("`set-rto check` shows what is missing; the kernel reported:\n  {end}"),
             )
         }
     }

@@ -1,5 +1,5 @@
-//! Which settings this kernel takes: tried on a connection of our own, in a cgroup of our own, not guessed from
-//! version numbers (distributions carry back patches).
+//! Tries which settings this kernel accepts, on a connection of our own in a cgroup of our own. Version numbers prove
+//! nothing: distributions backport patches.
 
 use crate::error::{Error, Result, hint};
 use crate::host::cgroup::Cgroup;
@@ -12,12 +12,12 @@ use libbpf_rs::skel::Skel;
 use nix::errno::Errno;
 use std::os::fd::AsFd;
 
-/// What the kernel said to one column.
+/// The kernel's answer to one column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It takes it; also for replies to callbacks, which no kernel from 5.10 on lacks.
+    /// Accepted. Replies to callbacks always are: all kernels from 5.10 on support them.
     Yes,
-    /// It takes it, but not on an IPv6 socket with IPv4-mapped addresses: `IP_TOS` in most kernels
+    /// Accepted, but not on an IPv6 socket with IPv4-mapped addresses: `IP_TOS` in most kernels
     /// (`sol_ip_sockopt()`, net/core/filter.c).
     NotMapped(Errno),
     No(Errno),
@@ -25,7 +25,7 @@ pub(crate) enum Answer {
     Unknown,
 }
 
-/// Asks the kernel about all columns, below this cgroup.
+/// Tries all columns in a new cgroup below this one.
 pub(crate) fn ask(cgroup: &Cgroup) -> Result<Vec<(Column, Answer)>> {
     let Some(skeleton) = policy::load_probe()? else { return Ok(Vec::new()) };
     let missing = |what| Error::new(format!("no {what} to try settings"), hint::DAMAGED);
@@ -61,7 +61,7 @@ pub(crate) fn ask(cgroup: &Cgroup) -> Result<Vec<(Column, Answer)>> {
     Ok(answers)
 }
 
-/// As the program writes it.
+/// Decodes what the program writes.
 fn answer(written: u64) -> Answer {
     match written {
         0 => Answer::Unknown,
@@ -73,7 +73,7 @@ fn answer(written: u64) -> Answer {
 /// The columns that this kernel lacks, a bit each.
 ///
 /// # Errors
-/// There are some, and they may not be left out.
+/// The kernel lacks some, and they may not be left out.
 pub(crate) fn lacking(cgroup: &Cgroup, partial: bool) -> Result<u64> {
     if !rules::has_columns() {
         return Ok(0);
@@ -104,14 +104,14 @@ pub(crate) fn lacking(cgroup: &Cgroup, partial: bool) -> Result<u64> {
         return Ok(bits);
     }
     Err(Error::new(
-        format!("this kernel refuses what rules set:\n  {}", lines.join("\n  ")),
-        "`set-rto install --partial` leaves just these out",
+        format!("this kernel refuses some of the settings:\n  {}", lines.join("\n  ")),
+        "`set-rto install --partial` leaves only these out",
     ))
 }
 
 const UNTRIED: &str = "could not be tried: no connection to 127.0.0.1";
 
-/// In words.
+/// The answer in words.
 pub(crate) fn why(column: &Column, answer: Answer) -> String {
     match answer {
         Answer::Yes => "yes".into(),
@@ -126,7 +126,7 @@ pub(crate) fn why(column: &Column, answer: Answer) -> String {
         }
         Answer::No(errno) => {
             format!(
-                "no ({}: {}), Linux {} or newer has it",
+                "no ({}: {}), it needs Linux {} or newer",
                 column.option,
                 errno.desc(),
                 column.since

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 /// `set-rto remove`.
 ///
 /// # Errors
-/// What is there is not ours, or cannot be told; or the kernel refuses to remove it.
+/// Whatever is pinned is not ours, cannot be identified, or the kernel refuses to remove it.
 pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
     let Some(directory) = Locked::existing(pin)? else { return Ok(nothing(pin)) };
     let mut known = None;
@@ -19,13 +19,13 @@ pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
         State::Foreign(what) => {
             return Err(Error::new(
                 format!("not removed, something else is at the pin: {what}"),
-                "only what set-rto installed is removed by it",
+                "set-rto removes only what it installed",
             ));
         }
         State::Absent => false,
         State::Ours(installed) => {
-            // Unpinned only, the policy would stay in effect for some milliseconds: the kernel frees links in a work
-            // queue. A link that is detached counts as not installed.
+            // Unpinning alone would leave the policy in effect for some milliseconds: the kernel frees links in a work
+            // queue. A detached link counts as not installed.
             bpf::detach(installed.link.as_fd()).map_err(|errno| {
                 Error::call(format_args!("detach {}", directory.name("link")), errno, hint::ROOT)
             })?;
@@ -34,7 +34,7 @@ pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
             installed.cgroup.is_some()
         }
     };
-    // With what killed runs have left.
+    // This also removes what killed runs have left.
     pin::sweep(&directory, None, known)?;
     directory.remove_directory()?;
     if !was_there {

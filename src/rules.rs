@@ -4,7 +4,7 @@ use crate::json::{self, Json};
 use crate::output;
 use std::process::ExitCode;
 
-/// What the build script writes of the rules file (`bpf/src/constants.rs`).
+/// The build script generates this from the rules file (`bpf/src/constants.rs`).
 mod constants {
     use super::{Column, Kernel};
     include!(concat!(env!("OUT_DIR"), "/policy.rs"));
@@ -15,36 +15,36 @@ pub(crate) use constants::{COUNT, DIGEST, INTERFACES, KERNELS, MEMBERS, NEEDS_PE
 /// What a rule sets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
-    /// First retransmit timer in microseconds, 1 ms to 120 s; 0 where it is left to the kernel.
+    /// First retransmit timer in microseconds, 1 ms to 120 s; 0 if it is left to the kernel.
     pub(crate) rto_us: u64,
     /// A bit for each of the [`columns`].
     pub(crate) columns: u64,
-    /// The smaller one of `rto_min` and `delack_max` in microseconds; 0 where neither is set.
+    /// The smaller of `rto_min` and `delack_max` in microseconds; 0 if neither is set.
     pub(crate) least_us: u64,
 }
 
-/// Something that rules set besides `rto`: a kernel may lack it, or refuse it.
+/// Something that rules set besides `rto`. A kernel may lack or refuse it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Column {
     pub(crate) key: &'static str,
-    /// Of `congestion`, else empty.
+    /// The algorithm of `congestion`, otherwise empty.
     pub(crate) algorithm: &'static str,
-    /// The first kernel that has it.
+    /// The first kernel that supports it.
     pub(crate) since: &'static str,
-    /// In the kernel's words.
+    /// The kernel's name for it.
     pub(crate) option: &'static str,
     pub(crate) how: How,
 }
 
-/// How a setting gets to the kernel.
+/// How a setting is passed to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "which of them there are, the rules say")]
+#[allow(dead_code, reason = "the rules decide which of them are constructed")]
 pub(crate) enum How {
-    /// As the answer to a callback, which no kernel from 5.10 on lacks.
+    /// As the reply to a callback, which all kernels from 5.10 on support.
     Reply,
     /// As a socket option.
     Option,
-    /// `tos`, which has two options: one for each family of the socket.
+    /// `tos`, which has two options, one for each address family.
     Tos,
 }
 
@@ -72,17 +72,17 @@ pub(crate) fn columns() -> impl Iterator<Item = Column> {
     COLUMNS.iter().copied()
 }
 
-/// True where some rule sets more than `rto`.
+/// True if some rule sets more than `rto`.
 pub(crate) fn has_columns() -> bool {
     !COLUMNS.is_empty()
 }
 
-/// True where some rule asks for a device.
+/// True if some rule tests a device.
 pub(crate) fn ask_for_interface() -> bool {
     ASKS_FOR_INTERFACE
 }
 
-/// True where some rule asks for the device of an incoming connection.
+/// True if some rule tests the device of an incoming connection.
 pub(crate) fn ask_for_arrivals() -> bool {
     ASKS_FOR_ARRIVALS
 }
@@ -93,12 +93,12 @@ pub(crate) fn settings() -> impl ExactSizeIterator<Item = Settings> {
     SETTINGS.chunks_exact(4).map(one)
 }
 
-/// For each rule, which of the [`settings`] are its own.
+/// For each rule, the index of its [`settings`].
 pub(crate) fn numbers() -> impl ExactSizeIterator<Item = usize> {
     RULES.chunks_exact(4).map(|row| row[0] as usize)
 }
 
-/// One rule, for people. The loader itself needs [`settings`] and [`numbers`] only: there may be many rules.
+/// One rule, for display. The loader itself needs only [`settings`] and [`numbers`]: there may be many rules.
 #[derive(Debug)]
 pub(crate) struct Rule {
     pub(crate) name: &'static str,
@@ -107,18 +107,18 @@ pub(crate) struct Rule {
     /// The conditions in the expression language.
     pub(crate) when: &'static str,
     pub(crate) settings: Settings,
-    /// The settings as one would write them.
+    /// The settings as written in a rules file.
     pub(crate) text: &'static str,
 }
 
 impl Rule {
-    /// `rto` in milliseconds, null where it is left to the kernel.
+    /// `rto` in milliseconds, null if it is left to the kernel.
     pub(crate) fn rto_json(&self) -> Json {
         let us = Some(self.settings.rto_us).filter(|&us| us > 0);
         json::option(us, json::milliseconds)
     }
 
-    /// Name, conditions and settings, with tabs between; of no rule they have one.
+    /// Name, conditions and settings, separated by tabs. None of them contains a tab.
     pub(crate) fn line_of_text(&self) -> String {
         format!("{}\t{}\t{}\n", self.name, self.when, self.text)
     }

@@ -1,9 +1,9 @@
-//! What the loader shares with the program in the kernel: structures of bpf/src/emit/*.h, as the program has them.
+//! Structures that the loader shares with the program in the kernel, as defined in bpf/src/emit/*.h.
 //!
 //! clang compares each size and offset with this file (bpf/tests/shared.rs). No field has padding around it on any
 //! machine: the program is for BPF, where `u64` is aligned to 8 bytes, and 32-bit x86 aligns it to 4.
 
-/// The first bytes of the constants of our programs, and of no other.
+/// The first bytes of our programs' constants, which mark them as ours.
 pub(crate) const MARK: [u8; 16] = *b"set-rto policy\0\0";
 
 /// The version of [`Policy`] and [`Finding`]. A later one only adds fields, or changes this number.
@@ -16,7 +16,7 @@ pub(crate) struct Policy {
     pub(crate) mark: [u8; 16],
     pub(crate) layout: u32,
     pub(crate) hz: u32,
-    /// Inode of the network namespace whose interface names are meant.
+    /// Inode of the network namespace that the interface names belong to.
     pub(crate) netns: u32,
     pub(crate) rules: u32,
     pub(crate) columns: u32,
@@ -36,7 +36,7 @@ pub(crate) struct Finding {
     /// 0: by route, 1: by address.
     pub(crate) method: u32,
     pub(crate) why: u32,
-    /// Of the network namespace; 0 where the kernel tells programs none.
+    /// Cookie of the network namespace; 0 if programs cannot read it.
     pub(crate) cookie: u64,
     /// 1: `note_arrival` runs.
     pub(crate) arrivals: u32,
@@ -75,10 +75,10 @@ pub(crate) const LOCAL_DEVICES: Shape = Shape {
     flags: 1,
 };
 
-/// Numbers only: any bytes are a value of it, and none of its bytes is padding.
+/// A structure of numbers: any bytes are a valid value, and there is no padding.
 ///
 /// # Safety
-/// That is so.
+/// The type has these properties.
 pub(crate) unsafe trait Plain: Copy {}
 
 // SAFETY: the fields are numbers and arrays of them; the sizes below leave no room for padding.
@@ -94,21 +94,21 @@ const _: () = assert!(size_of::<LocalDevice>() == 16 + 2 * 4);
 
 /// The bytes of a structure.
 pub(crate) fn bytes<T: Plain>(it: &T) -> &[u8] {
-    // SAFETY: as many bytes as the structure has, each of them written (`Plain`).
+    // SAFETY: the length is the structure's size, and all bytes are initialised (`Plain`).
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(it).cast(), size_of::<T>()) }
 }
 
-/// A structure at the start of some bytes, and the 32-bit numbers behind it; none where they are too few.
+/// A structure at the start of some bytes, and the 32-bit numbers after it; None if there are too few bytes.
 pub(crate) fn read<T: Plain>(bytes: &[u8]) -> Option<(T, Vec<u32>)> {
     let (head, rest) = bytes.split_at_checked(size_of::<T>())?;
-    // SAFETY: as many bytes as the structure has, which may be anything (`Plain`), and need not be aligned.
+    // SAFETY: there are enough bytes, any bytes are valid (`Plain`), and the read needs no alignment.
     let head = unsafe { head.as_ptr().cast::<T>().read_unaligned() };
     let words =
         rest.chunks_exact(4).map(|raw| u32::from_ne_bytes([raw[0], raw[1], raw[2], raw[3]]));
     Some((head, words.collect()))
 }
 
-/// Overwrites the start of some bytes with a structure and the numbers behind it; false where they are too few.
+/// Overwrites the start of some bytes with a structure and the numbers after it; false if there are too few bytes.
 #[must_use]
 pub(crate) fn write<T: Plain>(to: &mut [u8], head: &T, numbers: &[u32]) -> bool {
     let words = numbers.iter().flat_map(|number| number.to_ne_bytes());

@@ -1,4 +1,4 @@
-//! `set-rto status`: is it there, is it this binary's, and who else is on the hook.
+//! `set-rto status`: whether a policy is installed, whether it is this binary's, and what else is on the hook.
 
 use crate::bpf;
 use crate::error::Result;
@@ -12,11 +12,11 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Exit code for no policy in effect.
+/// Exit code if no policy is in effect.
 pub(crate) const NOT_INSTALLED: u8 = 3;
-/// Exit code for one of another binary or other rules, or something foreign at the pin.
+/// Exit code for a policy of another binary or of other rules, or something foreign at the pin.
 pub(crate) const NOT_THIS: u8 = 4;
-/// Exit code for what cannot be read.
+/// Exit code if the state cannot be read.
 pub(crate) const UNREADABLE: u8 = 5;
 
 /// `set-rto status`.
@@ -39,10 +39,10 @@ pub(crate) fn run(pin: &Path, as_json: bool) -> Result<ExitCode> {
     Ok(ExitCode::from(view.code()))
 }
 
-/// A rule of this binary, with what the kernel tells of it.
+/// A rule of this binary with its state in the kernel.
 struct Counted {
     rule: rules::Rule,
-    /// 0 where the timer is left to the kernel.
+    /// 0 if the timer is left to the kernel.
     jiffies: u32,
     hits: u64,
     /// Settings that the kernel refused, and how often.
@@ -50,12 +50,12 @@ struct Counted {
     left_out: Vec<Column>,
 }
 
-/// What there is to show.
+/// What `status` shows.
 struct View<'a> {
     pin: &'a Path,
     state: State,
     cgroup: Option<PathBuf>,
-    /// Ids and names; a name takes CAP_SYS_ADMIN. None: it cannot be told who is on the hook.
+    /// Ids and names of other programs on the hook; names need CAP_SYS_ADMIN. None if the hook cannot be read.
     neighbours: Option<Vec<(u32, Option<String>)>>,
     rules: Vec<Counted>,
 }
@@ -95,7 +95,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// For programs.
+    /// Prints JSON.
     fn state(&self) -> &'static str {
         match (&self.state, self.installed()) {
             (State::Absent, _) => "absent",
@@ -174,7 +174,9 @@ impl<'a> View<'a> {
         };
         let cgroup = match (&self.cgroup, installed.cgroup) {
             (Some(path), _) => path.display().to_string(),
-            (None, id) => format!("a cgroup out of sight (id {})", id.unwrap_or_default()),
+            (None, id) => {
+                format!("a cgroup that is not visible here (id {})", id.unwrap_or_default())
+            }
         };
         output::print(&format_args!("installed on {cgroup}, pinned at {}", self.pin.display()));
         let Installed { program_id, link_id, .. } = installed;
@@ -193,7 +195,7 @@ impl<'a> View<'a> {
             output::print(&format_args!("interfaces by {}", way.text()));
             if !self.has_arrivals() {
                 output::print(
-                    &"  but the program that sees which interface a SYN comes in by is not attached: `set-rto install`",
+                    &"  but the program that records the interface of a SYN is not attached: run `set-rto install`",
                 );
             }
         }
@@ -201,7 +203,7 @@ impl<'a> View<'a> {
             counted.print();
         }
         match &self.neighbours {
-            None => output::print(&"who else is on the hook cannot be read"),
+            None => output::print(&"other programs on the hook cannot be read"),
             Some(all) => {
                 for (id, name) in all {
                     let name = name.as_deref().unwrap_or("(its name needs CAP_SYS_ADMIN)");
@@ -232,7 +234,7 @@ impl Counted {
     }
 }
 
-/// The rules of this binary with what the kernel counts for them.
+/// The rules of this binary with the kernel's counters.
 fn counted(installed: &Installed) -> Result<Vec<Counted>> {
     let (hits, failures) = installed.count()?;
     let without = installed.policy.without;
@@ -251,7 +253,7 @@ fn counted(installed: &Installed) -> Result<Vec<Counted>> {
     Ok(rules.collect())
 }
 
-/// The other programs on the hook of a cgroup, its ancestors' included; None if it cannot be told.
+/// The other programs on the hook of a cgroup and of its ancestors; None if it cannot be read.
 fn neighbours(cgroup: &Path, installed: &Installed) -> Option<Vec<(u32, Option<String>)>> {
     let cgroup = Cgroup::chosen(Some(cgroup)).ok()?;
     let ids = bpf::hook(cgroup.as_fd()).ok()?;

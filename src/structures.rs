@@ -1,5 +1,5 @@
-//! The kernel's structures, as `route` reads them: their offsets by the kernel's own BTF, or by that of a kernel that was
-//! given at build time (`SET_RTO_BTF`).
+//! The offsets of the kernel structures that `route` reads, from the kernel's own BTF or from that of a kernel given at
+//! build time (`SET_RTO_BTF`).
 
 use crate::error::{Error, Result};
 use crate::host;
@@ -11,15 +11,15 @@ use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 
-/// Where the kernel shows its own BTF.
+/// The file with the running kernel's BTF.
 const OWN: &str = "/sys/kernel/btf/vmlinux";
 
-/// Whose structures they are.
+/// Where offsets come from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Source {
-    /// The running kernel's, by its own BTF.
+    /// The running kernel's own BTF.
     Kernel,
-    /// Of one that was given at build time.
+    /// The BTF of a kernel that was given at build time.
     Embedded(&'static Kernel),
 }
 
@@ -27,15 +27,15 @@ pub(crate) enum Source {
 #[derive(Debug)]
 pub(crate) struct Candidate {
     pub(crate) source: Source,
-    /// Or why there are none.
+    /// The offsets, or why there are none.
     pub(crate) offsets: std::result::Result<Offsets, String>,
 }
 
-/// What to try, the likeliest first: by the kernel's own BTF, those of its release, then the others. That the release is the
-/// same proves nothing (another configuration, another layout): whoever takes an embedded one tries it out.
+/// The candidates, the likeliest first: the kernel's own BTF, then embedded BTF of its release, then the others. An
+/// equal release proves nothing, since another configuration has another layout: embedded offsets must be tried.
 ///
 /// # Errors
-/// The kernel's own BTF can't be read for a reason that is not the kernel's: memory, descriptors, privileges.
+/// The kernel's own BTF exists but can't be read, for lack of memory, descriptors or privileges.
 pub(crate) fn candidates() -> Result<Vec<Candidate>> {
     let release = host::release();
     let (same, others): (Vec<_>, Vec<_>) =
@@ -48,7 +48,7 @@ pub(crate) fn candidates() -> Result<Vec<Candidate>> {
     Ok(own.into_iter().chain(embedded).collect())
 }
 
-/// By the kernel's own BTF; None where it shows none.
+/// The offsets from the kernel's own BTF; None if the kernel provides none.
 fn own() -> Result<Option<std::result::Result<Offsets, String>>> {
     const WHAT: &str = "read the kernel's BTF, /sys/kernel/btf/vmlinux";
     match fs::metadata(OWN) {
@@ -62,7 +62,7 @@ fn own() -> Result<Option<std::result::Result<Offsets, String>>> {
         Ok(btf) => btf,
         Err(error) => {
             let failed = Error::bpf(WHAT, &error, "is memory short? try again");
-            // What libbpf can't make sense of: a kind of type that is newer than it.
+            // libbpf can't parse it: it may contain a newer kind of type.
             return match failed.errno() {
                 Some(Errno::EINVAL | Errno::EPROTO) => {
                     Ok(Some(Err("it can't be understood".into())))

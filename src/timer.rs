@@ -7,7 +7,7 @@ use nix::time::{ClockId, clock_getres};
 /// from `1e9 / HZ` (`posix_get_coarse_res()`, kernel/time/posix-timers.c, 4.19 to 7.3).
 ///
 /// # Errors
-/// The clock is missing, or its resolution is that of no kernel (10 to 10,000 Hz).
+/// The clock is missing, or its resolution is outside of what kernels have (10 to 10,000 Hz).
 pub(crate) fn hz() -> Result<u32> {
     const WHAT: &str = "ask the clock CLOCK_MONOTONIC_COARSE for this kernel's HZ";
     const HINT: &str = "set-rto runs on Linux only, not on an emulation of it";
@@ -24,31 +24,31 @@ fn rate(seconds: impl Into<i64>, ns: impl Into<i64>) -> Option<u32> {
     u32::try_from(hz).ok().filter(|hz| (10..=10_000).contains(hz))
 }
 
-/// Jiffies for a timer: rounded up, at least 1, at most 120 s (`TCP_RTO_MAX`; kernels before 5.18 take any
-/// value, so the bound must be kept here).
+/// Jiffies for a timer: rounded up, at least 1, at most 120 s (`TCP_RTO_MAX`; kernels before 5.18 accept any
+/// value, so the bound is enforced here).
 pub(crate) fn jiffies(us: u64, hz: u32) -> u32 {
     let most = 120 * u64::from(hz);
     let ticks = (us * u64::from(hz)).div_ceil(1_000_000).clamp(1, most);
     u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
-/// Two jiffies in microseconds: the least of `rto_min` and `delack_max` (`TCP_TIMEOUT_MIN`, include/net/tcp.h).
+/// Two jiffies in microseconds: the minimum of `rto_min` and `delack_max` (`TCP_TIMEOUT_MIN`, include/net/tcp.h).
 pub(crate) fn two_jiffies_us(hz: u32) -> u32 {
     2_000_000_u32.div_ceil(hz)
 }
 
-/// What the jiffies last, in microseconds.
+/// The duration of the jiffies, in microseconds.
 pub(crate) fn microseconds(jiffies: u32, hz: u32) -> u64 {
     u64::from(jiffies) * 1_000_000 / u64::from(hz)
 }
 
-/// The jiffies of what the kernel tells in microseconds, which it cuts off: 601 at HZ 300 are told as 2,003,333 us
+/// Jiffies from the microseconds that the kernel reports, rounded down: 601 at HZ 300 are reported as 2,003,333 us
 /// (`jiffies_to_usecs()`, kernel/time/time.c).
 pub(crate) fn nearest_jiffies(us: u64, hz: u32) -> u64 {
     (us * u64::from(hz) + 500_000) / 1_000_000
 }
 
-/// A timer for people: `20 s`, `1.5 s`, `300 ms`, `250 us`.
+/// A timer for display: `20 s`, `1.5 s`, `300 ms`, `250 us`.
 pub(crate) fn spell(us: u64) -> String {
     let (scale, unit, width) = match us {
         0..1_000 => (1, "us", 0),

@@ -1,4 +1,4 @@
-//! A connection to try something on: in a cgroup of its own, made by a process that lives there.
+//! A trial connection: a child process opens it in a cgroup of its own.
 
 use crate::bpf;
 use crate::error::{Error, Result, hint};
@@ -22,16 +22,16 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-/// Before 16 hexadecimal digits, the name of a cgroup of ours.
+/// The name of our cgroups; 16 hexadecimal digits follow.
 const PREFIX: &str = "set-rto-probe-";
 
-/// How long the process there may take: a connection over loopback takes under 1 ms.
+/// The time limit for the child. A connection over loopback takes under 1 ms.
 const PATIENCE_MS: u16 = 5_000;
 
 const NOT_MADE: &str =
-    "what the kernel can do is tried there, on one connection: is cgroup2 writable?";
+    "set-rto tries the kernel's features there, on one connection: is cgroup2 writable?";
 
-/// A cgroup for one connection; gone when this is. Its lock tells that somebody lives who uses it.
+/// A cgroup for one connection, removed on drop. Its lock shows that it is in use.
 pub(crate) struct Place {
     path: PathBuf,
     name: String,
@@ -46,7 +46,7 @@ impl AsFd for Place {
 }
 
 impl Place {
-    /// Makes one, and removes those that killed runs have left.
+    /// Creates a cgroup, and removes those that killed runs have left.
     pub(crate) fn create(cgroup: &Cgroup) -> Result<Self> {
         let failed = |errno| {
             let what = format!("create a cgroup in {}", cgroup.path.display());
@@ -55,7 +55,7 @@ impl Place {
         sweep(cgroup.as_fd()).map_err(failed)?;
         let parent = cgroup.as_fd().try_clone_to_owned();
         let parent = parent.map_err(|error| Error::io("open a cgroup", &error, hint::AGAIN))?;
-        // Another run may take a new one for a leftover, as long as it is not locked.
+        // Until a new cgroup is locked, another run may remove it as a leftover.
         for _ in 0..100 {
             let name = format!("{PREFIX}{:016x}", random().map_err(failed)?);
             match mkdirat(cgroup, name.as_str(), Mode::S_IRWXU) {
@@ -74,12 +74,12 @@ impl Place {
         Err(failed(Errno::EBUSY))
     }
 
-    /// Moves a process there: itself, if it is 0.
+    /// Moves a process there; 0 is this process.
     fn enter(&self, process: &str) -> nix::Result<()> {
         join(self.as_fd(), process)
     }
 
-    /// Has this process live there while it does something.
+    /// Moves this process there for the duration of a call.
     pub(crate) fn visit<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         let failed = |errno| {
             Error::call(format_args!("go to the cgroup {}", self.path.display()), errno, NOT_MADE)
@@ -92,7 +92,7 @@ impl Place {
     }
 }
 
-/// The cgroup that this process lives in.
+/// The cgroup of this process.
 fn home() -> Result<Cgroup> {
     let text = std::fs::read_to_string("/proc/self/cgroup")
         .map_err(|error| Error::io("read /proc/self/cgroup", &error, hint::PROC))?;
@@ -111,8 +111,7 @@ fn join(cgroup: BorrowedFd<'_>, process: &str) -> nix::Result<()> {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Nobody is in it any more; the kernel may take a moment to see that, on a busy machine a long one. What stays,
-        // the next run removes.
+        // The cgroup is empty, but the kernel may notice late on a busy machine. The next run removes what stays.
         for _ in 0..200 {
             match unlinkat(&self.parent, self.name.as_str(), UnlinkatFlags::RemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => return,
@@ -122,7 +121,7 @@ impl Drop for Place {
     }
 }
 
-/// Opens and locks a cgroup; None if somebody else has locked or removed it.
+/// Opens and locks a cgroup; None if another process has locked or removed it.
 fn lock(parent: BorrowedFd<'_>, name: &str) -> nix::Result<Option<OwnedFd>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let directory = match openat(parent, name, flags, Mode::empty()) {
@@ -156,7 +155,7 @@ fn sweep(parent: BorrowedFd<'_>) -> nix::Result<()> {
     }
     for name in names {
         if let Some(_locked) = lock(parent, &name)? {
-            // One that has a process in it stays.
+            // A cgroup that contains a process stays.
             match unlinkat(parent, name.as_str(), UnlinkatFlags::RemoveDir) {
                 Ok(()) | Err(Errno::EBUSY | Errno::ENOENT) => {}
                 Err(errno) => return Err(errno),
@@ -168,7 +167,7 @@ fn sweep(parent: BorrowedFd<'_>) -> nix::Result<()> {
 
 fn random() -> nix::Result<u64> {
     let mut bytes = [0; 8];
-    // SAFETY: the buffer is as large as said.
+    // SAFETY: the buffer has the given size.
     let ret = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     match Errno::result(ret)? {
         8 => Ok(u64::from_ne_bytes(bytes)),
@@ -176,11 +175,11 @@ fn random() -> nix::Result<u64> {
     }
 }
 
-/// The sockets of a connection of the child's to itself: the one that sent the SYN, and, if wanted, the one that
-/// answered it. None: they tell nothing.
+/// Judges the sockets of a connection of the child to itself: the one that sent the SYN and, on request, the one that
+/// answered it. None if they prove nothing.
 pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>, Option<BorrowedFd<'_>>) -> Option<bool>;
 
-/// Has a child that lives in the cgroup do something there, with its own answer; None where it had none.
+/// Runs a child in the cgroup and returns its answer; None if it had none.
 fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>> {
     const UNTRIED: u8 = 2;
     const ASTRAY: u8 = 3;
@@ -191,7 +190,7 @@ fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>
     let child = match unsafe { fork() }.map_err(failed)? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
-            // SAFETY: a plain system call: the child ends with its parent, also one that is killed.
+            // SAFETY: a plain system call. The child ends with its parent, even if that is killed.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
             let said = match place.enter("0") {
                 Ok(()) => work().map_or(UNTRIED, u8::from),
@@ -219,16 +218,16 @@ fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>
             "is that cgroup frozen? see its cgroup.events",
         )),
         (Err(errno), _) => Err(failed(errno)),
-        _ => Err(Error::new(what() + ": the process did not get there", NOT_MADE)),
+        _ => Err(Error::new(what() + ": the child could not enter it", NOT_MADE)),
     }
 }
 
-/// Also one that is stopped or frozen. Where SIGCHLD is ignored, it has been waited for already.
+/// Kills the child, even if it is stopped or frozen. If SIGCHLD is ignored, the kernel has reaped it already.
 fn end_child(child: libc::pid_t) {
-    // SAFETY: plain system calls; the process is a child of this one, which has not been waited for.
+    // SAFETY: plain system calls; the process is an unreaped child of this one.
     unsafe { libc::kill(child, libc::SIGKILL) };
     for _ in 0..200 {
-        // SAFETY: as above, and no status is wanted.
+        // SAFETY: as above; a null status pointer is allowed.
         if unsafe { libc::waitpid(child, std::ptr::null_mut(), libc::WNOHANG) } != 0 {
             return;
         }
@@ -236,8 +235,8 @@ fn end_child(child: libc::pid_t) {
     }
 }
 
-/// One connection from there. That nothing listens at its end does not matter. Where no loopback device is up here,
-/// it is made in a network of the child's own. None where there was none.
+/// Opens one connection from there; nothing needs to listen at its end. If no loopback device is up here, the child
+/// creates a network namespace of its own. None if there was no connection.
 pub(crate) fn connect_within(place: &Place, to: &impl SockaddrLike) -> Result<Option<bool>> {
     within(place, &|| {
         // SAFETY: a plain system call.
@@ -250,8 +249,8 @@ pub(crate) fn connect_within(place: &Place, to: &impl SockaddrLike) -> Result<Op
     })
 }
 
-/// One connection over `lo` to 127.0.0.1, to a listener there if `answered`, judged where it was made; None where
-/// there was none.
+/// Opens one connection over `lo` to 127.0.0.1, to a listener there if `answered`, and judges it in the same process.
+/// None if there was no connection.
 pub(crate) fn connect_and_judge(
     place: &Place,
     answered: bool,
@@ -270,25 +269,25 @@ pub(crate) fn connect_and_judge(
         // Milliseconds; the answer is there when connect() returns, unless a firewall is in the way.
         poll(&mut ready, 1000_u16).ok().filter(|ready| *ready == 1)?;
         let raw = accept(listener.as_raw_fd()).ok()?;
-        // SAFETY: the call has just made this descriptor, nobody else owns it.
+        // SAFETY: the call has just created this descriptor; nothing else owns it.
         let other = unsafe { OwnedFd::from_raw_fd(raw) };
         judge(socket.as_fd(), Some(other.as_fd()))
     })
 }
 
-/// RFC 863, discard: whether something listens there does not matter.
+/// The discard service (RFC 863); nothing needs to listen there.
 const PORT: u16 = 9;
 
 pub(crate) fn ipv4() -> SockaddrIn {
     SockaddrIn::new(127, 0, 0, 1, PORT)
 }
 
-/// The same of an IPv6 socket.
+/// The same for an IPv6 socket.
 pub(crate) fn mapped() -> SockaddrIn6 {
     SocketAddrV6::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped(), PORT, 0, 0).into()
 }
 
-/// A socket that does not wait; bound to `lo` if so wanted.
+/// A non-blocking socket, bound to `lo` on request.
 fn stream(family: AddressFamily, bound: bool) -> Option<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(family, SockType::Stream, flags, None).ok()?;
@@ -298,7 +297,7 @@ fn stream(family: AddressFamily, bound: bool) -> Option<OwnedFd> {
     Some(socket)
 }
 
-/// One that has sent a SYN.
+/// A socket that has sent a SYN.
 fn try_connect(to: &impl SockaddrLike, bound: bool) -> Option<OwnedFd> {
     let socket = stream(to.family().unwrap_or(AddressFamily::Inet), bound)?;
     let sent = matches!(

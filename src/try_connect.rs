@@ -1,4 +1,4 @@
-//! `set-rto try`: open one connection and print what the kernel gave it, beside what it gives by default.
+//! `set-rto try`: open one connection and print its settings and the kernel's defaults.
 
 use crate::device::local;
 use crate::device::{self, Loaded, Wanted};
@@ -23,10 +23,10 @@ use std::process::ExitCode;
 /// The kernel's own first timer (`TCP_TIMEOUT_INIT`, include/net/tcp.h; RFC 6298, 2.1).
 const DEFAULT_US: u64 = 1_000_000;
 
-/// `set-rto try`. The answer is kept from the socket: once it has come, the kernel replaces the timer by what it
-/// measured.
+/// `set-rto try`. A packet filter drops the answer: when it arrives, the kernel replaces the timer by one from the
+/// measured round-trip time.
 pub(crate) fn run(target: &SocketAddr, pin: &Path) -> Result<ExitCode> {
-    // What cannot be told of the rule leaves the rest to be told.
+    // If the rule cannot be determined, the rest is still printed.
     let witness = Witness::of(pin).unwrap_or_else(|why| {
         output::note(&format_args!("the rule is not shown: {why}"));
         None
@@ -63,7 +63,7 @@ pub(crate) fn run(target: &SocketAddr, pin: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A connection that has been begun.
+/// A connection that has sent its SYN.
 struct Tried {
     socket: OwnedFd,
     info: [u32; 26],
@@ -102,8 +102,8 @@ fn connect_to(target: &SocketAddr) -> Result<Tried> {
     Ok(Tried { socket, info, defaults })
 }
 
-/// The program that is in effect once more, with counters of its own, in a cgroup that only the connection is in: on a
-/// busy host those of the first count others, too.
+/// A second copy of the attached program, with its own counters, in a cgroup that contains only the trial connection.
+/// On a busy host the counters of the first also count other connections.
 struct Witness {
     loaded: Loaded,
     place: Place,
@@ -111,20 +111,20 @@ struct Witness {
 }
 
 impl Witness {
-    /// None, with a remark, if this binary's rules are not in effect.
+    /// None, with a note, if this binary's rules are not in effect.
     fn of(pin: &Path) -> std::result::Result<Option<Self>, String> {
         let cause = |error: Error| error.cause().to_owned();
         let installed = match pin::look_at(pin).map_err(cause)? {
             State::Ours(installed) if installed.is_current() => installed,
             State::Ours(_) => return Err("other rules are installed, see `set-rto status`".into()),
             State::Absent => {
-                output::note(&"nothing is installed: this is what the kernel does by itself");
+                output::note(&"nothing is installed: these are the kernel's own values");
                 return Ok(None);
             }
             State::Foreign(what) => return Err(format!("not installed: {what}")),
         };
         let Some(path) = installed.cgroup.and_then(cgroup::path) else {
-            return Err("its cgroup is gone or out of sight".into());
+            return Err("its cgroup is gone or not visible here".into());
         };
         Self::copy(&installed, &path).map(Some).map_err(cause)
     }
@@ -170,7 +170,7 @@ fn device(socket: &OwnedFd) -> Option<String> {
     Some(found.1)
 }
 
-/// Options that rules can set, as people read them; those that this kernel does not tell are left out.
+/// Options that rules can set, formatted for display. Options that this kernel cannot report are left out.
 fn options(socket: &OwnedFd, is_ipv4: bool) -> Vec<(&'static str, String)> {
     let tos = match is_ipv4 {
         true => (libc::IPPROTO_IP, libc::IP_TOS),
@@ -205,14 +205,14 @@ fn options(socket: &OwnedFd, is_ipv4: bool) -> Vec<(&'static str, String)> {
     found
 }
 
-/// include/uapi/linux/tcp.h, 6.15; not in libc yet.
+/// From include/uapi/linux/tcp.h, Linux 6.15; libc does not define it yet.
 const TCP_RTO_MAX_MS: libc::c_int = 44;
 
 /// An option of the socket, in a plain array of numbers.
 fn read<T: Default>(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> nix::Result<T> {
     let mut value = T::default();
     let mut size = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the buffer is as large as said, the kernel copies no more, and any bytes make numbers.
+    // SAFETY: the buffer has the given size, the kernel copies no more, and any bytes are valid numbers.
     let ret = unsafe {
         libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut size)
     };

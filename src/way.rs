@@ -1,11 +1,11 @@
-//! How `interface` rules find a connection's device: the method, and why it is that one. It stands in the program in the
-//! kernel, too.
+//! How `interface` rules find a connection's device: the method, and why it was chosen. The program in the kernel
+//! records both.
 
 use crate::rules;
 use crate::shared::Finding;
 use std::str::FromStr;
 
-/// What a device is found by.
+/// A method of finding a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
     /// The device of the socket's route: reads the kernel's structures, needs BTF.
@@ -34,7 +34,7 @@ impl FromStr for Method {
     }
 }
 
-/// Why it is that method. The numbers stand in installed programs: they stay.
+/// Why a method was chosen. Installed programs contain these numbers, so they never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Why {
     KernelBtf = 0,
@@ -46,32 +46,32 @@ pub(crate) enum Why {
 }
 
 impl Why {
-    /// In words, of a [`Way`].
+    /// The reason in words, as a part of [`Way::text`].
     pub(crate) fn text(self) -> &'static str {
         match self {
             Self::KernelBtf => "by the kernel's BTF",
-            Self::OwnBtf => "by BTF that set-rto was built with",
-            Self::NoBtf => "there is no BTF of this kernel",
-            Self::WrongBtf => "the BTF does not fit this kernel",
-            Self::NotAllowed => "this kernel lets programs read none of its structures",
+            Self::OwnBtf => "by the BTF that set-rto was built with",
+            Self::NoBtf => "this kernel has no BTF",
+            Self::WrongBtf => "the BTF does not match this kernel",
+            Self::NotAllowed => "this kernel does not let programs read its structures",
             Self::Asked => "asked for",
         }
     }
 }
 
-/// The method of a load, and what else it needs to know.
+/// The method that a load uses, and its parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Way {
     pub(crate) method: Method,
     pub(crate) why: Why,
-    /// Of the network namespace; 0 where the kernel tells none to sock_ops programs (before 5.15).
+    /// Cookie of the network namespace; 0 if sock_ops programs cannot read it (before Linux 5.15).
     pub(crate) cookie: u64,
-    /// Whether the device of arrival is noted.
+    /// True if the device of arrival is recorded.
     pub(crate) arrivals: bool,
 }
 
 impl Way {
-    /// As the program has it; `pointer`: bytes of the kernel's pointers.
+    /// The program's form of it; `pointer` is the size of the kernel's pointers in bytes.
     pub(crate) fn finding(self, pointer: u32) -> Finding {
         Finding {
             method: u32::from(self.method == Method::Address),
@@ -95,7 +95,7 @@ impl Way {
         })
     }
 
-    /// For people.
+    /// The text for display.
     pub(crate) fn text(self) -> String {
         let by = match self.method {
             Method::Route => "the device of the route",
@@ -103,13 +103,13 @@ impl Way {
         };
         let incoming = match (rules::ask_for_arrivals(), self.arrivals, self.method) {
             (false, ..) => "",
-            (true, true, _) => "; of incoming connections, the device that the SYN came in by",
+            (true, true, _) => "; for incoming connections, the device that the SYN came in by",
             (true, false, Method::Route) => {
-                "; of incoming connections, the device that the listener is bound to or that has the local address, \
-                 since this kernel does not tell by which one the SYN came in (Linux 5.17 does)"
+                "; for incoming connections, the device that the listener is bound to or that has the local address, \
+                 since this kernel does not report which one the SYN came in by (Linux 5.17 does)"
             }
             (true, false, Method::Address) => {
-                "; of incoming connections, too, since this kernel does not tell by which one the SYN came in \
+                "; for incoming connections too, since this kernel does not report which one the SYN came in by \
                  (Linux 5.17 does)"
             }
         };

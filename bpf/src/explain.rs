@@ -20,7 +20,7 @@ pub struct Connection {
 }
 
 /// How a connection is written.
-pub const FORM: &str = "outgoing ax0 10.0.0.1:40000 -> 44.1.2.3:12345 (the interface may be left out; `incoming`: the peer stands first, as in the SYN)";
+pub const FORM: &str = "outgoing ax0 10.0.0.1:40000 -> 44.1.2.3:12345 (the interface is optional; for `incoming` the peer comes first, as in the SYN)";
 
 impl std::str::FromStr for Connection {
     type Err = String;

@@ -51,7 +51,7 @@ pub(crate) struct Broken {
 pub(crate) fn measure(source: &Source<'_>) -> Result<Option<Broken>, Diagnostic> {
     let size = source.text.len();
     if size > MOST_BYTES {
-        let message = format!("a file of {size} bytes: a rules file has at most {MOST_BYTES}");
+        let message = format!("a file of {size} bytes: the limit is {MOST_BYTES}");
         return Err(Diagnostic::new(message, 0..0).help("use prefixes, ranges and globs"));
     }
     // The parser would report each by itself.
@@ -77,7 +77,7 @@ pub(crate) fn measure(source: &Source<'_>) -> Result<Option<Broken>, Diagnostic>
             return Err(Diagnostic::new(message, here()).help("a rule's keys have no dots"));
         }
         if tokens.len() == MOST_WORDS {
-            let message = format!("more than {MOST_WORDS} words and marks");
+            let message = format!("more than {MOST_WORDS} words and symbols");
             return Err(Diagnostic::new(message, here()).help("use prefixes, ranges and globs"));
         }
         tokens.push(token);
@@ -105,7 +105,7 @@ impl Outline {
         self.tables += 1;
         self.keys = 0;
         if self.tables > MOST_RULES {
-            self.pass(span, format!("more than {MOST_RULES} rules"), "one rule may have lists");
+            self.pass(span, format!("more than {MOST_RULES} rules"), "use lists within a rule");
         }
     }
 

@@ -52,7 +52,7 @@ pub fn lint(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Di
         let span = rules.last().map_or(0..0, |rule| rule.span.clone());
         errors.push(
             Diagnostic::new("too many different congestion control algorithms", span)
-                .help("no kernel has so many"),
+                .help("no kernel has that many"),
         );
     }
     notes.sort_by_key(|note| note.span.start);
@@ -78,7 +78,7 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
         if rto > rto_max {
             note(
                 format!(
-                    "rule `{name}`: `rto` {} is cut down to `rto_max` {}",
+                    "rule `{name}`: `rto` {} is limited to `rto_max` {}",
                     spell(rto),
                     spell(rto_max)
                 ),
@@ -97,7 +97,7 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
                     seconds(before),
                     seconds(since)
                 ),
-                "`syn_retries` says how often the SYN is repeated (6 by default), `user_timeout` how long it may take",
+                "`syn_retries` limits the retransmissions of the SYN (6 by default), `user_timeout` the total time",
             );
         }
     }
@@ -109,7 +109,7 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
                     "rule `{name}`: `{key}` {} is below two jiffies of a kernel with HZ 100",
                     spell(us.into())
                 ),
-                "there it becomes 20ms, at HZ 250 8ms is the least, at HZ 1000 2ms",
+                "the minimum is 20ms at HZ 100, 8ms at HZ 250, 2ms at HZ 1000",
             );
         }
     }

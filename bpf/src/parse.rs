@@ -52,7 +52,7 @@ fn mistakes(source: &Source<'_>, broken: Broken) -> Vec<Diagnostic> {
 fn unknown(key: &str, span: Span) -> Diagnostic {
     Diagnostic::new(format!("unknown key `{key}`"), span).help(match nearest(key, ["rule"]) {
         Some(_) => "did you mean `[[rule]]`?",
-        None => "a rules file holds nothing but `[[rule]]` tables",
+        None => "a rules file contains only `[[rule]]` tables",
     })
 }
 

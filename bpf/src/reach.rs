@@ -81,7 +81,7 @@ pub fn reach(rules: &[Rule]) -> Result<Regions, Vec<Diagnostic>> {
 
 fn too_many_cases(rule: &Rule) -> Diagnostic {
     Diagnostic::new("this rule has too many cases", rule.span.clone()).help(format!(
-        "at most {MOST_TERMS} after expanding `or`, and fewer where lists are long: make several rules of it"
+        "at most {MOST_TERMS} after expanding `or`, and fewer where lists are long: split it into several rules"
     ))
 }
 
@@ -116,7 +116,7 @@ fn is_taken(taken: &[Taken; 2], parts: &[Terms; 2], at: usize) -> bool {
 
 fn never_matches(rule: &Rule, interfaces: &Interfaces) -> Diagnostic {
     let message = "this rule can never match";
-    let help = "its conditions must match together: leave one out, or make two rules of it";
+    let help = "its conditions must all match at once: leave one out, or split it into two rules";
     let impossible = |formula: Formula| {
         let terms = terms(&formula, interfaces, &mut Budget::default()).unwrap_or_default();
         parts(&terms).iter().all(Vec::is_empty)
@@ -180,11 +180,11 @@ fn never_reached(rules: &[Rule], at: usize, winners: &[usize]) -> Diagnostic {
     let error = Diagnostic::new(message, rule.span.clone());
     let quoted = |at: &usize| format!("`{}`", rules[*at].name);
     match winners {
-        [] => error.help("earlier rules always win: move it up, or leave it out"),
+        [] => error.help("earlier rules always win: move it up or remove it"),
         [one] => error
             .label("unreachable")
             .other(rules[*one].span.clone(), format!("{} always wins", quoted(one)))
-            .help(format!("move it above {}, or leave it out", quoted(one))),
+            .help(format!("move it above {} or remove it", quoted(one))),
         [first, rest @ ..] => {
             let mut names: Vec<_> = rest.iter().take(4).map(quoted).collect();
             if rest.len() > 4 {
@@ -194,7 +194,7 @@ fn never_reached(rules: &[Rule], at: usize, winners: &[usize]) -> Diagnostic {
             error
                 .label("unreachable")
                 .other(rules[*first].span.clone(), label)
-                .help("together these rules always win: move it up, or leave it out")
+                .help("together these rules always win: move it up or remove it")
         }
     }
 }
@@ -246,7 +246,7 @@ fn hidden_items(
         notes.push(
             Diagnostic::new(message, condition.span.clone())
                 .label("in this list")
-                .help("earlier rules always win there: leave it out, or move the rule up"),
+                .help("earlier rules always win there: remove the item or move the rule up"),
         );
     }
     notes

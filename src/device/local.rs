@@ -13,13 +13,13 @@ use std::os::fd::BorrowedFd;
 /// The map in the generated C.
 pub(crate) const MAP: &str = "local_devices";
 
-/// What the map is to have, by its keys.
+/// The intended contents of the map.
 type Entries = BTreeMap<Key, Value>;
 
 /// This host's devices.
 pub(crate) struct Devices {
     entries: Entries,
-    /// Addresses that several devices have.
+    /// Addresses that belong to several devices.
     shared: BTreeSet<Ipv6Addr>,
     names: Vec<String>,
     with_address: BTreeSet<String>,
@@ -36,7 +36,7 @@ fn by_index(index: u32) -> Key {
 /// An entry of the map.
 fn value(name: &str, index: u32, is_vrf: bool) -> Value {
     let mut device = LocalDevice { name: [0; 16], index, is_vrf: is_vrf.into() };
-    // Names have 15 bytes at most (`IFNAMSIZ`).
+    // Names have at most 15 bytes (`IFNAMSIZ`).
     for (to, from) in device.name[..15].iter_mut().zip(name.bytes()) {
         *to = from;
     }
@@ -45,8 +45,8 @@ fn value(name: &str, index: u32, is_vrf: bool) -> Value {
     value
 }
 
-/// Puts a device besides `lo`, if there is one, where the program that tries BTF looks for it: at a number that none
-/// has. [`Devices::write`] drops it.
+/// Stores a device other than `lo`, if there is one, for the program that tries BTF: under a number that no device has.
+/// [`Devices::write`] removes it.
 pub(crate) fn put_other(map: BorrowedFd<'_>) -> Result<()> {
     // LOOPBACK_IFINDEX, include/net/flow.h.
     const LOOPBACK: u32 = 1;
@@ -58,7 +58,7 @@ pub(crate) fn put_other(map: BorrowedFd<'_>) -> Result<()> {
         .map_err(|errno| Error::call("store a device", errno, "is there memory for it?"))
 }
 
-/// Gives one program what another one knows.
+/// Copies the map of one program to another.
 pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     let failed = |errno| Error::call("copy the interfaces", errno, hint::AGAIN);
     bpf::delete(to, &by_index(0)).map_err(failed)?;
@@ -85,7 +85,7 @@ impl Devices {
             found.names.push(name);
         }
         for (address, name) in host::local_addresses()? {
-            // None: the device came after they were listed.
+            // None: the device appeared after the list was read.
             let Some(&index) = indexes.get(&name) else { continue };
             let device = value(&name, index, false);
             let known = found.entries.insert(address.octets(), device);
@@ -105,7 +105,7 @@ impl Devices {
         let failed = |errno| {
             Error::call("store the local addresses", errno, "are there more than 65,536 of them?")
         };
-        // What tries BTF has put one there.
+        // The trial of BTF has stored an entry.
         bpf::delete(map, &by_index(0)).map_err(failed)?;
         for (key, value) in &self.entries {
             bpf::update(map, key, value).map_err(failed)?;
@@ -113,7 +113,7 @@ impl Devices {
         Ok(())
     }
 
-    /// Whether a map has just these.
+    /// True if a map has exactly these entries.
     pub(crate) fn are_in(&self, map: BorrowedFd<'_>) -> Result<bool> {
         let failed = |errno| Error::call("read the stored addresses", errno, hint::AGAIN);
         let keys = bpf::keys(map).map_err(failed)?;
@@ -129,7 +129,7 @@ impl Devices {
         Ok(true)
     }
 
-    /// What rules about devices can't see by this method, for people.
+    /// Notes on what `interface` rules can't match with this method.
     pub(crate) fn notes(&self, method: Method) -> Result<Vec<String>> {
         let mut notes = Vec::new();
         for pattern in rules::INTERFACES.iter().copied() {
@@ -171,16 +171,16 @@ impl Devices {
             _ => "has no address",
         };
         Ok(Some(match method {
-            Method::Route => format!("{what}: its rules match once it is there"),
+            Method::Route => format!("{what}: its rules match once it exists"),
             Method::Address => format!("{what}: run `set-rto install` again once it has one"),
         }))
     }
 }
 
-/// `*` is any run of characters, `?` any single one.
+/// Matches a glob: `*` is any run of characters, `?` any single one.
 fn matches(pattern: &str, name: &str) -> bool {
     let (mut pattern, mut name) = (pattern.as_bytes(), name.as_bytes());
-    // Where to go on if what follows the last `*` does not match: that one takes one more.
+    // Where to continue if the text after the last `*` does not match: then the `*` takes one more character.
     let mut retry: Option<(&[u8], &[u8])> = None;
     loop {
         match (pattern, name) {

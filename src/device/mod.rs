@@ -17,31 +17,31 @@ use libbpf_rs::skel::Skel;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// The program in the kernel, and which way it goes.
+/// The loaded program and its method.
 pub(crate) struct Loaded {
     pub(crate) skeleton: Skeleton,
-    /// None where no rule asks for a device.
+    /// None if no rule tests a device.
     pub(crate) way: Option<Way>,
     /// What else was tried before, and why it failed.
     pub(crate) failed: Vec<String>,
 }
 
-/// What to load, and where it can be tried.
+/// What to load, and where to try it.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
     /// Columns of settings to leave out.
     pub(crate) without: u64,
     pub(crate) asked: Option<Method>,
-    /// Below it a cgroup is made for a moment.
+    /// The parent of the short-lived cgroups for trials.
     pub(crate) cgroup: &'a Cgroup,
-    /// The counters of the same rules, to go on with.
+    /// Counters of the same rules to continue.
     pub(crate) counters: Option<BorrowedFd<'a>>,
 }
 
 /// Loads the program by the best method that works; nothing is attached yet.
 ///
 /// # Errors
-/// A kernel that can't run these rules, by the method that was asked for, or does not allow it.
+/// The kernel can't run these rules by the requested method, or does not permit it.
 pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
     let plain =
         Load { without: wanted.without, way: None, offsets: None, counters: wanted.counters };
@@ -50,7 +50,7 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
         return Ok(Loaded { skeleton, way: None, failed: Vec::new() });
     }
     let arrivals = rules::ask_for_arrivals() && told(bpf::loads_sk_lookup())?;
-    // A kernel may have the cookie, and not tell it to programs.
+    // A kernel may have the cookie without a way for programs to read it.
     let cookie = match Netns::open()?.cookie {
         Some(cookie) if told(bpf::tells_cookie())? => cookie,
         _ => 0,
@@ -88,7 +88,7 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
                 return Err(error);
             }
             Err(error) => {
-                // Other offsets do not make it another program.
+                // Other offsets would not change the verifier's answer.
                 why = Why::NotAllowed;
                 failed.push(format!("{source}: {}", error.cause()));
                 first = Some(error);
@@ -97,9 +97,9 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
         };
         let what = match fits(&skeleton, wanted.cgroup)? {
             Some(true) => None,
-            // The kernel's own is believed where it can't be tried.
+            // The kernel's own BTF is trusted if it can't be tried.
             None if is_kernels => None,
-            Some(false) => Some("it does not fit this kernel"),
+            Some(false) => Some("it does not match this kernel"),
             None => Some("no connection to 127.0.0.1 to try it on"),
         };
         let Some(what) = what else {
@@ -120,21 +120,21 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
     let way = Way { method: Method::Address, why, cookie, arrivals };
     match load(way, None) {
         Ok(skeleton) => Ok(Loaded { skeleton, way: Some(way), failed }),
-        // Not for lack of a method, then.
+        // So the failure has nothing to do with the method.
         Err(error) => Err(first.unwrap_or(error)),
     }
 }
 
-/// What the kernel says to a question whether it can do something.
+/// The result of a probe for a kernel feature.
 fn told(answer: nix::Result<bool>) -> Result<bool> {
     answer.map_err(|errno| Error::call("ask what this kernel can do", errno, hint::AGAIN))
 }
 
-/// Whether the device of a connection to 127.0.0.1 is found to be `lo`, at each end; None if there is no such
+/// True if the device of a connection to 127.0.0.1 is found to be `lo` at each end; None if there is no such
 /// connection.
 ///
 /// # Errors
-/// The kernel does not let it be tried.
+/// The kernel does not permit the trial.
 fn fits(skeleton: &Skeleton, cgroup: &Cgroup) -> Result<Option<bool>> {
     let damaged = || Error::new("nothing to try offsets with", hint::DAMAGED);
     let object = skeleton.object();
@@ -148,14 +148,14 @@ fn fits(skeleton: &Skeleton, cgroup: &Cgroup) -> Result<Option<bool>> {
         bpf::attach(program.as_fd(), place.as_fd(), BPF_CGROUP_SOCK_OPS).map_err(|errno| {
             Error::call("attach to the cgroup of a trial", errno, hint::attach(errno))
         })?;
-    // Another error than that there is no name says nothing; that one is believed if it is said twice.
+    // Only a missing name proves something, and it is believed if it is missing twice. Other errors prove nothing.
     let ask = |socket: BorrowedFd<'_>| bpf::of_socket(known.as_fd(), socket);
     let is_right = |socket: BorrowedFd<'_>| match ask(socket).or_else(|_| ask(socket)) {
         Ok(name) => Some(name.starts_with(b"lo\0")),
         Err(Errno::ENOENT) => Some(false),
         Err(_) => None,
     };
-    // Options of an incoming connection go by the packet that ends its handshake.
+    // The options of an incoming connection depend on the packet that ends its handshake.
     let answered = rules::has_columns() && rules::ask_for_arrivals();
     trial::connect_and_judge(&place, answered, &|socket, other| {
         let other = other.map_or(Some(true), is_right);

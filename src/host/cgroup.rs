@@ -29,7 +29,7 @@ impl AsFd for Cgroup {
     }
 }
 
-/// The mount of the whole cgroup2 hierarchy, on a pure-v2 or a hybrid system; of a part of it if there is no other.
+/// The mount of the whole cgroup2 hierarchy, on a pure-v2 or a hybrid system. If there is none, the mount of a part.
 fn mount() -> Result<Mount> {
     let mut found: Option<Mount> = None;
     for mount in mounts::all()?.into_iter().filter(|mount| mount.kind == "cgroup2") {
@@ -57,15 +57,15 @@ impl Cgroup {
     /// The root of the hierarchy: every socket of the host.
     ///
     /// # Errors
-    /// No cgroup2 file system is mounted, or it cannot be told.
+    /// No cgroup2 file system is mounted, or the mounts cannot be read.
     pub(crate) fn root() -> Result<Self> {
         Self::open(&mount()?.point)
     }
 
-    /// The cgroup to attach to: the one asked for, or the root.
+    /// The cgroup to attach to: the requested one or the root.
     ///
     /// # Errors
-    /// Nothing there, or not a cgroup2 directory.
+    /// The path does not exist or is not a cgroup2 directory.
     pub(crate) fn chosen(asked: Option<&Path>) -> Result<Self> {
         asked.map_or_else(Self::root, Self::open)
     }
@@ -96,10 +96,10 @@ impl Cgroup {
         Ok(Self { path: path.to_owned(), directory })
     }
 
-    /// Whether it has an id, as `struct bpf_link_info` has it.
+    /// True if the cgroup has this id, as reported in `struct bpf_link_info`.
     ///
-    /// Without file handles (CONFIG_FHANDLE, which small kernels leave out) the lower half of the id decides: that is the
-    /// inode number, and no two directories have the same (`kernfs_ino()`, include/linux/kernfs.h, since Linux 5.5).
+    /// Without file handles (CONFIG_FHANDLE, which small kernels leave out) the lower half of the id decides. That is
+    /// the inode number, which is unique among directories (`kernfs_ino()`, include/linux/kernfs.h, since Linux 5.5).
     pub(crate) fn has_id(&self, id: u64) -> Result<bool> {
         let failed = |errno| {
             Error::call(format_args!("look at {}", self.path.display()), errno, hint::AGAIN)
@@ -114,7 +114,7 @@ impl Cgroup {
         }
     }
 
-    /// True if its root is the root of a container only: a cgroup namespace hides what is above.
+    /// True if this root is only that of a container: a cgroup namespace hides the levels above.
     pub(crate) fn is_of_a_container(&self) -> Result<bool> {
         /// The namespace that the machine starts with (`PROC_CGROUP_INIT_INO`, include/linux/proc_ns.h).
         const FIRST: u64 = 0xefff_fffb;
@@ -155,14 +155,15 @@ fn handle(directory: BorrowedFd<'_>) -> nix::Result<u64> {
     if handle.kind == FILEID_KERNFS { Ok(handle.id) } else { Err(Errno::EOPNOTSUPP) }
 }
 
-/// Where the cgroup with this id is, for people; None if it is gone, out of sight, or for lack of CAP_DAC_READ_SEARCH.
+/// The path of the cgroup with this id, for display. None if it is gone, not visible here, or if CAP_DAC_READ_SEARCH is
+/// missing.
 pub(crate) fn path(id: u64) -> Option<PathBuf> {
     let root = Cgroup::root().ok()?;
     if root.has_id(id).ok()? {
         return Some(root.path);
     }
     let mut handle = Handle { bytes: ID_BYTES, kind: FILEID_KERNFS, id };
-    // SAFETY: as above; the descriptor that comes back is owned by nobody else.
+    // SAFETY: as above; nothing else owns the returned descriptor.
     let fd = unsafe {
         let fd = libc::open_by_handle_at(
             root.as_fd().as_raw_fd(),
@@ -178,7 +179,7 @@ pub(crate) fn path(id: u64) -> Option<PathBuf> {
     }
 }
 
-/// Looks through a hierarchy, at no more cgroups than a small kernel will have.
+/// Searches a hierarchy, up to a number of cgroups that suits a small kernel.
 fn search(root: PathBuf, id: u64) -> Option<PathBuf> {
     const MOST: usize = 4096;
     let mut places = vec![root];

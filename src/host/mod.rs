@@ -1,4 +1,4 @@
-//! What the loader finds on this host: kernel, capabilities, addresses; the rest in their own files.
+//! Properties of this host: kernel, capabilities and addresses here, the rest in submodules.
 
 pub(crate) mod cgroup;
 pub(crate) mod links;
@@ -21,7 +21,7 @@ pub(crate) fn release() -> String {
         .unwrap_or_default()
 }
 
-/// True for a kernel that is old enough to lack what set-rto relies on.
+/// True for a kernel that is too old for set-rto.
 pub(crate) fn too_old(release: &str) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     match (numbers.next(), numbers.next()) {
@@ -43,7 +43,7 @@ pub(crate) fn refuse_old_kernel() -> Result<()> {
     Ok(())
 }
 
-/// The capabilities that are missing, by name. CAP_SYS_ADMIN stands for those of BPF that were split off it in 5.8.
+/// The names of missing capabilities. CAP_SYS_ADMIN includes CAP_BPF and CAP_PERFMON, which were split off it in 5.8.
 pub(crate) fn missing_capabilities(perfmon: bool) -> Result<Vec<&'static str>> {
     const NET_ADMIN: u32 = 12;
     const SYS_ADMIN: u32 = 21;
@@ -76,7 +76,7 @@ fn effective_capabilities() -> nix::Result<u64> {
     Errno::result(ret).map(|_| u64::from(data[0]) | u64::from(data[3]) << 32)
 }
 
-/// The address as the IPv6 words that a socket has: IPv4 mapped.
+/// The address as the IPv6 words of a socket. IPv4 addresses are mapped.
 pub(crate) fn address_words(address: &SockaddrStorage) -> Option<Ipv6Addr> {
     match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
         (Some(v4), _) => Some(v4.ip().to_ipv6_mapped()),
@@ -93,7 +93,7 @@ pub(crate) fn devices() -> Result<Vec<(String, u32)>> {
     Ok(list.iter().map(one).collect())
 }
 
-/// Local addresses as the IPv6 words that a socket has (IPv4 mapped), with their device's name.
+/// Local addresses as the IPv6 words of a socket (IPv4 mapped), with the device's name.
 pub(crate) fn local_addresses() -> Result<Vec<(Ipv6Addr, String)>> {
     let failed = |errno| Error::call("read the local addresses", errno, hint::AGAIN);
     let mut found = Vec::new();

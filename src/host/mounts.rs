@@ -1,4 +1,4 @@
-//! Mounted file systems: the one for pins, and the one of the cgroups.
+//! Mounted file systems: bpffs for the pins, and cgroup2.
 
 use crate::error::{Error, Result, hint};
 use nix::errno::Errno;
@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// Where bpffs belongs.
+/// The usual mount point of bpffs.
 pub(crate) const BPFFS_DIR: &str = "/sys/fs/bpf";
 
 /// `BPF_FS_MAGIC`, include/uapi/linux/magic.h.
@@ -21,7 +21,7 @@ pub(crate) const BPFFS: FsType = FsType(0xcafe_4a11_u32 as _);
 
 /// One line of /proc/PID/mountinfo.
 pub(crate) struct Mount {
-    /// Unique among all mounts of the machine, whatever their namespaces.
+    /// Unique among all mounts of the machine, in all namespaces.
     id: u64,
     device: (u32, u32),
     pub(crate) root: PathBuf,
@@ -29,7 +29,7 @@ pub(crate) struct Mount {
     pub(crate) kind: String,
 }
 
-/// All mounts of this mount namespace, in the order that they were made.
+/// All mounts of this mount namespace, oldest first.
 pub(crate) fn all() -> Result<Vec<Mount>> {
     of("self").map_err(|error| Error::io("read /proc/self/mountinfo", &error, hint::PROC))
 }
@@ -69,30 +69,30 @@ fn unescape(field: &[u8]) -> PathBuf {
     OsString::from_vec(out).into()
 }
 
-/// What PID 1 sees of this process's mounts.
+/// How this process's mounts compare with those of PID 1.
 struct Shared {
-    /// They are the same mounts: the same mount namespace.
+    /// The mounts are the same: both are in one mount namespace.
     mounts: bool,
     devices: BTreeSet<(u32, u32)>,
 }
 
 impl Shared {
-    /// Mount namespaces cannot be compared by /proc/1/ns/mnt, which not every root may read.
+    /// Compares the mounts. /proc/1/ns/mnt would be simpler, but root cannot always read it.
     fn ask() -> Result<Self> {
         let first =
             of("1").map_err(|error| Error::io("read /proc/1/mountinfo", &error, hint::PROC))?;
         let ids: BTreeSet<_> = first.iter().map(|mount| mount.id).collect();
-        // The first process of a container that has no other ends with it.
+        // If PID 1 has no other mounts, this is a container, which ends with that process.
         let is_first = getpid().as_raw() == 1;
         let mounts = !is_first && all()?.iter().any(|mount| ids.contains(&mount.id));
         Ok(Self { mounts, devices: first.iter().map(|mount| mount.device).collect() })
     }
 }
 
-/// Refuses to mount a bpffs that would be gone with this process.
+/// Refuses to mount a bpffs that would disappear with this process.
 ///
 /// # Errors
-/// This is a private mount namespace, or it cannot be told.
+/// This is a private mount namespace, or the mounts cannot be read.
 pub(crate) fn refuse_private_mount() -> Result<()> {
     if Shared::ask()?.mounts {
         return Ok(());
@@ -113,7 +113,7 @@ pub(crate) fn is_private(file: BorrowedFd<'_>) -> Result<bool> {
     Ok(!Shared::ask()?.devices.contains(&device))
 }
 
-/// A new bpffs, which is mounted nowhere: as long as it is not, it ends with its last descriptor.
+/// A new bpffs that is not mounted yet. Until then it ends with its last descriptor.
 pub(crate) fn new_bpffs() -> Result<OwnedFd> {
     let bpffs = c"bpf";
     let context = owned(libc::SYS_fsopen, [bpffs.as_ptr() as _, FSOPEN_CLOEXEC, 0, 0, 0])?;
@@ -127,15 +127,15 @@ pub(crate) fn new_bpffs() -> Result<OwnedFd> {
     owned(libc::SYS_fsmount, [context.as_raw_fd() as _, FSMOUNT_CLOEXEC, 0, 0, 0])
 }
 
-/// Whether a bpffs is where it belongs.
+/// True if a bpffs is mounted at its usual mount point.
 ///
 /// # Errors
-/// It cannot be told; also if there is no such directory, without sysfs or BPF.
+/// The mount point cannot be read, or does not exist for lack of sysfs or BPF.
 pub(crate) fn is_bpffs_mounted() -> Result<bool> {
     statfs(BPFFS_DIR).map(|it| it.filesystem_type() == BPFFS).map_err(failed)
 }
 
-/// Mounts it where it belongs. The caller holds the lock of the mount point.
+/// Mounts it at the usual mount point. The caller holds the lock of that directory.
 pub(crate) fn mount_bpffs(bpffs: BorrowedFd<'_>) -> Result<()> {
     // Other programs, such as bpftool, do not know the lock.
     if is_bpffs_mounted()? {
@@ -160,13 +160,13 @@ const FSCONFIG_CMD_CREATE: libc::c_long = 6;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_long = 4;
 
 fn call(number: libc::c_long, [a, b, c, d, e]: [libc::c_long; 5]) -> nix::Result<libc::c_long> {
-    // SAFETY: the callers give what the system calls of their numbers take: descriptors, flags, strings with NUL.
+    // SAFETY: the callers pass valid arguments for each system call: descriptors, flags, NUL-terminated strings.
     Errno::result(unsafe { libc::syscall(number, a, b, c, d, e) })
 }
 
 fn owned(number: libc::c_long, arguments: [libc::c_long; 5]) -> Result<OwnedFd> {
     let fd = call(number, arguments).map_err(failed)?;
-    // SAFETY: the call has just made this descriptor, nobody else owns it.
+    // SAFETY: the call has just created this descriptor; nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 

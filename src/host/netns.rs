@@ -1,4 +1,4 @@
-//! The network namespace of this process, and what tells it from others.
+//! The identity of this process's network namespace.
 
 use crate::error::{Error, Result, hint};
 use nix::errno::Errno;
@@ -8,8 +8,8 @@ use nix::sys::stat::fstat;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-/// A network namespace. Its cookie is its own for as long as the machine runs (Linux 5.14). Its inode number is given to
-/// another namespace once this one has gone, so that by it alone, on older kernels, one may be taken for the other.
+/// A network namespace. Its cookie is unique until the machine restarts (Linux 5.14). The kernel reuses the inode
+/// number of a namespace that has ended, so on older kernels, which have no cookie, two namespaces can be confused.
 pub(crate) struct Netns {
     file: File,
     /// `net->ns.inum` in the kernel.
@@ -19,7 +19,7 @@ pub(crate) struct Netns {
 }
 
 impl Netns {
-    /// That of this process.
+    /// The namespace of this process.
     pub(crate) fn open() -> Result<Self> {
         const WHAT: &str = "look at the network namespace";
         let file =
@@ -36,15 +36,15 @@ impl AsFd for Netns {
     }
 }
 
-/// None where the kernel has none, before Linux 5.14.
+/// The cookie; None before Linux 5.14.
 fn cookie() -> nix::Result<Option<u64>> {
-    /// include/uapi/asm-generic/socket.h, and that of MIPS; not in libc for all targets.
+    /// From include/uapi/asm-generic/socket.h and its MIPS counterpart; libc does not define it for all targets.
     const SO_NETNS_COOKIE: libc::c_int = 71;
-    // Rules are about TCP: a sandbox that leaves out other families has this one.
+    // A sandbox that restricts address families must allow this one: rules are about TCP.
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut cookie = 0_u64;
     let mut size = size_of_val(&cookie) as libc::socklen_t;
-    // SAFETY: the buffer is as large as said, the kernel copies no more.
+    // SAFETY: the buffer has the given size, and the kernel copies no more.
     let ret = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

@@ -1,9 +1,9 @@
-//! The directory of the pins: found, made, locked, and put back as it was if an install fails.
+//! The directory of the pins: finds, creates and locks it, and restores it if an install fails.
 //!
-//! Everything goes by descriptor, so that a path is resolved once. The lock is on the directory itself: one inode,
-//! however the path is written, and in every mount namespace that shares the bpffs. Only its owner can open it, so that
-//! nobody else can lock it. Where no bpffs is mounted yet, the lock is on the directory that it will be mounted on: sysfs
-//! is shared by mount namespaces, so this is at least as wide as the namespace that gets the mount.
+//! All access is by descriptor, so a path is resolved only once. The lock is on the directory itself. That is one inode
+//! for every spelling of the path and in every mount namespace that shares the bpffs. Only its owner can open it, so
+//! nobody else can lock it. If no bpffs is mounted yet, the lock is on its mount point. Mount namespaces share sysfs,
+//! so this lock covers at least the namespace that gets the mount.
 
 use crate::bpf;
 use crate::error::{Error, Result, hint};
@@ -23,16 +23,16 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// To go on from a directory, which takes no permission to read it.
+/// Opens a directory for traversal only, which needs no read permission.
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
-/// The mode of a directory of ours. The sticky bit tells an empty one from a stranger's.
+/// The mode of our directories. The sticky bit distinguishes an empty one from a foreign one.
 const MODE: Mode = Mode::from_bits_truncate(0o1700);
 
-/// How long another process is waited for. An install takes some 30 ms; on a busy machine many may be waiting.
+/// How long to wait for another process. An install takes about 30 ms; on a busy machine many may be waiting.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often another process may remove the directory just when it is to be locked.
+/// How often to retry after another process removes the directory just before it is locked.
 const TURNS: usize = 10_000;
 
 /// Where a pin directory is, or will be.
@@ -43,16 +43,16 @@ pub(crate) enum Place {
     Missing(OwnedFd, Vec<OsString>),
     /// No bpffs is mounted; below its mount point, by these names.
     NoBpffs(Vec<OsString>),
-    /// Something else has its name: what.
+    /// Something else has its name; the text describes it.
     Foreign(String),
 }
 
 /// Finds the place.
 ///
 /// # Errors
-/// The path cannot be looked at, or is outside of a bpffs.
+/// The path cannot be read or is outside of a bpffs.
 pub(crate) fn find(path: &Path) -> Result<Place> {
-    // A bpffs may be mounted between two questions: then the directory below it was opened.
+    // A bpffs may be mounted between two calls, which leaves us with the directory underneath.
     for _ in 0..3 {
         if let Some(place) = find_once(path)? {
             return Ok(place);
@@ -61,7 +61,7 @@ pub(crate) fn find(path: &Path) -> Result<Place> {
     Err(no_bpffs(path))
 }
 
-/// None if the path leads out of the bpffs, or did so when it was opened.
+/// None if the path leads out of the bpffs, or did when it was opened.
 fn find_once(path: &Path) -> Result<Option<Place>> {
     if path.as_os_str().is_empty() {
         return Err(Error::usage("--pin: empty path", outside()));
@@ -101,7 +101,7 @@ fn place(path: &Path, directory: OwnedFd, missing: Vec<OsString>) -> Result<Opti
 }
 
 fn keeps_changing(path: &Path) -> Error {
-    let message = format!("{} keeps being removed and made again", path.display());
+    let message = format!("{} keeps being removed and created again", path.display());
     Error::new(message, hint::AGAIN)
 }
 
@@ -115,7 +115,7 @@ fn outside() -> String {
 
 fn failed(what: &str, path: &Path, errno: Errno) -> Error {
     let hint = match errno {
-        // bpffs refuses such names with EPERM, even to root (`bpf_lookup()`, kernel/bpf/inode.c).
+        // bpffs refuses names with a dot with EPERM, even for root (`bpf_lookup()`, kernel/bpf/inode.c).
         Errno::EPERM => "names on a bpffs have no dot in them",
         Errno::EACCES => hint::ROOT,
         Errno::EROFS => "the bpffs is mounted read-only: mount -o remount,rw /sys/fs/bpf",
@@ -125,14 +125,14 @@ fn failed(what: &str, path: &Path, errno: Errno) -> Error {
     Error::call(format_args!("{what} {}", path.display()), errno, hint)
 }
 
-/// What a failed install takes back.
+/// A step that a failed install reverts.
 enum Undo {
     Directory(Rc<OwnedFd>, OsString),
     Pin(String),
     Link(Rc<OwnedFd>),
 }
 
-/// A pin directory that this process alone may change, as long as this lives.
+/// A locked pin directory: only this process may change it until this value is dropped.
 pub(crate) struct Locked {
     path: PathBuf,
     fd: Rc<OwnedFd>,
@@ -144,10 +144,10 @@ pub(crate) struct Locked {
 }
 
 impl Locked {
-    /// Locks the directory, and makes it if it is missing; also the bpffs, which [`Locked::commit`] mounts.
+    /// Locks the directory. Creates it if it is missing, and also the bpffs, which [`Locked::commit`] mounts.
     ///
     /// # Errors
-    /// The kernel refuses it, others could write to it, or another process holds the lock for too long.
+    /// The kernel refuses it, other users could write to it, or another process holds the lock for too long.
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let mut mount_point = None;
         for _ in 0..TURNS {
@@ -193,13 +193,13 @@ impl Locked {
             if locked.lock()? {
                 return Ok(locked);
             }
-            // Removed while it was waited for.
+            // It was removed while this process waited.
             locked.undo.clear();
         }
         Err(keeps_changing(path))
     }
 
-    /// Locks the directory; None if there is none.
+    /// Locks the directory; None if it does not exist.
     pub(crate) fn existing(path: &Path) -> Result<Option<Self>> {
         for _ in 0..TURNS {
             let directory = match find(path)? {
@@ -208,7 +208,7 @@ impl Locked {
                 Place::Foreign(what) => {
                     return Err(Error::new(
                         format!("not removed, something else is at the pin: {what}"),
-                        "only what set-rto installed is removed by it",
+                        "set-rto removes only what it installed",
                     ));
                 }
             };
@@ -222,7 +222,7 @@ impl Locked {
             match locked.lock() {
                 Ok(true) => return Ok(Some(locked)),
                 Ok(false) => {}
-                // A directory of somebody else's.
+                // The directory belongs to something else.
                 Err(error) => match bpf::exists(locked.as_fd(), super::LINK) {
                     Ok(false) => return Ok(None),
                     _ => return Err(error),
@@ -232,7 +232,7 @@ impl Locked {
         Err(keeps_changing(path))
     }
 
-    /// Makes the directories below `self.fd`, and goes there. False if one was removed meanwhile.
+    /// Creates the directories below `self.fd` and opens the last one. False if one was removed meanwhile.
     fn make(&mut self, names: &[OsString]) -> Result<bool> {
         for name in names {
             let parent = Rc::clone(&self.fd);
@@ -293,14 +293,14 @@ impl Locked {
         Ok(())
     }
 
-    /// A link that is in effect already, and has to go if the install fails.
+    /// Registers a link that is in effect already, to be detached if the install fails.
     pub(crate) fn attached(&mut self, link: OwnedFd) -> Rc<OwnedFd> {
         let link = Rc::new(link);
         self.undo.push(Undo::Link(Rc::clone(&link)));
         link
     }
 
-    /// Removes a name; it may be gone already.
+    /// Removes a name, which may be gone already.
     pub(crate) fn unpin(&self, name: &str) -> Result<()> {
         let removed = unlinkat(&*self.fd, name, UnlinkatFlags::NoRemoveDir);
         match removed.or_else(|errno| match bpf::exists(self.as_fd(), name) {
@@ -312,10 +312,10 @@ impl Locked {
         }
     }
 
-    /// The install is complete: nothing is taken back any more. Mounts the bpffs if it is a new one.
+    /// Completes the install: nothing is reverted from here on. Mounts the bpffs if it is new.
     ///
     /// # Errors
-    /// It cannot be mounted; then everything is taken back.
+    /// It cannot be mounted; then everything is reverted.
     pub(crate) fn commit(&mut self) -> Result<()> {
         if let Some(bpffs) = self.unmounted.take() {
             mounts::mount_bpffs(bpffs.as_fd())?;
@@ -331,7 +331,7 @@ impl Locked {
         if !is_marked(&state) {
             return Ok(());
         }
-        // By the parent, whichever path led here; one that does not have it by this name keeps it.
+        // Remove it through its parent, whichever path led here, and only if the parent has it by this name.
         let (Some(name), Ok(parent)) = (self.path.file_name(), parent(self.fd.as_fd())) else {
             return Ok(());
         };
@@ -377,7 +377,7 @@ fn parent(directory: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
     openat(directory, "..", DIRECTORY, Mode::empty())
 }
 
-/// Who this process acts as.
+/// The user that this process acts as.
 fn user() -> libc::uid_t {
     // SAFETY: no arguments; it cannot fail.
     unsafe { libc::geteuid() }
@@ -387,7 +387,7 @@ fn is_marked(state: &FileStat) -> bool {
     state.st_mode & 0o7777 == MODE.bits() && state.st_uid == user()
 }
 
-/// Refuses a directory that others own, read or write: they could lock it, or put something there.
+/// Refuses a directory that other users own, read or write: they could lock it or place something there.
 fn refuse_others(directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let state = fstat(directory).map_err(|errno| failed("look at", path, errno))?;
     let (mode, owner) = (state.st_mode & 0o7777, state.st_uid);
@@ -410,7 +410,7 @@ fn refuse_others(directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to make a directory where others could rename it.
+/// Refuses to create a directory where other users could rename it.
 fn refuse_open_parent(parent: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let state = fstat(parent).map_err(|errno| failed("look at", path, errno))?;
     let (mode, owner) = (state.st_mode & 0o7777, state.st_uid);
@@ -434,7 +434,7 @@ fn lock_mount_point() -> Result<OwnedFd> {
     Ok(directory)
 }
 
-/// Waits for the lock of a file, and says for whom after a second.
+/// Waits for the lock of a file. After a second a note names the holder.
 fn wait_for(file: BorrowedFd<'_>, path: &Path) -> Result<()> {
     const PAUSE: Duration = Duration::from_millis(10);
     let start = Instant::now();
@@ -460,7 +460,7 @@ fn wait_for(file: BorrowedFd<'_>, path: &Path) -> Result<()> {
     }
 }
 
-/// Who holds the lock of a file, for people (`/proc/locks`, proc(5)).
+/// The holder of a file's lock, for display (`/proc/locks`, proc(5)).
 fn holder(file: BorrowedFd<'_>) -> String {
     let unknown = || "another process".to_string();
     let (Ok(state), Ok(locks)) = (fstat(file), fs::read_to_string("/proc/locks")) else {
@@ -481,7 +481,7 @@ fn holder(file: BorrowedFd<'_>) -> String {
     }
 }
 
-/// Opens the directory for looking only; None if there is none, the reason if nothing in it can be ours.
+/// Opens the directory for reading; None if it does not exist, the reason if nothing in it can be ours.
 pub(crate) fn open_to_look(path: &Path) -> Result<std::result::Result<Option<OwnedFd>, String>> {
     let directory = match find(path)? {
         Place::There(directory) => directory,
@@ -489,7 +489,7 @@ pub(crate) fn open_to_look(path: &Path) -> Result<std::result::Result<Option<Own
         Place::Foreign(what) => return Ok(Err(what)),
     };
     let state = fstat(&directory).map_err(|errno| failed("look at", path, errno))?;
-    // Root's are shown to everybody who may read them.
+    // Directories of root are shown to every user who may read them.
     let is_trusted = [0, user()].contains(&state.st_uid) && state.st_mode & 0o022 == 0;
     Ok(match is_trusted {
         true => Ok(Some(directory)),
@@ -497,10 +497,10 @@ pub(crate) fn open_to_look(path: &Path) -> Result<std::result::Result<Option<Own
     })
 }
 
-/// Whether a path is on a bpffs; if not, one has to be mounted.
+/// True if a path is on a bpffs; if not, one must be mounted.
 ///
 /// # Errors
-/// As for [`find`]; or something else has its name.
+/// As for [`find`], or something else has its name.
 pub(crate) fn is_on_bpffs(path: &Path) -> Result<bool> {
     match find(path)? {
         Place::There(_) | Place::Missing(..) => Ok(true),

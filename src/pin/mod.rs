@@ -1,16 +1,16 @@
-//! What is pinned: names, the proof that it is ours, and what it says.
+//! The pins: their names, the proof that they are ours, and their contents.
 //!
-//! The directory has the link, and for each program of ours, by its id, the program with the maps that the loader reads.
-//! An install pins a new set beside the old one and updates the link, which is the switch: the id in the link says
-//! which set is in effect. Whatever other sets there are, a killed run has left.
+//! The directory contains the link and a set for each of our programs: the program and the maps that the loader reads,
+//! named by the program's id. An install pins a new set beside the old one and then updates the link. The program id in
+//! the link shows which set is in effect. All other sets are leftovers of killed runs.
 //!
 //! | pin | object |
 //! |---|---|
 //! | `link` | the cgroup link |
-//! | `constants-ID` | `.rodata`, which begins with a mark that no stranger's map has |
+//! | `constants-ID` | `.rodata`, which begins with a mark that no foreign map has |
 //! | `program-ID` | the sock_ops program; the maps of this set are its maps |
 //! | `counters-ID` | `.bss` |
-//! | `failures-ID` | settings that the kernel refused, if they do not fit beside the counters |
+//! | `failures-ID` | how often the kernel refused a setting, if that does not fit in the map of the counters |
 //! | `rules-ID` | the rules as text, unless that is too long |
 //! | `method-ID`, `devices-ID` | how interfaces are found, and which there are |
 //! | `listener-ID`, `arrivals-ID` | the sk_lookup program, and its link to the network namespace |
@@ -53,8 +53,8 @@ const DEVICES: &str = "devices";
 const LISTENER: &str = "listener";
 const ARRIVALS: &str = "arrivals";
 
-/// All that belong to one program. In this order they are pinned, and backwards they are removed: whatever there is
-/// can be proved by what was pinned before it.
+/// The pins of one program. They are pinned in this order and removed in reverse, so each pin can be proved by those
+/// that precede it.
 const SET: [&str; 9] =
     [CONSTANTS, PROGRAM_PIN, COUNTERS, FAILURES, RULES, METHOD, DEVICES, LISTENER, ARRIVALS];
 
@@ -65,7 +65,7 @@ fn of(kind: &str, id: u32) -> String {
 /// What is at the pin.
 pub(crate) enum State {
     Absent,
-    /// Not ours: what it is.
+    /// Something that is not ours; the text describes it.
     Foreign(String),
     Ours(Box<Installed>),
 }
@@ -76,7 +76,7 @@ pub(crate) struct Installed {
     pub(crate) link_id: u32,
     pub(crate) program: OwnedFd,
     pub(crate) program_id: u32,
-    /// None if the link is detached, because its cgroup is gone or by another tool: then nothing is in effect.
+    /// None if the link is detached, because its cgroup is gone or by another tool. Then nothing is in effect.
     pub(crate) cgroup: Option<u64>,
     pub(crate) policy: Policy,
     /// For each rule, its timer in jiffies; 0: the kernel's.
@@ -84,10 +84,10 @@ pub(crate) struct Installed {
     pub(crate) counters: OwnedFd,
     failures: Option<OwnedFd>,
     rules: Option<(OwnedFd, MapInfo)>,
-    /// How interfaces are found; None where no rule asks for one.
+    /// How interfaces are found; None if no rule tests one.
     pub(crate) way: Option<Way>,
     pub(crate) devices: Option<OwnedFd>,
-    /// Where arrivals are noted: the network namespace that the second link is attached to.
+    /// The network namespace that the second link is attached to, where arrivals are recorded.
     pub(crate) arrivals: Option<u32>,
 }
 
@@ -105,12 +105,12 @@ impl Installed {
         self.digest() == rules::DIGEST && self.version() == rules::VERSION
     }
 
-    /// True if arrivals are noted wherever this policy needs that.
+    /// True if arrivals are recorded or this policy does not need them.
     pub(crate) fn has_arrivals(&self) -> bool {
         self.way.is_none_or(|way| !way.arrivals || self.arrivals.is_some())
     }
 
-    /// The rules as text, a line each, as [`rules::Rule::line_of_text`] has it; None if it was too long to keep.
+    /// The rules as text, a line each, as [`rules::Rule::line_of_text`] writes it; None if it was too long to keep.
     pub(crate) fn rules(&self) -> Result<Option<String>> {
         let Some((map, info)) = &self.rules else { return Ok(None) };
         let bytes = bpf::read_data(map.as_fd(), info)
@@ -118,7 +118,7 @@ impl Installed {
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
-    /// Connections answered, for each rule; behind them how often the kernel refused a setting, for each rule by column.
+    /// The connections of each rule, followed by how often the kernel refused each setting of each rule.
     pub(crate) fn count(&self) -> Result<(Vec<u64>, Vec<Vec<u64>>)> {
         let counters = numbers(self.counters.as_fd())?;
         let (rules, columns) = (self.policy.rules as usize, self.policy.columns as usize);
@@ -149,7 +149,7 @@ pub(crate) fn numbers(map: BorrowedFd<'_>) -> Result<Vec<u64>> {
     Ok(words.iter().copied().map(u64::from_ne_bytes).collect())
 }
 
-/// Looks at what is pinned at a path, without a lock.
+/// Reads the pins at a path, without a lock.
 pub(crate) fn look_at(path: &Path) -> Result<State> {
     match open_to_look(path)? {
         Ok(Some(directory)) => look(directory.as_fd(), path),
@@ -158,13 +158,13 @@ pub(crate) fn look_at(path: &Path) -> Result<State> {
     }
 }
 
-/// Looks at what is pinned in a directory. `path` is for messages.
+/// Reads the pins in a directory. `path` is for messages.
 ///
 /// # Errors
 /// It cannot be read: then it is neither ours nor foreign.
 pub(crate) fn look(directory: BorrowedFd<'_>, path: &Path) -> Result<State> {
-    // Without the lock a set may vanish while it is looked at: then the link has another program. Each turn of this loop
-    // is another install of somebody's.
+    // Without the lock a set may vanish while it is read. Then the link has another program. Each turn of this loop
+    // means that another process has installed.
     for _ in 0..1000 {
         let Some(link) = open(directory, LINK, path)? else { return Ok(State::Absent) };
         let place = path.join(LINK);
@@ -173,12 +173,12 @@ pub(crate) fn look(directory: BorrowedFd<'_>, path: &Path) -> Result<State> {
             Kind::Link => {}
             Kind::Map => return foreign("a pinned map"),
             Kind::Program => return foreign("a pinned program"),
-            Kind::Other => return foreign("a pinned BPF object of another kind"),
+            Kind::Other => return foreign("a pinned BPF object of another type"),
         }
         let info = link_info(link.as_fd(), &place)?;
         let Target::Cgroup { id: cgroup, attach_type: sys::BPF_CGROUP_SOCK_OPS } = info.target
         else {
-            return foreign("a link of another kind");
+            return foreign("a link of another type");
         };
         match read_set(directory, info.program_id, path)? {
             Ok(set) => {
@@ -223,7 +223,7 @@ struct Set {
     arrivals: Option<u32>,
 }
 
-/// Reads the pins of one program, and proves that they are ours; or says what is not.
+/// Reads the pins of one program and proves that they are ours, or returns what is not.
 fn read_set(
     directory: BorrowedFd<'_>,
     id: u32,
@@ -247,25 +247,25 @@ fn read_set(
                 .map_err(|errno| unreadable(&path.join(of(METHOD, id)), errno))?;
             match shared::read::<Finding>(&bytes).and_then(|(it, _)| Way::from_finding(&it)) {
                 Some(way) => Some(way),
-                None => return Ok(Err(format!("{} makes no sense", of(METHOD, id)))),
+                None => return Ok(Err(format!("{} is invalid", of(METHOD, id)))),
             }
         }
     };
     let devices = match proof.map(DEVICES)? {
         Some((_, info)) if info.shape != LOCAL_DEVICES => {
-            return Ok(Err(format!("{} makes no sense", of(DEVICES, id))));
+            return Ok(Err(format!("{} is invalid", of(DEVICES, id))));
         }
         found => found.map(|(map, _)| map),
     };
     let rules = proof.map(RULES)?;
     let failures = proof.map(FAILURES)?;
-    // A row for each rule, by its number.
+    // A row for each rule, in order.
     let Policy { rules: count, columns, .. } = proof.policy;
     let row = (sys::BPF_MAP_TYPE_ARRAY, 4, 8 * columns, count);
     let is_row =
         |shape: Shape| (shape.kind, shape.key_size, shape.value_size, shape.max_entries) == row;
     if failures.as_ref().is_some_and(|(_, info)| !is_row(info.shape)) {
-        return Ok(Err(format!("{} makes no sense", of(FAILURES, id))));
+        return Ok(Err(format!("{} is invalid", of(FAILURES, id))));
     }
     Ok(Ok(Set {
         program: copy(program)?,
@@ -280,7 +280,7 @@ fn read_set(
     }))
 }
 
-/// Pins what belongs to a loaded program, and attaches its second link; gives the program's id.
+/// Pins the set of a loaded program and attaches its second link. Returns the program's id.
 pub(crate) fn store(directory: &mut Locked, skeleton: &Skeleton, way: Option<Way>) -> Result<u32> {
     let object = skeleton.object();
     let program = skeleton.progs.set_rto.as_fd();
@@ -313,7 +313,7 @@ pub(crate) fn store(directory: &mut Locked, skeleton: &Skeleton, way: Option<Way
         let mut programs = object.progs();
         let listener = programs.find(|program| program.name() == NOTE_ARRIVAL);
         let listener = listener.ok_or_else(|| missing("program for arrivals"))?;
-        // It is known again by them.
+        // They identify it later.
         bpf::bind_map(listener.as_fd(), constants.as_fd()).map_err(failed)?;
         directory.pin(listener.as_fd(), &of(LISTENER, id))?;
         let netns = Netns::open()?;
@@ -341,7 +341,7 @@ pub(crate) fn remove_link(directory: &Locked) -> Result<()> {
     directory.unpin(LINK)
 }
 
-/// Removes the sets of all programs but one, as far as they are ours. `known` is there, also if the list leaves it out.
+/// Removes the sets of all programs but one, as far as they are ours. `known` exists even if the list leaves it out.
 pub(crate) fn sweep(directory: &Locked, keep: Option<u32>, known: Option<u32>) -> Result<()> {
     let mut ids = ids(directory)?;
     ids.extend(known);
@@ -354,7 +354,8 @@ pub(crate) fn sweep(directory: &Locked, keep: Option<u32>, known: Option<u32>) -
             if *pin == ARRIVALS
                 && let Some((link, _)) = proof.second_link()?
             {
-                // Unpinned only, it would stay in effect for some milliseconds: the kernel frees links in a work queue.
+                // Unpinning alone would leave it in effect for some milliseconds: the kernel frees links in a work
+                // queue.
                 let detached = bpf::detach(link.as_fd());
                 detached.map_err(|errno| unreadable(&directory.path().join(pin), errno))?;
             }
@@ -364,7 +365,7 @@ pub(crate) fn sweep(directory: &Locked, keep: Option<u32>, known: Option<u32>) -
     Ok(())
 }
 
-/// The programs that something is pinned for.
+/// The ids of the programs that have pins.
 fn ids(directory: &Locked) -> Result<BTreeSet<u32>> {
     let failed = |errno| {
         Error::call(format_args!("list {}", directory.path().display()), errno, "try again")

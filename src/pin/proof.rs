@@ -1,5 +1,5 @@
-//! The proof that what is pinned is ours: constants with our mark, and a program that has them. Everything else of a set
-//! is proved by being a part of that program.
+//! The proof that pins are ours: constants with our mark, and a program that uses them. Everything else in a set is
+//! proved by being a part of that program.
 
 use super::{ARRIVALS, CONSTANTS, LISTENER, PROGRAM_PIN, of};
 use crate::bpf::{self, Kind, LinkInfo, MapInfo, Target};
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// What proves the pins of one program: its constants, and the program that has them.
+/// The proof for the pins of one program: its constants, and the program that uses them.
 pub(super) struct Proof<'a> {
     directory: BorrowedFd<'a>,
     path: &'a Path,
@@ -19,12 +19,12 @@ pub(super) struct Proof<'a> {
     pub(super) jiffies: Vec<u32>,
     /// The id of the constants' map.
     constants: u32,
-    /// With the ids of its maps.
+    /// The program, with the ids of its maps.
     pub(super) program: Option<(OwnedFd, Vec<u32>)>,
 }
 
 impl<'a> Proof<'a> {
-    /// None if the constants are missing, or are not ours.
+    /// None if the constants are missing or not ours.
     pub(super) fn of(directory: BorrowedFd<'a>, id: u32, path: &'a Path) -> Result<Option<Self>> {
         let place = path.join(of(CONSTANTS, id));
         let Some((map, info)) = open_map(directory, &of(CONSTANTS, id), path)? else {
@@ -48,7 +48,7 @@ impl<'a> Proof<'a> {
         Ok(Some(proof))
     }
 
-    /// A program that is pinned, with this name in the kernel, and has our constants.
+    /// A pinned program that has this name in the kernel and uses our constants.
     fn open_program(&self, pin: &str, name: &str) -> Result<Option<(OwnedFd, bpf::ProgramInfo)>> {
         let pin = of(pin, self.id);
         let place = self.path.join(&pin);
@@ -62,14 +62,14 @@ impl<'a> Proof<'a> {
         Ok(is_ours.then_some((fd, info)))
     }
 
-    /// A map that is pinned and belongs to the program.
+    /// A pinned map that belongs to the program.
     pub(super) fn map(&self, pin: &str) -> Result<Option<(OwnedFd, MapInfo)>> {
         let Some((_, maps)) = &self.program else { return Ok(None) };
         let found = open_map(self.directory, &of(pin, self.id), self.path)?;
         Ok(found.filter(|(_, info)| maps.contains(&info.id)))
     }
 
-    /// The second link and its program, which has our constants, too.
+    /// The second link and its program, which uses our constants too.
     pub(super) fn second_link(&self) -> Result<Option<(OwnedFd, LinkInfo)>> {
         let Some((_, listener)) = self.open_program(LISTENER, NOTE_ARRIVAL)? else {
             return Ok(None);
@@ -92,7 +92,7 @@ impl<'a> Proof<'a> {
         }))
     }
 
-    /// True if a pin of this set is what it is called.
+    /// True if a pin of this set matches its name.
     pub(super) fn is_ours(&self, pin: &str) -> Result<bool> {
         Ok(match pin {
             CONSTANTS => true,
@@ -123,7 +123,7 @@ pub(super) fn open(directory: BorrowedFd<'_>, name: &str, path: &Path) -> Result
             Err(Errno::ENOENT) if !bpf::exists(directory, name).map_err(failed)? => {
                 return Ok(None);
             }
-            // It came meanwhile, or /proc is missing.
+            // It was created meanwhile, or /proc is missing.
             Err(Errno::ENOENT) => {}
             Err(errno) => return Err(failed(errno)),
         }

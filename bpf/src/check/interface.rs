@@ -18,11 +18,10 @@ pub(super) fn pattern(value: &Value<'_>) -> Result<Pattern, Diagnostic> {
     };
     match problem(text) {
         None => Ok(Pattern(text.to_string())),
-        Some(problem) => Err(Diagnostic::new(
-            format!("no interface can be named so: {problem}"),
-            value.span.clone(),
-        )
-        .help(HELP)),
+        Some(problem) => {
+            Err(Diagnostic::new(format!("invalid interface name: {problem}"), value.span.clone())
+                .help(HELP))
+        }
     }
 }
 

@@ -51,7 +51,7 @@ pub fn check(source: &Source<'_>, document: &Document<'_>) -> (Vec<Rule>, Diagno
                 Place::Occupied(first) => diagnostics.push(
                     Diagnostic::new(format!("two rules named `{}`", first.key()), span)
                         .other(first.get().clone(), "the first")
-                        .help("give each rule a name of its own"),
+                        .help("give each rule its own name"),
                 ),
                 Place::Vacant(place) => {
                     place.insert(span);
@@ -64,12 +64,9 @@ pub fn check(source: &Source<'_>, document: &Document<'_>) -> (Vec<Rule>, Diagno
                 if items > MOST_ITEMS {
                     // One is enough: all that follow would say the same.
                     diagnostics.push(
-                        Diagnostic::new(
-                            format!("more than {MOST_ITEMS} items of lists"),
-                            rule.span,
-                        )
-                        .label("up to this rule")
-                        .help("use prefixes, ranges and globs"),
+                        Diagnostic::new(format!("more than {MOST_ITEMS} list items"), rule.span)
+                            .label("up to this rule")
+                            .help("use prefixes, ranges and globs"),
                     );
                     break;
                 }
@@ -238,7 +235,7 @@ fn list<T>(
     if items.is_empty() {
         return Err(vec![
             Diagnostic::new("an empty list: this rule could never match", value.span.clone())
-                .help("leave the condition out if it shall not matter"),
+                .help("leave the condition out to match everything"),
         ]);
     }
     let mut checked = Vec::with_capacity(items.len());

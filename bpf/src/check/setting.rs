@@ -17,9 +17,9 @@ pub(super) fn value(setting: Setting, written: &Written<'_>) -> Result<Value, Di
             let number = number(written, spec.key, range, of)?;
             if setting == Setting::Tos && number & 3 != 0 {
                 return Err(Diagnostic::new("`tos` with bits of ECN", written.span.clone())
-                    .label("the two lowest bits are not yours to set")
+                    .label("the two lowest bits belong to ECN")
                     .help(format!(
-                        "TCP keeps them for ECN (RFC 3168): write `tos = {:#x}`",
+                        "TCP sets them itself (RFC 3168): write `tos = {:#x}`",
                         number & !3
                     )));
             }
@@ -28,13 +28,13 @@ pub(super) fn value(setting: Setting, written: &Written<'_>) -> Result<Value, Di
         Form::True => match written.value {
             DeValue::Boolean(true) => Ok(Value::Number(1)),
             DeValue::Boolean(false) => Err(Diagnostic::new(
-                format!("`{}` can only be asked for", spec.key),
+                format!("`{}` accepts only `true`", spec.key),
                 written.span.clone(),
             )
-            .help("leave the line out: what no rule sets is left to the kernel")),
+            .help("leave the line out: the kernel decides what no rule sets")),
             _ => Err(wrong_type(
                 written,
-                &format!("`{}` is true or not there", spec.key),
+                &format!("`{}` accepts only `true`", spec.key),
                 format!("write `{} = true`", spec.key),
             )),
         },
@@ -52,7 +52,7 @@ fn time(
     if !us.is_multiple_of(unit) {
         let unit = spell(unit);
         return Err(Diagnostic::new(
-            format!("`{key}` is no multiple of {unit}"),
+            format!("`{key}` is not a multiple of {unit}"),
             written.span.clone(),
         )
         .help(format!("the kernel counts it in steps of {unit}")));

@@ -42,7 +42,7 @@ fn embedded() -> Result<SetRto> {
     }
     // One with another configuration may have the same release.
     if !bpf::may_read_memory() {
-        bail!(Skip::new("this kernel lets programs read none of its structures"));
+        bail!(Skip::new("this kernel does not let programs read its structures"));
     }
     btf::hide()?;
     Ok(SetRto::at(path))
@@ -101,8 +101,8 @@ fn btf_embedded_moved_is_detected() -> Result<()> {
     let is_seen_here = |name: &str| match name {
         // The first of its struct in every kernel; nothing is found by it where there are few devices.
         "node_next" => false,
-        // For options of incoming connections only. Before 5.17 the packet is not looked at, since the device of arrival
-        // is not told either.
+        // For options of incoming connections only. Before 5.17 the packet is not looked at, since the device of
+        // arrival is not told either.
         "skb_iif" | "ops_skb" => kernel_version().is_ok_and(|version| version >= (5, 17)),
         _ => true,
     };
@@ -114,7 +114,7 @@ fn btf_embedded_moved_is_detected() -> Result<()> {
         for by in [8, 4] {
             copy.move_member(name, by)?;
             let said = set_rto.ok(&["check"])?;
-            let is_seen = said.stdout.contains("local address, the BTF does not fit this kernel");
+            let is_seen = said.stdout.contains("local address, the BTF does not match this kernel");
             if !is_seen {
                 unseen.push(format!("{name} by {by}"));
             }

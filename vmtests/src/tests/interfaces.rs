@@ -56,7 +56,7 @@ pub(super) fn run_with(executable: &'static str, name: &str) -> Result<()> {
 fn install(devices: &[&str]) -> Result<Policy> {
     let policy = Policy::install("interfaces", RULES, devices)?;
     if policy.set_rto.status()?.json["interface_method"] != "route" {
-        bail!(Skip::new("there is no BTF of this kernel, so no device of a route"));
+        bail!(Skip::new("this kernel has no BTF, so devices are not found by route"));
     }
     Ok(policy)
 }

@@ -68,7 +68,7 @@ fn in_force(set_rto: &SetRto) -> Result<String> {
 pub(super) fn by_route(devices: &[&str]) -> Result<Policy> {
     let policy = Policy::install("devices", RULES, devices)?;
     if in_force(&policy.set_rto)? != "route" {
-        bail!(Skip::new("there is no BTF of this kernel, so no device of a route"));
+        bail!(Skip::new("this kernel has no BTF, so devices are not found by route"));
     }
     Ok(policy)
 }
@@ -119,7 +119,7 @@ fn method_without_btf() -> Result<()> {
     let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
     ensure!(in_force(&policy.set_rto)? == "address", "by route without BTF");
     let said = policy.set_rto.ok(&["status"])?;
-    ensure!(said.stdout.contains("there is no BTF of this kernel"), "{said}");
+    ensure!(said.stdout.contains("this kernel has no BTF"), "{said}");
     policy.outgoing(policy.cable("ax0")?.remote4(1001), NAMED)?;
     policy.outgoing(policy.cable("va")?.remote4(1001), None)?;
     let forced = policy.set_rto.run(&["install", "--interface-method", "route"])?;

@@ -47,8 +47,10 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, Diagnostic> {
             Diagnostic::new(message, at..at + length).help(help)
         })?;
         if tokens.len() == MOST_WORDS {
-            let message = format!("more than {MOST_WORDS} words and marks");
-            return Err(Diagnostic::new(message, at..at + length).help("make several rules of it"));
+            let message = format!("more than {MOST_WORDS} words and symbols");
+            return Err(
+                Diagnostic::new(message, at..at + length).help("split it into several rules")
+            );
         }
         tokens.push(Token { word, span: at..at + length });
         at += length;
@@ -78,18 +80,16 @@ fn word(rest: &str, first: char) -> Result<(Word<'_>, usize), (usize, String, &'
             let inner = &rest[1..];
             return match inner.find(first) {
                 Some(end) => Ok((Word::Quoted(&inner[..end]), end + 2)),
-                None => {
-                    Err((rest.len(), "a quoted word that does not end".into(), "close the quotes"))
-                }
+                None => Err((rest.len(), "unterminated quoted word".into(), "close the quotes")),
             };
         }
-        '=' => return Err((1, "`=` is no comparison".into(), "write `==`")),
+        '=' => return Err((1, "`=` is not a comparison".into(), "write `==`")),
         '!' => return Err((1, "unknown operator `!`".into(), "write `not`, or `!=`")),
         _ => {
             let part = |c: char| c.is_ascii_alphanumeric() || "_.:/-%*?".contains(c);
             let length = rest.find(|c| !part(c)).unwrap_or(rest.len());
             if length == 0 {
-                let help = "see the expression language in the README";
+                let help = "set-rto-rules(5) describes the expression language";
                 return Err((first.len_utf8(), format!("unexpected character `{first}`"), help));
             }
             let text = &rest[..length];

@@ -103,7 +103,7 @@ impl Parser<'_> {
             && matches!(field, Field::Port | Field::OnePort(_))
             && text.contains('-')
         {
-            return Err(Diagnostic::new("a range is no operand", token.span.clone())
+            return Err(Diagnostic::new("a range cannot be an operand", token.span.clone())
                 .help(format!("write `in {{{text}}}`")));
         }
         let item = item(field, token)?;
@@ -124,7 +124,10 @@ impl Parser<'_> {
             let complaint = self.unexpected("expected an item");
             let Some(token) = self.next() else { return Err(complaint) };
             if token.word == Word::CloseSet && items.is_empty() {
-                return Err(Diagnostic::new("an empty set: nothing is in it", token.span.clone()));
+                return Err(Diagnostic::new(
+                    "an empty set: nothing can match it",
+                    token.span.clone(),
+                ));
             }
             items.push(item(field, token)?);
             if self.takes(&Word::CloseSet) {
@@ -179,7 +182,7 @@ fn item(field: Field, token: &Token<'_>) -> Result<Item, Mistake> {
         }
         (Field::Interface, Word::Quoted(text)) => match interface::problem(text) {
             None => Ok(Item::Interface(Pattern(text.into()))),
-            Some(problem) => Err(bad((format!("no interface can be named so: {problem}"), None))),
+            Some(problem) => Err(bad((format!("invalid interface name: {problem}"), None))),
         },
         (Field::Family, Word::Quoted("ipv4")) => Ok(Item::Family(Family::Ipv4)),
         (Field::Family, Word::Quoted("ipv6")) => Ok(Item::Family(Family::Ipv6)),
@@ -272,7 +275,7 @@ fn compare(left: Field, operator: &str, right: Field) -> Result<Formula, (String
             }
         }
         (Field::Port | Field::OnePort(_), Field::Port | Field::OnePort(_)) => Err((
-            "`port` is either end's, and can't be compared with a field".into(),
+            "`port` means either end and can't be compared with a field".into(),
             "compare `local_port` with `remote_port`".into(),
         )),
         _ if left == right => Err(("a field compared with itself".into(), left.example().into())),

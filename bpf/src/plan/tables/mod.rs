@@ -269,7 +269,7 @@ fn too_complex(rules: &[Rule], rest: &[Case]) -> Diagnostic {
     let fields: Vec<_> = fields.into_iter().collect();
     Diagnostic::new("the rules from here on are too complex", rules[first].span.clone())
         .label(format!(
-            "they have {} cases of several fields ({}), many of which overlap in each",
+            "they have {} cases that test several fields ({}), and many of them overlap in each field",
             rest.len(),
             fields.join(", ")
         ))
