@@ -74,20 +74,20 @@ impl Place {
         Err(failed(Errno::EBUSY))
     }
 
-    /// Moves a process there; 0 is this process.
-    fn enter(&self, process: &str) -> nix::Result<()> {
-        join(self.as_fd(), process)
+    /// Moves this process there.
+    fn enter(&self) -> nix::Result<()> {
+        join(&processes(self.as_fd())?)
     }
 
-    /// Moves this process there for the duration of a call.
+    /// Moves this process there for the duration of a call. The way back is open before it goes.
     pub(crate) fn visit<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
         let failed = |errno| {
             Error::call(format_args!("go to the cgroup {}", self.path.display()), errno, NOT_MADE)
         };
-        let home = home()?;
-        self.enter("0").map_err(failed)?;
+        let home = processes(home()?.as_fd()).map_err(failed)?;
+        self.enter().map_err(failed)?;
         let done = work();
-        join(home.as_fd(), "0").map_err(failed)?;
+        join(&home).or_else(|_| join(&home)).map_err(failed)?;
         Ok(done)
     }
 }
@@ -103,10 +103,13 @@ fn home() -> Result<Cgroup> {
     Cgroup::chosen(Some(&root.path.join(below)))
 }
 
-fn join(cgroup: BorrowedFd<'_>, process: &str) -> nix::Result<()> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-    let file = openat(cgroup, "cgroup.procs", flags, Mode::empty())?;
-    write(&file, process.as_bytes()).map(drop)
+fn processes(cgroup: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+    openat(cgroup, "cgroup.procs", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// 0 stands for this process.
+fn join(processes: &OwnedFd) -> nix::Result<()> {
+    write(processes, b"0").map(drop)
 }
 
 impl Drop for Place {
@@ -192,7 +195,7 @@ fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>
         ForkResult::Child => {
             // SAFETY: a plain system call. The child ends with its parent, even if that is killed.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-            let said = match place.enter("0") {
+            let said = match place.enter() {
                 Ok(()) => work().map_or(UNTRIED, u8::from),
                 Err(_) => ASTRAY,
             };
