@@ -1,5 +1,5 @@
-//! Bad input and a hostile environment: paths that are none, streams that are closed or full, limits, signals. Each gets a
-//! clear error or succeeds; none makes set-rto die, and nothing is lost.
+//! Bad input and a hostile environment: invalid paths, streams that are closed or full, limits, signals. Each gives a
+//! clear error or succeeds. None kills set-rto, and nothing is lost.
 
 use std::fs;
 use std::fs::File;
@@ -233,8 +233,8 @@ fn verbs(scene: &Scene) -> Vec<Vec<String>> {
     lines.iter().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
 }
 
-/// Runs all of them with streams of another kind: they end as they do with good ones. A result that could not be written
-/// may be an error.
+/// Runs all of them with streams of another kind: they end as they do with good ones. A result that could not be
+/// written may be an error.
 fn with_streams(scene: &Scene, spoil: &dyn Fn(&mut Command) -> Result<()>) -> Result<()> {
     for words in verbs(scene) {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -281,7 +281,7 @@ fn streams_that_are_full() -> Result<()> {
 
 fn streams_that_are_closed() -> Result<()> {
     let scene = Scene::of("a")?;
-    // The end that reads is gone.
+    // The reading end is closed.
     let pipe = || -> Result<Stdio> { Ok(std::io::pipe()?.1.into()) };
     let stdout = |command: &mut Command| {
         pipe().map(|to| {
@@ -317,9 +317,9 @@ fn streams_that_are_closed() -> Result<()> {
     Ok(())
 }
 
-/// What holds under any limit: an exit code that is true.
+/// Under any limit the exit code is true.
 fn under_limits(scene: &Scene, limited: &SetRto, what: &str) -> Result<()> {
-    // Its loader needs the C library before it runs at all.
+    // The dynamic loader needs the C library before set-rto runs at all.
     let has_not_run =
         |run: &Output| run.code == Some(127) && run.stderr.contains("shared libraries");
     let run = |verb: &str| -> Result<Option<(i32, Output)>> {
@@ -438,7 +438,7 @@ fn stopped_and_continued() -> Result<()> {
     scene.clear()
 }
 
-/// Who ignores SIGCHLD hands that on.
+/// A parent that ignores SIGCHLD passes this on.
 fn children_that_are_not_kept() -> Result<()> {
     let scene = Scene::of("devices")?;
     scene.a.ok(&["install"])?;

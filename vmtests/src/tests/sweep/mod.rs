@@ -223,7 +223,7 @@ impl Scene {
         if Snapshot::take()? == before {
             return Ok(true);
         }
-        // Without a fault, `status` tells the truth.
+        // Without a fault, the output of `status` is true.
         let (timer, said) = (self.timer()?, self.a.run(&["status"])?);
         let expected = match timer {
             A => 0,
@@ -273,7 +273,7 @@ impl Scene {
                 ensure!(count == 0, "removed, and {timer:?}: {run:?}");
                 ensure!(lookups().unwrap_or_default().is_empty(), "the second one stays: {run:?}");
             }
-            // What cannot be removed stays, for the next one.
+            // The next run removes what cannot be removed now.
             (Verb::Check, Some(_)) if removes => {}
             (Verb::Try, Some(0)) if !run.stdout.is_empty() => {
                 ensure!(run.stdout.contains("timer 3 s "), "not the timer: {run:?}");
@@ -348,7 +348,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Where a fault has spoiled everything: a new bpffs, and with it no pin, no link.
+    /// Mounts a new bpffs after a fault that spoiled everything: it has no pin and no link.
     fn reset(&self) -> Result<()> {
         mounts::unmount_all("bpf")?;
         mounts::mount_fresh("bpf", Path::new(mounts::BPFFS))?;
@@ -362,7 +362,7 @@ impl Scene {
         Ok(())
     }
 
-    /// How devices are found; empty where no rule asks for one.
+    /// How devices are found; empty if no rule tests one.
     fn method(&self) -> Result<String> {
         let status = self.a.status()?;
         Ok(status.json["interface_method"].as_str().unwrap_or_default().to_owned())

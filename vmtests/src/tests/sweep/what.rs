@@ -39,9 +39,9 @@ impl Fault {
             libc::SYS_rt_sigaction | libc::SYS_rt_sigprocmask | libc::SYS_sigaltstack => false,
             libc::SYS_getpid | libc::SYS_gettid | libc::SYS_getppid | libc::SYS_geteuid => false,
             libc::SYS_futex | libc::SYS_kill | libc::SYS_set_robust_list | libc::SYS_rseq => false,
-            // What a sleep goes on with after a stop.
+            // A sleep continues with this call after a stop.
             libc::SYS_restart_syscall => false,
-            // A program without memory dies: that is judged as a kill.
+            // A program that runs out of memory dies, which is judged as a kill.
             libc::SYS_mmap | libc::SYS_brk | libc::SYS_mremap => errno == Errno::ENOMEM,
             libc::SYS_clock_nanosleep
             | libc::SYS_nanosleep
@@ -50,14 +50,14 @@ impl Fault {
             | libc::SYS_getrandom
             | libc::SYS_ppoll => errno == Errno::EINTR && !for_good,
             libc::SYS_close => [Errno::EINTR, Errno::EIO].contains(&errno),
-            // Whoever is interrupted tries again, for ever if need be.
+            // An interrupted program retries, forever if necessary.
             _ => !(for_good && errno == Errno::EINTR),
         }
     }
 }
 
-/// Whether the kernel says that something is not there. A program has to believe that: what it concludes from a lie is
-/// judged by how it ends.
+/// True if the kernel reports that something is missing. A program must believe that, so its conclusions from a false
+/// report are judged only by how it ends.
 pub(super) fn is_absence(fault: Fault, call: &Call) -> bool {
     const OBJ_GET: u64 = 7;
     let by_path = syscalls::path_argument(call.number).is_some() || call.bpf() == Some(OBJ_GET);
