@@ -72,7 +72,7 @@ pub(crate) fn set_result(_: Pid, _: Errno) -> Result<()> {
 
 macro_rules! names {
     ($($name:ident)*) => {
-        /// What people call it; its number where it is none of those that the loader is known to make.
+        /// Its name, or its number if the loader is not known to make it.
         pub(crate) fn name(number: i64) -> String {
             $(if number == libc::$name {
                 return stringify!($name).trim_start_matches("SYS_").to_owned();

@@ -79,7 +79,7 @@ fn pin_that_is_no_place() -> Result<()> {
                 refused_by(codes, &a, &arguments, words).with_context(context)?;
                 continue;
             }
-            // There is nothing to remove and nothing installed, or that is said otherwise.
+            // `remove` and `status` find nothing, or they report an error.
             let before = Snapshot::take()?;
             let code = a.run(&arguments)?.ends_well()?;
             let expected: &[i32] = if verb == "remove" { &[0, 1, 2] } else { &[1, 2, 3, 4, 5] };
@@ -139,7 +139,7 @@ fn pin_with_a_slash_at_its_end() -> Result<()> {
     scene.clear()
 }
 
-/// At any of its calls: what is attached to no cgroup is no policy.
+/// The cgroup is removed at any of the calls: a link without a cgroup is not a policy.
 fn cgroup_removed_meanwhile() -> Result<()> {
     let scene = Scene::of("devices")?;
     let cgroup = sandbox::cgroup()?.join("meanwhile");
@@ -156,7 +156,7 @@ fn cgroup_removed_meanwhile() -> Result<()> {
         let at = 1 + step * whole.calls / steps;
         let run = follow(scene.a.command(&arguments), |call| {
             if call.at == at {
-                // While a probe is in it, it stays.
+                // It stays while a probe is in it.
                 let _ = fs::remove_dir(&cgroup);
             }
             Verdict::Go
@@ -173,7 +173,7 @@ fn cgroup_removed_meanwhile() -> Result<()> {
             })?;
         }
         scene.a.ok(&["install"]).or_else(|error| {
-            // Where it was not removed after all, it is attached there.
+            // If it was not removed after all, the policy is attached there.
             if cgroup.exists() { scene.a.ok(&["remove"]) } else { Err(error) }
         })?;
         scene.clear().or_else(|error| if cgroup.exists() { Ok(()) } else { Err(error) })?;
@@ -400,7 +400,7 @@ fn arguments_of_a_megabyte() -> Result<()> {
         let code = run.ends_well()?;
         let words = arguments.iter().map(|word| format!("{word:.20} ")).collect::<String>();
         ensure!(codes.contains(&code), "{words} ends with {code}");
-        // Nobody wants to read it again.
+        // The message must not repeat the whole argument.
         let said = run.stderr.len();
         ensure!(said < 10_000, "{words} has {said} bytes on stderr");
     }

@@ -132,7 +132,7 @@ impl Scene {
             };
             let outcome =
                 outcome.and_then(|()| self.one(verb, &words, (at, fault), &method, &mut found));
-            // What is exactly as it was needs no clearing, and serves the next one.
+            // An unchanged scene needs no clearing and serves the next fault.
             is_ready = matches!(outcome, Ok(true));
             let name = found.map_or_else(|| "none".into(), |call| call.what);
             let place = format!("{fault:?} at call {at} of {}, {name}", calls.len());
@@ -141,7 +141,7 @@ impl Scene {
             }
             if let Err(error) = outcome {
                 wrong.push(format!("{place}: {error:#}"));
-                // All of it is of interest, but a scene that is lost is not.
+                // Collect all failures, but stop if the scene is lost.
                 self.reset().with_context(|| wrong.join("\n"))?;
             }
             tried += 1;
@@ -165,7 +165,7 @@ impl Scene {
         Ok(())
     }
 
-    /// One fault. Tells whether everything is as it was before; otherwise it is cleared.
+    /// Tries one fault. True if nothing changed; otherwise the scene is cleared.
     fn one(
         &self,
         verb: Verb,
@@ -177,7 +177,7 @@ impl Scene {
         let before = Snapshot::take()?;
         let (old, new) = verb.timers();
         let fewest = usize::from(old != DEFAULT_RTO && new != DEFAULT_RTO);
-        // Whether the program has been told that something is not there.
+        // True if the kernel reported that something is missing.
         let was_absent = Cell::new(false);
         let decide = |call: &Call| {
             let is_like = found.as_ref().is_some_and(|first| call.is_like(&first.call));
@@ -211,7 +211,7 @@ impl Scene {
             return self.clear().map(|()| false);
         };
         self.judge(verb, fault, call, &run, &before)?;
-        // What says that something may not be done, or is not there, may be the kernel's verdict on a method.
+        // An error for a forbidden operation or a missing object may be the kernel's verdict on a method.
         let is_plain = match fault {
             Fault::Once(errno) => ![Errno::EACCES, Errno::ENOENT].contains(&errno),
             _ => false,
@@ -230,7 +230,7 @@ impl Scene {
             B => 4,
             _ => 3,
         };
-        // Where the second program is lost, that is the truth.
+        // If the second program is lost, that report is true.
         let is_half = said.code == Some(4) && timer == A && run.end != End::Exited(0);
         ensure!(
             said.code == Some(expected) || is_half,
@@ -255,10 +255,10 @@ impl Scene {
             End::Killed(signal) => bail!("it died of {signal}: {run:?}"),
         };
         ensure!(!run.stderr.contains("panicked"), "it panicked: {run:?}");
-        // Advice to break things.
+        // That would be advice to remove our own policy.
         ensure!(!run.stderr.contains("something else"), "ours is called foreign: {run:?}");
         if let Some(code) = code {
-            // Also a cgroup that is not there, which is a wrong argument.
+            // A missing cgroup is a wrong argument.
             let is_believed = absent && (code == 1 || verb == Verb::Status && code == 3);
             ensure!(verb.codes().contains(&code) || is_believed, "exit code {code}: {run:?}");
         }
@@ -283,7 +283,7 @@ impl Scene {
                 before.still().with_context(|| format!("{run:?}"))?;
             }
             (_, Some(0)) => ensure!(absent || timer == new, "installed, and {timer:?}: {run:?}"),
-            // For good, what has been switched may have to stay so.
+            // After a permanent fault the switch may be impossible to revert.
             (_, Some(_)) if verb.installs() && (at_once || timer == old && !removes) && !absent => {
                 before.still_soon().with_context(|| format!("{run:?}"))?;
             }
