@@ -1,4 +1,4 @@
-//! A rules file as it was written: tables of keys and values with their spans, nothing judged yet.
+//! A rules file as written: tables of keys and values with their spans, before any check.
 
 use crate::diag::Span;
 use toml::de::DeValue;
@@ -30,7 +30,7 @@ pub struct Entry<'i> {
     pub value: Value<'i>,
 }
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Debug, Clone)]
 pub struct Value<'i> {
     /// The value.
@@ -40,7 +40,7 @@ pub struct Value<'i> {
 }
 
 impl Value<'_> {
-    /// What it is, in TOML's words.
+    /// Its type, in TOML's terms.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self.value {

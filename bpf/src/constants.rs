@@ -1,8 +1,8 @@
-//! The policy as the loader has it inside: one file of Rust, constants only. The loader declares the types `Column`, `How` and
-//! `Kernel` where it includes that file (src/rules.rs).
+//! The policy inside the loader: one Rust file of constants. The loader declares the types `Column`, `How` and `Kernel`
+//! where it includes that file (src/rules.rs).
 //!
-//! There may be 65,536 rules. rustc takes a second for as many structures, and 16 for as many strings, each of which
-//! would have to be relocated when the loader starts. So the rules are one array of numbers and one string.
+//! There may be 65,536 rules. rustc takes a second for as many structures and 16 seconds for as many strings, and the
+//! loader would have to relocate each string when it starts. So the rules are one array of numbers and one string.
 
 use crate::Policy;
 
@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 /// A kernel without type information of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
-    /// What `uname -r` prints there.
+    /// Its releases, as `uname -r` prints them.
     pub releases: Vec<String>,
     /// Bytes of a pointer.
     pub pointer: u32,
@@ -53,7 +53,7 @@ impl Policy {
         out
     }
 
-    /// The rules, and their distinct settings: few sets of rules have as many of them as rules.
+    /// The rules and their distinct settings, which are usually far fewer than the rules.
     fn rules(&self, out: &mut String) {
         let mut numbers = HashMap::new();
         let (mut settings, mut rules, mut text) = (Vec::new(), Vec::new(), String::new());
@@ -107,7 +107,7 @@ fn columns(columns: &[Column]) -> String {
     for Column { setting, algorithm } in columns {
         let spec = setting.spec();
         let (how, option) = match spec.mechanism {
-            // An option for each family: which one, the socket's addresses decide.
+            // One option for each family; the socket's addresses decide which.
             Mechanism::Option(_, option) if *setting == Setting::Tos => ("Tos", option),
             Mechanism::Option(_, option) => ("Option", option),
             Mechanism::Reply(callback) => ("Reply", callback),
@@ -141,7 +141,7 @@ fn slices(members: &[&&[&str]]) -> String {
     out + "\n]"
 }
 
-/// `rto`, columns, and the least of the settings for which the kernel's tick may be too slow.
+/// `rto`, columns, and the smallest of the settings for which the kernel's tick may be too slow.
 fn words(settings: &Settings, columns: &[Column]) -> [u64; 3] {
     let least = [Setting::RtoMin, Setting::DelackMax].into_iter();
     let least = least.filter_map(|it| settings.get(it)).map(Value::number).min();

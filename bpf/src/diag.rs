@@ -1,18 +1,18 @@
-//! Diagnostics: what is wrong in a rules file, where, and what to do about it, drawn as rustc would.
+//! Diagnostics: what is wrong in a rules file, where, and what to do about it, in the style of rustc.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use std::ops::Range;
 
-/// At most this many diagnostics are drawn; the rest is counted.
+/// At most this many diagnostics are drawn; the others are counted.
 const MOST: usize = 50;
 
-/// At most this many notes: nobody asked for them.
+/// At most this many notes are drawn: they are unsolicited.
 const MOST_NOTES: usize = 10;
 
-/// Bytes of the file that a drawing is made from, at most.
+/// The maximum number of bytes of the file in one drawing.
 const MOST_DRAWN: usize = 50_000;
 
-/// Bytes of a longer line that are drawn before and behind a place in it.
+/// The number of bytes drawn before and after a place in a longer line.
 const AROUND: usize = 60;
 
 /// A rules file: its text, and the name to show for it.
@@ -33,8 +33,8 @@ impl Source<'_> {
     }
 }
 
-/// The known word that was likely meant. Words of quite other lengths are not compared: a distance takes time and
-/// memory that grow with the product of both, and a file may have a word of megabytes.
+/// The known word that was probably meant. Words of very different lengths are not compared: the distance takes time
+/// and memory in proportion to the product of the lengths, and a file may contain a word of megabytes.
 pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let most = |known: &str| known.len().div_ceil(3);
     let is_near = |known: &&str| known.len().abs_diff(word.len()) <= most(known);
@@ -55,9 +55,9 @@ pub struct Diagnostic {
     pub message: String,
     /// Where; the caret is drawn under it.
     pub span: Span,
-    /// A few words beside the caret.
+    /// A short label beside the caret.
     pub label: String,
-    /// Another place that has to do with it, with its label.
+    /// A related place, with its label.
     pub other: Option<(Span, String)>,
     /// What to do.
     pub help: Option<String>,
@@ -69,7 +69,7 @@ impl Diagnostic {
         Self { message: message.into(), span, label: String::new(), other: None, help: None }
     }
 
-    /// With a few words beside the caret.
+    /// With a short label beside the caret.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
@@ -144,7 +144,7 @@ fn draw(source: &Source<'_>, diagnostic: &Diagnostic, level: Level<'_>) -> Strin
     let snippet = Snippet::source(&text[window.clone()]).line_start(source.line(window.start));
     let annotation = primary(clamp(text, &diagnostic.span, &window));
     if window.start > 0 && text.as_bytes()[window.start - 1] != b'\n' {
-        // A piece of a line: columns are counted from where that begins.
+        // For a piece of a line, columns are counted from its start.
         let span = clamp(text, &diagnostic.span, &(0..text.len()));
         let line = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
         let column = text[line..span.start].chars().count() + 1;
@@ -174,8 +174,8 @@ fn draw(source: &Source<'_>, diagnostic: &Diagnostic, level: Level<'_>) -> Strin
     Renderer::plain().render(&[group])
 }
 
-/// The whole lines around the span, those of the other place too where these are near, or a piece of a line that
-/// is very long: the drawing looks at every byte.
+/// The whole lines around the span, also those of the other place if it is near, or a piece of a very long line. The
+/// window is limited because drawing visits every byte.
 fn window(text: &str, span: &Span, other: Option<&Span>) -> Span {
     let lines = |from: usize, to: usize| {
         let (from, to) = (from.min(text.len()), to.min(text.len()));

@@ -1,12 +1,12 @@
 //! Durations: a decimal number and a unit, exact to the microsecond.
 
-/// Their names, and microseconds of each.
+/// The units and their microseconds.
 pub const UNITS: [(&str, u64); 4] = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000)];
 
 /// Microseconds.
 ///
 /// # Errors
-/// What to do, where the text is not a duration.
+/// What to do if the text is not a duration.
 pub fn parse(text: &str) -> Result<u64, String> {
     let format = || "a number and a unit: \"300ms\", \"1.5s\", \"2m\"".to_string();
     let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -31,11 +31,11 @@ pub fn parse(text: &str) -> Result<u64, String> {
     Ok(whole.saturating_add(part(fraction, *scale)?))
 }
 
-/// The digits behind the point, in microseconds.
+/// The digits after the point, in microseconds.
 fn part(digits: &str, scale: u64) -> Result<u64, String> {
     let digits = digits.trim_end_matches('0');
     let finer = || "finer than a microsecond".to_string();
-    // No unit divides by 10^9 microseconds, so a ninth digit is always too fine; and nothing overflows.
+    // No unit is a multiple of 10^9 microseconds, so a ninth digit is always too fine, and nothing overflows.
     if digits.len() > 8 {
         return Err(finer());
     }

@@ -1,5 +1,5 @@
-//! Which rule decides a connection, and why each earlier one does not: by looking at the conditions one after
-//! the other, as the README words them. Shares no code with the plan or what is emitted.
+//! Shows which rule decides a connection and why each earlier one does not match. It evaluates the conditions one by
+//! one as the manual defines them, and shares no code with the plan or the emitted program.
 
 use crate::rule::{Direction, End, Family, Formula, Prefix, Rule, Test};
 use crate::space::matches;
@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 pub struct Connection {
     /// Who sends the SYN.
     pub direction: Direction,
-    /// The device that it leaves or comes in by; None where none is known.
+    /// The device that it leaves or comes in by; None if it is unknown.
     pub interface: Option<String>,
     /// This host's end.
     pub local: SocketAddr,
@@ -75,7 +75,7 @@ impl Connection {
         }
     }
 
-    /// True if the formula holds for it.
+    /// True if the formula matches it.
     #[must_use]
     pub fn satisfies(&self, formula: &Formula) -> bool {
         match formula {

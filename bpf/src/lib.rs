@@ -5,13 +5,13 @@
 //! |---|---|
 //! | [`parse`](mod@parse) | text → [`ast`]: TOML with a span on every key and value |
 //! | [`check`](mod@check) | [`ast`] → [`rule`]: typed rules, every mistake of the file reported at once |
-//! | [`reach`](mod@reach) | [`rule`] → [`reach::Regions`]: which connections each rule decides; it must be some |
-//! | [`lint`](mod@lint) | [`reach::Regions`] → settings without sense, and notes |
+//! | [`reach`](mod@reach) | [`rule`] → [`reach::Regions`]: which connections each rule decides, at least one |
+//! | [`lint`](mod@lint) | [`reach::Regions`] → errors for useless settings, and notes |
 //! | [`plan`](mod@plan) | [`reach::Regions`] → [`plan::Plan`]: every choice about the program |
 //! | [`emit`](mod@emit) | [`plan::Plan`] → C |
 //!
-//! Beside them, [`constants`](mod@constants) writes what the loader has inside, and [`structures`] lists what the program
-//! reads of the kernel.
+//! In addition, [`constants`](mod@constants) writes the rules for the loader, and [`structures`] lists the kernel
+//! structures that the program reads.
 
 pub mod ast;
 pub mod check;
@@ -45,17 +45,17 @@ use std::collections::BTreeSet;
 pub struct Policy {
     /// The rules, in the order of the file.
     pub rules: Vec<Rule>,
-    /// What they set besides `rto`: the program's failures and `without` are by this order.
+    /// What they set besides `rto`. The program's failures and `without` are in this order.
     pub columns: Vec<Column>,
-    /// What is likely not meant, though it is allowed; for [`diag::render_notes`].
+    /// Notes on what is allowed but probably a mistake; for [`diag::render_notes`].
     pub notes: Vec<Diagnostic>,
     /// SHA-256 of the file's text, 64 lower-case hex digits: what `sha256sum rules.toml` prints.
     pub digest: String,
     /// The BPF program: one self-contained C file for `clang -target bpf`.
     pub c: String,
-    /// True where a rule asks for a device.
+    /// True if a rule tests a device.
     pub asks_for_interface: bool,
-    /// True where that may be an incoming connection's.
+    /// True if a rule tests the device of incoming connections.
     pub needs_arrivals: bool,
     /// All names and patterns of devices, sorted.
     pub interfaces: Vec<String>,
@@ -64,8 +64,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// What clang is to be told: the instruction set that every kernel from 5.10 on knows, and what differs by the
-    /// machine that the program is for: `arch` as in `CARGO_CFG_TARGET_ARCH`.
+    /// The options for clang: the instruction set that every kernel from 5.10 on supports, and what depends on the
+    /// target machine. `arch` is as in `CARGO_CFG_TARGET_ARCH`.
     #[must_use]
     pub fn clang_flags(big_endian: bool, arch: &str) -> Vec<String> {
         // Without jump tables: clang would put some into .rodata, among the program's metadata.
@@ -88,7 +88,7 @@ impl Policy {
 pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnostic>> {
     let document = parse::parse(source)?;
     let (rules, mut mistakes) = check::check(source, &document);
-    // What the right rules take, they take whatever the others turn out to be.
+    // Valid rules take their connections whatever is wrong with the others.
     let reached = reach::reach(&rules);
     if !mistakes.is_empty() {
         mistakes.extend(reached.err().unwrap_or_default());

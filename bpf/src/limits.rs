@@ -1,5 +1,5 @@
-//! How large a rules file may be: counted before anything is built of it, so that whatever file is given costs
-//! seconds and some hundred megabytes at most. What these limits allow, clang and the kernel take as well.
+//! Limits on the size of a rules file. They are checked before anything is built, so any file costs at most seconds and
+//! a few hundred megabytes. Clang and the kernel accept whatever these limits allow.
 
 use crate::diag::{Diagnostic, Source, Span};
 use toml_parser::ErrorSink;
@@ -21,33 +21,33 @@ pub const MOST_ITEMS: usize = 300_000;
 /// Words, marks, blanks and comments of a file, or of an expression.
 pub(crate) const MOST_WORDS: usize = 3_000_000;
 
-/// Keys of a rule; there are not as many to choose from.
+/// Keys of a rule. The language has fewer.
 const MOST_KEYS: usize = 64;
 
-/// Parts of a key, parted by dots: each would be a table in a table.
+/// Parts of a key, separated by dots. Each would be a nested table.
 const MOST_PARTS: usize = 32;
 
 /// Lists in lists, as deep as the TOML parser goes.
 const DEEPEST: u32 = 80;
 
-/// So many mistakes of grammar are told, before the rest is counted.
+/// This many mistakes of grammar are reported; the others are counted.
 const MOST_MISTAKES: usize = 40;
 
-/// From here on the text is not worth parsing.
+/// A text with too many mistakes of grammar.
 #[derive(Debug)]
 pub(crate) struct Broken {
-    /// Where the mistakes that are told end.
+    /// The end of the mistakes that are reported.
     pub(crate) end: usize,
-    /// At most so many mistakes are told.
+    /// The number of mistakes that are reported.
     pub(crate) told: usize,
-    /// What is said of the rest.
+    /// The report on the others.
     pub(crate) rest: Diagnostic,
 }
 
-/// Counts; the file is fit to be parsed as a whole, or it is [`Broken`].
+/// Checks the limits. Returns [`Broken`] if the file should not be parsed as a whole.
 ///
 /// # Errors
-/// The first limit that is passed.
+/// The first limit that is exceeded.
 pub(crate) fn measure(source: &Source<'_>) -> Result<Option<Broken>, Diagnostic> {
     let size = source.text.len();
     if size > MOST_BYTES {
@@ -155,7 +155,7 @@ impl ErrorSink for Mistakes {
 }
 
 impl Mistakes {
-    /// Something only where there are more than are told.
+    /// Returns [`Broken`] if there are more mistakes than are reported.
     fn broken(mut self) -> Option<Broken> {
         let next = self.first.get(MOST_MISTAKES).cloned()?;
         self.first.truncate(MOST_MISTAKES);

@@ -1,5 +1,5 @@
-//! The fourth pass: settings that make no sense for the connections that a rule decides are
-//! mistakes; timers that are likely not what was meant get a note.
+//! The fourth pass: settings without effect on the connections that a rule decides are mistakes; timers that look like
+//! a mistake get a note.
 
 use crate::diag::Diagnostic;
 use crate::duration::spell;
@@ -11,7 +11,8 @@ use crate::space::{Dimension, Terms};
 /// Default of `net.ipv4.tcp_syn_retries`.
 const SYN_RETRIES: u32 = 6;
 
-/// Default of `net.ipv4.tcp_syn_linear_timeouts`: since 6.5 the SYN is first repeated so often at one interval.
+/// Default of `net.ipv4.tcp_syn_linear_timeouts`: the number of SYN timeouts before the first doubling, since Linux
+/// 6.5.
 const LINEAR: u32 = 4;
 
 /// `TCP_RTO_MAX` (include/net/tcp.h), microseconds.
@@ -20,13 +21,13 @@ const RTO_MAX_US: u64 = 120_000_000;
 /// Two jiffies at HZ 100, microseconds.
 const TWO_JIFFIES_US: u32 = 20_000;
 
-/// `connect()` that takes less or more, microseconds, is noted. The kernel's own defaults make 131 s.
+/// A `connect()` time outside of these bounds, in microseconds, gets a note. The kernel's defaults give 131 s.
 const USUAL_US: std::ops::RangeInclusive<u64> = 30_000_000..=300_000_000;
 
-/// Finds settings without sense; returns the notes.
+/// Reports settings without effect, and returns the notes.
 ///
 /// # Errors
-/// A setting of the end that sends the SYN in a rule that only decides for the other; too many different settings.
+/// A setting for the end that sends the SYN in a rule for the other end only; too many different settings.
 pub fn lint(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut notes = regions.notes.clone();

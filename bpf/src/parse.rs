@@ -1,4 +1,4 @@
-//! The first pass: text → [`Document`]. TOML's own grammar, and the file's outline: nothing but `[[rule]]`.
+//! The first pass: text → [`Document`]. It checks TOML's grammar and the file's outline: only `[[rule]]` is allowed.
 
 use crate::ast::{Document, Entry, Table, Value};
 use crate::diag::{Diagnostic, Source, Span, nearest};
@@ -9,8 +9,8 @@ use toml::de::{DeTable, DeValue};
 /// Parses the text.
 ///
 /// # Errors
-/// Every mistake of TOML's grammar (of very many the first), everything at the top that is not a `[[rule]]`, no
-/// rules at all, and a file that is too large.
+/// Mistakes of TOML's grammar (all of them, or the first of very many), top-level keys other than `[[rule]]`, no rules
+/// at all, and a file that is too large.
 pub fn parse<'i>(source: &Source<'i>) -> Result<Document<'i>, Vec<Diagnostic>> {
     if let Some(broken) = measure(source).map_err(|error| vec![error])? {
         return Err(mistakes(source, broken));

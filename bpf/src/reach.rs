@@ -1,11 +1,10 @@
-//! The third pass: typed rules → [`Regions`]. Which connections each rule decides; a rule that can never match,
-//! or is never reached because earlier ones always win, is a mistake. An item of a list that earlier rules hide gets a
-//! note.
+//! The third pass: typed rules → [`Regions`], the connections that each rule decides. A rule that can never match, or
+//! is unreachable because earlier ones always win, is a mistake. A list item that earlier rules hide gets a note.
 //!
-//! There is no false alarm. A rule is found to be unreachable where an earlier one contains it, or where several do that
-//! differ from it in one dimension and together take all of its values there; also where what is left of it behind such
-//! rules is found so. What only rules that differ in several dimensions cover together is not found, nor what follows
-//! from comparisons between two fields.
+//! There are no false alarms. A rule is reported as unreachable if an earlier rule contains it, or if several earlier
+//! rules that differ from it in one dimension together take all of its values there. The same test applies to what such
+//! rules leave of it. Two cases are not found: rules that cover it only together and differ in several dimensions, and
+//! whatever follows from comparisons between two fields.
 
 mod taken;
 
@@ -29,7 +28,7 @@ pub struct Regions {
     pub notes: Vec<Diagnostic>,
 }
 
-/// How many unreachable rules are explained.
+/// The maximum number of unreachable rules to explain.
 const EXPLAINED: usize = 20;
 
 /// The earlier rules that are tried one by one to explain an unreachable rule.
@@ -48,7 +47,7 @@ pub fn reach(rules: &[Rule]) -> Result<Regions, Vec<Diagnostic>> {
     let mut budget = Budget::default();
     for rule in rules {
         let all = Formula::All(rule.conditions.iter().map(|it| it.formula.clone()).collect());
-        // One is enough: those that follow may be without a budget.
+        // One report is enough: the rules that follow may have no budget left.
         let terms = terms(&all, &interfaces, &mut budget);
         regions.push(terms.ok_or_else(|| vec![too_many_cases(rule)])?);
     }
@@ -145,7 +144,7 @@ fn never_matches(rule: &Rule, interfaces: &Interfaces) -> Diagnostic {
         .help(help)
 }
 
-/// The earlier rules that together take all of this one: as few as dropping one after the other leaves.
+/// The earlier rules that together take all of this one, reduced by dropping one after the other.
 fn winners(parts: &[[Terms; 2]], at: usize) -> Vec<usize> {
     let asked = &parts[at];
     let take_all = |rules: &[usize]| {
@@ -199,8 +198,7 @@ fn never_reached(rules: &[Rule], at: usize, winners: &[usize]) -> Diagnostic {
     }
 }
 
-/// Notes on items of the rule's lists that earlier rules take, while the rule itself can be reached. Globs of
-/// interfaces are not looked at.
+/// Notes on list items that earlier rules take, if the rule itself is reachable. Globs of interfaces are not checked.
 fn hidden_items(
     rule: &Rule,
     at: usize,
@@ -252,7 +250,7 @@ fn hidden_items(
     notes
 }
 
-/// The items of a plain list: how each is written, and one of which bounds it means.
+/// The items of a plain list: the text of each, and its bounds, one of which must match.
 type Item = (String, Vec<(Dimension, Rc<Set>)>);
 
 fn items(condition: &Condition, interfaces: &Interfaces) -> Vec<Item> {

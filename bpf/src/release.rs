@@ -1,4 +1,4 @@
-//! Which kernel a file is of: the release that `uname -r` prints there.
+//! Finds the kernel release that a file belongs to, as `uname -r` prints it there.
 
 /// One entry of the list that a builder gives: `PATH` or `RELEASE=PATH`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,14 +18,14 @@ pub fn entry(text: &str) -> Entry<'_> {
     }
 }
 
-/// The release of a kernel's file: as its banner has it (`linux_banner`, init/version-timestamp.c: `Linux version
-/// 6.1.0 (…`), else out of the name of the file.
+/// The release of a kernel's file, from its banner (`linux_banner`, init/version-timestamp.c: `Linux version
+/// 6.1.0 (…`), otherwise from the file's name.
 #[must_use]
 pub fn release(file: &[u8], name: &str) -> Option<String> {
     in_banner(file).or_else(|| in_name(name))
 }
 
-/// Nobody's kernel has a longer one (`__NEW_UTS_LEN`).
+/// The kernel's own limit (`__NEW_UTS_LEN`).
 const LONGEST: usize = 64;
 
 fn is_release(text: &str) -> bool {

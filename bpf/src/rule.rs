@@ -1,4 +1,4 @@
-//! Rules with their types, as the checks leave them: every value in its range, every address in its family.
+//! Typed rules, as the checks produce them: every value is in its range, every address in its family.
 
 use crate::diag::Span;
 use crate::setting::Settings;
@@ -14,7 +14,7 @@ pub struct Rule {
     pub line: usize,
     /// Where its `[[rule]]` stands.
     pub span: Span,
-    /// All must hold, each with the key that it comes from; none at all = every connection.
+    /// All must match, each with the key that it comes from. None at all: every connection.
     pub conditions: Vec<Condition>,
     /// What it does.
     pub settings: Settings,
@@ -33,7 +33,7 @@ impl Rule {
     }
 }
 
-/// An `or` binds less than the `and` that joins the conditions.
+/// An `or` binds less tightly than the `and` that joins the conditions.
 fn parenthesize(text: &str) -> String {
     let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     if words.any(|word| word == "or") { format!("({text})") } else { text.into() }
@@ -46,18 +46,18 @@ pub struct Condition {
     pub span: Span,
     /// In the expression language.
     pub text: String,
-    /// What must hold.
+    /// What must match.
     pub formula: Formula,
 }
 
 /// A condition as a formula over tests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Formula {
-    /// All hold; none: true.
+    /// All match; true if there are none.
     All(Vec<Formula>),
-    /// One at least holds; none: false.
+    /// At least one matches; false if there are none.
     Any(Vec<Formula>),
-    /// It does not hold.
+    /// The inner formula does not match.
     Not(Box<Formula>),
     /// A test of the connection.
     Test(Test),
@@ -204,7 +204,7 @@ pub(crate) fn set<T: fmt::Display>(
 ) -> fmt::Result {
     if let [only] = items {
         let text = only.to_string();
-        // A range is no operand of `==` in the language.
+        // In the language a range can't be an operand of `==`.
         let is_range = !text.starts_with('"') && text.contains('-');
         return if is_range {
             write!(f, "{field} in {{{text}}}")

@@ -1,8 +1,9 @@
-//! The JSON Schema of rules files, for editors that complete and check TOML: from the same tables as the check.
+//! The JSON Schema of rules files, for editors that complete and check TOML. It comes from the same tables as the
+//! check.
 //!
-//! Draft 7, which taplo and its editors read. It knows keys, types, ranges and forms. What depends on two places of a
-//! file (duplicate names, unreachable rules) or on arithmetic (the range of a duration, host bits of a prefix) is for
-//! the compiler.
+//! The schema is draft 7, which taplo and its editors read. It covers keys, types, ranges and forms. Whatever depends
+//! on two places of a file (duplicate names, unreachable rules) or on arithmetic (the range of a duration, host bits of
+//! a prefix) is left to the compiler.
 
 use crate::check::{KEYS, NAME_MAX};
 use crate::duration::{UNITS, spell};
@@ -153,7 +154,7 @@ fn setting(spec: &Spec) -> Json {
     value.described(format!("{} {form}{since} ({name})", text(spec.key)))
 }
 
-/// A JSON value: so little of it is needed that a build of set-rto need not compile a library for it.
+/// A JSON value. So little of JSON is needed that a library would only slow the build.
 #[derive(Debug, Clone)]
 enum Json {
     Bool(bool),

@@ -1,8 +1,8 @@
 //! What a rule can set, by which mechanism of the kernel, in which unit and range.
 //!
-//! Options are those that `bpf_setsockopt()` takes in a sock_ops program (net/core/filter.c): in Linux 5.10, the
-//! oldest that set-rto runs on, where nothing else is said. Kernels of distributions carry back patches: the loader
-//! probes, it compares no versions.
+//! Options are those that `bpf_setsockopt()` accepts in a sock_ops program (net/core/filter.c), from Linux 5.10 on, the
+//! oldest that set-rto runs on, unless a version is given. Distributions backport patches, so the loader probes and
+//! compares no versions.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ pub enum Setting {
     /// First retransmission timer of SYN and SYN-ACK (RFC 6298, 2.1): reply to `BPF_SOCK_OPS_TIMEOUT_INIT`
     /// (`tcp_timeout_init()`, include/net/tcp.h), in jiffies. Microseconds here.
     Rto,
-    /// Repetitions of the SYN: `TCP_SYNCNT`.
+    /// Retransmissions of the SYN: `TCP_SYNCNT`.
     SynRetries,
     /// Initial congestion window, segments (RFC 6928): `TCP_BPF_IW`.
     InitialCwnd,
@@ -22,7 +22,7 @@ pub enum Setting {
     InitialRwnd,
     /// The congestion window grows no larger, segments: `TCP_BPF_SNDCWND_CLAMP`.
     CwndClamp,
-    /// Least retransmission timer, microseconds: `TCP_BPF_RTO_MIN`; two jiffies to `TCP_RTO_MIN`.
+    /// Minimum retransmission timer, microseconds: `TCP_BPF_RTO_MIN`; two jiffies to `TCP_RTO_MIN`.
     RtoMin,
     /// Longest delay of an ACK, microseconds: `TCP_BPF_DELACK_MAX`; two jiffies to `TCP_DELACK_MAX`.
     DelackMax,
@@ -30,15 +30,15 @@ pub enum Setting {
     RtoMax,
     /// Congestion control algorithm: `TCP_CONGESTION`.
     Congestion,
-    /// Explicit congestion notification (RFC 3168) is asked for: reply to `BPF_SOCK_OPS_NEEDS_ECN`.
+    /// Requests explicit congestion notification (RFC 3168): reply to `BPF_SOCK_OPS_NEEDS_ECN`.
     Ecn,
-    /// Unacknowledged data end the connection after so many milliseconds (RFC 5482): `TCP_USER_TIMEOUT`.
+    /// Milliseconds after which unacknowledged data ends the connection (RFC 5482): `TCP_USER_TIMEOUT`.
     UserTimeout,
     /// Seconds of silence before the first keepalive probe (RFC 9293, 3.8.4): `TCP_KEEPIDLE`.
     KeepaliveIdle,
     /// Seconds between keepalive probes: `TCP_KEEPINTVL`.
     KeepaliveInterval,
-    /// Keepalive probes without an answer end the connection: `TCP_KEEPCNT`.
+    /// The number of unanswered keepalive probes that ends the connection: `TCP_KEEPCNT`.
     KeepaliveCount,
     /// Timers of thin streams do not back off: `TCP_THIN_LINEAR_TIMEOUTS`, 6.1.
     ThinLinearTimeouts,
@@ -54,17 +54,17 @@ pub enum Setting {
     Mark,
     /// The IPv4 type of service or IPv6 traffic class: `IP_TOS`, `IPV6_TCLASS`.
     Tos,
-    /// The queueing priority: `SO_PRIORITY`. Behind `tos`, which makes it one of its own (`__ip_sock_set_tos()`,
+    /// The queueing priority: `SO_PRIORITY`. It follows `tos`, which also sets a priority (`__ip_sock_set_tos()`,
     /// net/ipv4/ip_sockglue.c).
     Priority,
 }
 
-/// How values are written, and what of them the kernel is given.
+/// How values are written, and how they are passed to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
-    /// A duration between two, both in microseconds; given in units of so many microseconds.
+    /// A duration within a range of microseconds, and the kernel's unit in microseconds.
     Duration(RangeInclusive<u64>, u64),
-    /// A whole number; the word says of what.
+    /// A whole number, and what it counts.
     Number(RangeInclusive<u32>, &'static str),
     /// `true`.
     True,
@@ -75,7 +75,7 @@ pub enum Form {
 /// `TCP_CA_NAME_MAX` (include/net/tcp.h) is 16, the NUL included.
 pub const ALGORITHM_MAX: usize = 15;
 
-/// How the kernel is told.
+/// How the setting is passed to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mechanism {
     /// By the program's reply to a callback, by the name of its constant.
@@ -84,7 +84,7 @@ pub enum Mechanism {
     Option(&'static str, &'static str),
 }
 
-/// All there is to know about a setting.
+/// The properties of a setting.
 #[derive(Debug, Clone)]
 pub struct Spec {
     /// Which.
@@ -93,9 +93,9 @@ pub struct Spec {
     pub key: &'static str,
     /// How its value is written.
     pub form: Form,
-    /// How the kernel is told.
+    /// How the setting is passed to the kernel.
     pub mechanism: Mechanism,
-    /// The first release that can, as far as set-rto runs on it: 5.10 or newer.
+    /// The first release that supports it, from 5.10 on.
     pub since: &'static str,
     /// Only the end that sends the SYN has it.
     pub outgoing_only: bool,
@@ -188,7 +188,7 @@ pub const SPECS: [Spec; 22] = [
 const BYTES: Form = Number(1..=0x3fff_ffff, "bytes");
 
 impl Setting {
-    /// All there is to know about it.
+    /// Its properties.
     #[must_use]
     pub fn spec(self) -> &'static Spec {
         &SPECS[self as usize]
@@ -207,7 +207,7 @@ impl Setting {
     }
 }
 
-/// The value of a setting, as the kernel is given it.
+/// The value of a setting, as passed to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Value {
     /// In the unit of the setting's [`Form`]; 1 for `true`.
@@ -261,7 +261,7 @@ impl Settings {
     }
 }
 
-/// As one would write it in the file, without the equals sign: `rto 20s, congestion "bbr", ecn`.
+/// Prints it as in the file, without the equals sign: `rto 20s, congestion "bbr", ecn`.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, (setting, value)) in self.iter().enumerate() {
@@ -282,8 +282,8 @@ impl fmt::Display for Settings {
     }
 }
 
-/// One thing to set that may be missing in a kernel, or fail: a setting other than `rto`, and for `congestion`
-/// one of the algorithms. Bits of 64-bit words stand for them.
+/// Something to set that a kernel may lack or refuse: a setting other than `rto`, and for `congestion` one of the
+/// algorithms. Each is a bit of a 64-bit word.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Column {
     /// The setting.
@@ -292,7 +292,7 @@ pub struct Column {
     pub algorithm: String,
 }
 
-/// At most so many columns.
+/// The maximum number of columns.
 pub const MOST_COLUMNS: usize = 64;
 
 impl Column {

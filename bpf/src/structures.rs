@@ -1,13 +1,13 @@
-//! What the program reads of the kernel's structures: a line for each member. The C has a struct of their offsets by
-//! these names, `finding.at`; the loader finds them by the paths in the kernel's BTF (src/offsets.rs).
+//! The members of kernel structures that the program reads, one per line. The C has a struct of their offsets under
+//! these names, `finding.at`; the loader finds the paths in the kernel's BTF (src/offsets.rs).
 
 use std::fmt::Write as _;
 
-/// The name in the C, and where the kernel has it: a structure and its members. Members without a name are left out. Where
+/// The name in the C, and the paths in the kernel: a structure and its members. Unnamed members are left out. If
 /// kernels differ, the first path that exists counts.
 pub type Member = (&'static str, &'static [&'static str]);
 
-/// All that is read, from 5.10 on.
+/// All members that are read, from Linux 5.10 on.
 pub const MEMBERS: &[Member] = &[
     ("ops_sk", &["bpf_sock_ops_kern.sk"]),
     ("ops_skb", &["bpf_sock_ops_kern.skb"]),
@@ -27,7 +27,7 @@ pub const MEMBERS: &[Member] = &[
 /// Their offsets in C.
 pub(crate) fn declaration() -> String {
     let mut out = String::from(
-        "// Where the running kernel has what is read of its structures, in bytes: filled in by the loader.\n\
+        "// Offsets in the running kernel's structures, in bytes: filled in by the loader.\n\
          struct offsets {\n",
     );
     for (name, paths) in MEMBERS {

@@ -19,7 +19,7 @@ pub(super) fn prefix(value: &Value<'_>) -> Result<Prefix, Diagnostic> {
     })
 }
 
-/// The prefix, or the message and a better help than the usual one.
+/// The prefix, or a message and a more specific help.
 pub(super) fn parse(text: &str) -> Result<Prefix, (String, Option<String>)> {
     let (address, length) = match text.split_once('/') {
         Some((address, length)) => (address, Some(length)),

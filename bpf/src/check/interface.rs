@@ -11,7 +11,7 @@ const NAME_MAX: usize = 15;
 
 const HELP: &str = "a name such as \"ax0\", or a glob such as \"ax*\"";
 
-/// A name as the kernel takes it (`dev_valid_name()`, net/core/dev.c), or a glob that such a name can match.
+/// A name that the kernel accepts (`dev_valid_name()`, net/core/dev.c), or a glob that such a name can match.
 pub(super) fn pattern(value: &Value<'_>) -> Result<Pattern, Diagnostic> {
     let DeValue::String(text) = &value.value else {
         return Err(wrong_type(value, "an interface is a string", HELP));

@@ -1,4 +1,4 @@
-//! The second pass: [`Document`] → [`Rule`]s. Types, ranges and families; every mistake is reported, not the first.
+//! The second pass: [`Document`] → [`Rule`]s. It checks types, ranges and families and reports every mistake.
 
 mod address;
 mod duration;
@@ -62,7 +62,7 @@ pub fn check(source: &Source<'_>, document: &Document<'_>) -> (Vec<Rule>, Diagno
             Ok(rule) => {
                 items += rule.conditions.iter().map(|it| it.formula.items()).sum::<usize>();
                 if items > MOST_ITEMS {
-                    // One is enough: all that follow would say the same.
+                    // One report is enough: all later rules would repeat it.
                     diagnostics.push(
                         Diagnostic::new(format!("more than {MOST_ITEMS} list items"), rule.span)
                             .label("up to this rule")
@@ -101,7 +101,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The rule, and its name with the place of it, which counts also where something else is wrong.
+/// The rule, and its name with the name's place, which is valid even if something else is wrong.
 fn check_rule(
     source: &Source<'_>,
     table: &Table<'_>,
@@ -122,7 +122,7 @@ fn check_rule(
                 Ok(text) => name = Some((text, value.span.clone())),
                 Err(error) => {
                     diagnostics.push(error);
-                    // Known to be there: no second complaint that it is missing.
+                    // The key exists, so it is not also reported as missing.
                     name = Some((String::new(), value.span.clone()));
                 }
             },
@@ -150,7 +150,7 @@ fn check_rule(
                 Some((setting, Ok(value))) => settings.set(setting, value),
                 Some((setting, Err(error))) => {
                     diagnostics.push(error);
-                    // Known to be there: no second complaint that nothing is set.
+                    // A setting exists, so the rule is not also reported as setting nothing.
                     settings.set(setting, Set::Number(0));
                 }
                 None => diagnostics.push(unknown_key(entry)),
@@ -241,7 +241,7 @@ fn list<T>(
     let mut checked = Vec::with_capacity(items.len());
     let mut diagnostics = Vec::new();
     for element in items.iter() {
-        // The tree is borrowed; only scalars are copied here, as a list in a list is an error anyway.
+        // The tree is borrowed. Only scalars are copied here: a list in a list is an error anyway.
         let element = Value { span: element.span(), value: element.get_ref().clone() };
         match item(&element) {
             Ok(one) => checked.push(one),

@@ -22,7 +22,7 @@ pub(super) fn range(value: &Value<'_>) -> Result<PortRange, Diagnostic> {
     }
 }
 
-/// The range, or the message and a better help than the usual one.
+/// The range, or a message and a more specific help.
 pub(super) fn parse(text: &str) -> Result<PortRange, (String, Option<String>)> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     let number = |part: &str| {

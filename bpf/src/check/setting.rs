@@ -8,7 +8,7 @@ use crate::setting::{ALGORITHM_MAX, Form, Setting, Value};
 use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
-/// The value as the kernel is given it.
+/// The value as passed to the kernel.
 pub(super) fn value(setting: Setting, written: &Written<'_>) -> Result<Value, Diagnostic> {
     let spec = setting.spec();
     match &spec.form {

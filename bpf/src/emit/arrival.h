@@ -1,10 +1,9 @@
 // ---- The device that a SYN came in by ----
 //
-// A request socket has no route, and does not tell: it has a device where the listener is bound to one or the
-// address is link-local. But the kernel looks for the listener just before, on the same processor, and asks
-// sk_lookup programs then.
+// A request socket has no route. It has a device only if the listener is bound to one or the address is link-local.
+// But the kernel looks up the listener just before, on the same processor, and runs sk_lookup programs then.
 
-// The last SYN, or other packet of no connection yet, of each processor.
+// For each processor, the last SYN or other packet that belongs to no connection yet.
 struct arrival {
 	u32 remote[4]; // IPv4 as the last word
 	u32 local[4];
@@ -43,7 +42,7 @@ enum { IPPROTO_TCP = 6, SK_PASS = 1 };
 #define NET16(x) (x)
 #endif
 
-// A field of that context; in assembly for the same reasons as FIELD.
+// A field of that context, read in assembly for the same reasons as FIELD.
 #define LOOKUP(size, name)                                                          \
 	({                                                                          \
 		u64 field;                                                          \
@@ -53,7 +52,7 @@ enum { IPPROTO_TCP = 6, SK_PASS = 1 };
 		field;                                                              \
 	})
 
-// Never chooses a socket and never refuses one: whatever other programs say stands.
+// Never selects or drops a socket: the verdicts of other programs stand.
 SEC("sk_lookup")
 int note_arrival(struct bpf_sk_lookup *ctx)
 {
@@ -84,8 +83,8 @@ int note_arrival(struct bpf_sk_lookup *ctx)
 	return SK_PASS;
 }
 
-// The ifindex of the device that this connection's SYN came in by; 0 where it is not known. What was noted may be
-// about another packet: where a listener was found without looking, or on another processor.
+// The ifindex of the device that this connection's SYN came in by; 0 if it is unknown. The record may be about another
+// packet, if the listener was found without a lookup or on another processor.
 static __always_inline u32 arrival_index(struct bpf_sock_ops *ctx)
 {
 	struct arrival *arrival;
@@ -108,8 +107,8 @@ static __always_inline u32 arrival_index(struct bpf_sock_ops *ctx)
 
 enum { LOOPBACK_IFINDEX = 1 };
 
-// The ifindex of the device that an incoming connection's SYN came in by; 0 where it is not known. What the host sends to
-// itself comes in by lo, though the kernel names the device that has the address at the SYN, and lo at later packets
+// The ifindex of the device that an incoming connection's SYN came in by; 0 if it is unknown. Packets from the host to
+// itself come in by lo. For their SYN the kernel reports the device that has the address, and lo for later packets
 // (ip_route_output_key_hash_rcu(), net/ipv4/route.c: orig_oif).
 static __always_inline u32 incoming_index(struct bpf_sock_ops *ctx)
 {

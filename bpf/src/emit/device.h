@@ -2,7 +2,7 @@
 
 static u64 (*get_netns_cookie)(void *ctx) = (void *)122;
 
-// On kernels that show no program their structures: nothing but a map is asked.
+// For kernels that do not let programs read their structures: only a map is read.
 static __always_inline int find_by_address(struct bpf_sock_ops *ctx, struct device *device)
 {
 	struct local_device *found;
@@ -32,7 +32,7 @@ static __always_inline int find_device(struct bpf_sock_ops *ctx, struct device *
 
 	if (device->found)
 		return device->found > 0;
-	// The kernel gives a namespace's inode number to another one later, its cookie never.
+	// The kernel reuses a namespace's inode number, but never its cookie.
 	if (finding.cookie && get_netns_cookie(ctx) != finding.cookie)
 		found = 0;
 	else if (finding.method == BY_ADDRESS)

@@ -2,13 +2,13 @@
 
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 
-// How devices are found, for all rules alike: filled in by the loader, which loads the program only once it is
-// known. What is not used then is dead code to the verifier; a kernel need not have it.
+// How devices are found, for all rules alike. The loader fills this in before it loads the program, so the unused
+// method is dead code to the verifier and the kernel need not support it.
 enum { BY_ROUTE, BY_ADDRESS };
 const volatile struct finding {
 	u32 method;
 	u32 why; // for `set-rto status`
-	u64 cookie; // of the network namespace whose names are meant; 0 where the kernel tells none
+	u64 cookie; // of the network namespace that the names belong to; 0 if the kernel provides none
 	u32 arrivals; // 1: `note_arrival` runs
 	u32 pointer; // bytes of a pointer in the kernel
 	struct offsets at;
@@ -26,10 +26,10 @@ struct device_name {
 struct local_device {
 	struct device_name name;
 	u32 index;
-	u32 is_vrf; // 1: stands for the devices in it
+	u32 is_vrf; // 1: represents the devices in it
 };
 
-// By local address, IPv4 mapped, the device that has it; by BY_INDEX and the ifindex, every device.
+// Two kinds of keys: a local address (IPv4 mapped) for the device that has it, and BY_INDEX with an ifindex.
 struct {
 	int (*type)[1]; // BPF_MAP_TYPE_HASH
 	int (*max_entries)[65536];
@@ -38,7 +38,7 @@ struct {
 	struct local_device *value;
 } local_devices SEC(".maps");
 
-// No address begins so that a connection can have.
+// No address of a connection begins with this.
 #define BY_INDEX 0xffffffff, 0xffffffff, 0
 
 static __always_inline struct local_device *device_of_index(u32 index)
@@ -48,7 +48,7 @@ static __always_inline struct local_device *device_of_index(u32 index)
 	return map_lookup(&local_devices, key);
 }
 
-// The device that has the address of an end. Not the ip6 fields as they are: without CONFIG_IPV6 they are zero.
+// The device that has the address of an end. The ip6 fields alone do not suffice: without CONFIG_IPV6 they are zero.
 #define DEVICE_OF(end)                                                    \
 	({                                                                \
 		u32 key[4] = { 0, 0, NET32(0xffff), FIELD(end##_ip4) };  \
@@ -66,8 +66,8 @@ static __always_inline struct local_device *device_of_address(struct bpf_sock_op
 	return DEVICE_OF(local);
 }
 
-// What an index that a socket is bound to, or that a packet came in by, means: for a VRF, of which alone the kernel
-// tells (vrf_ip_rcv(), drivers/net/vrf.c), the device in it that has the local address.
+// The device for an index that a socket is bound to or that a packet came in by. For devices in a VRF the kernel
+// reports only the VRF (vrf_ip_rcv(), drivers/net/vrf.c); then it is the one in it that has the local address.
 static __always_inline struct local_device *device_meant(struct bpf_sock_ops *ctx, u32 index)
 {
 	struct local_device *device = device_of_index(index);
@@ -100,5 +100,5 @@ struct device {
 		u64 words[2];
 		struct device_name whole;
 	};
-	int found; // 0: not looked for yet, 1: yes, -1: there is none
+	int found; // 0: not searched yet, 1: found, -1: there is none
 };

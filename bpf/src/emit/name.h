@@ -1,6 +1,6 @@
 // ---- Whether the device's name is one, or begins with one ----
 
-// A byte of a string literal, NUL behind its end, and the two words of a name of 15 bytes at most.
+// A byte of a string literal (NUL after its end), and the two words of a name of at most 15 bytes.
 #define BYTE(text, i) ((u64)(u8)(text)[(i) < sizeof(text) ? (i) : sizeof(text) - 1])
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define SHIFT(i) (8 * (i))
@@ -20,7 +20,7 @@
 #define starts_with(device, text) \
 	prefix_match(device, WORD(text, 0), WORD(text, 8), sizeof(text) - 1)
 
-// The first `length` bytes, 1 to 15, are those of the words.
+// True if the first `length` bytes (1 to 15) equal those of the words.
 static __always_inline int prefix_match(const struct device *device, u64 first, u64 second, int length)
 {
 	if (length <= 8)

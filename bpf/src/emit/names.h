@@ -1,13 +1,13 @@
 // ---- Which lists of patterns an interface's name matches ----
 //
-// All patterns are one automaton, or a few: a byte leads from a state to the next. In tables, since the verifier's
-// work and that of a connection then do not depend on the patterns.
+// All patterns form one automaton or a few: each byte leads from a state to the next. They are tables, so the cost of
+// verification and of a connection does not depend on the patterns.
 
-// What an entry is: below this the place of the next state's entries in bytes, to which four times the next byte's
-// group is added; else the place of a result.
+// An entry below this is the offset of the next state's entries in bytes; add four times the next byte's group.
+// Any other entry is the offset of a result.
 #define END_OF_NAME 0x40000000u
 
-// `name` is NUL-padded, and a NUL always leads to a result. `mask` keeps to the entries, whatever they are.
+// `name` is NUL-padded, and a NUL always leads to a result. `mask` keeps any offset within the entries.
 #define WALK(automaton, name, mask)                                                            \
 	({                                                                                     \
 		u64 entry = 0;                                                                 \

@@ -6,8 +6,8 @@ typedef unsigned long long u64;
 #define SEC(name) __attribute__((section(name), used))
 #define __always_inline inline __attribute__((always_inline, unused))
 
-// The part of struct bpf_sock_ops that is used (include/uapi/linux/bpf.h). Written out here, so that
-// the program has no header and no relocation that would need the kernel's BTF.
+// The part of struct bpf_sock_ops that is used (include/uapi/linux/bpf.h). It is written out here, so the
+// program needs no header and has no relocation that needs the kernel's BTF.
 struct bpf_sock_ops {
 	u32 op;
 	union {
@@ -43,9 +43,9 @@ enum { TCP_SYN_RECV = 3 };
 // The mask of a prefix of 1 to 32 bits, network byte order.
 #define PREFIX(bits) NET32(0xffffffffu << (32 - (bits)))
 
-// A field of the context. Written in assembly, since clang would merge the ends of branches into one load
-// at a computed address, which the verifier refuses; and so that no field is loaded over the context
-// itself, which kernels before 6.12 translate wrongly for those that only full sockets have.
+// A field of the context. The load is in assembly for two reasons. Clang would merge the ends of branches
+// into one load at a computed address, which the verifier rejects. And no field may be loaded into the
+// register of the context: kernels before 6.12 translate that wrongly for fields of full sockets.
 #define LOAD(at, swap)                                                     \
 	({                                                                 \
 		u64 field;                                                 \
@@ -59,12 +59,12 @@ enum { TCP_SYN_RECV = 3 };
 #define HOST(name) LOAD(name, "\n\t%0 = be32 %0")
 
 // Constants of this load, most of them filled in by the loader, which has the same structure (src/shared.rs). `mark`
-// tells programs of ours from others. The name makes `bpftool prog show` print them.
+// identifies our programs. The name makes `bpftool prog show` print them.
 const volatile struct policy {
 	char mark[16];
 	u32 layout; // version of this structure
 	u32 hz;
-	u32 netns; // inode of the network namespace whose interface names are meant
+	u32 netns; // inode of the network namespace that the interface names belong to
 	u32 rules;
 	u32 columns;
 	u32 two_jiffies_us;
@@ -85,7 +85,7 @@ const volatile struct policy {
 struct {
 	u64 hits[RULES];
 #ifdef FAILURES_APART
-	u64 failures[1][COLUMNS]; // what `probe` answers; see failures in settings.h
+	u64 failures[1][COLUMNS]; // the results of `probe`; see failures in settings.h
 #elif COLUMNS
 	u64 failures[RULES][COLUMNS];
 #endif
@@ -97,7 +97,7 @@ static __always_inline int answer(struct bpf_sock_ops *ctx, u64 rule)
 	u64 jiffies = bpf_metadata_policy.jiffies[rule];
 
 	asm volatile("*(u32 *)(%1 + 4) = %0" ::"r"(jiffies), "r"(ctx) : "memory");
-	// The kernel asks again at every retransmission of the SYN: count the first time only.
+	// The kernel calls again at every retransmission of the SYN: count only the first call.
 	if (!FIELD(total_retrans))
 		__sync_fetch_and_add(&hits[rule], 1);
 	return 1;
@@ -106,18 +106,18 @@ static __always_inline int answer(struct bpf_sock_ops *ctx, u64 rule)
 // No rule.
 #define NONE RULES
 
-// The same by the number of the rule, where it comes out of a table.
+// The same for a rule number from a table.
 static __always_inline int answer_number(struct bpf_sock_ops *ctx, u64 rule)
 {
-	// Clang knows what stands in a small table, and would look for this among the places of its numbers.
+	// Clang knows the contents of a small table and would search it for this number.
 	asm volatile("" : "+r"(rule));
 	if (rule >= RULES)
 		return 1;
 	return answer(ctx, rule);
 }
 
-// The same number, of which the verifier knows nothing: it would follow what comes after once for each
-// constant that it can be. (It takes two loads of one field for different numbers.)
+// The same number, but unknown to the verifier, which would otherwise follow the rest of the program once for
+// each constant that it can be. (To the verifier two loads of one field are different numbers.)
 static __always_inline u64 opaque(struct bpf_sock_ops *ctx, u64 number)
 {
 	u64 one, same;
@@ -134,7 +134,7 @@ static __always_inline u64 earlier(u64 rule, u64 other)
 	return rule < other ? rule : other;
 }
 
-// Equality with a constant needs no swap of the port; a constant with the topmost bit set is no operand.
+// Equality with a constant needs no swap of the port. A constant with the topmost bit set can't be an operand.
 #define remote_port_is(port) \
 	((port) & 0x80 ? HOST(remote_port) == (port) : FIELD(remote_port) == NET32(port))
 
@@ -143,7 +143,7 @@ static __always_inline int within(u64 value, u64 low, u64 high)
 	return value >= low && value <= high;
 }
 
-// Of the packets, not of the socket: an IPv6 socket that talks to ::ffff:a.b.c.d sends IPv4.
+// The family of the packets, not of the socket: an IPv6 socket connected to ::ffff:a.b.c.d sends IPv4.
 // The ip4 fields are right for both; without CONFIG_IPV6 the ip6 fields are all zero.
 static __always_inline int is_ipv4(struct bpf_sock_ops *ctx)
 {
@@ -167,8 +167,8 @@ static __always_inline int is_incoming(struct bpf_sock_ops *ctx)
 	return !FIELD(is_fullsock) || FIELD(state) == TCP_SYN_RECV;
 }
 
-// The context in a register that outlives calls of helpers, or that much code leaves alone. In assembly, since clang
-// would copy it as soon as the program starts, at the cost of an instruction for callbacks that no rule needs.
+// Copies the context to a register that survives helper calls or long code. In assembly, because clang would copy it
+// at the start of the program, which costs callbacks that no rule needs an instruction.
 static __always_inline struct bpf_sock_ops *over_calls(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock_ops *kept;

@@ -1,8 +1,8 @@
-// Run once, in a cgroup of its own, on a connection to 127.0.0.1 of a socket that is bound to `lo`: whether the
-// device of the route, the first one and the one bound to are the same, whose name the loader reads then; and whether
-// another one, which the loader puts where none is, is found, too. If not, the offsets are not this kernel's. Where the
-// program looks at the packet that ends an incoming connection's handshake, at the other end: by whether that came in
-// by the same device.
+// Runs once, in a cgroup of its own, on a connection to 127.0.0.1 from a socket that is bound to `lo`. It checks that
+// the device of the route, the first device and the bound device are the same; the loader then reads its name. It also
+// checks that the program finds a second device, which the loader stores under an unused index. Otherwise the offsets
+// are not this kernel's. At the other end it checks the device of the packet that ends the handshake, if the program
+// reads that packet.
 SEC("sockops")
 int probe_device(struct bpf_sock_ops *ctx)
 {

@@ -8,7 +8,7 @@ static void *(*sk_storage_get)(void *map, void *sk, void *value, u64 flags) = (v
 #define AT(base, member) ((const void *)(base) + finding.at.member)
 #define READ(to, base, member) probe_read_kernel(&(to), sizeof(to), AT(base, member))
 
-// The same, a pointer. On 32-bit machines it has 4 bytes.
+// The same for a pointer, which has 4 bytes on 32-bit machines.
 static __always_inline void *read_pointer(const void *from)
 {
 	u32 size = finding.pointer;
@@ -16,17 +16,16 @@ static __always_inline void *read_pointer(const void *from)
 
 	probe_read_kernel(&to, size, from);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	// Fewer bytes are the upper ones. (To read them into the lower ones, clang would subtract from a pointer to the
-	// stack, which the verifier refuses.)
+	// Four bytes are read into the upper half. (To read into the lower half, clang would subtract from a pointer to
+	// the stack, which the verifier rejects.)
 	to >>= 64 - 8 * size;
 #endif
 	return (void *)to;
 }
 #define POINTER(base, member) read_pointer(AT(base, member))
 
-// The device of a socket that sends a SYN, as found at the first callback. The kernel asks again, and by then the
-// route may have gone (a SYN has been repeated, dst_negative_advice(), include/net/sock.h) or lead elsewhere (the
-// rule set a mark).
+// The device of a socket that sends a SYN, as found at the first callback. By a later callback the route may have gone
+// (dst_negative_advice(), include/net/sock.h, after a retransmission of the SYN) or changed (the rule set a mark).
 struct {
 	int (*type)[24]; // BPF_MAP_TYPE_SK_STORAGE
 	int (*map_flags)[1]; // BPF_F_NO_PREALLOC
@@ -36,7 +35,7 @@ struct {
 
 enum { BPF_SK_STORAGE_GET_F_CREATE = 1 };
 
-// The device of that number, 0 for none: dev_get_by_index(), net/core/dev.c, a hash of 256 chains.
+// The device with this ifindex, 0 for none. As dev_get_by_index() in net/core/dev.c: a hash of 256 chains.
 static __always_inline void *device_by_index(void *net, u32 index)
 {
 	void *head = POINTER(net, net_dev_index_head) + (index & 255) * finding.pointer;
@@ -59,7 +58,7 @@ static __always_inline int read_name(struct device *device, const void *dev)
 	return probe_read_kernel_str(device->name, sizeof(device->name), AT(dev, dev_name)) > 0;
 }
 
-// The socket's network namespace, 0 if it is not the one whose interface names are meant.
+// The socket's network namespace, 0 if the interface names do not belong to it.
 static __always_inline void *namespace_of(const void *sk)
 {
 	void *net = POINTER(sk, sk_net);
@@ -69,7 +68,7 @@ static __always_inline void *namespace_of(const void *sk)
 	return netns == bpf_metadata_policy.netns ? net : 0;
 }
 
-// The ifindex of the device that the packet came in by at which the kernel calls.
+// The ifindex of the device that the current packet came in by.
 static __always_inline u32 packet_index(struct bpf_sock_ops *ctx)
 {
 	u32 index = 0;
@@ -90,7 +89,7 @@ static __always_inline int find_by_route(struct bpf_sock_ops *ctx, struct device
 #ifdef ARRIVALS
 		index = incoming_index(ctx);
 #if COLUMNS
-		// The child of a request socket: the packet is there that made it.
+		// The child of a request socket: the packet that created it is available.
 		if (!index && finding.arrivals && FIELD(op) == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 			index = packet_index(ctx);
 #endif
@@ -113,12 +112,12 @@ static __always_inline int find_by_route(struct bpf_sock_ops *ctx, struct device
 	if (!dev) {
 		struct local_device *found;
 
-		// For what is not known otherwise: the device that the listener is bound to or that the link-local
-		// address belongs to; else the device that has the local address stands for it.
+		// Fallback: the device that the listener is bound to or that the link-local address belongs to,
+		// otherwise the device that has the local address.
 		if (!index)
 			READ(index, sk, sk_bound_dev_if);
 		found = index ? device_meant(ctx, index) : device_of_address(ctx);
-		// What came after the install is found by its index all the same.
+		// A device that appeared after the install is still found by its index.
 		if (found)
 			index = found->index;
 		if (!index)

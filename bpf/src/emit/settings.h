@@ -34,7 +34,7 @@ enum { SO_PRIORITY = 12, SO_MARK = 36, SO_MAX_PACING_RATE = 47 };
 
 static long (*setsockopt)(void *ctx, int level, int option, const void *value, int size) = (void *)49;
 
-// The callback, loaded for these comparisons only: clang would copy one that is needed later.
+// The callback, loaded only for these comparisons: clang would copy a value that is needed later.
 #define callback()                                                               \
 	({                                                                       \
 		u64 op;                                                          \
@@ -76,7 +76,7 @@ static __always_inline void answer_timed(struct bpf_sock_ops *ctx, u64 rule)
 }
 
 #ifdef FAILURES_APART
-// Where hits and failures are too much for one section.
+// Used if hits and failures do not fit in one section.
 struct {
 	int (*type)[2]; // BPF_MAP_TYPE_ARRAY
 	int (*max_entries)[RULES];
@@ -112,7 +112,7 @@ static __always_inline void set(struct bpf_sock_ops *ctx, u64 rule, u32 column, 
 		tell(rule, column, setsockopt(ctx, level, option, &value, sizeof(value)));
 }
 
-// Two jiffies are the least that the kernel takes (TCP_TIMEOUT_MIN, include/net/tcp.h).
+// The kernel's minimum is two jiffies (TCP_TIMEOUT_MIN, include/net/tcp.h).
 static __always_inline u32 least(u32 us)
 {
 	u32 two = bpf_metadata_policy.two_jiffies_us;
@@ -120,7 +120,7 @@ static __always_inline u32 least(u32 us)
 	return us < two ? two : us;
 }
 
-// Probes are sent only from sockets that have keepalive switched on.
+// Only sockets with SO_KEEPALIVE send probes.
 static __always_inline void set_keepalive(struct bpf_sock_ops *ctx, u64 rule, u32 column, int level,
 					  int option, u32 value)
 {

@@ -1,6 +1,6 @@
 // ---- Tables ----
 
-// An index that the verifier sees to be within an array. In assembly, since clang drops what it can prove itself.
+// Shows the verifier that an index is within an array. In assembly, because clang drops a mask that it finds useless.
 #define BOUND(index, mask) asm volatile("%0 &= %1" : "+r"(index) : "i"(mask))
 
 // A whole IPv6 address.
@@ -8,13 +8,13 @@ struct address {
 	u64 high, low;
 };
 
-// A step of a search: goes on by so many bytes if the boundary there is not above the word. In assembly: three
-// instructions, clang makes nine.
+// A step of a search: advances by `bytes` if the boundary there is not above the word. In assembly it takes three
+// instructions; clang needs nine.
 #define STEP(kind, word, bytes)                                                      \
 	asm("%1 = *(" #kind " *)(%0 + %3)\n\tif %1 > %2 goto +1\n\t%0 += %3"          \
 	    : "+r"(key), "=&r"(probe)                                                 \
 	    : "r"(word), "i"(bytes))
-// The same for more than a load can be told.
+// The same for distances beyond the offset of a load.
 #define LONG_STEP(kind, word, bytes)                                                  \
 	asm("%1 = %0\n\t%1 += %3\n\t%1 = *(" #kind " *)(%1 + 0)\n\t"                    \
 	    "if %1 > %2 goto +1\n\t%0 += %3"                                            \
@@ -31,8 +31,8 @@ struct address {
 	    "if %1 != %3 goto +2\n\t%1 = *(u64 *)(%2 + 8)\n\tif %1 > %4 goto +1\n\t%0 += %5" \
 	    : "+r"(key), "=&r"(probe), "=&r"(there)                                   \
 	    : "r"(word), "r"(low), "i"(bytes))
-// The verifier follows both ways of each step. Here it forgets which one it came, so that it joins them: a
-// difference of addresses is any number to it.
+// The verifier follows both paths of each step. Here they become equal, so it joins them: to the verifier a
+// difference of addresses is an unknown number.
 #define JOIN(keys, mask) \
 	asm("%0 -= %1\n\t%0 &= %2\n\t%0 += %1" : "+r"(key) : "r"(keys), "i"(mask))
 // Bytes from the first key.
@@ -42,14 +42,14 @@ struct address {
 		(u64)key;                                  \
 	})
 
-// True for a number from the first of two on that is at most by the second above.
+// True for a number that is at least the first of two bounds and exceeds it by at most the second.
 #define WITHIN(bounds, at, value) ((value) - (u64)(bounds)[at] <= (u64)(bounds)[(at) + 1])
 
-// A word of a row, whose place is known to be within the rows.
+// A word of a row. The offset is known to be within the rows.
 #define ROW_WORD(rows, row, bytes) (*(const u64 *)((const void *)(rows) + (row) + (bytes)))
 
-// Which bit is the first one, as a place in an array that is ordered to suit: a de Bruijn sequence times what is below
-// and with that bit moves another number to the topmost six bits for each.
+// The lowest set bit, as an index into an array in a matching order. The bits up to and including the lowest one, times
+// a de Bruijn sequence, give a different number in the topmost six bits for each.
 static __always_inline u64 first_bit(u64 bits)
 {
 	return (bits ^ (bits - 1)) * 0x03f79d71b4cb0a89ull >> 58;

@@ -1,5 +1,5 @@
-//! The fifth pass: [`Regions`] → [`Plan`]: every choice about the program. Few rules become a chain of conditions in the
-//! order of the file ([`chain`](mod@chain)), many become tables ([`tables`](mod@tables)).
+//! The fifth pass: [`Regions`] → [`Plan`]: every choice about the program. Few rules become a chain of conditions in
+//! the order of the file ([`chain`](mod@chain)), many become tables ([`tables`](mod@tables)).
 
 pub mod chain;
 pub mod ports;
@@ -20,7 +20,7 @@ use tables::Tables;
 /// The program.
 #[derive(Debug)]
 pub struct Plan {
-    /// For each rule what to say of it: `name (rules.toml:LINE)`.
+    /// A label for each rule: `name (rules.toml:LINE)`.
     pub labels: Vec<String>,
     /// For each rule a line: its conditions and settings.
     pub summaries: Vec<String>,
@@ -28,9 +28,9 @@ pub struct Plan {
     pub settings: Vec<Settings>,
     /// How a connection's rule is found.
     pub decision: Decision,
-    /// How the interface's name is matched; None where no rule asks for it.
+    /// How the interface's name is matched; None if no rule tests it.
     pub names: Option<Names>,
-    /// True where some rule asks for the interface of an incoming connection.
+    /// True if some rule tests the interface of an incoming connection.
     pub needs_arrivals: bool,
 }
 

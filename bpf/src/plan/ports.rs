@@ -1,14 +1,14 @@
-//! Tables of ports, no larger than what they hold: they are part of the binary, which a router has in its flash, and of
-//! the kernel's locked memory.
+//! Tables of ports, kept small: they take space in the binary, which may be in a router's flash, and in the kernel's
+//! locked memory.
 //!
-//! An array over all 65,536 ports is the quickest: one load, 4 or 5 instructions. Rules about some dozens of ports differ
-//! at but a few places of it. So it is cut into pages, those that are alike are written once, and a directory tells the
-//! page of a port: two loads, 13 or 14 instructions, 2 to 6 KiB instead of 64 to 256.
+//! An array over all 65,536 ports is the fastest: one load, 4 or 5 instructions. With rules for a few dozen ports most
+//! of it is uniform. So it is cut into pages, equal pages are stored once, and a directory maps a port to its page.
+//! That takes two loads, 13 or 14 instructions, and 2 to 6 KiB instead of 64 to 256.
 
 use super::Steps;
 use std::collections::HashMap;
 
-/// Ports that there are.
+/// The number of ports.
 const PORTS: usize = 1 << 16;
 
 /// Pages are worth their second load where they take at most one part in so many of what the array does. Ten thousand

@@ -2,15 +2,16 @@
 //! a name leads from a state to the next, and the end to the class of names that match the same lists. So a name is
 //! read once, however many patterns there are, and a condition is a set of classes.
 //!
-//! A state is what all patterns together can have read so far. Patterns that begin with their own letters part soon;
-//! those that begin with `*` multiply, so that the number of states is limited and lists are shared out.
+//! A state is the set of positions that all patterns together can have reached. Patterns that begin with different
+//! letters separate soon. Those that begin with `*` multiply the states, so their number is limited and the lists are
+//! distributed over several automata.
 
 use super::{Dimension, LONGEST, Set};
 use crate::diag::Diagnostic;
 use crate::rule::{Formula, Pattern, Rule, Test};
 use std::collections::{BTreeMap, HashMap};
 
-/// What an entry is: below this the number of a state, from here on a class.
+/// An entry below this is the number of a state; from here on it is a class.
 pub const END: u32 = 1 << 30;
 
 /// Entries of an automaton, 4 bytes each, before its states are joined.
@@ -30,7 +31,7 @@ pub struct Interfaces {
     pub lists: Vec<Vec<Pattern>>,
     /// Each tells some of the lists apart.
     pub automata: Vec<Automaton>,
-    /// Of each list the classes that match it.
+    /// For each list, the classes that match it.
     classes: Vec<(Dimension, Set)>,
     numbers: HashMap<Vec<Pattern>, usize>,
 }
@@ -39,7 +40,7 @@ impl Interfaces {
     /// Collects the lists and builds the automata.
     ///
     /// # Errors
-    /// Patterns that no few automata can tell apart.
+    /// The patterns need too many states or automata.
     pub fn new(rules: &[Rule]) -> Result<Self, Diagnostic> {
         let mut found = Self::default();
         let mut first_rules = Vec::new();
@@ -50,7 +51,7 @@ impl Interfaces {
         if found.lists.is_empty() {
             return Ok(found);
         }
-        // What begins with letters parts soon, so it goes together.
+        // Patterns that begin with letters separate soon, so they share an automaton.
         let mut order: Vec<usize> = (0..found.lists.len()).collect();
         order.sort_by_key(|list| found.lists[*list].iter().any(|it| it.0.starts_with(['*', '?'])));
         found.divide(&order).map_err(|list| too_complex(first_rules[list]))?;

@@ -1,10 +1,10 @@
-//! The one sweep: where bounds begin and end along a dimension, and what holds between.
+//! The sweep along a dimension: where bounds begin and end, and which apply in between.
 
 use std::collections::BTreeSet;
 
-/// Calls `visit` with each value from which on other bounds hold than before, ascending from 0: their numbers, and the
-/// sum of what `hash` makes of these. Each bound is a first value, a last value and a number; a number may have several
-/// ranges that do not overlap.
+/// Calls `visit` at each value where the set of bounds changes, ascending from 0, with the numbers of the bounds and
+/// the sum of their hashes. Each bound is a first value, a last value and a number. A number may have several ranges,
+/// which do not overlap.
 pub(crate) fn sweep<N: Copy + Ord>(
     bounds: impl Iterator<Item = (u128, u128, N)>,
     last: u128,
@@ -14,7 +14,7 @@ pub(crate) fn sweep<N: Copy + Ord>(
     let mut events = Vec::new();
     for (low, high, number) in bounds {
         events.push((low, true, number));
-        // What holds up to the last value never ends.
+        // A bound up to the last value never ends.
         events.extend((high < last).then(|| (high + 1, false, number)));
     }
     // Ends come before beginnings: a number may go on in its next range.

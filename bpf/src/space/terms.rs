@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-/// A region of the space: the values that the dimensions must have; a dimension that is not there may have any.
+/// A region of the space: the values that the dimensions must have. A missing dimension may have any value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Term(BTreeMap<Dimension, Rc<Set>>);
 
@@ -97,7 +97,7 @@ impl Term {
 /// More terms than this are too many cases for one rule.
 pub const MOST_TERMS: usize = 4096;
 
-/// So many are merged pair by pair.
+/// Up to this many are merged pair by pair.
 const FEW_TERMS: usize = 64;
 
 /// The terms of a formula, one of which must match.
@@ -167,8 +167,8 @@ fn expand(
     }
 }
 
-/// Terms that differ in the values of one dimension only become one; doubles go. Many are gathered by dimension, which
-/// takes no time that grows with their square.
+/// Merges terms that differ in the values of only one dimension, and removes duplicates. Large numbers are grouped by
+/// dimension, which avoids quadratic time.
 fn merge(mut terms: Terms) -> Option<Terms> {
     if terms.len() > FEW_TERMS {
         let dimensions: BTreeSet<Dimension> =
@@ -191,7 +191,7 @@ fn merge(mut terms: Terms) -> Option<Terms> {
     Some(merged)
 }
 
-/// Terms that differ in this dimension only become one, in the order of the first.
+/// Merges terms that differ only in this dimension, in the order of the first.
 fn gather(terms: Terms, dimension: Dimension) -> Terms {
     let mut places: HashMap<Term, usize> = HashMap::new();
     let mut groups: Vec<(Term, Vec<(u128, u128)>)> = Vec::new();
@@ -248,7 +248,7 @@ fn literal(test: &Test, negate: bool, interfaces: &Interfaces) -> Terms {
         Test::Interface(patterns) => interfaces.classes(patterns),
     };
     let set = if negate { dimension.domain().minus(&set) } else { set };
-    // All addresses of a family are a question about the family.
+    // All addresses of a family are a test of the family.
     let family = [0, 1].into_iter().find(|family| set == addresses(*family));
     match (dimension, family) {
         (Dimension::Address(_), Some(family)) => Term::of(Dimension::Family, Set::one(family)),

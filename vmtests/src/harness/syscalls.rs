@@ -1,4 +1,4 @@
-//! System calls as a tracer sees them: which one is entered, by which name people know it, how it is made to fail.
+//! System calls as a tracer sees them: which one is entered, its name, and how to make it fail.
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -40,7 +40,7 @@ pub(crate) fn entered(pid: Pid) -> Result<Option<(i64, [u64; 6])>> {
     Ok((info.op == ENTRY).then_some((info.number.cast_signed(), info.arguments)))
 }
 
-/// Has the call that is being entered not carried out.
+/// Prevents the call that is being entered.
 ///
 /// # Errors
 /// [`super::Skip`] where this harness does not know the registers of the processor.
@@ -52,7 +52,7 @@ pub(crate) fn skip(pid: Pid) -> Result<()> {
     Ok(nix::sys::ptrace::setregs(pid, registers)?)
 }
 
-/// Has the call that is being left return an error.
+/// Makes the call that is being left return an error.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn set_result(pid: Pid, errno: Errno) -> Result<()> {
     let mut registers = nix::sys::ptrace::getregs(pid)?;
@@ -72,7 +72,7 @@ pub(crate) fn set_result(_: Pid, _: Errno) -> Result<()> {
 
 macro_rules! names {
     ($($name:ident)*) => {
-        /// What people call it; its number where it is none of those that the loader is known to make.
+        /// Its name, or its number if the loader is not known to make it.
         pub(crate) fn name(number: i64) -> String {
             $(if number == libc::$name {
                 return stringify!($name).trim_start_matches("SYS_").to_owned();
@@ -102,7 +102,7 @@ names! {
     SYS_move_mount SYS_open_tree SYS_capget SYS_perf_event_open SYS_epoll_create1
 }
 
-/// What newer processors have no number for.
+/// Calls that newer architectures lack.
 #[cfg(target_arch = "x86_64")]
 const OF_X86: [(i64, &str); 11] = [
     (libc::SYS_open, "open"),

@@ -29,10 +29,10 @@ use nix::unistd::Pid;
 
 use super::syscalls;
 
-/// Longer than the loader may wait for anything; then it is killed, and counts as hung.
+/// Longer than the loader may wait for anything. After that it is killed and counts as hung.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A system call that a followed program is about to make.
+/// A system call that the traced program is about to make.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     /// Its place among the calls of the program and its children, from 1. Those before `main` have 0.
@@ -89,7 +89,7 @@ impl Call {
     }
 }
 
-/// What becomes of a call.
+/// The verdict on a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Go,
@@ -160,7 +160,7 @@ pub(crate) fn follow_both(
     });
     let outcome = Follower::new(pid, decide, after).run();
     if outcome.is_err() {
-        // Already failing: nothing shall be left stopped.
+        // The run has failed already: leave no process stopped.
         let _ = kill(pid, Signal::SIGKILL);
         let _ = child.wait();
     }
@@ -221,7 +221,7 @@ impl<D: FnMut(&Call) -> Verdict, A: FnMut(&Call) -> Result<()>> Follower<D, A> {
         proceed(self.main, None)?;
         let mut end = None;
         loop {
-            // Only those that this thread has started: others may follow programs of their own.
+            // Wait only for processes of this thread: other threads may trace programs of their own.
             let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
             let status = match waitpid(None::<Pid>, Some(flags)) {
                 Err(Errno::ECHILD) => break,
@@ -269,7 +269,7 @@ impl<D: FnMut(&Call) -> Verdict, A: FnMut(&Call) -> Result<()>> Follower<D, A> {
         self.last = call.name();
         match verdict {
             Verdict::Kill => {
-                // A child that is left alone goes on for itself.
+                // A detached child continues by itself.
                 kill(self.main, Signal::SIGKILL)?;
             }
             Verdict::Fail(_) => syscalls::skip(pid)?,
@@ -280,7 +280,7 @@ impl<D: FnMut(&Call) -> Verdict, A: FnMut(&Call) -> Result<()>> Follower<D, A> {
     }
 }
 
-/// Lets a process go on to its next stop. One that was killed meanwhile is none to be let go.
+/// Lets a process continue to its next stop. It may have been killed meanwhile.
 fn proceed(pid: Pid, signal: Option<Signal>) -> Result<()> {
     match ptrace::syscall(pid, signal) {
         Err(Errno::ESRCH) | Ok(()) => Ok(()),

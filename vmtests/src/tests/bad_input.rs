@@ -1,5 +1,5 @@
-//! Bad input and a hostile environment: paths that are none, streams that are closed or full, limits, signals. Each gets a
-//! clear error or succeeds; none makes set-rto die, and nothing is lost.
+//! Bad input and a hostile environment: invalid paths, streams that are closed or full, limits, signals. Each gives a
+//! clear error or succeeds. None kills set-rto, and nothing is lost.
 
 use std::fs;
 use std::fs::File;
@@ -79,7 +79,7 @@ fn pin_that_is_no_place() -> Result<()> {
                 refused_by(codes, &a, &arguments, words).with_context(context)?;
                 continue;
             }
-            // There is nothing to remove and nothing installed, or that is said otherwise.
+            // `remove` and `status` find nothing, or they report an error.
             let before = Snapshot::take()?;
             let code = a.run(&arguments)?.ends_well()?;
             let expected: &[i32] = if verb == "remove" { &[0, 1, 2] } else { &[1, 2, 3, 4, 5] };
@@ -139,7 +139,7 @@ fn pin_with_a_slash_at_its_end() -> Result<()> {
     scene.clear()
 }
 
-/// At any of its calls: what is attached to no cgroup is no policy.
+/// The cgroup is removed at any of the calls: a link without a cgroup is not a policy.
 fn cgroup_removed_meanwhile() -> Result<()> {
     let scene = Scene::of("devices")?;
     let cgroup = sandbox::cgroup()?.join("meanwhile");
@@ -156,7 +156,7 @@ fn cgroup_removed_meanwhile() -> Result<()> {
         let at = 1 + step * whole.calls / steps;
         let run = follow(scene.a.command(&arguments), |call| {
             if call.at == at {
-                // While a probe is in it, it stays.
+                // It stays while a probe is in it.
                 let _ = fs::remove_dir(&cgroup);
             }
             Verdict::Go
@@ -173,7 +173,7 @@ fn cgroup_removed_meanwhile() -> Result<()> {
             })?;
         }
         scene.a.ok(&["install"]).or_else(|error| {
-            // Where it was not removed after all, it is attached there.
+            // If it was not removed after all, the policy is attached there.
             if cgroup.exists() { scene.a.ok(&["remove"]) } else { Err(error) }
         })?;
         scene.clear().or_else(|error| if cgroup.exists() { Ok(()) } else { Err(error) })?;
@@ -233,8 +233,8 @@ fn verbs(scene: &Scene) -> Vec<Vec<String>> {
     lines.iter().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
 }
 
-/// Runs all of them with streams of another kind: they end as they do with good ones. A result that could not be written
-/// may be an error.
+/// Runs all of them with streams of another kind: they end as they do with good ones. A result that could not be
+/// written may be an error.
 fn with_streams(scene: &Scene, spoil: &dyn Fn(&mut Command) -> Result<()>) -> Result<()> {
     for words in verbs(scene) {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -281,7 +281,7 @@ fn streams_that_are_full() -> Result<()> {
 
 fn streams_that_are_closed() -> Result<()> {
     let scene = Scene::of("a")?;
-    // The end that reads is gone.
+    // The reading end is closed.
     let pipe = || -> Result<Stdio> { Ok(std::io::pipe()?.1.into()) };
     let stdout = |command: &mut Command| {
         pipe().map(|to| {
@@ -317,9 +317,9 @@ fn streams_that_are_closed() -> Result<()> {
     Ok(())
 }
 
-/// What holds under any limit: an exit code that is true.
+/// Under any limit the exit code is true.
 fn under_limits(scene: &Scene, limited: &SetRto, what: &str) -> Result<()> {
-    // Its loader needs the C library before it runs at all.
+    // The dynamic loader needs the C library before set-rto runs at all.
     let has_not_run =
         |run: &Output| run.code == Some(127) && run.stderr.contains("shared libraries");
     let run = |verb: &str| -> Result<Option<(i32, Output)>> {
@@ -400,7 +400,7 @@ fn arguments_of_a_megabyte() -> Result<()> {
         let code = run.ends_well()?;
         let words = arguments.iter().map(|word| format!("{word:.20} ")).collect::<String>();
         ensure!(codes.contains(&code), "{words} ends with {code}");
-        // Nobody wants to read it again.
+        // The message must not repeat the whole argument.
         let said = run.stderr.len();
         ensure!(said < 10_000, "{words} has {said} bytes on stderr");
     }
@@ -438,7 +438,7 @@ fn stopped_and_continued() -> Result<()> {
     scene.clear()
 }
 
-/// Who ignores SIGCHLD hands that on.
+/// A parent that ignores SIGCHLD passes this on.
 fn children_that_are_not_kept() -> Result<()> {
     let scene = Scene::of("devices")?;
     scene.a.ok(&["install"])?;

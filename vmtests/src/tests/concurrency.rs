@@ -1,4 +1,4 @@
-//! Two loaders at once: one mount, one policy, one lock, and none undoes another's work or waits for it for ever.
+//! Two loaders at once: one mount, one policy, one lock. Neither undoes the other's work or waits for it forever.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -63,15 +63,15 @@ tests! {
 const OBJ_PIN: u64 = 6;
 const LINK_CREATE: u64 = 28;
 
-/// Longer than a loader may take, whatever another one does.
+/// Longer than a loader may take, even if another one is running.
 const BOUND: Duration = Duration::from_secs(45);
 
 fn joined<T>(handle: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     handle.join().map_err(|_| anyhow!("a thread of the test panicked"))?
 }
 
-/// Follows one program while another thread does `second`: from the moment on in which `hold` first says so, or else when
-/// the program has ended. `hold` is asked at each call, and may then take its time.
+/// Follows one program while another thread does `second`: from the moment on in which `hold` first says so, or else
+/// when the program has ended. `hold` is asked at each call, and may then take its time.
 fn beside<T: Send>(
     command: Command,
     mut hold: impl FnMut(&Call) -> (Verdict, Option<Duration>),
@@ -97,7 +97,7 @@ fn beside<T: Send>(
     })
 }
 
-/// Holds a program up where it makes its first link.
+/// Stops a program just before it creates its first link.
 fn at_the_link(pause: Duration) -> impl FnMut(&Call) -> (Verdict, Option<Duration>) {
     let mut held = false;
     move |call| {
@@ -113,7 +113,7 @@ fn two_installs_mount_one_bpffs() -> Result<()> {
     let rounds = if is_guest() { 3 } else { 15 };
     for round in 0..rounds {
         mounts::unmount_all("bpf")?;
-        // The one is held up just when it mounts, or they run as they like.
+        // One is stopped just before it mounts, or both run freely.
         let (mut held, at_mount) = (false, round % 2 == 0);
         let pause = Duration::from_millis(if at_mount { 300 } else { 0 });
         let hold = |call: &Call| {
@@ -187,7 +187,7 @@ struct Spellings;
 impl Spellings {
     const SUB: &str = "/sys/fs/bpf/sub";
 
-    /// A place for other names.
+    /// A directory for other names.
     const PLACE: &str = "/mnt";
 
     fn new() -> Result<Self> {
@@ -219,7 +219,7 @@ fn lock_is_one_however_the_path_is_written() -> Result<()> {
     let spellings = Spellings::new()?;
     let pin = format!("{}/p", Spellings::SUB);
     for (place, path) in spellings.all() {
-        // In the middle of its work it is held up, and with it the lock.
+        // It is stopped in the middle of its work, while it holds the lock.
         let hold = at_the_link(Duration::from_millis(700));
         let second = || {
             let mut command = scene.b.command(&["install", "--pin", &path]);
@@ -230,7 +230,7 @@ fn lock_is_one_however_the_path_is_written() -> Result<()> {
         ensure!(first.code()? == 0, "{}", context());
         let programs = attached()?;
         ensure!(programs.len() == 1, "{}: {programs:?}", context());
-        // A path that is refused is no second lock.
+        // A refused path creates no second lock.
         let expected = match second.ends_well()? {
             0 => B,
             2 => A,
@@ -263,7 +263,7 @@ fn lock_is_waited_for_and_its_holder_named() -> Result<()> {
     ensure!(attached()?.len() == 1, "{:?} are attached", attached()?);
     scene.clear()?;
     if sandbox::is_thorough() {
-        // But not for ever.
+        // It does not wait forever.
         let (second, elapsed) = beside_a_stopped_one(&scene, BOUND)?;
         second.exits(2)?;
         second.says(&["waiting for a (PID ", "locked by a (PID ", "hint: "])?;
@@ -273,7 +273,7 @@ fn lock_is_waited_for_and_its_holder_named() -> Result<()> {
     Ok(())
 }
 
-/// A program that is started, and killed where it does not end.
+/// A started program, which is killed if it does not end.
 struct Started {
     child: Child,
     begin: Instant,
@@ -299,7 +299,7 @@ impl Started {
     }
 }
 
-/// The probe's child stands still in a frozen cgroup: neither this install nor another waits for that for ever.
+/// The probe's child is stuck in a frozen cgroup: neither this install nor another waits for it forever.
 fn frozen_cgroup_stops_nobody() -> Result<()> {
     let scene = Scene::of("devices")?;
     let frozen = sandbox::cgroup()?.join("frozen");
@@ -348,7 +348,7 @@ fn probe_of_a_killed_install_is_swept() -> Result<()> {
 fn probes_of_two_containers_do_not_collide() -> Result<()> {
     let scene = Scene::of("devices")?;
     let contained = scene.a.restricted(Restriction::FirstProcess)?;
-    // What one has left that was killed.
+    // The leftovers of a killed run.
     let left = sandbox::cgroup()?.join("set-rto-probe-1");
     std::fs::create_dir(&left)?;
     contained.ok(&["install"]).context("beside what a killed one has left")?;
@@ -385,7 +385,7 @@ fn probe_cgroups_of_others_stay() -> Result<()> {
     Ok(())
 }
 
-/// Two loaders are started together, and one of them is killed: what the other one says is true.
+/// Two loaders are started together and one of them is killed. The other one's output is true.
 fn killed_beside_another() -> Result<()> {
     let scene = Scene::of("devices")?;
     let count = if is_guest() { 2 } else { 12 };
@@ -436,8 +436,8 @@ fn judge_pair(scene: &Scene, (victim, survivor): (&str, &str), second: &Output) 
     scene.clear()
 }
 
-/// One loader is held up in front of any of its calls while another one does what it can: both end well, and what they say
-/// is true. Also where no bpffs is mounted at first.
+/// One loader is held up in front of any of its calls while another one does what it can: both end well, and what they
+/// say is true. Also where no bpffs is mounted at first.
 fn held_up_beside_another() -> Result<()> {
     let scene = Scene::of("a")?;
     let pause = Duration::from_millis(100);

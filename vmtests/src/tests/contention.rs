@@ -1,5 +1,5 @@
-//! A hundred processes of two sets of rules install, remove and ask, for some seconds (a minute with `--thorough`), while
-//! a watcher asks the kernel's hook as fast as it can.
+//! A hundred processes with two sets of rules install, remove and query for some seconds (a minute with `--thorough`),
+//! while a watcher queries the kernel's hook as fast as it can.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -50,7 +50,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// Looks until the end: how many programs there may be, and at most one mount.
+    /// Checks until the end that the number of programs is allowed and that there is at most one mount.
     fn run(&self, fewest: usize) -> Result<()> {
         while !self.ended.load(Ordering::Relaxed) {
             // Both before and after: a mount over the other hides what is pinned there.
@@ -66,7 +66,7 @@ impl Watch {
     }
 }
 
-/// One verb after the other until the end. Whether it is a remove, an install or a question goes by the number.
+/// Runs one verb after the other until the end. The number decides whether it is a remove, an install or a query.
 fn work(sets: [&SetRto; 2], number: usize, removes: bool, end: Instant) -> Result<usize> {
     let mut count = 0;
     while count == 0 || Instant::now() < end {

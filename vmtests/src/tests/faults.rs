@@ -1,5 +1,6 @@
-//! Every system call of every verb fails, once or for good: the new policy is attached or exactly what was there before,
-//! and what set-rto says is true. A share of all places by default, all of them with `--thorough`.
+//! Every system call of every verb fails, once or permanently. Afterwards the new policy or exactly the previous state
+//! is attached, and set-rto's output is true. By default a sample of the places is tried, with `--thorough` all of
+//! them.
 
 use anyhow::Result;
 use nix::errno::Errno;
@@ -39,7 +40,7 @@ fn once_and_for_good() -> Vec<Fault> {
     [ERRNOS.map(Fault::Once), ERRNOS.map(Fault::FromThenOn)].concat()
 }
 
-/// Two programs, two links, a probe with a child: the rules that make the most calls.
+/// Rules that cause the most calls: two programs, two links, a probe with a child.
 fn in_verb(verb: Verb) -> Result<()> {
     in_verbs(&[verb])
 }
@@ -88,13 +89,13 @@ fn a_failed_look_is_no_missing_bpffs() -> Result<()> {
     scene.sweep(Verb::Replace, &once(), &Share::of(120), |call| syscalls::is_look(call.number))
 }
 
-/// `remove` says that nothing is installed only where nothing is.
+/// `remove` reports that nothing is installed only if that is true.
 fn a_failed_look_is_no_missing_policy() -> Result<()> {
     let scene = Scene::of("a")?;
     scene.sweep(Verb::Remove, &once(), &Share::All, |call| syscalls::is_look(call.number))
 }
 
-/// Nor is ours called foreign, with advice to remove it.
+/// Our own policy is never called foreign, with advice to remove it.
 fn a_failed_look_makes_nothing_foreign() -> Result<()> {
     let scene = Scene::of("a")?;
     let transient = [Errno::ENOMEM, Errno::EINTR, Errno::EMFILE].map(Fault::Once);
@@ -102,7 +103,7 @@ fn a_failed_look_makes_nothing_foreign() -> Result<()> {
     scene.sweep(Verb::Status, &transient, &Share::of(60), |_| true)
 }
 
-/// From the call on that looks at the second link, or at its map: the old policy keeps both.
+/// Faults from the call on that reads the second link or its map: the old policy keeps both.
 fn bpf_that_fails_for_good_takes_nothing_away() -> Result<()> {
     let scene = Scene::of("devices")?;
     let faults = [Errno::ENOMEM, Errno::EACCES].map(Fault::FromThenOn);
@@ -110,7 +111,7 @@ fn bpf_that_fails_for_good_takes_nothing_away() -> Result<()> {
     scene.sweep(Verb::Again, &faults, &Share::All, is_bpf)
 }
 
-/// Devices are found by the route where that works, or the install fails: never by the address, in silence.
+/// Devices are found by the route if that works, or the install fails. It never falls back to the address silently.
 fn no_memory_is_no_missing_feature() -> Result<()> {
     const LOAD: u64 = 5;
     let scene = Scene::of("devices")?;

@@ -1,5 +1,5 @@
-//! What is not set-rto's, at its pin and beside it: no verb touches it, whatever it looks like, and whatever fails while
-//! it is looked at.
+//! Foreign objects at the pin and beside it: no verb touches them, whatever they look like and whichever call fails
+//! while they are read.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -60,7 +60,7 @@ fn foreign_link(program: &OwnedFd) -> Result<()> {
     bpf::pin(&link, &Path::new(PIN).join("link"))
 }
 
-/// Any error while it is looked at: never "ours".
+/// No error while it is read makes it "ours".
 fn foreign_link_stays_whatever_fails() -> Result<()> {
     let a = SetRto::of("a")?;
     foreign_link(&Neighbour::Silent.load("foreign")?)?;
@@ -77,7 +77,7 @@ fn foreign_link_stays_whatever_fails() -> Result<()> {
             call.number == libc::SYS_bpf || crate::harness::syscalls::is_look(call.number)
         });
         for (count, call) in looks.enumerate() {
-            // One that is told that the pin is not there, or that it is open, has to believe it.
+            // A program that gets the answer that the pin is missing or open must believe it.
             let errno = errnos[count % errnos.len()];
             let by_path = crate::harness::syscalls::path_argument(call.number).is_some()
                 || call.bpf() == Some(7);
@@ -95,7 +95,7 @@ fn foreign_link_stays_whatever_fails() -> Result<()> {
     Ok(())
 }
 
-/// Who may not look into programs takes none for ours that is not.
+/// A user who may not read programs mistakes no foreign one for ours.
 fn foreign_link_stays_without_cap_sys_admin() -> Result<()> {
     let few = Restriction::Only(vec![CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]);
     let a = SetRto::of("a")?.restricted(few)?;
@@ -139,7 +139,7 @@ fn foreign_pins_with_our_names_stay() -> Result<()> {
     before.still_soon().with_context(|| format!("after {installed} and `remove`"))
 }
 
-/// An empty directory of somebody else is somebody else's.
+/// An empty directory of another owner is left alone.
 fn foreign_directory_stays() -> Result<()> {
     let a = SetRto::of("a")?;
     make_directory("/sys/fs/bpf/theirs")?;
@@ -161,7 +161,7 @@ fn foreign_constants_are_read_with_care() -> Result<()> {
     ];
     for (name, size, per_cpu) in shapes {
         let map = bpf::map_named(name, size, per_cpu)?;
-        // A reference makes it the program's.
+        // The reference makes the map belong to the program.
         let reference = asm::load_map(1, &map);
         let code = [&reference[..], &[asm::mov(0, 1), asm::EXIT]].concat();
         foreign_link(&bpf::load(bpf::SOCK_OPS, "set_rto", &code)?)?;

@@ -1,4 +1,4 @@
-//! SIGKILL at every system call: afterwards the new policy is in force or exactly what was there before.
+//! SIGKILL at every system call: afterwards the new policy or exactly the previous state is in effect.
 
 use anyhow::Result;
 
@@ -42,7 +42,7 @@ fn killed_in_remove() -> Result<()> {
     killed("a", &[Verb::Remove])
 }
 
-/// Then there are two programs and two links.
+/// These rules need two programs and two links.
 fn killed_where_devices_are_asked_for() -> Result<()> {
     killed("devices", &[Verb::Install, Verb::Replace, Verb::Again, Verb::Remove])
 }

@@ -1,5 +1,5 @@
-//! Where file systems are mounted, and how: nothing that ends with a process passes for installed, and nothing that is
-//! covered is used.
+//! Where and how file systems are mounted: a policy that would end with a process never counts as installed, and a
+//! covered mount is never used.
 
 use std::path::Path;
 
@@ -45,12 +45,12 @@ fn own_mounts_without_bpffs_are_refused() -> Result<()> {
     scene.clear()
 }
 
-/// `ip netns exec` has another /sys, in which neither is mounted.
+/// `ip netns exec` mounts another /sys, with neither bpffs nor cgroup2.
 fn own_mounts_of_a_network_namespace_are_refused() -> Result<()> {
     let scene = Scene::of("a")?;
     let cgroup = sandbox::cgroup()?;
     let (sys, elsewhere) = (Path::new("/sys"), Path::new("/mnt"));
-    // What can be reached is a cgroup2 that somebody has mounted elsewhere.
+    // Only a cgroup2 that is mounted elsewhere can be reached.
     mounts::mount_fresh("cgroup2", elsewhere)?;
     mounts::mount_fresh("sysfs", sys)?;
     let apart = scene.a.restricted(Restriction::OwnMounts)?;
@@ -65,7 +65,7 @@ fn own_mounts_of_a_network_namespace_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// Where the bpffs is the host's, what is pinned there stays.
+/// If the bpffs belongs to the host, the pins stay.
 fn own_mounts_with_the_hosts_bpffs() -> Result<()> {
     let scene = Scene::of("a")?;
     let apart = scene.a.restricted(Restriction::OwnMounts)?;
@@ -121,7 +121,7 @@ fn cgroup2_that_is_covered() -> Result<()> {
     let scene = Scene::of("a")?;
     let (covered, reachable) = (sandbox::cgroup()?, Path::new("/mnt"));
     mounts::mount_fresh("tmpfs", &covered)?;
-    // Alone: as if there were none.
+    // If it is the only one, there is none to use.
     scene.a.run(&["install"])?.refuses(2, &["cgroup2"])?;
     mounts::mount_fresh("cgroup2", reachable)?;
     let installed = scene.a.run(&["install"])?;

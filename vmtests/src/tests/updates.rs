@@ -1,4 +1,4 @@
-//! What belongs together changes together, and what is said about it is true at each moment.
+//! Related state changes together, and the output about it is true at each moment.
 
 use std::mem;
 use std::net::IpAddr;
@@ -93,8 +93,8 @@ impl Moving {
     }
 }
 
-/// An install that reads devices again is killed between any two calls: all addresses are where they were, or where they
-/// are.
+/// An install that reads devices again is killed between any two calls. The map has all the old addresses or all the
+/// new ones.
 fn addresses_change_as_one() -> Result<()> {
     let mut scene = Scene::of("devices")?;
     let remote = scene.cable.remote4(81);
@@ -133,7 +133,7 @@ fn addresses_change_as_one() -> Result<()> {
     scene.clear()
 }
 
-/// Both programs are replaced or none of them.
+/// Both programs are replaced, or neither is.
 fn second_program_is_put_back() -> Result<()> {
     let scene = Scene::of("devices")?;
     let old = SetRto::of("interfaces")?;
@@ -193,7 +193,7 @@ fn ask_during(
     })
 }
 
-/// `status` finds these rules or the other ones, and all that there is to know about either.
+/// `status` reports these rules or the other ones, each completely.
 fn status_is_true_during_replacements() -> Result<()> {
     let scene = Scene::of("devices")?;
     scene.a.ok(&["install"])?;
@@ -217,7 +217,7 @@ fn status_is_true_during_replacements() -> Result<()> {
     scene.clear()
 }
 
-/// Another connection is decided in between, by another rule.
+/// Another connection is decided in between by another rule.
 fn try_names_the_rule_of_its_own_connection() -> Result<()> {
     let scene = Scene::of("devices")?;
     scene.a.ok(&["install"])?;
@@ -276,8 +276,8 @@ fn without_unix_sockets_rules_keep_to_their_namespace() -> Result<()> {
     Ok(())
 }
 
-/// What a connection of another namespace gets where one of this gets `rto`: before Linux 5.15 programs cannot ask which
-/// they are in.
+/// What a connection of another namespace gets where one of this gets `rto`: before Linux 5.15 programs cannot ask
+/// which they are in.
 fn of_another_namespace(rto: Duration) -> Result<Duration> {
     Ok(if kernel_version()? < (5, 15) { rto } else { DEFAULT_RTO })
 }
@@ -287,7 +287,7 @@ fn number() -> Result<u64> {
     Ok(std::fs::metadata("/proc/thread-self/ns/net")?.ino())
 }
 
-/// A namespace ends, and the next one gets its number: the rules are not about that one.
+/// A namespace ends and the next one gets its number. The rules do not apply to that one.
 fn namespace_whose_number_is_used_again() -> Result<()> {
     let a = SetRto::of("devices")?;
     for method in [BY_ROUTE, BY_ADDRESS] {
@@ -363,7 +363,7 @@ fn thousands_of_addresses() -> Result<()> {
     let (first, again) = (took()?, took()?);
     let count = u32::from(each) * u32::from(DEVICES);
     note(format!("{count} addresses: install takes {first:.0?} of a processor, again {again:.0?}"));
-    // An emulated guest's time is its own.
+    // The time of an emulated guest is not comparable.
     let is_quick = first.max(again) < Duration::from_millis(1500);
     ensure!(is_quick || is_guest(), "{count} addresses: {first:?}, again {again:?}");
     scene.clear()

@@ -26,7 +26,7 @@ pub(super) enum Word<'t> {
     Comma,
 }
 
-/// A word and where it stands in the expression.
+/// A word and its place in the expression.
 #[derive(Debug, Clone)]
 pub(super) struct Token<'t> {
     pub(super) word: Word<'t>,
@@ -58,7 +58,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, Diagnostic> {
     Ok(tokens)
 }
 
-/// The word that starts here and its length, or the length of what is wrong, a message and a help.
+/// The word that starts here and its length, or the length of the mistake, a message and a help.
 fn word(rest: &str, first: char) -> Result<(Word<'_>, usize), (usize, String, &'static str)> {
     let two = rest.get(..2).unwrap_or_default();
     if let "==" | "!=" | "<=" | ">=" = two {

@@ -9,7 +9,7 @@
 //! item    = number | low-high | address | prefix | "quoted"
 //! ```
 //!
-//! A test of `port` holds if it does for either end; `port != 80` is `not port == 80`: neither end is 80.
+//! A test of `port` matches if it matches either end. `port != 80` means `not port == 80`: neither end is 80.
 
 mod lex;
 mod test;
@@ -22,7 +22,7 @@ use lex::{Token, Word};
 pub(super) use test::either_port;
 use toml::de::DeValue;
 
-/// Parentheses and `not` nest no deeper.
+/// The maximum nesting of parentheses and `not`.
 const DEEPEST: usize = 64;
 
 /// Parses and types an expression.
@@ -45,9 +45,9 @@ pub(super) fn condition(
 /// A mistake within an expression, its span counted from the expression's start.
 type Mistake = Diagnostic;
 
-/// Where the expression's text stands in the file.
+/// The place of the expression's text in the file.
 struct Place {
-    /// The offset in the file of each offset in the text; None where the two can't be told together.
+    /// The offset in the file of each offset in the text; None if the two can't be matched.
     offsets: Option<Vec<usize>>,
     whole: Span,
 }
@@ -75,7 +75,7 @@ impl Place {
     }
 }
 
-/// The offsets of a text within its escaped form, `"…"` on one line, that starts at `start`.
+/// The offsets of a text within its escaped form (`"…"` on one line), which starts at `start`.
 fn unescaped(raw: &str, text: &str, start: usize) -> Option<Vec<usize>> {
     let mut offsets = Vec::with_capacity(text.len() + 1);
     let mut at = 1;
@@ -90,7 +90,7 @@ fn unescaped(raw: &str, text: &str, start: usize) -> Option<Vec<usize>> {
         };
     }
     offsets.push(start + at);
-    // The closing quote follows, or the walk went astray.
+    // The closing quote must follow; otherwise the offsets are wrong.
     (raw.get(at..)? == "\"").then_some(offsets)
 }
 
@@ -166,7 +166,7 @@ impl<'t> Parser<'t> {
         if self.takes(word) { Ok(()) } else { Err(self.unexpected(message)) }
     }
 
-    /// A complaint about the next token, or the end.
+    /// An error at the next token or at the end.
     fn unexpected(&self, message: &str) -> Mistake {
         match self.peek() {
             Some(token) => Diagnostic::new(message, token.span.clone()),

@@ -1,4 +1,4 @@
-//! Tests: a field, an operator and what it is compared with; their types.
+//! Tests: a field, an operator and an operand, with their types.
 
 use super::lex::{Token, Word};
 use super::{Mistake, Parser};
@@ -229,7 +229,7 @@ pub(in crate::check) fn either_port(ranges: Vec<PortRange>) -> Formula {
     Formula::Any(vec![of(End::Local), of(End::Remote)])
 }
 
-/// An order that no port obeys is an empty range.
+/// An order that no port satisfies is an empty range.
 fn ordered(field: Field, operator: &str, port: u16) -> Formula {
     let range = match operator {
         "<" => port.checked_sub(1).map(|high| (0, high)),

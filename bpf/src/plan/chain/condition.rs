@@ -210,12 +210,12 @@ fn addresses(end: End, prefixes: &[Prefix], lists: &mut FieldLists) -> Condition
     };
     let four = match v4 == mapped {
         true => is_ipv4(true),
-        // Of an IPv6 connection the field is 0 or 127.0.0.6, so that this fails before the family is asked.
+        // In an IPv6 connection the field is 0 or 127.0.0.6, so this fails before the family is tested.
         false => all(vec![any(v4.ranges().iter().map(four).collect()), is_ipv4(true)]),
     };
     let six = |(low, high): &(u128, u128)| {
         let check = Condition::Check(Check::Address6(side, *low, *high), true);
-        // Of an IPv4 connection these words are the mapped address, or zero without CONFIG_IPV6.
+        // In an IPv4 connection these words are the mapped address, or zero without CONFIG_IPV6.
         if *low >> 48 == 0 { all(vec![check, is_ipv4(false)]) } else { check }
     };
     let all_six = addresses_of(1);
@@ -255,7 +255,7 @@ impl Condition {
         }
     }
 
-    /// True if one of the comparisons is such a one.
+    /// True if one of the comparisons satisfies the predicate.
     #[must_use]
     pub fn any(&self, wanted: &impl Fn(&Check) -> bool) -> bool {
         let mut found = false;
@@ -293,7 +293,7 @@ impl Condition {
         }
     }
 
-    /// By what to order: instructions, and more for what is often true.
+    /// The sort key: instructions, and a penalty for tests that are often true.
     fn cost(&self) -> u32 {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::cost).sum(),

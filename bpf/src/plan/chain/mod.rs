@@ -1,6 +1,6 @@
-//! Few rules: a chain of conditions in the order of the file, which a person can read beside it. Within a rule what costs
-//! least is asked first, so that it fails early; what several rules ask is loaded once. Lists that are too long to be
-//! compared item by item are looked up in tables, whose numbers have a bit for each list.
+//! Few rules: a chain of conditions in the order of the file, which a person can compare with it. Within a rule the
+//! cheapest test comes first, so it fails early; fields that several rules test are loaded once. Lists that are too
+//! long to compare item by item are looked up in tables. Their numbers have a bit for each list.
 
 use super::Table;
 mod condition;
@@ -12,12 +12,12 @@ use crate::space::{Dimension, Interfaces, Set, Side, sweep};
 use condition::{all, any, lower};
 use std::collections::BTreeMap;
 
-/// Rules of a chain, at most. A chain of 16 mixed rules (the bench's) executes 46 instructions, 63 at worst, and 1,700 are
-/// verified; of 20 it is 52, 69 and 7,600; of 32 it is 75, 99 and 41,500. Tables execute 127, 148 at worst. Of 20 rules about
-/// ports either executes 50.
+/// Rules of a chain, at most. A chain of 16 mixed rules (the bench's) executes 46 instructions, 63 at worst, and 1,700
+/// are verified; of 20 it is 52, 69 and 7,600; of 32 it is 75, 99 and 41,500. Tables execute 127, 148 at worst. Of 20
+/// rules about ports either executes 50.
 const MOST_RULES: usize = 20;
 
-/// Comparisons of a chain, at most: the verifier follows most ways through them.
+/// The maximum number of comparisons in a chain: the verifier follows most paths through them.
 const MOST_COMPARISONS: usize = 64;
 
 /// Lists of one field, and lists of interfaces: bits of a number.
@@ -29,13 +29,13 @@ const MOST_NAMES: usize = 8;
 /// Fields that are kept in registers, of which there are ten.
 const MOST_LOADS: usize = 7;
 
-/// Comparisons that are worth to be made twice, to find the device for fewer connections: 150 instructions.
+/// Comparisons that are worth repeating to avoid the search for the device, which takes 150 instructions.
 const MOST_GUARDS: usize = 8;
 
 /// The rules in order.
 #[derive(Debug)]
 pub struct Chain {
-    /// What several rules ask: loaded first.
+    /// Fields that several rules test. They are loaded first.
     pub loads: Vec<Load>,
     /// Long lists.
     pub lookups: Vec<Lists>,
@@ -61,7 +61,7 @@ pub struct Link {
 pub struct Device {
     /// Before this link.
     pub before: usize,
-    /// Where this does not match, no rule asks for it.
+    /// If this does not match, no later rule tests the device.
     pub guard: Option<Condition>,
 }
 
@@ -72,7 +72,7 @@ pub struct Lists {
     pub table: Table,
     /// How many lists there are.
     pub count: usize,
-    /// Before which link it is asked, if several ask.
+    /// The first link that needs it, if several do.
     pub before: Option<usize>,
 }
 
@@ -87,7 +87,7 @@ pub enum Load {
     Word6(Side, u32),
 }
 
-/// The chain; None where tables are better.
+/// The chain; None if tables are better.
 pub(super) fn chain(rules: &[Rule], interfaces: &Interfaces) -> Option<Chain> {
     if rules.len() > MOST_RULES || interfaces.lists.len() > MOST_LISTS {
         return None;
@@ -175,7 +175,7 @@ fn compares_names(links: &[Link], interfaces: &Interfaces) -> bool {
     patterns().count() <= MOST_NAMES && patterns().all(is_simple)
 }
 
-/// Fields that several rules ask.
+/// Fields that several rules test.
 fn loads(links: &[Link]) -> Vec<Load> {
     let mut uses: BTreeMap<Load, usize> = BTreeMap::new();
     for link in links {

@@ -8,7 +8,7 @@
 //!   classes are anded word by word, and the first bit that is left is the rule. (The bit vectors of T. V. Lakshman and
 //!   D. Stiliadis, SIGCOMM 1998.)
 //!
-//! Of the rules that are found the earliest decides.
+//! The earliest of the rules that are found decides.
 
 mod lists;
 mod numbers;
@@ -29,11 +29,11 @@ const MOST_WORDS: usize = 160;
 /// What connections are looked up by.
 #[derive(Debug)]
 pub struct Tables {
-    /// The rule that matches what no earlier one does.
+    /// The rule that matches everything, which decides where no earlier one matches.
     pub otherwise: Option<usize>,
     /// The fields that are asked.
     pub fields: Vec<Field>,
-    /// Of rules that do not ask for the interface, and of those that do: the device is found between.
+    /// For rules that do not test the interface, and for those that do. The search for the device comes in between.
     pub stages: [Stage; 2],
 }
 
