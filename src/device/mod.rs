@@ -130,8 +130,8 @@ fn told(answer: nix::Result<bool>) -> Result<bool> {
     answer.map_err(|errno| Error::call("ask what this kernel can do", errno, hint::AGAIN))
 }
 
-/// True if the device of a connection to 127.0.0.1 is found to be `lo` at each end; None if there is no such
-/// connection.
+/// True if the device of a connection to 127.0.0.1 is found to be `lo` at each end; None if no
+/// connection was possible.
 ///
 /// # Errors
 /// The kernel does not permit the trial.

@@ -5,10 +5,10 @@
 //! nobody else can lock it. If no bpffs is mounted yet, the lock is on its mount point. Mount namespaces share sysfs,
 //! so this lock covers at least the namespace that gets the mount.
 
+use super::wait::wait_for;
 use crate::bpf;
 use crate::error::{Error, Result, hint};
 use crate::host::mounts::{self, BPFFS, BPFFS_DIR};
-use crate::output;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::libc;
@@ -16,21 +16,15 @@ use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 /// Opens a directory for traversal only, which needs no read permission.
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 /// The mode of our directories. The sticky bit distinguishes an empty one from a foreign one.
 const MODE: Mode = Mode::from_bits_truncate(0o1700);
-
-/// How long to wait for another process. An install takes about 30 ms; on a busy machine many may be waiting.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often to retry after another process removes the directory just before it is locked.
 const TURNS: usize = 10_000;
@@ -113,7 +107,7 @@ fn outside() -> String {
     format!("--pin takes a directory under {BPFFS_DIR}")
 }
 
-fn failed(what: &str, path: &Path, errno: Errno) -> Error {
+pub(super) fn failed(what: &str, path: &Path, errno: Errno) -> Error {
     let hint = match errno {
         // bpffs refuses names with a dot with EPERM, even for root (`bpf_lookup()`, kernel/bpf/inode.c).
         Errno::EPERM => "names on a bpffs have no dot in them",
@@ -432,53 +426,6 @@ fn lock_mount_point() -> Result<OwnedFd> {
         open(path, flags, Mode::empty()).map_err(|errno| failed("open", path, errno))?;
     wait_for(directory.as_fd(), path)?;
     Ok(directory)
-}
-
-/// Waits for the lock of a file. After a second a note names the holder.
-fn wait_for(file: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    const PAUSE: Duration = Duration::from_millis(10);
-    let start = Instant::now();
-    let mut is_told = false;
-    loop {
-        match bpf::flock(file) {
-            Ok(()) => return Ok(()),
-            Err(Errno::EWOULDBLOCK) => {}
-            Err(errno) => return Err(failed("lock", path, errno)),
-        }
-        if start.elapsed() > PATIENCE {
-            let holder = holder(file);
-            return Err(Error::new(
-                format!("{} is locked by {holder}", path.display()),
-                "nothing was changed; is that process stopped? end it, or try again later",
-            ));
-        }
-        if !is_told && start.elapsed() > Duration::from_secs(1) {
-            output::note(&format_args!("waiting for {}", holder(file)));
-            is_told = true;
-        }
-        thread::sleep(PAUSE);
-    }
-}
-
-/// The holder of a file's lock, for display (`/proc/locks`, proc(5)).
-fn holder(file: BorrowedFd<'_>) -> String {
-    let unknown = || "another process".to_string();
-    let (Ok(state), Ok(locks)) = (fstat(file), fs::read_to_string("/proc/locks")) else {
-        return unknown();
-    };
-    let (major, minor) = (libc::major(state.st_dev), libc::minor(state.st_dev));
-    let place = format!("{major:02x}:{minor:02x}:{}", state.st_ino);
-    let is_it = |fields: &Vec<&str>| fields.contains(&place.as_str()) && !fields.contains(&"->");
-    let lines = locks.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
-    let mut holders = lines.filter(is_it);
-    // `1: FLOCK ADVISORY WRITE 1234 00:1c:5678 0 EOF`
-    match holders.next().and_then(|fields| fields.get(4).copied()) {
-        None | Some("0" | "-1") => unknown(),
-        Some(pid) => {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            format!("{} (PID {pid})", Some(name.trim()).filter(|it| !it.is_empty()).unwrap_or("?"))
-        }
-    }
 }
 
 /// Opens the directory for reading; None if it does not exist, the reason if nothing in it can be ours.

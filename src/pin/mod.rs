@@ -17,6 +17,7 @@
 
 mod directory;
 mod proof;
+mod wait;
 
 use directory::open_to_look;
 pub(crate) use directory::{Locked, is_on_bpffs};

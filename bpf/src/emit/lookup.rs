@@ -29,8 +29,8 @@ pub(super) fn host_word(side: Side) -> String {
     }
 }
 
-/// An index into so many entries as a mask: what is masked stays within the array whatever it is, so that the verifier
-/// needs no comparison.
+/// The mask for an index into that many entries. A masked index stays within the array, which the verifier sees without a
+/// comparison.
 pub(super) fn mask(count: usize) -> usize {
     count.next_power_of_two() - 1
 }

@@ -11,8 +11,8 @@ use std::collections::HashMap;
 /// The number of ports.
 const PORTS: usize = 1 << 16;
 
-/// Pages are worth their second load where they take at most one part in so many of what the array does. Ten thousand
-/// rules never do: they are 20,000 bytes of numbers that differ, 32 KiB as a power of two, and the directory.
+/// Pages are used if they take at most this fraction (1/4) of the array: they cost a second load. Ten thousand rules
+/// never do: they are 20,000 bytes of numbers that differ, 32 KiB as a power of two, and the directory.
 const WORTH: usize = 4;
 
 /// Ports of a page are 2 to the power of one of these.

@@ -28,7 +28,7 @@ pub(crate) fn entered(pid: Pid) -> Result<Option<(i64, [u64; 6])>> {
     const PTRACE_GET_SYSCALL_INFO: libc::c_uint = 0x420e;
     const ENTRY: u8 = 1;
     let mut info = Info::default();
-    // SAFETY: the kernel writes no more than the size that it is told.
+    // SAFETY: the kernel writes at most the given number of bytes.
     let ret = unsafe {
         libc::ptrace(PTRACE_GET_SYSCALL_INFO as _, pid.as_raw(), size_of_val(&info), &raw mut info)
     };
