@@ -5,8 +5,7 @@
 //! loader would have to relocate each string when it starts. So the rules are one array of numbers and one string.
 
 use crate::Policy;
-
-use crate::setting::{Column, Mechanism, Setting, Settings, Value};
+use crate::setting::{Column, How, Mechanism, Settings};
 use crate::structures::MEMBERS;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -105,14 +104,13 @@ fn numbers_of(out: &mut String, what: &str, name: &str, kind: &str, numbers: &[u
 fn columns(columns: &[Column]) -> String {
     let mut out = String::from("&[");
     for Column { setting, algorithm } in columns {
-        let spec = setting.spec();
-        let (how, option) = match spec.mechanism {
+        let how = match &setting.mechanism {
             // One option for each family; the socket's addresses decide which.
-            Mechanism::Option(_, option) if *setting == Setting::Tos => ("Tos", option),
-            Mechanism::Option(_, option) => ("Option", option),
-            Mechanism::Reply(callback) => ("Reply", callback),
+            Mechanism::Option(option) if option.how == How::Tos => "Tos",
+            Mechanism::Option(_) => "Option",
+            Mechanism::Reply(_) => "Reply",
         };
-        let (key, since) = (spec.key, spec.since);
+        let (key, since, option) = (setting.key, setting.since, setting.constant());
         let _ = write!(
             out,
             "\n    Column {{ key: {key:?}, algorithm: {algorithm:?}, since: {since:?}, \
@@ -143,8 +141,8 @@ fn slices(members: &[&&[&str]]) -> String {
 
 /// `rto`, columns, and the smallest of the settings for which the kernel's tick may be too slow.
 fn words(settings: &Settings, columns: &[Column]) -> [u64; 3] {
-    let least = [Setting::RtoMin, Setting::DelackMax].into_iter();
-    let least = least.filter_map(|it| settings.get(it)).map(Value::number).min();
+    let two_jiffies = settings.iter().filter(|(setting, _)| setting.has_two_jiffies());
+    let least = two_jiffies.map(|(_, value)| value.number()).min();
     [
         settings.rto_us().unwrap_or_default().into(),
         Column::bits(columns, settings),

@@ -3,22 +3,28 @@
 /// The units and their microseconds.
 pub const UNITS: [(&str, u64); 4] = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000)];
 
+/// How a duration is written.
+pub(crate) const HELP: &str = "a number and a unit: \"300ms\", \"1.5s\", \"2m\"";
+
+/// Which units there are.
+pub(crate) const UNITS_HELP: &str = "the units are us, ms, s and m";
+
 /// Microseconds.
 ///
 /// # Errors
 /// What to do if the text is not a duration.
 pub fn parse(text: &str) -> Result<u64, String> {
-    let format = || "a number and a unit: \"300ms\", \"1.5s\", \"2m\"".to_string();
+    let format = || HELP.to_string();
     let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits_end);
     if unit.is_empty() && !number.is_empty() {
-        return Err(format!("add a unit: \"{number}s\"; the units are us, ms, s and m"));
+        return Err(format!("add a unit: \"{number}s\"; {UNITS_HELP}"));
     }
     let Some((_, scale)) = UNITS.iter().find(|(name, _)| *name == unit) else {
         return Err(if number.is_empty() {
             format()
         } else {
-            format!("unknown unit `{unit}`: the units are us, ms, s and m")
+            format!("unknown unit `{unit}`: {UNITS_HELP}")
         });
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));

@@ -3,23 +3,23 @@
 //!
 //! | pass | from → to |
 //! |---|---|
-//! | [`parse`](mod@parse) | text → [`ast`]: TOML with a span on every key and value |
-//! | [`check`](mod@check) | [`ast`] → [`rule`]: typed rules, every mistake of the file reported at once |
+//! | [`parse`](mod@parse) | text → [`parse::Tables`]: TOML with a span on every key and value |
+//! | [`check`](mod@check) | [`parse::Tables`] → [`rule`]: typed rules, every mistake of the file reported at once |
 //! | [`reach`](mod@reach) | [`rule`] → [`reach::Regions`]: which connections each rule decides, at least one |
 //! | [`lint`](mod@lint) | [`reach::Regions`] → errors for useless settings, and notes |
 //! | [`plan`](mod@plan) | [`reach::Regions`] → [`plan::Plan`]: every choice about the program |
 //! | [`emit`](mod@emit) | [`plan::Plan`] → C |
 //!
-//! In addition, [`constants`](mod@constants) writes the rules for the loader, and [`structures`] lists the kernel
-//! structures that the program reads.
+//! [`field`] lists what a rule can test, [`setting`] what it can set. In addition, [`constants`](mod@constants) writes
+//! the rules for the loader, and [`structures`] lists the kernel structures that the program reads.
 
-pub mod ast;
 pub mod check;
 pub mod constants;
 pub mod diag;
 pub mod duration;
 pub mod emit;
 pub mod explain;
+pub mod field;
 pub mod limits;
 pub mod lint;
 #[cfg(feature = "machine")]
@@ -86,8 +86,8 @@ impl Policy {
 /// # Errors
 /// Every mistake that can be found, in the order of the file.
 pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnostic>> {
-    let document = parse::parse(source)?;
-    let (rules, mut mistakes) = check::check(source, &document);
+    let tables = parse::parse(source)?;
+    let (rules, mut mistakes) = check::check(source, &tables);
     // Valid rules take their connections whatever is wrong with the others.
     let reached = reach::reach(&rules);
     if !mistakes.is_empty() {

@@ -5,7 +5,7 @@ use crate::diag::Diagnostic;
 use crate::duration::spell;
 use crate::reach::Regions;
 use crate::rule::Rule;
-use crate::setting::{Column, MOST_COLUMNS, Setting, Value};
+use crate::setting::{Column, MOST_COLUMNS};
 use crate::space::{Dimension, Terms};
 
 /// Default of `net.ipv4.tcp_syn_retries`.
@@ -34,15 +34,12 @@ pub fn lint(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Di
     for (rule, region) in rules.iter().zip(&regions.rules) {
         let is_outgoing = sends(region);
         for (setting, _) in rule.settings.iter() {
-            let spec = setting.spec();
-            if spec.outgoing_only && !is_outgoing {
+            if setting.is_outgoing_only() && !is_outgoing {
+                let message = format!("`{}` in a rule for incoming connections", setting.key);
                 errors.push(
-                    Diagnostic::new(
-                        format!("`{}` in a rule for incoming connections", spec.key),
-                        rule.span.clone(),
-                    )
-                    .label("this host sends no SYN here")
-                    .help("leave the setting out, or let the rule match outgoing ones too"),
+                    Diagnostic::new(message, rule.span.clone())
+                        .label("this host sends no SYN here")
+                        .help("leave the setting out, or let the rule match outgoing ones too"),
                 );
             }
         }
@@ -69,13 +66,13 @@ fn sends(region: &Terms) -> bool {
 
 fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
     let mut notes = Vec::new();
-    let number = |setting| rule.settings.get(setting).map(Value::number);
+    let number = |key| rule.settings.number(key);
     let mut note = |message: String, help: &str| {
         notes.push(Diagnostic::new(message, rule.span.clone()).help(help));
     };
     let name = &rule.name;
-    let rto_max = number(Setting::RtoMax).map_or(RTO_MAX_US, |ms| u64::from(ms) * 1_000);
-    if let Some(rto) = number(Setting::Rto).map(u64::from) {
+    let rto_max = number("rto_max").map_or(RTO_MAX_US, |ms| u64::from(ms) * 1_000);
+    if let Some(rto) = number("rto").map(u64::from) {
         if rto > rto_max {
             note(
                 format!(
@@ -86,8 +83,8 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
                 "the kernel arms no timer above `rto_max`",
             );
         }
-        let ends = number(Setting::UserTimeout).is_some_and(|ms| ms > 0);
-        let retries = number(Setting::SynRetries).unwrap_or(SYN_RETRIES);
+        let ends = number("user_timeout").is_some_and(|ms| ms > 0);
+        let retries = number("syn_retries").unwrap_or(SYN_RETRIES);
         let (before, since) =
             (give_up(rto, rto_max, retries, 0), give_up(rto, rto_max, retries, LINEAR));
         let is_usual = USUAL_US.contains(&before) && USUAL_US.contains(&since);
@@ -102,14 +99,12 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
             );
         }
     }
-    for setting in [Setting::RtoMin, Setting::DelackMax] {
-        if let Some(us) = number(setting).filter(|us| *us < TWO_JIFFIES_US) {
-            let key = setting.spec().key;
+    for (setting, value) in rule.settings.iter().filter(|(setting, _)| setting.has_two_jiffies()) {
+        let us = value.number();
+        if us < TWO_JIFFIES_US {
+            let (key, us) = (setting.key, spell(us.into()));
             note(
-                format!(
-                    "rule `{name}`: `{key}` {} is below two jiffies of a kernel with HZ 100",
-                    spell(us.into())
-                ),
+                format!("rule `{name}`: `{key}` {us} is below two jiffies of a kernel with HZ 100"),
                 "the minimum is 20ms at HZ 100, 8ms at HZ 250, 2ms at HZ 1000",
             );
         }

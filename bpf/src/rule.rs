@@ -64,6 +64,22 @@ pub enum Formula {
 }
 
 impl Formula {
+    /// At least one matches. One formula stands for itself.
+    #[must_use]
+    pub fn any(parts: Vec<Self>) -> Self {
+        Self::join(parts, Self::Any)
+    }
+
+    /// All match. One formula stands for itself.
+    #[must_use]
+    pub fn all(parts: Vec<Self>) -> Self {
+        Self::join(parts, Self::All)
+    }
+
+    fn join(mut parts: Vec<Self>, join: fn(Vec<Self>) -> Self) -> Self {
+        if parts.len() == 1 { parts.remove(0) } else { join(parts) }
+    }
+
     /// How many tests it has.
     #[must_use]
     pub fn tests(&self) -> usize {
@@ -175,49 +191,21 @@ impl Pattern {
     }
 }
 
-impl fmt::Display for Test {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Interface(items) => set(f, "interface", items),
-            Self::Port(End::Local, items) => set(f, "local_port", items),
-            Self::Port(End::Remote, items) => set(f, "remote_port", items),
-            Self::Address(End::Local, items) => set(f, "local", items),
-            Self::Address(End::Remote, items) => set(f, "remote", items),
-            Self::Family(family) => write!(f, "family == {family}"),
-            Self::Direction(direction) => write!(f, "direction == {direction}"),
-            Self::Ports(std::cmp::Ordering::Less) => f.write_str("local_port < remote_port"),
-            Self::Ports(std::cmp::Ordering::Equal) => f.write_str("local_port == remote_port"),
-            Self::Ports(std::cmp::Ordering::Greater) => f.write_str("local_port > remote_port"),
-            Self::SameAddress => f.write_str("local == remote"),
-        }
-    }
-}
-
 /// How many items a description spells out before it only counts them.
 const SPELLED: usize = 8;
 
-/// `field == item` or `field in {item, …}`.
-pub(crate) fn set<T: fmt::Display>(
-    f: &mut impl fmt::Write,
-    field: &str,
-    items: &[T],
-) -> fmt::Result {
-    if let [only] = items {
-        let text = only.to_string();
-        // In the language a range can't be an operand of `==`.
-        let is_range = !text.starts_with('"') && text.contains('-');
-        return if is_range {
-            write!(f, "{field} in {{{text}}}")
-        } else {
-            write!(f, "{field} == {text}")
-        };
-    }
+/// In the expression language: `field == item` or `field in {item, …}`.
+pub(crate) fn describe<T: fmt::Display>(field: &str, items: &[T]) -> String {
     let spelled: Vec<_> = items.iter().take(SPELLED).map(ToString::to_string).collect();
-    write!(f, "{field} in {{{}", spelled.join(", "))?;
-    if items.len() > SPELLED {
-        write!(f, ", … {} more", items.len() - SPELLED)?;
+    match spelled.as_slice() {
+        // A range can't be an operand of `==`.
+        [only] if only.starts_with('"') || !only.contains('-') => format!("{field} == {only}"),
+        _ if items.len() > SPELLED => {
+            let more = items.len() - SPELLED;
+            format!("{field} in {{{}, … {more} more}}", spelled.join(", "))
+        }
+        _ => format!("{field} in {{{}}}", spelled.join(", ")),
     }
-    f.write_str("}")
 }
 
 impl fmt::Display for PortRange {

@@ -6,25 +6,14 @@
 use super::lookup::mask;
 use super::writer::Writer;
 use crate::plan::Plan;
-use crate::setting::{Column, Mechanism, Setting, Settings, Value};
-use std::collections::HashMap;
+use crate::setting::{
+    ACTIVE_ESTABLISHED, CONNECT, Callback, Column, How, Mechanism, NEEDS_ECN, PASSIVE_ESTABLISHED,
+    RWND_INIT, Settings, SocketOption, TIMEOUT_INIT, Value, When,
+};
+use std::collections::{BTreeSet, HashMap};
 
 /// Bytes of the counters, a section: a map's value has at most 4 MiB before Linux 5.19.
 const MOST_COUNTERS: usize = 4 << 20;
-
-/// A callback (`BPF_SOCK_OPS_…`, include/uapi/linux/bpf.h): its name without that, and its number.
-type Callback = (&'static str, u32);
-const TIMEOUT: Callback = ("TIMEOUT_INIT", 1);
-const RWND: Callback = ("RWND_INIT", 2);
-const CONNECT: Callback = ("TCP_CONNECT_CB", 3);
-const ACTIVE: Callback = ("ACTIVE_ESTABLISHED_CB", 4);
-const PASSIVE: Callback = ("PASSIVE_ESTABLISHED_CB", 5);
-const ECN: Callback = ("NEEDS_ECN", 6);
-
-/// In C.
-fn constant((name, _): Callback) -> String {
-    format!("BPF_SOCK_OPS_{name}")
-}
 
 /// What a set of rules needs.
 pub(super) struct Needs {
@@ -51,28 +40,21 @@ impl Needs {
 
     /// The callbacks, in the order of their numbers.
     fn callbacks(&self) -> Vec<Callback> {
-        let any = |wanted: fn(&Column) -> bool| self.columns.iter().any(wanted);
-        [
-            (TIMEOUT, self.has_rto),
-            (RWND, any(|it| it.setting == Setting::InitialRwnd)),
-            (CONNECT, any(|it| it.setting.is_option())),
-            (ACTIVE, any(is_late)),
-            (PASSIVE, any(|it| it.setting.is_option() && !it.setting.spec().outgoing_only)),
-            (ECN, any(|it| it.setting == Setting::Ecn)),
-        ]
-        .into_iter()
-        .filter_map(|(callback, is_needed)| is_needed.then_some(callback))
-        .collect()
+        let timeout = self.has_rto.then_some(TIMEOUT_INIT);
+        let others = self.columns.iter().flat_map(|column| match &column.setting.mechanism {
+            Mechanism::Reply(callback) => std::slice::from_ref(callback),
+            Mechanism::Option(option) => option.when.callbacks(),
+        });
+        timeout.iter().chain(others).copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The first callback that a connection comes by, among those that are needed (`tcp_connect()`,
     /// net/ipv4/tcp_output.c).
-    pub(super) fn first(&self) -> String {
+    pub(super) fn first(&self) -> &'static str {
         let callbacks = self.callbacks();
-        let is_needed = |it: &Callback| callbacks.contains(it);
-        constant(
-            [CONNECT, RWND, TIMEOUT, ECN, ACTIVE].into_iter().find(is_needed).unwrap_or(TIMEOUT),
-        )
+        let order = [CONNECT, RWND_INIT, TIMEOUT_INIT, NEEDS_ECN];
+        let first = order.iter().find(|it| callbacks.contains(it));
+        first.unwrap_or_else(|| unreachable!("no setting needs only {callbacks:?}")).name
     }
 
     /// The statement that leaves callbacks alone that no rule needs. With one comparison that is four instructions;
@@ -80,14 +62,14 @@ impl Needs {
     /// programs clang saves the context over calls of helpers before all that: one more.
     pub(super) fn gate(&self, out: &mut Writer) {
         let callbacks = self.callbacks();
-        if let [only] = callbacks[..] {
-            out.open(format_args!("if (FIELD(op) != {})", constant(only)));
+        let last = callbacks.last().unwrap_or_else(|| unreachable!("every rule sets something"));
+        if callbacks.len() == 1 {
+            out.open(format_args!("if (FIELD(op) != {})", last.name));
         } else {
-            let last =
-                *callbacks.last().unwrap_or_else(|| unreachable!("every rule sets something"));
-            let mut tests = vec![format!("op > {}", constant(last))];
-            let gaps = (1..last.1).rev().filter(|op| callbacks.iter().all(|it| it.1 != *op));
-            tests.extend(gaps.map(|op| format!("one_by_one(op) == {op}")));
+            let mut tests = vec![format!("op > {}", last.name)];
+            let is_gap = |number: &u32| callbacks.iter().all(|it| it.number != *number);
+            let gaps = (1..last.number).rev().filter(is_gap);
+            tests.extend(gaps.map(|number| format!("one_by_one(op) == {number}")));
             out.line(format_args!("u64 op = callback();"));
             out.empty();
             out.open(format_args!("if ({})", tests.join(" || ")));
@@ -96,8 +78,43 @@ impl Needs {
         out.empty();
     }
 
+    /// The columns that are options, with their numbers.
+    fn options(&self) -> impl Iterator<Item = (usize, &Column, &SocketOption)> {
+        let columns = self.columns.iter().enumerate();
+        columns.filter_map(|(at, column)| Some((at, column, column.setting.option()?)))
+    }
+
+    /// The columns that are replies, with their numbers and callbacks.
+    fn replies(&self) -> impl Iterator<Item = (usize, &Column, Callback)> {
+        let columns = self.columns.iter().enumerate();
+        columns.filter_map(|(at, column)| match column.setting.mechanism {
+            Mechanism::Reply(callback) => Some((at, column, callback)),
+            Mechanism::Option(_) => None,
+        })
+    }
+
+    /// The numbers of the options.
+    fn constants(&self, out: &mut Writer) {
+        let mut options: Vec<_> = self.options().map(|(_, _, option)| option).collect();
+        // Several algorithms are one option.
+        options.dedup();
+        if options.is_empty() {
+            return;
+        }
+        out.empty();
+        out.open(format_args!("enum {{"));
+        for SocketOption { name, number, number_on_mips, .. } in options {
+            match number == number_on_mips {
+                true => out.line(format_args!("{name} = {number},")),
+                false => out.line(format_args!("{name} = MIPS_OR({number_on_mips:#x}, {number}),")),
+            }
+        }
+        out.close("};");
+    }
+
     /// Each rule's function, where its values are constants.
     pub(super) fn functions(&self, out: &mut Writer, plan: &Plan) {
+        self.constants(out);
         for (rule, settings) in plan.settings.iter().enumerate() {
             out.empty();
             out.line(format_args!("// {}: {settings}", plan.labels[rule]));
@@ -107,37 +124,34 @@ impl Needs {
             out.open(format_args!("{{"));
             out.line(format_args!("switch (FIELD(op)) {{"));
             if settings.rto_us().is_some() {
-                out.open(format_args!("case {}:", constant(TIMEOUT)));
+                out.open(format_args!("case {}:", TIMEOUT_INIT.name));
                 out.close_with(format_args!("return answer(ctx, {rule});"));
             }
-            let counts = |callback| match Counts::of(settings) == callback {
-                true => vec![format!("count({rule})")],
-                false => Vec::new(),
+            let counted = counted_at(settings);
+            let count = |callbacks: &[Callback]| {
+                let here = counted == callbacks;
+                here.then(|| format!("count({rule})")).into_iter()
             };
-            for (setting, callback) in [(Setting::InitialRwnd, RWND), (Setting::Ecn, ECN)] {
-                if let Some(value) = settings.get(setting) {
-                    let mut statements = counts(Counts::At(callback));
-                    let at = self.place(setting);
-                    statements.push(format!("reply(ctx, {at}, {})", value.number()));
-                    case(out, callback, &statements);
+            for (at, column, callback) in self.replies() {
+                if let Some(value) = column.value(settings) {
+                    let reply = format!("reply(ctx, {at}, {})", value.number());
+                    case(out, callback, count(&[callback]).chain([reply]));
                 }
             }
-            let options = self.options().filter_map(|(at, column)| {
-                let number = column.value(settings)?.number().to_string();
-                Some((column, statement(&rule.to_string(), at, column, &number)))
-            });
+            let mut statements = Statements::default();
             // Of these two at most one is not empty.
-            let counts = [counts(Counts::Options), counts(Counts::At(CONNECT))].concat();
-            set_options(out, counts, When::sort(options));
+            statements.both.extend(count(When::Both.callbacks()));
+            statements.outgoing.extend(count(When::Connecting.callbacks()));
+            for (at, column, option) in self.options() {
+                if let Some(value) = column.value(settings) {
+                    statements.add(option, set(rule, at, option, argument(option, value)));
+                }
+            }
+            statements.write(out);
             out.line(format_args!("}}"));
             out.line(format_args!("return 1;"));
             out.close("}");
         }
-    }
-
-    /// Columns that are options.
-    fn options(&self) -> impl Iterator<Item = (usize, &Column)> {
-        self.columns.iter().enumerate().filter(|(_, column)| column.setting.is_option())
     }
 
     /// The program that tries each option once, with the first value that a rule gives it.
@@ -149,30 +163,18 @@ impl Needs {
         ));
         out.line(format_args!("SEC(\"sockops\")\nint probe(struct bpf_sock_ops *ctx)"));
         out.open(format_args!("{{"));
-        out.open(format_args!("if (FIELD(op) != BPF_SOCK_OPS_TCP_CONNECT_CB)"));
+        out.open(format_args!("if (FIELD(op) != {})", CONNECT.name));
         out.close_with(format_args!("return 1;"));
-        for (at, column) in self.options() {
+        for (at, column, option) in self.options() {
             let mut values = plan.settings.iter().filter_map(|it| column.value(it));
             let first = values.next().unwrap_or_else(|| unreachable!("some rule has each column"));
-            match first {
-                Value::Name(name) => {
-                    out.line(format_args!("try_algorithm(ctx, {at}, \"{name}\");"));
-                }
-                Value::Number(number) => {
-                    let (level, option) = option(column);
-                    let value = least(column, &number.to_string());
-                    out.line(format_args!("try(ctx, {at}, {level}, {option}, {value});"));
-                }
-            }
+            let function = if option.how == How::Algorithm { "try_algorithm" } else { "try" };
+            let SocketOption { level, name, .. } = option;
+            let value = argument(option, first);
+            out.line(format_args!("{function}(ctx, {at}, {level}, {name}, {value});"));
         }
         out.line(format_args!("return 1;"));
         out.close("}");
-    }
-
-    /// Of a setting that is no option.
-    fn place(&self, setting: Setting) -> usize {
-        let place = self.columns.iter().position(|it| it.setting == setting);
-        place.unwrap_or_else(|| unreachable!("{setting:?} is set, so it has a column"))
     }
 
     /// The values of all rules as tables, each distinct set of settings once, and the function that sets by them.
@@ -188,6 +190,7 @@ impl Needs {
         };
         let of_rule: Vec<u32> = plan.settings.iter().map(number).collect();
         let size = mask(distinct.len()) + 1;
+        self.constants(out);
         out.empty();
         out.line(format_args!(
             "// What each rule sets besides the timer: at which callbacks it is counted, a bit for each column\n\
@@ -196,14 +199,18 @@ impl Needs {
         out.numbers("settings_of", of_rule.len(), &of_rule);
         let has: Vec<u64> = distinct.iter().map(|it| Column::bits(&self.columns, it)).collect();
         out.words("settings_has", size, &has);
-        let counted: Vec<u32> = distinct.iter().map(|it| Counts::of(it).callbacks()).collect();
+        let bits = |callbacks: &[Callback]| callbacks.iter().map(|it| 1 << it.number).sum();
+        let counted: Vec<u32> = distinct.iter().map(|it| bits(counted_at(it))).collect();
         out.numbers("settings_counted_at", size, &counted);
         for (at, column) in self.columns.iter().enumerate() {
-            let value = |it: &&Settings| column.value(it).map_or(0, Value::number);
-            let values: Vec<u32> = distinct.iter().map(value).collect();
-            out.numbers(&format!("settings_value_{at}"), size, &values);
+            // The name of an algorithm is a part of the statement.
+            if column.algorithm.is_empty() {
+                // What a rule does not set is not read: `settings_has` comes first.
+                let value = |it: &&Settings| column.value(it).map_or(0, Value::number);
+                let values: Vec<u32> = distinct.iter().map(value).collect();
+                out.numbers(&format!("settings_value_{at}"), size, &values);
+            }
         }
-        let value = |at: usize| format!("settings_value_{at}[its]");
         out.function(format_args!(
             "static __always_inline int set_number(struct bpf_sock_ops *ctx, u64 rule)"
         ));
@@ -221,162 +228,127 @@ impl Needs {
         out.close_with(format_args!("count(rule);"));
         out.line(format_args!("switch (op) {{"));
         if self.has_rto {
-            case(out, TIMEOUT, &["answer_timed(ctx, rule)".into()]);
+            case(out, TIMEOUT_INIT, ["answer_timed(ctx, rule)".into()]);
         }
         let guarded = |at: usize, text: String| format!("if (columns >> {at} & 1)\n\t\t\t{text}");
-        for (setting, callback) in [(Setting::InitialRwnd, RWND), (Setting::Ecn, ECN)] {
-            if self.columns.iter().any(|it| it.setting == setting) {
-                let at = self.place(setting);
-                let text = format!("reply(ctx, {at}, {})", value(at));
-                case(out, callback, &[guarded(at, text)]);
-            }
+        let value = |at: usize| format!("settings_value_{at}[its]");
+        for (at, _, callback) in self.replies() {
+            let reply = format!("reply(ctx, {at}, {})", value(at));
+            case(out, callback, [guarded(at, reply)]);
         }
-        let options = self
-            .options()
-            .map(|(at, column)| (column, guarded(at, statement("rule", at, column, &value(at)))));
-        set_options(out, Vec::new(), When::sort(options));
+        let mut statements = Statements::default();
+        for (at, column, option) in self.options() {
+            let value = match option.how {
+                How::Algorithm => format!("\"{}\"", column.algorithm),
+                How::TwoJiffies => format!("least({})", value(at)),
+                How::Number | How::Keepalive | How::Tos => value(at),
+            };
+            statements.add(option, guarded(at, set("rule", at, option, value)));
+        }
+        statements.write(out);
         out.line(format_args!("}}"));
         out.line(format_args!("return 1;"));
         out.close("}");
     }
 }
 
-/// Where a connection is counted for a rule: once, at a callback that comes once, and at which the rule sets
-/// something for whichever end.
-#[derive(PartialEq, Eq)]
-enum Counts {
-    At(Callback),
-    /// Where options of both ends are set.
-    Options,
-}
-
-impl Counts {
-    fn of(settings: &Settings) -> Self {
-        let of_both = |setting: Setting| setting.is_option() && !setting.spec().outgoing_only;
-        if settings.rto_us().is_some() {
-            Self::At(TIMEOUT)
-        } else if settings.iter().any(|(setting, _)| of_both(setting)) {
-            Self::Options
-        } else if settings.get(Setting::InitialRwnd).is_some() {
-            Self::At(RWND)
-        } else if settings.get(Setting::Ecn).is_some() {
-            Self::At(ECN)
-        } else {
-            Self::At(CONNECT)
-        }
+/// The callbacks at which a connection is counted for a rule. Each end comes by exactly one of them, once, and the rule
+/// sets something for whichever end.
+fn counted_at(settings: &Settings) -> &'static [Callback] {
+    if settings.rto_us().is_some() {
+        return &[TIMEOUT_INIT];
     }
-
-    /// A bit for each callback.
-    fn callbacks(&self) -> u32 {
-        match self {
-            Self::At((_, number)) => 1 << number,
-            Self::Options => 1 << CONNECT.1 | 1 << PASSIVE.1,
-        }
+    let mechanisms = || settings.iter().map(|(setting, _)| &setting.mechanism);
+    let of_both = |it: &Mechanism| match it {
+        Mechanism::Option(option) => option.when != When::Connecting,
+        Mechanism::Reply(_) => false,
+    };
+    if mechanisms().any(of_both) {
+        return When::Both.callbacks();
     }
+    let replies = mechanisms().filter_map(|it| match it {
+        Mechanism::Reply(callback) => Some(callback),
+        Mechanism::Option(_) => None,
+    });
+    replies.min().map_or(When::Connecting.callbacks(), std::slice::from_ref)
 }
 
 /// A case of the switch over callbacks; its statements are without the semicolon.
-fn case(out: &mut Writer, callback: Callback, texts: &[String]) {
-    out.open(format_args!("case {}:", constant(callback)));
-    statements(out, texts);
+fn case(out: &mut Writer, callback: Callback, statements: impl IntoIterator<Item = String>) {
+    out.open(format_args!("case {}:", callback.name));
+    statements.into_iter().for_each(|text| out.line(format_args!("{text};")));
     out.close_with(format_args!("break;"));
 }
 
-fn statements(out: &mut Writer, texts: &[String]) {
-    texts.iter().for_each(|text| out.line(format_args!("{text};")));
-}
-
-/// Cases for options, each where the kernel first takes it for good; `counts` is where those of both ends are.
-fn set_options(out: &mut Writer, counts: Vec<String>, when: When) {
-    let When { outgoing, both, late } = when;
-    match (outgoing.is_empty(), both.is_empty() && late.is_empty()) {
-        (true, true) => return,
-        (false, true) => return case(out, CONNECT, &[counts, outgoing].concat()),
-        (_, false) => {}
-    }
-    out.open(format_args!("case {}:", constant(CONNECT)));
-    statements(out, &outgoing);
-    if !outgoing.is_empty() {
-        out.line(format_args!("// and what both ends have"));
-    }
-    out.close_more();
-    let both = [counts, both].concat();
-    if late.is_empty() {
-        return case(out, PASSIVE, &both);
-    }
-    out.open(format_args!("case {}:", constant(PASSIVE)));
-    statements(out, &both);
-    out.open(format_args!("if (FIELD(op) == {})", constant(CONNECT)));
-    out.close_with(format_args!("break;"));
-    out.line(format_args!("// and what the end of the handshake sets anew"));
-    out.close_more();
-    case(out, ACTIVE, &late);
-}
-
-/// What is set where the connection is established, of outgoing ones too. `tcp_init_transfer()` (net/ipv4/tcp_input.c;
-/// seen on 6.18) sets the congestion window just before it calls these callbacks. An algorithm starts as soon as it is
-/// set, and dctcp becomes plain Reno where ECN is not agreed on by then (`dctcp_init()`, net/ipv4/tcp_dctcp.c).
-fn is_late(column: &Column) -> bool {
-    matches!(column.setting, Setting::InitialCwnd | Setting::Congestion)
-}
-
-/// Statements that set options, by the callback at which they are set.
+/// Statements that set options, by the callback at which they are set, without the semicolon.
 #[derive(Default)]
-struct When {
-    /// At `TCP_CONNECT_CB`, and at no other.
+struct Statements {
+    /// [`When::Connecting`].
     outgoing: Vec<String>,
-    /// There, and where an incoming connection is established.
+    /// [`When::Both`].
     both: Vec<String>,
-    /// Where either is established.
+    /// [`When::Established`].
     late: Vec<String>,
 }
 
-impl When {
-    fn sort<'c>(columns: impl Iterator<Item = (&'c Column, String)>) -> Self {
-        let mut when = Self::default();
-        for (column, text) in columns {
-            match (is_late(column), column.setting.spec().outgoing_only) {
-                (true, _) => when.late.push(text),
-                (false, true) => when.outgoing.push(text),
-                (false, false) => when.both.push(text),
-            }
+impl Statements {
+    fn add(&mut self, option: &SocketOption, statement: String) {
+        match option.when {
+            When::Connecting => self.outgoing.push(statement),
+            When::Both => self.both.push(statement),
+            When::Established => self.late.push(statement),
         }
-        when
+    }
+
+    /// Cases that fall through to what both ends have.
+    fn write(self, out: &mut Writer) {
+        let Self { outgoing, both, late } = self;
+        if both.is_empty() && late.is_empty() {
+            if !outgoing.is_empty() {
+                case(out, CONNECT, outgoing);
+            }
+            return;
+        }
+        out.open(format_args!("case {}:", CONNECT.name));
+        outgoing.iter().for_each(|text| out.line(format_args!("{text};")));
+        if !outgoing.is_empty() {
+            out.line(format_args!("// and what both ends have"));
+        }
+        out.close_more();
+        if late.is_empty() {
+            return case(out, PASSIVE_ESTABLISHED, both);
+        }
+        out.open(format_args!("case {}:", PASSIVE_ESTABLISHED.name));
+        both.iter().for_each(|text| out.line(format_args!("{text};")));
+        out.open(format_args!("if (FIELD(op) == {})", CONNECT.name));
+        out.close_with(format_args!("break;"));
+        out.line(format_args!("// and what the end of the handshake sets anew"));
+        out.close_more();
+        case(out, ACTIVE_ESTABLISHED, late);
     }
 }
 
-/// Level and option of a column that is one.
-fn option(column: &Column) -> (&'static str, &'static str) {
-    match column.setting.spec().mechanism {
-        Mechanism::Option(level, option) => (level, option),
-        Mechanism::Reply(callback) => unreachable!("it is a reply to {callback}"),
-    }
-}
-
-/// The value, but not below what the kernel takes.
-fn least(column: &Column, value: &str) -> String {
-    match column.setting {
-        Setting::RtoMin | Setting::DelackMax => format!("least({value})"),
-        _ => value.to_string(),
+/// A value, as an argument.
+fn argument(option: &SocketOption, value: &Value) -> String {
+    match (option.how, value) {
+        (How::TwoJiffies, Value::Number(number)) => format!("least({number})"),
+        (_, Value::Number(number)) => number.to_string(),
+        (_, Value::Name(name)) => format!("\"{name}\""),
     }
 }
 
 /// Sets one column; without the semicolon.
-fn statement(rule: &str, at: usize, column: &Column, value: &str) -> String {
-    match column.setting {
-        Setting::Congestion => {
-            format!("set_algorithm(ctx, {rule}, {at}, \"{}\")", column.algorithm)
-        }
-        Setting::Tos => format!("set_tos(ctx, {rule}, {at}, {value})"),
-        other => {
-            let is_keepalive = matches!(
-                other,
-                Setting::KeepaliveIdle | Setting::KeepaliveInterval | Setting::KeepaliveCount
-            );
-            let function = if is_keepalive { "set_keepalive" } else { "set" };
-            let (level, option) = option(column);
-            let value = least(column, value);
-            format!("{function}(ctx, {rule}, {at}, {level}, {option}, {value})")
-        }
-    }
+fn set(
+    rule: impl std::fmt::Display,
+    at: usize,
+    SocketOption { level, name, how, .. }: &SocketOption,
+    value: String,
+) -> String {
+    let function = match how {
+        How::Number | How::TwoJiffies => "set",
+        How::Keepalive => "set_keepalive",
+        How::Algorithm => "set_algorithm",
+        How::Tos => "set_tos",
+    };
+    format!("{function}(ctx, {rule}, {at}, {level}, {name}, {value})")
 }

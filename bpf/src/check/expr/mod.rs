@@ -15,11 +15,10 @@ mod lex;
 mod test;
 
 use super::wrong_type;
-use crate::ast::Value;
 use crate::diag::{Diagnostic, Source, Span};
+use crate::parse::Written;
 use crate::rule::{Condition, Formula};
 use lex::{Token, Word};
-pub(super) use test::either_port;
 use toml::de::DeValue;
 
 /// The maximum nesting of parentheses and `not`.
@@ -28,34 +27,34 @@ const DEEPEST: usize = 64;
 /// Parses and types an expression.
 pub(super) fn condition(
     source: &Source<'_>,
-    value: &Value<'_>,
+    value: &Written<'_>,
 ) -> Result<Condition, Vec<Diagnostic>> {
-    let DeValue::String(text) = &value.value else {
+    let DeValue::String(text) = value.get_ref() else {
         let help = "for example: when = \"local_port == remote_port\"";
         return Err(vec![wrong_type(value, "an expression is a string", help)]);
     };
-    let place = |error| vec![Place::new(source, value, text).error(error)];
+    let place = |error| vec![Position::new(source, value, text).error(error)];
     let tokens = lex::tokens(text).map_err(place)?;
     let mut parser = Parser { tokens: &tokens, at: 0, end: text.len(), depth: 0 };
     let formula = parser.whole().map_err(place)?;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ok(Condition { span: value.span.clone(), text, formula })
+    Ok(Condition { span: value.span(), text, formula })
 }
 
 /// A mistake within an expression, its span counted from the expression's start.
 type Mistake = Diagnostic;
 
 /// The place of the expression's text in the file.
-struct Place {
+struct Position {
     /// The offset in the file of each offset in the text; None if the two can't be matched.
     offsets: Option<Vec<usize>>,
     whole: Span,
 }
 
-impl Place {
-    fn new(source: &Source<'_>, value: &Value<'_>, text: &str) -> Self {
-        let raw = source.text.get(value.span.clone()).unwrap_or_default();
-        let whole = value.span.clone();
+impl Position {
+    fn new(source: &Source<'_>, value: &Written<'_>, text: &str) -> Self {
+        let raw = source.text.get(value.span()).unwrap_or_default();
+        let whole = value.span();
         // The quotes are one or three, perhaps with a line break behind them.
         let plain = raw.find(text).filter(|_| !text.is_empty());
         let offsets = match plain {
@@ -117,7 +116,7 @@ impl<'t> Parser<'t> {
         while self.takes(&Word::Name("or")) {
             parts.push(self.and()?);
         }
-        Ok(single(parts, Formula::Any))
+        Ok(Formula::any(parts))
     }
 
     fn and(&mut self) -> Result<Formula, Mistake> {
@@ -125,7 +124,7 @@ impl<'t> Parser<'t> {
         while self.takes(&Word::Name("and")) {
             parts.push(self.not()?);
         }
-        Ok(single(parts, Formula::All))
+        Ok(Formula::all(parts))
     }
 
     fn not(&mut self) -> Result<Formula, Mistake> {
@@ -173,16 +172,6 @@ impl<'t> Parser<'t> {
             None => {
                 Diagnostic::new(format!("{message}, the expression ends here"), self.end..self.end)
             }
-        }
-    }
-}
-
-fn single(mut parts: Vec<Formula>, join: fn(Vec<Formula>) -> Formula) -> Formula {
-    match parts.pop() {
-        Some(only) if parts.is_empty() => only,
-        last => {
-            parts.extend(last);
-            join(parts)
         }
     }
 }
