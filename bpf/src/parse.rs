@@ -8,14 +8,14 @@ use toml::de::{DeTable, DeValue};
 /// A table for each `[[rule]]`, in the order of the file.
 pub type Tables<'i> = Vec<Spanned<DeTable<'i>>>;
 
-/// A value as written, and its place.
+/// A value as written, with its position.
 pub type Written<'i> = Spanned<DeValue<'i>>;
 
 /// Parses the text.
 ///
 /// # Errors
-/// Mistakes of TOML's grammar (all of them, or the first of very many), top-level keys other than `[[rule]]`, no rules
-/// at all, and a file that is too large.
+/// Mistakes of TOML's grammar (all of them, or the first of very many), top-level keys other than `[[rule]]`, a file
+/// without rules, and a file that is too large.
 pub fn parse<'i>(source: &Source<'i>) -> Result<Tables<'i>, Vec<Diagnostic>> {
     if let Some(broken) = measure(source).map_err(|error| vec![error])? {
         return Err(mistakes(source, broken));
@@ -42,11 +42,10 @@ pub fn parse<'i>(source: &Source<'i>) -> Result<Tables<'i>, Vec<Diagnostic>> {
     if diagnostics.is_empty() { Ok(tables) } else { Err(diagnostics) }
 }
 
-/// The first mistakes: of the text up to where they end.
+/// The first mistakes. Only the text up to the last one of them is parsed.
 fn mistakes(source: &Source<'_>, broken: Broken) -> Vec<Diagnostic> {
     let Broken { end, told, rest } = broken;
-    let text = source.text.get(..end).unwrap_or(source.text);
-    let errors = DeTable::parse_recoverable(text).1;
+    let errors = DeTable::parse_recoverable(&source.text[..end]).1;
     let mut diagnostics: Vec<_> = errors.iter().map(|error| syntax(source, error)).collect();
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
     diagnostics.truncate(told);

@@ -10,13 +10,13 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use toml::de::DeValue;
 
-/// The text of a value, and its place.
+/// The text of a value, with its position.
 pub(super) struct Literal<'t> {
     pub(super) text: Cow<'t, str>,
     pub(super) span: Span,
 }
 
-/// The condition of a key: one value, or a list of them that is not empty.
+/// The condition of a key. Its value is one value of the field, or a list of them that is not empty.
 pub(super) fn condition(field: &Field, value: &Written<'_>) -> Result<Condition, Diagnostics> {
     let values = field.kind.values();
     let items = match value.get_ref() {
@@ -52,8 +52,8 @@ fn literal<'v>(kind: Kind, value: &'v Written<'_>) -> Result<Literal<'v>, Diagno
     Ok(Literal { text, span: value.span() })
 }
 
-/// The field has one of these values: in the expression language, and as a formula. `help` says how values are written
-/// there.
+/// The condition that the field has one of these values, in the expression language and as a formula. `help` says how
+/// such values are written.
 pub(super) fn is_one_of<'t>(
     field: &Field,
     literals: impl IntoIterator<Item = Result<Literal<'t>, Diagnostic>>,
