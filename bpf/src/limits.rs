@@ -31,20 +31,18 @@ const MOST_PARTS: usize = 32;
 const DEEPEST: u32 = 80;
 
 /// The number of mistakes of grammar that are reported. The others are counted.
-const MOST_MISTAKES: usize = 40;
+pub(crate) const MOST_MISTAKES: usize = 40;
 
 /// A text with more mistakes of grammar than are reported.
 #[derive(Debug)]
 pub(crate) struct Broken {
     /// Where the last mistake that is reported ends.
     pub(crate) end: usize,
-    /// The number of mistakes that are reported.
-    pub(crate) told: usize,
     /// The report on the others.
     pub(crate) rest: Diagnostic,
 }
 
-/// Checks the limits. Returns [`Broken`] if the file should not be parsed as a whole.
+/// Checks the limits. Returns [`Broken`] if only the text up to its end should be parsed.
 ///
 /// # Errors
 /// The first limit that is exceeded.
@@ -166,6 +164,6 @@ impl Mistakes {
         let message = format!("not TOML: {} more mistakes from here on", self.more + 1);
         let start = next.start.max(end);
         let rest = Diagnostic::new(message, start..next.end.max(start));
-        Some(Broken { end, told: MOST_MISTAKES, rest })
+        Some(Broken { end, rest })
     }
 }

@@ -1,6 +1,6 @@
 //! Conditions: a field and its values, as the value of a key or within an expression.
 
-use super::literal::{self, Problem};
+use super::values::{self, Problem};
 use super::{Diagnostics, wrong_type};
 use crate::diag::{Diagnostic, Span};
 use crate::field::{Field, Kind};
@@ -61,24 +61,24 @@ pub(super) fn is_one_of<'t>(
 ) -> Result<(String, Formula), Diagnostics> {
     match field.kind {
         Kind::Interface => {
-            let patterns = all(literals, help, literal::pattern)?;
+            let patterns = all(literals, help, values::pattern)?;
             Ok(one_of(field, &patterns, [Test::Interface(patterns.clone())]))
         }
         Kind::Port(ends) => {
-            let ranges = all(literals, help, literal::ports)?;
+            let ranges = all(literals, help, values::ports)?;
             let tests = ends.iter().map(|end| Test::Port(*end, ranges.clone()));
             Ok(one_of(field, &ranges, tests))
         }
         Kind::Address(end) => {
-            let prefixes = all(literals, help, literal::prefix)?;
+            let prefixes = all(literals, help, values::prefix)?;
             Ok(one_of(field, &prefixes, [Test::Address(end, prefixes.clone())]))
         }
         Kind::Family => {
-            let families = all(literals, help, literal::family)?;
+            let families = all(literals, help, values::family)?;
             Ok(one_of(field, &families, families.iter().copied().map(Test::Family)))
         }
         Kind::Direction => {
-            let directions = all(literals, help, literal::direction)?;
+            let directions = all(literals, help, values::direction)?;
             Ok(one_of(field, &directions, directions.iter().copied().map(Test::Direction)))
         }
     }

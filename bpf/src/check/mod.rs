@@ -2,8 +2,8 @@
 
 mod condition;
 mod expr;
-mod literal;
 mod setting;
+mod values;
 
 use crate::diag::{Diagnostic, Source, Span, nearest};
 use crate::field::{Field, keys};

@@ -3,7 +3,7 @@
 use super::lex::{Token, Word};
 use super::{Mistake, Parser};
 use crate::check::condition::{Literal, is_one_of};
-use crate::check::literal::{is_number, ports, prefix};
+use crate::check::values::{is_number, ports, prefix};
 use crate::diag::{Diagnostic, nearest};
 use crate::field::{ADDRESS, FIELDS, Field, Kind, NUMBER, QUOTED};
 use crate::rule::{End, Formula, Test};
