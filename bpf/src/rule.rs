@@ -83,23 +83,25 @@ impl Formula {
     /// The number of its tests.
     #[must_use]
     pub fn tests(&self) -> usize {
-        match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::tests).sum(),
-            Self::Not(inner) => inner.tests(),
-            Self::Test(_) => 1,
-        }
+        self.sum(|_| 1)
     }
 
     /// The number of items in the lists of all its tests.
     #[must_use]
     pub fn items(&self) -> usize {
+        self.sum(|test| match test {
+            Test::Interface(items) => items.len(),
+            Test::Port(_, items) => items.len(),
+            Test::Address(_, items) => items.len(),
+            _ => 1,
+        })
+    }
+
+    fn sum(&self, of: fn(&Test) -> usize) -> usize {
         match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::items).sum(),
-            Self::Not(inner) => inner.items(),
-            Self::Test(Test::Interface(items)) => items.len(),
-            Self::Test(Test::Port(_, items)) => items.len(),
-            Self::Test(Test::Address(_, items)) => items.len(),
-            Self::Test(_) => 1,
+            Self::All(parts) | Self::Any(parts) => parts.iter().map(|part| part.sum(of)).sum(),
+            Self::Not(inner) => inner.sum(of),
+            Self::Test(test) => of(test),
         }
     }
 }

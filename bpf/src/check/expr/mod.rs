@@ -169,9 +169,10 @@ impl<'t> Parser<'t> {
     fn unexpected(&self, message: &str) -> Mistake {
         match self.peek() {
             Some(token) => Diagnostic::new(message, token.span.clone()),
-            None => {
-                Diagnostic::new(format!("{message}, the expression ends here"), self.end..self.end)
-            }
+            None => Diagnostic::new(
+                format!("{message}, but the expression ends here"),
+                self.end..self.end,
+            ),
         }
     }
 }
