@@ -9,13 +9,12 @@ mod bpf;
 mod check;
 mod device;
 mod diff;
-#[cfg(test)]
-mod documented;
 mod error;
 mod host;
 mod install;
 mod json;
 #[cfg(feature = "vendored")]
+#[path = "../scripts/libelf/left_out.rs"]
 mod left_out;
 mod offsets;
 mod output;

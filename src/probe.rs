@@ -1,14 +1,11 @@
 //! Tries which settings this kernel accepts, on a connection of our own in a cgroup of our own. Version numbers prove
 //! nothing: distributions backport patches.
 
-use crate::error::{Error, Result, hint};
+use crate::error::{Error, Result};
 use crate::host::cgroup::Cgroup;
 use crate::rules::{self, Column, How};
 use crate::trial::{self, Place};
-use crate::{bpf, output, pin, policy};
-use libbpf_rs::MapCore;
-use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
-use libbpf_rs::skel::Skel;
+use crate::{output, pin, policy};
 use nix::errno::Errno;
 use std::os::fd::AsFd;
 
@@ -28,18 +25,9 @@ pub(crate) enum Answer {
 /// Tries all columns in a new cgroup below this one.
 pub(crate) fn ask(cgroup: &Cgroup) -> Result<Vec<(Column, Answer)>> {
     let Some(skeleton) = policy::load_probe()? else { return Ok(Vec::new()) };
-    let missing = |what| Error::new(format!("no {what} to try settings"), hint::DAMAGED);
     let place = Place::create(cgroup)?;
-    let object = skeleton.object();
-    let mut programs = object.progs();
-    let program = programs.find(|program| program.name() == policy::PROBE);
-    let program = program.ok_or_else(|| missing("program"))?;
-    let _link =
-        bpf::attach(program.as_fd(), place.as_fd(), BPF_CGROUP_SOCK_OPS).map_err(|errno| {
-            Error::call("attach to the cgroup of a trial", errno, hint::attach(errno))
-        })?;
-    let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
-    let map = map.ok_or_else(|| missing("counters"))?;
+    let _link = place.attach(policy::program(&skeleton, policy::PROBE)?.as_fd())?;
+    let map = policy::map(&skeleton, policy::COUNTERS)?;
     let read = || -> Result<Vec<Answer>> {
         Ok(pin::numbers(map.as_fd())?.into_iter().skip(rules::COUNT).map(answer).collect())
     };

@@ -1,9 +1,9 @@
 //! A trial connection: a child process opens it in a cgroup of its own.
 
 use crate::bpf;
-use crate::error::{Error, Result, hint};
-use crate::host::cgroup::Cgroup;
-use nix::dir::Dir;
+use crate::error::{Context as _, Error, Result, hint};
+use crate::host::{self, cgroup::Cgroup};
+use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::libc;
@@ -53,8 +53,7 @@ impl Place {
             Error::call(what, errno, NOT_MADE)
         };
         sweep(cgroup.as_fd()).map_err(failed)?;
-        let parent = cgroup.as_fd().try_clone_to_owned();
-        let parent = parent.map_err(|error| Error::io("open a cgroup", &error, hint::AGAIN))?;
+        let parent = cgroup.as_fd().try_clone_to_owned().context("open a cgroup", hint::AGAIN)?;
         // Until a new cgroup is locked, another run may remove it as a leftover.
         for _ in 0..100 {
             let name = format!("{PREFIX}{:016x}", random().map_err(failed)?);
@@ -74,20 +73,20 @@ impl Place {
         Err(failed(Errno::EBUSY))
     }
 
-    /// Moves this process there.
-    fn enter(&self) -> nix::Result<()> {
-        join(&processes(self.as_fd())?)
+    /// Attaches a sock_ops program to the cgroup.
+    pub(crate) fn attach(&self, program: BorrowedFd<'_>) -> Result<OwnedFd> {
+        bpf::attach(program, self.as_fd(), BPF_CGROUP_SOCK_OPS).map_err(|errno| {
+            Error::call("attach to the cgroup of a trial", errno, hint::attach(errno))
+        })
     }
 
     /// Moves this process there for the duration of a call. The way back is open before it goes.
     pub(crate) fn visit<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
-        let failed = |errno| {
-            Error::call(format_args!("go to the cgroup {}", self.path.display()), errno, NOT_MADE)
-        };
-        let home = processes(home()?.as_fd()).map_err(failed)?;
-        self.enter().map_err(failed)?;
+        let what = format_args!("go to the cgroup {}", self.path.display());
+        let home = processes(home()?.as_fd()).context(what, NOT_MADE)?;
+        processes(self.as_fd()).and_then(join).context(what, NOT_MADE)?;
         let done = work();
-        join(&home).or_else(|_| join(&home)).map_err(failed)?;
+        join(&home).or_else(|_| join(&home)).context(what, NOT_MADE)?;
         Ok(done)
     }
 }
@@ -95,7 +94,7 @@ impl Place {
 /// The cgroup of this process.
 fn home() -> Result<Cgroup> {
     let text = std::fs::read_to_string("/proc/self/cgroup")
-        .map_err(|error| Error::io("read /proc/self/cgroup", &error, hint::PROC))?;
+        .context("read /proc/self/cgroup", hint::PROC)?;
     // cgroups(7): `0::/path`
     let below = text.lines().find_map(|line| line.strip_prefix("0::/"));
     let below = below.ok_or_else(|| Error::new("this process is in no cgroup2", hint::CHECK))?;
@@ -108,7 +107,7 @@ fn processes(cgroup: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
 }
 
 /// 0 stands for this process.
-fn join(processes: &OwnedFd) -> nix::Result<()> {
+fn join(processes: impl AsFd) -> nix::Result<()> {
     write(processes, b"0").map(drop)
 }
 
@@ -126,7 +125,7 @@ impl Drop for Place {
 
 /// Opens and locks a cgroup; None if another process has locked or removed it.
 fn lock(parent: BorrowedFd<'_>, name: &str) -> nix::Result<Option<OwnedFd>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags = host::DIRECTORY | OFlag::O_NOFOLLOW;
     let directory = match openat(parent, name, flags, Mode::empty()) {
         Ok(directory) => directory,
         Err(Errno::ENOENT) => return Ok(None),
@@ -146,18 +145,12 @@ fn lock(parent: BorrowedFd<'_>, name: &str) -> nix::Result<Option<OwnedFd>> {
 
 /// Removes the cgroups that killed runs have left.
 fn sweep(parent: BorrowedFd<'_>) -> nix::Result<()> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut list = Dir::openat(parent, ".", flags, Mode::empty())?;
-    let mut names = Vec::new();
-    for entry in list.iter() {
-        let name = entry?.file_name().to_string_lossy().into_owned();
+    for host::Entry { name, .. } in host::list(parent)? {
         let digits = name.strip_prefix(PREFIX).unwrap_or_default();
-        if digits.len() == 16 && digits.bytes().all(|it| it.is_ascii_hexdigit()) {
-            names.push(name);
-        }
-    }
-    for name in names {
-        if let Some(_locked) = lock(parent, &name)? {
+        if digits.len() == 16
+            && digits.bytes().all(|it| it.is_ascii_hexdigit())
+            && let Some(_locked) = lock(parent, &name)?
+        {
             // A cgroup that contains a process stays.
             match unlinkat(parent, name.as_str(), UnlinkatFlags::RemoveDir) {
                 Ok(()) | Err(Errno::EBUSY | Errno::ENOENT) => {}
@@ -186,16 +179,15 @@ pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>, Option<BorrowedFd<'_>>) -
 fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>> {
     const UNTRIED: u8 = 2;
     const ASTRAY: u8 = 3;
-    let what = || format!("try a connection in the cgroup {}", place.path.display());
-    let failed = |errno| Error::call(what(), errno, hint::AGAIN);
-    let (answer, end) = pipe().map_err(failed)?;
+    let what = format!("try a connection in the cgroup {}", place.path.display());
+    let (answer, end) = pipe().context(&what, hint::AGAIN)?;
     // SAFETY: this process has one thread; the child calls nothing that another thread could have locked.
-    let child = match unsafe { fork() }.map_err(failed)? {
+    let child = match unsafe { fork() }.context(&what, hint::AGAIN)? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             // SAFETY: a plain system call. The child ends with its parent, even if that is killed.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-            let said = match place.enter() {
+            let said = match processes(place.as_fd()).and_then(join) {
                 Ok(()) => work().map_or(UNTRIED, u8::from),
                 Err(_) => ASTRAY,
             };
@@ -215,13 +207,11 @@ fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>
     match (waited, said[0]) {
         (Ok(1), UNTRIED) => Ok(None),
         (Ok(1), 0 | 1) => Ok(Some(said[0] == 1)),
-        (Err(Errno::ETIMEDOUT), _) => Err(Error::call(
-            what(),
-            Errno::ETIMEDOUT,
-            "is that cgroup frozen? see its cgroup.events",
-        )),
-        (Err(errno), _) => Err(failed(errno)),
-        _ => Err(Error::new(what() + ": the child could not enter it", NOT_MADE)),
+        (Err(Errno::ETIMEDOUT), _) => {
+            Err(Error::call(what, Errno::ETIMEDOUT, "is that cgroup frozen? see its cgroup.events"))
+        }
+        (Err(errno), _) => Err(Error::call(what, errno, hint::AGAIN)),
+        _ => Err(Error::new(what + ": the child could not enter it", NOT_MADE)),
     }
 }
 
@@ -312,15 +302,8 @@ fn try_connect(to: &impl SockaddrLike, bound: bool) -> Option<OwnedFd> {
 
 /// `ip link set lo up`.
 fn loopback_up() -> nix::Result<()> {
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // SAFETY: a plain structure of numbers.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = *from as libc::c_char;
-    }
+    let mut request = host::request("lo");
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: the request is what SIOCSIFFLAGS takes.
-    let ret =
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
-    Errno::result(ret).map(drop)
+    unsafe { host::ioctl(libc::SIOCSIFFLAGS as _, &request) }
 }

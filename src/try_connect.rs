@@ -6,10 +6,7 @@ use crate::error::{Error, Result, hint};
 use crate::host::cgroup::{self, Cgroup};
 use crate::pin::{self, Installed, State};
 use crate::trial::Place;
-use crate::{bpf, host, output, rules, timer};
-use libbpf_rs::MapCore;
-use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
-use libbpf_rs::skel::Skel;
+use crate::{host, output, policy, rules, shared, timer};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
@@ -98,7 +95,7 @@ fn connect_to(target: &SocketAddr) -> Result<Tried> {
         Ok(()) | Err(Errno::EINPROGRESS) => {}
         Err(errno) => return Err(failed(errno)),
     }
-    let info = tcp_info(&socket).map_err(failed)?;
+    let info = host::socket_option(&socket, libc::SOL_TCP, libc::TCP_INFO).map_err(failed)?;
     Ok(Tried { socket, info, defaults })
 }
 
@@ -135,25 +132,17 @@ impl Witness {
         let asked = installed.way.map(|way| way.method);
         let loaded = device::load(&Wanted { without, asked, cgroup: &cgroup, counters: None })?;
         if let Some(devices) = &installed.devices {
-            let map = loaded.skeleton.object().maps().find(|map| map.name() == local::MAP);
-            let map = map.ok_or_else(|| Error::new("no map of interfaces", hint::DAMAGED))?;
+            let map = policy::map(&loaded.skeleton, local::MAP)?;
             local::copy(devices.as_fd(), map.as_fd())?;
         }
         let place = Place::create(&cgroup)?;
-        let program = loaded.skeleton.progs.set_rto.as_fd();
-        let link = bpf::attach(program, place.as_fd(), BPF_CGROUP_SOCK_OPS);
-        let link = link.map_err(|errno| {
-            Error::call("attach to the cgroup of a trial", errno, hint::attach(errno))
-        })?;
+        let link = place.attach(loaded.skeleton.progs.set_rto.as_fd())?;
         Ok(Self { loaded, place, _link: link })
     }
 
     /// The rule that decided.
     fn rule(&self) -> Result<Option<rules::Rule>> {
-        let object = self.loaded.skeleton.object();
-        let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
-        let map = map.ok_or_else(|| Error::new("the program has no counters", hint::DAMAGED))?;
-        let hits = pin::numbers(map.as_fd())?;
+        let hits = pin::numbers(policy::map(&self.loaded.skeleton, policy::COUNTERS)?.as_fd())?;
         let decided = hits.iter().take(rules::COUNT).position(|&hits| hits > 0);
         Ok(decided.and_then(|rule| rules::all().nth(rule)))
     }
@@ -193,12 +182,11 @@ fn options(socket: &OwnedFd, is_ipv4: bool) -> Vec<(&'static str, String)> {
         ("tos", tos.0, tos.1, ""),
     ];
     let mut found = Vec::new();
-    if let Ok(name) = read::<[u8; 16]>(socket, libc::SOL_TCP, libc::TCP_CONGESTION) {
-        let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-        found.push(("congestion", String::from_utf8_lossy(name).into_owned()));
+    if let Ok(name) = host::socket_option::<[u8; 16]>(socket, libc::SOL_TCP, libc::TCP_CONGESTION) {
+        found.push(("congestion", shared::text(&name)));
     }
     for (name, level, option, unit) in numbers {
-        if let Ok(value) = read::<[u32; 1]>(socket, level, option) {
+        if let Ok(value) = host::socket_option::<[u32; 1]>(socket, level, option) {
             found.push((name, format!("{}{unit}", value[0])));
         }
     }
@@ -208,24 +196,9 @@ fn options(socket: &OwnedFd, is_ipv4: bool) -> Vec<(&'static str, String)> {
 /// From include/uapi/linux/tcp.h, Linux 6.15; libc does not define it yet.
 const TCP_RTO_MAX_MS: libc::c_int = 44;
 
-/// An option of the socket, in a plain array of numbers.
-fn read<T: Default>(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> nix::Result<T> {
-    let mut value = T::default();
-    let mut size = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the buffer has the given size, the kernel copies no more, and any bytes are valid numbers.
-    let ret = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut size)
-    };
-    Errno::result(ret).map(|_| value)
-}
-
 /// Words of `struct tcp_info` (include/uapi/linux/tcp.h).
 const INFO_RTO: usize = 2;
 const INFO_CWND: usize = 20;
-
-fn tcp_info(socket: &OwnedFd) -> nix::Result<[u32; 26]> {
-    read(socket, libc::SOL_TCP, libc::TCP_INFO)
-}
 
 /// A classic BPF filter that lets nothing in (`SO_ATTACH_FILTER`, socket(7)).
 fn drop_incoming(socket: &OwnedFd) -> nix::Result<()> {

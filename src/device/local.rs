@@ -1,7 +1,7 @@
 //! Devices and local addresses of this network namespace, and the program's map of them.
 
-use crate::bpf::{self, Key, Value};
-use crate::error::{Error, Result, hint};
+use crate::bpf;
+use crate::error::{Context as _, Result, hint};
 use crate::host::{self, links};
 use crate::rules;
 use crate::shared::{self, LocalDevice};
@@ -12,6 +12,12 @@ use std::os::fd::BorrowedFd;
 
 /// The map in the generated C.
 pub(crate) const MAP: &str = "local_devices";
+
+/// An IPv6 address, or [`by_index`].
+type Key = [u8; 16];
+
+/// [`LocalDevice`]
+type Value = [u8; size_of::<LocalDevice>()];
 
 /// The intended contents of the map.
 type Entries = BTreeMap<Key, Value>;
@@ -55,18 +61,29 @@ pub(crate) fn put_other(map: BorrowedFd<'_>) -> Result<()> {
         return Ok(());
     };
     bpf::update(map, &by_index(0), &value(&name, index, false))
-        .map_err(|errno| Error::call("store a device", errno, "is there memory for it?"))
+        .context("store a device", "is there memory for it?")
 }
 
 /// Copies the map of one program to another.
 pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
-    let failed = |errno| Error::call("copy the interfaces", errno, hint::AGAIN);
-    bpf::delete(to, &by_index(0)).map_err(failed)?;
-    for key in bpf::keys(from).map_err(failed)? {
-        let value = bpf::look_up(from, &key).map_err(failed)?;
-        bpf::update(to, &key, &value).map_err(failed)?;
-    }
-    Ok(())
+    write(&read(from).context("copy the interfaces", hint::AGAIN)?, to)
+        .context("copy the interfaces", hint::AGAIN)
+}
+
+/// The entries of a map.
+fn read(map: BorrowedFd<'_>) -> nix::Result<Entries> {
+    let entry = |key: Key| {
+        let mut value = Value::default();
+        bpf::look_up(map, &key, &mut value).map(|()| (key, value))
+    };
+    bpf::keys(map)?.into_iter().map(entry).collect()
+}
+
+/// Fills the map of a program that is not attached yet.
+fn write(entries: &Entries, map: BorrowedFd<'_>) -> nix::Result<()> {
+    // The trial of BTF has stored an entry.
+    bpf::delete(map, &by_index(0))?;
+    entries.iter().try_for_each(|(key, value)| bpf::update(map, key, value))
 }
 
 impl Devices {
@@ -102,31 +119,13 @@ impl Devices {
 
     /// Fills the map of a program that is not attached yet.
     pub(crate) fn write(&self, map: BorrowedFd<'_>) -> Result<()> {
-        let failed = |errno| {
-            Error::call("store the local addresses", errno, "are there more than 65,536 of them?")
-        };
-        // The trial of BTF has stored an entry.
-        bpf::delete(map, &by_index(0)).map_err(failed)?;
-        for (key, value) in &self.entries {
-            bpf::update(map, key, value).map_err(failed)?;
-        }
-        Ok(())
+        write(&self.entries, map)
+            .context("store the local addresses", "are there more than 65,536 of them?")
     }
 
     /// True if a map has exactly these entries.
     pub(crate) fn are_in(&self, map: BorrowedFd<'_>) -> Result<bool> {
-        let failed = |errno| Error::call("read the stored addresses", errno, hint::AGAIN);
-        let keys = bpf::keys(map).map_err(failed)?;
-        if keys.len() != self.entries.len() {
-            return Ok(false);
-        }
-        for key in &keys {
-            let known = bpf::look_up(map, key).map_err(failed)?;
-            if self.entries.get(key) != Some(&known) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(read(map).context("read the stored addresses", hint::AGAIN)? == self.entries)
     }
 
     /// Notes on what `interface` rules can't match with this method.

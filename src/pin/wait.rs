@@ -1,6 +1,6 @@
 //! Waiting for another process that holds the lock.
 
-use super::directory::failed;
+use super::proof::failed;
 use crate::bpf;
 use crate::error::{Error, Result};
 use crate::output;
