@@ -1,9 +1,10 @@
 //! `set-rto check`: can this kernel run these rules, and if not, what is missing.
 
-use crate::device::{self, Loaded, Wanted};
+use crate::device::{self, Loaded};
 use crate::error::Result;
 use crate::host::cgroup::Cgroup;
 use crate::host::{self, mounts};
+use crate::policy::Load;
 use crate::probe::{self, Answer};
 use crate::rules::{self, Column, Rule};
 use crate::{json, output, pin, policy, timer};
@@ -124,7 +125,7 @@ fn all() -> Vec<Check> {
     checks.push(Check::of("cgroup2", Ok(cgroup.path.display().to_string())));
     checks.push(Check::of("hook", policy::hook(&cgroup).map(count)));
     // The proof is that the verifier accepts the program. Nothing stays attached: only trial connections need that.
-    let loaded = device::load(&Wanted { without: 0, asked: None, cgroup: &cgroup, counters: None });
+    let loaded = device::load(Load::default(), None, &cgroup);
     if rules::ASKS_FOR_INTERFACE {
         let found = match &loaded {
             Ok(Loaded { way: Some(way), failed, .. }) => {

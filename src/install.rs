@@ -5,41 +5,32 @@
 //! with one call, and remove what is no longer used.
 
 use crate::bpf;
+use crate::device;
 use crate::device::local::{self, Devices};
-use crate::device::{self, Wanted};
 use crate::error::{Context as _, Error, Result, hint};
 use crate::host::cgroup::{self, Cgroup};
 use crate::host::netns::Netns;
 use crate::host::{self, mounts};
 use crate::pin::{self, Installed, LINK, Locked};
-use crate::way::{Method, Why};
-use crate::{output, policy, probe, rules, timer};
+use crate::policy::Load;
+use crate::way::Why;
+use crate::{Install, output, policy, probe, rules, timer};
 use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// The options of an install.
-pub(crate) struct Asked {
-    pub(crate) cgroup: Option<PathBuf>,
-    pub(crate) pin: PathBuf,
-    /// Leave out settings that this kernel lacks.
-    pub(crate) partial: bool,
-    /// The required method of finding interfaces.
-    pub(crate) method: Option<Method>,
-    /// Only print what would be done.
-    pub(crate) dry_run: bool,
-}
 
 /// `set-rto install`.
 ///
 /// # Errors
 /// The kernel refuses a step, or lacks a setting. With `partial` a missing setting is reported and left out.
-pub(crate) fn run(asked: &Asked) -> Result<ExitCode> {
+pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
+    if asked.quiet {
+        output::be_quiet();
+    }
     host::supported_release()?;
     let hz = timer::hz()?;
     let cgroup = Cgroup::chosen(asked.cgroup.as_deref())?;
-    policy::require_capabilities(asked.method)?;
+    policy::require_capabilities(asked.interface_method)?;
     // A hook that cannot be read cannot be attached to. Nothing has been changed yet.
     policy::hook(&cgroup)?;
     let mut directory = Locked::create(&asked.pin)?;
@@ -73,8 +64,9 @@ pub(crate) fn run(asked: &Asked) -> Result<ExitCode> {
         _ => probe::lacking(&cgroup, asked.partial)?,
     };
     let counters = old.filter(|_| what == What::Refreshed).map(|old| old.counters.as_fd());
-    let wanted = Wanted { without, asked: asked.method, cgroup: &cgroup, counters };
-    let device::Loaded { skeleton, way, failed: mut notes } = device::load(&wanted)?;
+    let load = Load { without, counters, ..Load::default() };
+    let loaded = device::load(load, asked.interface_method, &cgroup)?;
+    let device::Loaded { skeleton, way, failed: mut notes } = loaded;
     if let Some(way) = way {
         let devices = Devices::read()?;
         devices.write(policy::map(&skeleton, local::MAP)?.as_fd())?;
@@ -101,15 +93,7 @@ pub(crate) fn run(asked: &Asked) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     note_rounding(hz);
-    // These are only notes, so errors are ignored here.
-    if mounts::is_private(directory.as_fd()).is_ok_and(|it| it) {
-        output::note(&"this bpffs is in this mount namespace only: the policy ends with it");
-    }
-    if cgroup.is_of_a_container().is_ok_and(|it| it) {
-        output::note(
-            &"this cgroup is the root of a container: the policy covers only that container",
-        );
-    }
+    note_reach(&directory, &cgroup);
     output::print(&format_args!("{words}: {place}"));
     if let Some(way) = way {
         output::print(&format_args!("interfaces by {}", way.text()));
@@ -136,7 +120,7 @@ fn sweep(directory: &Locked, keep: u32, known: u32) {
 }
 
 /// Two links can't be swapped in one step: for a moment there would be two policies or none.
-fn refuse_another_cgroup(old: &Installed, cgroup: &Cgroup, asked: &Asked) -> Result<()> {
+fn refuse_another_cgroup(old: &Installed, cgroup: &Cgroup, asked: &Install) -> Result<()> {
     let Some(id) = old.cgroup else { return Ok(()) };
     if cgroup.has_id(id)? {
         return Ok(());
@@ -182,7 +166,7 @@ fn knows_devices(old: &Installed) -> Result<bool> {
 }
 
 /// True if an install would change nothing except interfaces and their addresses.
-fn is_same(old: &Installed, cgroup: &Cgroup, asked: &Asked, hz: u32) -> Result<bool> {
+fn is_same(old: &Installed, cgroup: &Cgroup, asked: &Install, hz: u32) -> Result<bool> {
     if !old.is_current() || old.policy.hz != hz || !old.has_arrivals() {
         return Ok(false);
     }
@@ -191,7 +175,7 @@ fn is_same(old: &Installed, cgroup: &Cgroup, asked: &Asked, hz: u32) -> Result<b
         return Ok(false);
     }
     let Some(way) = old.way else { return Ok(true) };
-    let is_method = match asked.method {
+    let is_method = match asked.interface_method {
         Some(method) => way.method == method,
         // A requested method applied to that install only.
         None => way.why != Why::Asked,
@@ -202,6 +186,18 @@ fn is_same(old: &Installed, cgroup: &Cgroup, asked: &Asked, hz: u32) -> Result<b
         _ => old.policy.netns == netns.inode,
     };
     Ok(is_method && is_here)
+}
+
+/// Prints a note if the policy covers or lasts less than it seems. Errors are ignored: these are only notes.
+fn note_reach(directory: &Locked, cgroup: &Cgroup) {
+    if mounts::is_private(directory.as_fd()).is_ok_and(|it| it) {
+        output::note(&"this bpffs is in this mount namespace only: the policy ends with it");
+    }
+    if cgroup.is_of_a_container().is_ok_and(|it| it) {
+        output::note(
+            &"this cgroup is the root of a container: the policy covers only that container",
+        );
+    }
 }
 
 /// Prints a note for each timer that the kernel's tick makes more than 10 % longer than its rule says.

@@ -110,7 +110,7 @@ fn lacks(name: &str) -> Error {
 }
 
 /// What to load.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Load<'a> {
     /// A bit for each column of settings to leave out.
     pub(crate) without: u64,
@@ -147,8 +147,7 @@ pub(crate) fn load(load: &Load<'_>) -> Result<Skeleton> {
 /// # Errors
 /// As for [`load`].
 pub(crate) fn load_probe() -> Result<Option<Skeleton>> {
-    let nothing = Load { without: 0, way: None, offsets: None, counters: None };
-    rules::has_columns().then(|| load_programs(&[PROBE], &nothing)).transpose()
+    rules::has_columns().then(|| load_programs(&[PROBE], &Load::default())).transpose()
 }
 
 /// The first libbpf that is known to work with a dynamically linked set-rto. Old versions give unused maps no

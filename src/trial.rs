@@ -171,12 +171,8 @@ fn random() -> nix::Result<u64> {
     }
 }
 
-/// Judges the sockets of a connection of the child to itself: the one that sent the SYN and, on request, the one that
-/// answered it. None if they prove nothing.
-pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>, Option<BorrowedFd<'_>>) -> Option<bool>;
-
 /// Runs a child in the cgroup and returns its answer; None if it had none.
-fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>> {
+pub(crate) fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>> {
     const UNTRIED: u8 = 2;
     const ASTRAY: u8 = 3;
     let what = format!("try a connection in the cgroup {}", place.path.display());
@@ -242,30 +238,24 @@ pub(crate) fn connect_within(place: &Place, to: &impl SockaddrLike) -> Result<Op
     })
 }
 
-/// Opens one connection over `lo` to 127.0.0.1, to a listener there if `answered`, and judges it in the same process.
-/// None if there was no connection.
-pub(crate) fn connect_and_judge(
-    place: &Place,
-    answered: bool,
-    judge: Judge<'_>,
-) -> Result<Option<bool>> {
-    within(place, &|| {
-        if !answered {
-            return judge(try_connect(&ipv4(), true)?.as_fd(), None);
-        }
-        let listener = stream(AddressFamily::Inet, true)?;
-        bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).ok()?;
-        listen(&listener, Backlog::new(1).ok()?).ok()?;
-        let place: SockaddrIn = getsockname(listener.as_raw_fd()).ok()?;
-        let socket = try_connect(&place, true)?;
-        let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-        // Milliseconds; the answer is there when connect() returns, unless a firewall is in the way.
-        poll(&mut ready, 1000_u16).ok().filter(|ready| *ready == 1)?;
-        let raw = accept(listener.as_raw_fd()).ok()?;
-        // SAFETY: the call has just created this descriptor; nothing else owns it.
-        let other = unsafe { OwnedFd::from_raw_fd(raw) };
-        judge(socket.as_fd(), Some(other.as_fd()))
-    })
+/// A connection over `lo` to 127.0.0.1: the socket that has sent the SYN, and on request the one that answered it. None
+/// if there was no connection.
+pub(crate) fn over_loopback(answered: bool) -> Option<(OwnedFd, Option<OwnedFd>)> {
+    if !answered {
+        return Some((try_connect(&ipv4(), true)?, None));
+    }
+    let listener = stream(AddressFamily::Inet, true)?;
+    bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).ok()?;
+    listen(&listener, Backlog::new(1).ok()?).ok()?;
+    let place: SockaddrIn = getsockname(listener.as_raw_fd()).ok()?;
+    let socket = try_connect(&place, true)?;
+    let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    // Milliseconds; the answer is there when connect() returns, unless a firewall is in the way.
+    poll(&mut ready, 1000_u16).ok().filter(|ready| *ready == 1)?;
+    let raw = accept(listener.as_raw_fd()).ok()?;
+    // SAFETY: the call has just created this descriptor; nothing else owns it.
+    let other = unsafe { OwnedFd::from_raw_fd(raw) };
+    Some((socket, Some(other)))
 }
 
 /// The discard service (RFC 863); nothing needs to listen there.

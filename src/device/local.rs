@@ -145,7 +145,8 @@ impl Devices {
     }
 
     fn note(&self, pattern: &str, method: Method) -> Result<Option<String>> {
-        let named: Vec<_> = self.names.iter().filter(|name| matches(pattern, name)).collect();
+        let named: Vec<_> =
+            self.names.iter().filter(|name| matches(pattern.as_bytes(), name.as_bytes())).collect();
         let (mut vrfs, mut upper) = (0, None);
         let mut parts = 0;
         for name in &named {
@@ -176,29 +177,15 @@ impl Devices {
     }
 }
 
-/// Matches a glob: `*` is any run of characters, `?` any single one.
-fn matches(pattern: &str, name: &str) -> bool {
-    let (mut pattern, mut name) = (pattern.as_bytes(), name.as_bytes());
-    // Where to continue if the text after the last `*` does not match: then the `*` takes one more character.
-    let mut retry: Option<(&[u8], &[u8])> = None;
-    loop {
-        match (pattern, name) {
-            ([b'*', rest @ ..], _) => {
-                retry = Some((rest, name));
-                pattern = rest;
-            }
-            ([], []) => return true,
-            ([one, rest @ ..], [other, more @ ..]) if *one == b'?' || one == other => {
-                (pattern, name) = (rest, more);
-            }
-            _ => match retry {
-                Some((rest, [_, more @ ..])) => {
-                    retry = Some((rest, more));
-                    (pattern, name) = (rest, more);
-                }
-                _ => return false,
-            },
+/// Matches a glob: `*` is any run of characters, `?` any single one. Both have at most 15 bytes (`IFNAMSIZ`).
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern, name) {
+        ([b'*', rest @ ..], _) if rest.starts_with(b"*") => matches(rest, name),
+        ([b'*', rest @ ..], _) => (0..=name.len()).any(|at| matches(rest, &name[at..])),
+        ([one, rest @ ..], [other, more @ ..]) if *one == b'?' || one == other => {
+            matches(rest, more)
         }
+        _ => pattern.is_empty() && name.is_empty(),
     }
 }
 
@@ -222,7 +209,7 @@ mod tests {
             ("*", "", true),
             ("?", "", false),
         ] {
-            assert_eq!(matches(pattern, name), is_it, "{pattern} {name}");
+            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), is_it, "{pattern} {name}");
         }
     }
 

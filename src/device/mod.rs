@@ -24,25 +24,12 @@ pub(crate) struct Loaded {
     pub(crate) failed: Vec<String>,
 }
 
-/// What to load, and where to try it.
-#[derive(Clone, Copy)]
-pub(crate) struct Wanted<'a> {
-    /// Columns of settings to leave out.
-    pub(crate) without: u64,
-    pub(crate) asked: Option<Method>,
-    /// The parent of the short-lived cgroups for trials.
-    pub(crate) cgroup: &'a Cgroup,
-    /// Counters of the same rules to continue.
-    pub(crate) counters: Option<BorrowedFd<'a>>,
-}
-
-/// Loads the program by the best method that works; nothing is attached yet.
+/// Loads the program by the best method that works, or by the one that is asked for; nothing is attached yet. Cgroups for
+/// trials are made for a short time in `cgroup`.
 ///
 /// # Errors
 /// The kernel can't run these rules by the requested method, or does not permit it.
-pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
-    let plain =
-        Load { without: wanted.without, way: None, offsets: None, counters: wanted.counters };
+pub(crate) fn load(plain: Load<'_>, asked: Option<Method>, cgroup: &Cgroup) -> Result<Loaded> {
     if !rules::ASKS_FOR_INTERFACE {
         let skeleton = policy::load(&plain)?;
         return Ok(Loaded { skeleton, way: None, failed: Vec::new() });
@@ -59,7 +46,7 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
     let load = |way: Way, offsets: Option<&Offsets>| {
         policy::load(&Load { way: Some(way), offsets, ..plain })
     };
-    let candidates = match wanted.asked {
+    let candidates = match asked {
         Some(Method::Address) => {
             why = Why::Asked;
             Vec::new()
@@ -80,7 +67,7 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
             Ok(skeleton) => skeleton,
             Err(error)
                 if !policy::cannot_run(&error)?
-                    || !policy::missing_capabilities(wanted.asked)?.is_empty() =>
+                    || !policy::missing_capabilities(asked)?.is_empty() =>
             {
                 return Err(error);
             }
@@ -92,7 +79,7 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
                 break;
             }
         };
-        let what = match fits(&skeleton, wanted.cgroup)? {
+        let what = match fits(&skeleton, cgroup)? {
             Some(true) => None,
             // The kernel's own BTF is trusted if it can't be tried.
             None if reason == Why::KernelBtf => None,
@@ -105,7 +92,7 @@ pub(crate) fn load(wanted: &Wanted<'_>) -> Result<Loaded> {
         why = Why::WrongBtf;
         failed.push(format!("{source}: {what}"));
     }
-    if wanted.asked == Some(Method::Route) {
+    if asked == Some(Method::Route) {
         return Err(first.unwrap_or_else(|| {
             let why = if failed.is_empty() { why.text().into() } else { failed.join("; ") };
             Error::new(
@@ -146,8 +133,9 @@ fn fits(skeleton: &Skeleton, cgroup: &Cgroup) -> Result<Option<bool>> {
     };
     // The options of an incoming connection depend on the packet that ends its handshake.
     let answered = rules::has_columns() && rules::ASKS_FOR_ARRIVALS;
-    trial::connect_and_judge(&place, answered, &|socket, other| {
-        let other = other.map_or(Some(true), is_right);
-        Some(is_right(socket)? && other?)
+    trial::within(&place, &|| {
+        let (socket, other) = trial::over_loopback(answered)?;
+        let other = other.map_or(Some(true), |other| is_right(other.as_fd()));
+        Some(is_right(socket.as_fd())? && other?)
     })
 }

@@ -163,24 +163,17 @@ pub(crate) unsafe fn ioctl(operation: libc::Ioctl, request: &libc::ifreq) -> nix
     Errno::result(ret).map(drop)
 }
 
-/// A type of numbers: any bytes are a valid value.
-pub(crate) trait Numbers: Default {}
-impl Numbers for u64 {}
-impl<const N: usize> Numbers for [u32; N] where [u32; N]: Default {}
-impl<const N: usize> Numbers for [u8; N] where [u8; N]: Default {}
-
 /// getsockopt(2). What the kernel does not write is zero.
-pub(crate) fn socket_option<T: Numbers>(
+pub(crate) fn socket_option<const SIZE: usize>(
     socket: &OwnedFd,
     level: libc::c_int,
     option: libc::c_int,
-) -> nix::Result<T> {
-    let mut value = T::default();
-    let mut size = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the buffer has the given size, the kernel copies no more, and any bytes are valid numbers.
-    let ret = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut size)
-    };
+) -> nix::Result<[u8; SIZE]> {
+    let mut value = [0; SIZE];
+    let mut size = SIZE as libc::socklen_t;
+    let (socket, start) = (socket.as_raw_fd(), value.as_mut_ptr().cast());
+    // SAFETY: the buffer has the given size, and the kernel copies no more.
+    let ret = unsafe { libc::getsockopt(socket, level, option, start, &raw mut size) };
     Errno::result(ret).map(|_| value)
 }
 

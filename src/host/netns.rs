@@ -40,7 +40,7 @@ fn cookie() -> nix::Result<Option<u64>> {
     /// From include/uapi/asm-generic/socket.h and its MIPS counterpart; libc does not define it for all targets.
     const SO_NETNS_COOKIE: libc::c_int = 71;
     match host::socket_option(&host::any_socket()?, libc::SOL_SOCKET, SO_NETNS_COOKIE) {
-        Ok(cookie) => Ok(Some(cookie)),
+        Ok(cookie) => Ok(Some(u64::from_ne_bytes(cookie))),
         Err(Errno::ENOPROTOOPT) => Ok(None),
         Err(errno) => Err(errno),
     }

@@ -46,59 +46,46 @@ pub(crate) enum Place {
 /// # Errors
 /// The path cannot be read, is outside of a bpffs, or something else has its name.
 pub(crate) fn find(path: &Path) -> Result<Place> {
+    let outside = |what: String| {
+        Err(Error::usage(what, format!("--pin takes a directory under {BPFFS_DIR}")))
+    };
+    if path.as_os_str().is_empty() {
+        return outside("--pin: empty path".into());
+    }
     // A bpffs may be mounted between two calls, which leaves us with the directory underneath.
     for _ in 0..3 {
-        if let Some(place) = find_once(path)? {
-            return Ok(place);
+        let (directory, missing) = nearest(path)?;
+        let kind = fstatfs(&directory).map_err(|errno| failed("look at", path, errno))?;
+        if kind.filesystem_type() == BPFFS {
+            return Ok(match missing.is_empty() {
+                true => Place::There(directory),
+                false => Place::Missing(directory, missing),
+            });
+        }
+        let below = path.strip_prefix(BPFFS_DIR).ok().filter(|rest| *rest != Path::new(""));
+        let Some(below) = below else { break };
+        if !mounts::is_bpffs_mounted()? {
+            return Ok(Place::NoBpffs(below.iter().map(OsStr::to_owned).collect()));
         }
     }
-    Err(no_bpffs(path))
+    outside(format!("{} is not on a BPF file system", path.display()))
 }
 
-/// None if the path leads out of the bpffs, or did when it was opened.
-fn find_once(path: &Path) -> Result<Option<Place>> {
-    if path.as_os_str().is_empty() {
-        return Err(Error::usage("--pin: empty path", outside()));
-    }
+/// The last directory on a path that exists, and the names below it.
+fn nearest(path: &Path) -> Result<(OwnedFd, Vec<OsString>)> {
     let mut missing = Vec::new();
     for ancestor in path.ancestors() {
         let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
-        match open(ancestor, PATH, Mode::empty()) {
-            Ok(directory) => return place(path, directory, missing),
-            Err(Errno::ENOENT) => match ancestor.file_name() {
-                Some(name) => missing.insert(0, name.to_owned()),
-                None => return Err(failed("look at", ancestor, Errno::ENOENT)),
-            },
-            Err(Errno::ENOTDIR) => {
+        match (open(ancestor, PATH, Mode::empty()), ancestor.file_name()) {
+            (Ok(directory), _) => return Ok((directory, missing)),
+            (Err(Errno::ENOENT), Some(name)) => missing.insert(0, name.to_owned()),
+            (Err(Errno::ENOTDIR), _) => {
                 return Err(Error::foreign(format!("{} is not a directory", ancestor.display())));
             }
-            Err(errno) => return Err(failed("look at", ancestor, errno)),
+            (Err(errno), _) => return Err(failed("look at", ancestor, errno)),
         }
     }
     unreachable!("the root directory exists")
-}
-
-/// The place below a directory that exists.
-fn place(path: &Path, directory: OwnedFd, missing: Vec<OsString>) -> Result<Option<Place>> {
-    let kind = fstatfs(&directory).map_err(|errno| failed("look at", path, errno))?;
-    if kind.filesystem_type() == BPFFS {
-        return Ok(Some(match missing.is_empty() {
-            true => Place::There(directory),
-            false => Place::Missing(directory, missing),
-        }));
-    }
-    let below = path.strip_prefix(BPFFS_DIR).ok().filter(|rest| *rest != Path::new(""));
-    let Some(below) = below else { return Err(no_bpffs(path)) };
-    let names = || below.iter().map(OsStr::to_owned).collect();
-    Ok((!mounts::is_bpffs_mounted()?).then(|| Place::NoBpffs(names())))
-}
-
-fn no_bpffs(path: &Path) -> Error {
-    Error::usage(format!("{} is not on a BPF file system", path.display()), outside())
-}
-
-fn outside() -> String {
-    format!("--pin takes a directory under {BPFFS_DIR}")
 }
 
 /// A step that a failed install reverts.
