@@ -94,7 +94,7 @@ pub(crate) struct LinkInfo {
     pub(crate) target: Target,
 }
 
-pub(crate) fn link_info(fd: BorrowedFd<'_>) -> Result<LinkInfo> {
+fn link_info(fd: BorrowedFd<'_>) -> Result<LinkInfo> {
     let mut info = sys::bpf_link_info::default();
     get_info(fd, &mut info)?;
     let target = match info.type_ {

@@ -27,7 +27,8 @@ pub(crate) struct Devices {
     entries: Entries,
     /// Addresses that belong to several devices.
     shared: BTreeSet<Ipv6Addr>,
-    names: Vec<String>,
+    /// All devices by name; true for a VRF.
+    is_vrf: BTreeMap<String, bool>,
     with_address: BTreeSet<String>,
 }
 
@@ -92,14 +93,15 @@ impl Devices {
         let mut found = Self {
             entries: Entries::new(),
             shared: BTreeSet::new(),
-            names: Vec::new(),
+            is_vrf: BTreeMap::new(),
             with_address: BTreeSet::new(),
         };
         let mut indexes = BTreeMap::new();
         for (name, index) in host::devices()? {
-            found.entries.insert(by_index(index), value(&name, index, links::is_vrf(&name)?));
+            let is_vrf = links::is_vrf(&name)?;
+            found.entries.insert(by_index(index), value(&name, index, is_vrf));
             indexes.insert(name.clone(), index);
-            found.names.push(name);
+            found.is_vrf.insert(name, is_vrf);
         }
         for (address, name) in host::local_addresses()? {
             // None: the device appeared after the list was read.
@@ -145,20 +147,21 @@ impl Devices {
     }
 
     fn note(&self, pattern: &str, method: Method) -> Result<Option<String>> {
-        let named: Vec<_> =
-            self.names.iter().filter(|name| matches(pattern.as_bytes(), name.as_bytes())).collect();
-        let (mut vrfs, mut upper) = (0, None);
-        let mut parts = 0;
-        for name in &named {
-            vrfs += usize::from(links::is_vrf(name)?);
-            if let Some(master) = links::part_of(name)? {
+        let is_named = |name: &str| matches(pattern.as_bytes(), name.as_bytes());
+        let named: Vec<_> = self.is_vrf.iter().filter(|(name, _)| is_named(name)).collect();
+        let (mut upper, mut parts) = (None, 0);
+        for (name, _) in &named {
+            // In a VRF, connections are the device's own.
+            if let Some(master) = links::master(name)?
+                && self.is_vrf.get(&master) != Some(&true)
+            {
                 parts += 1;
                 upper.get_or_insert(master);
             }
         }
         let what = match upper {
             _ if named.is_empty() => "is missing",
-            _ if vrfs == named.len() => {
+            _ if named.iter().all(|(_, is_vrf)| **is_vrf) => {
                 return Ok(Some("is a VRF: name the interfaces in it".into()));
             }
             Some(upper) if parts == named.len() => {
@@ -167,7 +170,9 @@ impl Devices {
                 )));
             }
             _ if method == Method::Route => return Ok(None),
-            _ if named.iter().any(|name| self.with_address.contains(*name)) => return Ok(None),
+            _ if named.iter().any(|(name, _)| self.with_address.contains(*name)) => {
+                return Ok(None);
+            }
             _ => "has no address",
         };
         Ok(Some(match method {

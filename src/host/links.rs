@@ -34,19 +34,16 @@ pub(crate) fn is_vrf(device: &str) -> Result<bool> {
     }
 }
 
-/// The bridge or bond that a device is part of and that its connections belong to. (In a VRF they are the device's
-/// own.)
-pub(crate) fn part_of(device: &str) -> Result<Option<String>> {
+/// The bridge, bond or VRF that a device is part of.
+pub(crate) fn master(device: &str) -> Result<Option<String>> {
     let path = Path::new("/sys/class/net").join(device).join("master");
-    let link = match fs::read_link(&path) {
+    match fs::read_link(&path) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(None);
+            Ok(None)
         }
-        link => link.context(format_args!("read {}", path.display()), hint::AGAIN)?,
-    };
-    let master = link.file_name().map(|name| name.to_string_lossy().into_owned());
-    match master {
-        Some(master) if !is_vrf(&master)? => Ok(Some(master)),
-        _ => Ok(None),
+        link => {
+            let link = link.context(format_args!("read {}", path.display()), hint::AGAIN)?;
+            Ok(link.file_name().map(|name| name.to_string_lossy().into_owned()))
+        }
     }
 }

@@ -112,15 +112,12 @@ impl Locked {
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let mut mount_point = None;
         for _ in 0..TURNS {
-            let mut locked = match find(path)? {
-                Place::There(directory) => Self::of(path, directory),
+            let mut unmounted = None;
+            let (directory, names) = match find(path)? {
+                Place::There(directory) => (directory, Vec::new()),
                 Place::Missing(parent, names) => {
                     refuse_open_parent(parent.as_fd(), path)?;
-                    let mut locked = Self::of(path, parent);
-                    if !locked.make(&names)? {
-                        continue;
-                    }
-                    locked
+                    (parent, names)
                 }
                 Place::NoBpffs(names) => {
                     mounts::refuse_private_mount()?;
@@ -131,14 +128,15 @@ impl Locked {
                     };
                     let root = mounts::new_bpffs()?;
                     let copy = root.try_clone().context("bpffs", hint::AGAIN)?;
-                    let mut locked = Self::of(path, copy);
-                    locked.unmounted = Some((root, lock));
-                    if !locked.make(&names)? {
-                        unreachable!("nobody else reaches a file system that is not mounted");
-                    }
-                    locked
+                    unmounted = Some((root, lock));
+                    (copy, names)
                 }
             };
+            let mut locked = Self::of(path, directory);
+            locked.unmounted = unmounted;
+            if !locked.make(&names)? {
+                continue;
+            }
             if locked.lock()? {
                 return Ok(locked);
             }

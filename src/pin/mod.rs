@@ -178,12 +178,12 @@ pub(crate) fn look(directory: &Locked) -> Result<Option<Box<Installed>>> {
 
 /// `path` is for messages.
 fn look_in(directory: BorrowedFd<'_>, path: &Path) -> Result<Option<Box<Installed>>> {
-    let place = path.join(LINK);
+    let foreign = |what: &str| Error::foreign(format!("{} is {what}", path.join(LINK).display()));
     // Without the lock a set may vanish while it is read. Then the link has another program. Each turn of this loop
     // means that another process has installed.
+    let mut unproved: Option<(u32, Error)> = None;
     for _ in 0..1000 {
         let Some((link, object)) = open(directory, LINK, path)? else { return Ok(None) };
-        let foreign = |what: &str| Error::foreign(format!("{} is {what}", place.display()));
         let info = match object {
             Object::Link(info) => info,
             Object::Map(_) => return Err(foreign("a pinned map")),
@@ -194,15 +194,15 @@ fn look_in(directory: BorrowedFd<'_>, path: &Path) -> Result<Option<Box<Installe
         else {
             return Err(foreign("a link of another type"));
         };
-        let copy = link.try_clone().context("read the pins", hint::AGAIN)?;
-        let error = match read_set(directory, copy, &info, cgroup, path) {
-            Err(error) if error.is_foreign() => error,
+        if let Some((id, why)) = unproved
+            && id == info.program_id
+        {
+            let what = format!("the link of a program that is not proved ours: {}", why.cause());
+            return Err(foreign(&what));
+        }
+        match read_set(directory, link, &info, cgroup, path) {
+            Err(error) if error.is_foreign() => unproved = Some((info.program_id, error)),
             done => return done.map(|it| Some(Box::new(it))),
-        };
-        let now = bpf::link_info(link.as_fd()).map_err(|errno| failed("read", &place, errno))?;
-        if now.program_id == info.program_id {
-            let what = error.cause();
-            return Err(foreign(&format!("the link of a program that is not proved ours: {what}")));
         }
     }
     Err(Error::new(format!("{} keeps changing", path.display()), hint::RETRY))
