@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::host::cgroup::Cgroup;
 use crate::host::{self, mounts};
 use crate::policy::Load;
-use crate::probe::{self, Answer};
-use crate::rules::{self, Column, Rule};
+use crate::probe::{self, Answer, Setting};
+use crate::rules::{self, Column};
 use crate::{json, output, pin, policy, timer};
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,13 +25,9 @@ impl Check {
 
 /// `set-rto check`.
 pub(crate) fn run(as_json: bool) -> ExitCode {
-    let mut checks = all();
-    let settings = settings().unwrap_or_else(|error| {
-        checks.push(Check::of("settings", Err(error)));
-        Vec::new()
-    });
+    let (checks, settings) = all();
     let ok = checks.iter().all(|check| check.found.is_ok())
-        && settings.iter().all(|(_, _, answer)| !matches!(answer, Answer::No(_)));
+        && settings.iter().all(|it| !matches!(it.answer, Answer::No(_)));
     if as_json {
         let items = checks.iter().map(|Check { name, found }| {
             let (Ok(detail) | Err(detail)) = found;
@@ -41,23 +37,20 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
                 ("detail", json::string(detail)),
             ])
         });
-        let settings = settings.iter().map(|(rule, column, answer)| {
+        let settings = settings.iter().map(|it| {
+            let Column { key, algorithm, since, .. } = it.column;
+            let ok = match it.answer {
+                Answer::Unknown => json::null(),
+                known => json::plain(!matches!(known, Answer::No(_))),
+            };
+            let algorithm = Some(algorithm).filter(|it| !it.is_empty());
             json::object(&[
-                ("rule", json::string(rule)),
-                ("setting", json::string(column.key)),
-                (
-                    "algorithm",
-                    json::option(Some(column.algorithm).filter(|it| !it.is_empty()), json::string),
-                ),
-                (
-                    "ok",
-                    match answer {
-                        Answer::Unknown => json::null(),
-                        known => json::plain(!matches!(known, Answer::No(_))),
-                    },
-                ),
-                ("since", json::string(column.since)),
-                ("detail", json::string(probe::why(column, *answer))),
+                ("rule", json::string(it.rule)),
+                ("setting", json::string(key)),
+                ("algorithm", json::option(algorithm, json::string)),
+                ("ok", ok),
+                ("since", json::string(since)),
+                ("detail", json::string(it.why())),
             ])
         });
         output::print(&json::object(&[
@@ -72,16 +65,13 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
                 Err(detail) => output::print(&format_args!("MISSING {name}: {detail}")),
             }
         }
-        for (rule, column, answer) in &settings {
-            let mark = match answer {
+        for setting in &settings {
+            let mark = match setting.answer {
                 Answer::Yes | Answer::NotMapped(_) => "ok     ",
                 Answer::No(_) => "MISSING",
                 Answer::Unknown => "UNKNOWN",
             };
-            output::print(&format_args!(
-                "{mark} rule `{rule}`: {column}: {}",
-                probe::why(column, *answer)
-            ));
+            output::print(&format_args!("{mark} {setting}"));
         }
         output::print(&match ok {
             true => "this kernel can run these rules",
@@ -91,23 +81,7 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
     if ok { ExitCode::SUCCESS } else { ExitCode::from(crate::REFUSED) }
 }
 
-/// The settings of each rule besides `rto`, and whether this kernel accepts them.
-fn settings() -> Result<Vec<(&'static str, Column, Answer)>> {
-    if !rules::has_columns() {
-        return Ok(Vec::new());
-    }
-    let answers = probe::ask(&Cgroup::root()?)?;
-    let answer = |at: usize| answers.get(at).map_or(Answer::Unknown, |(_, answer)| *answer);
-    let of_rule = |rule: Rule| {
-        let name = rule.name;
-        let columns: Vec<_> = rule.columns().collect();
-        columns.into_iter().map(move |(at, column)| (at, name, column))
-    };
-    let all = rules::all().flat_map(of_rule);
-    Ok(all.map(|(at, name, column)| (name, column, answer(at))).collect())
-}
-
-fn all() -> Vec<Check> {
+fn all() -> (Vec<Check>, Vec<Setting>) {
     let mut checks = vec![
         Check::of("kernel", host::supported_release()),
         Check::of("capabilities", policy::require_capabilities(None).map(|()| "enough".into())),
@@ -118,7 +92,7 @@ fn all() -> Vec<Check> {
         Ok(cgroup) => cgroup,
         Err(error) => {
             checks.push(Check::of("cgroup2", Err(error)));
-            return checks;
+            return (checks, Vec::new());
         }
     };
     let count = |ids: Vec<u32>| format!("sock_ops, {} programs on it", ids.len());
@@ -137,7 +111,11 @@ fn all() -> Vec<Check> {
         checks.push(Check { name: "interface", found });
     }
     checks.push(Check::of("program", loaded.map(|_| "the verifier accepts it".into())));
-    checks
+    let settings = probe::settings(&cgroup).unwrap_or_else(|error| {
+        checks.push(Check::of("settings", Err(error)));
+        Vec::new()
+    });
+    (checks, settings)
 }
 
 fn bpffs() -> Result<String> {
