@@ -3,9 +3,7 @@
 use crate::shared::Shape;
 use libbpf_rs::{AsRawLibbpf as _, OpenMapMut, libbpf_sys as sys};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, readlink};
-use nix::libc;
-use nix::sys::stat::fstatat;
+use nix::fcntl::readlink;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::thread;
@@ -43,21 +41,6 @@ pub(crate) fn pin(fd: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &str) -> 
     let path = place(directory, name)?;
     // SAFETY: a NUL-terminated path.
     check(unsafe { sys::bpf_obj_pin(fd.as_raw_fd(), path.as_ptr()) }).map(drop)
-}
-
-/// True if the directory contains this name.
-pub(crate) fn exists(directory: BorrowedFd<'_>, name: &str) -> Result<bool> {
-    match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
-        Err(Errno::ENOENT) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Tries to lock a file (flock(2)), without waiting. Its last descriptor holds the lock.
-pub(crate) fn flock(file: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: a descriptor and a flag.
-    check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
 }
 
 /// The kernel's description of a BPF object.

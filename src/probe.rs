@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::host::cgroup::Cgroup;
 use crate::rules::{self, Column, How};
-use crate::trial::{self, Place};
+use crate::trial::{self, TrialCgroup};
 use crate::{output, pin, policy};
 use nix::errno::Errno;
 use std::fmt;
@@ -54,7 +54,7 @@ pub(crate) fn settings(cgroup: &Cgroup) -> Result<Vec<Setting>> {
 /// The answer to each column.
 fn ask(cgroup: &Cgroup) -> Result<Vec<Answer>> {
     let Some(skeleton) = policy::load_probe()? else { return Ok(Vec::new()) };
-    let place = Place::create(cgroup)?;
+    let place = TrialCgroup::create(cgroup)?;
     let _link = place.attach(policy::program(&skeleton, policy::PROBE)?.as_fd())?;
     let map = policy::map(&skeleton, policy::COUNTERS)?;
     let read = || -> Result<Vec<Answer>> {

@@ -32,20 +32,20 @@ const NOT_MADE: &str =
     "set-rto tries the kernel's features there, on one connection: is cgroup2 writable?";
 
 /// A cgroup for one connection, removed on drop. Its lock shows that it is in use.
-pub(crate) struct Place {
+pub(crate) struct TrialCgroup {
     path: PathBuf,
     name: String,
     parent: OwnedFd,
     directory: OwnedFd,
 }
 
-impl AsFd for Place {
+impl AsFd for TrialCgroup {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
 }
 
-impl Place {
+impl TrialCgroup {
     /// Creates a cgroup, and removes those that killed runs have left.
     pub(crate) fn create(cgroup: &Cgroup) -> Result<Self> {
         let failed = |errno| {
@@ -111,7 +111,7 @@ fn join(processes: impl AsFd) -> nix::Result<()> {
     write(processes, b"0").map(drop)
 }
 
-impl Drop for Place {
+impl Drop for TrialCgroup {
     fn drop(&mut self) {
         // The cgroup is empty, but the kernel may notice late on a busy machine. The next run removes what stays.
         for _ in 0..200 {
@@ -131,7 +131,7 @@ fn lock(parent: BorrowedFd<'_>, name: &str) -> nix::Result<Option<OwnedFd>> {
         Err(Errno::ENOENT) => return Ok(None),
         Err(errno) => return Err(errno),
     };
-    match bpf::flock(directory.as_fd()) {
+    match host::flock(directory.as_fd()) {
         Ok(()) => {}
         Err(Errno::EWOULDBLOCK) => return Ok(None),
         Err(errno) => return Err(errno),
@@ -172,7 +172,7 @@ fn random() -> nix::Result<u64> {
 }
 
 /// Runs a child in the cgroup and returns its answer; None if it had none.
-pub(crate) fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>> {
+pub(crate) fn within(place: &TrialCgroup, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>> {
     const UNTRIED: u8 = 2;
     const ASTRAY: u8 = 3;
     let what = format!("try a connection in the cgroup {}", place.path.display());
@@ -226,7 +226,7 @@ fn end_child(child: libc::pid_t) {
 
 /// Opens one connection from there; nothing needs to listen at its end. If no loopback device is up here, the child
 /// creates a network namespace of its own. None if there was no connection.
-pub(crate) fn connect_within(place: &Place, to: &impl SockaddrLike) -> Result<Option<bool>> {
+pub(crate) fn connect_within(place: &TrialCgroup, to: &impl SockaddrLike) -> Result<Option<bool>> {
     within(place, &|| {
         // SAFETY: a plain system call.
         let is_apart = || unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;

@@ -6,7 +6,7 @@ use crate::error::{Error, Result, hint};
 use crate::host::cgroup::{self, Cgroup};
 use crate::pin::{self, Installed, State};
 use crate::policy::Load;
-use crate::trial::Place;
+use crate::trial::TrialCgroup;
 use crate::{host, output, policy, rules, shared, timer};
 use nix::errno::Errno;
 use nix::libc;
@@ -109,7 +109,7 @@ fn connect_to(target: &SocketAddr) -> Result<Tried> {
 /// On a busy host the counters of the first also count other connections.
 struct Witness {
     loaded: Loaded,
-    place: Place,
+    place: TrialCgroup,
     _link: OwnedFd,
 }
 
@@ -143,7 +143,7 @@ impl Witness {
             let map = policy::map(&loaded.skeleton, local::MAP)?;
             local::copy(devices.as_fd(), map.as_fd())?;
         }
-        let place = Place::create(&cgroup)?;
+        let place = TrialCgroup::create(&cgroup)?;
         let link = place.attach(loaded.skeleton.progs.set_rto.as_fd())?;
         Ok(Self { loaded, place, _link: link })
     }

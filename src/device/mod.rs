@@ -10,7 +10,7 @@ use crate::offsets::Offsets;
 use crate::policy::{self, Load, Skeleton};
 use crate::rules;
 use crate::structures::{self, Candidate};
-use crate::trial::{self, Place};
+use crate::trial::{self, TrialCgroup};
 use crate::way::{Method, Way, Why};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -116,7 +116,7 @@ pub(crate) fn load(plain: Load<'_>, asked: Option<Method>, cgroup: &Cgroup) -> R
 /// The kernel does not permit the trial.
 fn fits(skeleton: &Skeleton, cgroup: &Cgroup) -> Result<Option<bool>> {
     let known = policy::map(skeleton, policy::KNOWN_DEVICES)?;
-    let place = Place::create(cgroup)?;
+    let place = TrialCgroup::create(cgroup)?;
     local::put_other(policy::map(skeleton, local::MAP)?.as_fd())?;
     let _link = place.attach(policy::program(skeleton, policy::PROBE_DEVICE)?.as_fd())?;
     // Only a missing name proves something, and it is believed if it is missing twice. Other errors prove nothing.

@@ -8,10 +8,10 @@ pub(crate) mod netns;
 use crate::error::{Context as _, Error, Result, hint};
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AtFlags, OFlag};
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, socket};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstatat};
 use std::net::Ipv6Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -134,6 +134,22 @@ pub(crate) fn list(directory: BorrowedFd<'_>) -> nix::Result<Vec<Entry>> {
         }
     }
     Ok(found)
+}
+
+/// True if the directory contains this name.
+pub(crate) fn exists(directory: BorrowedFd<'_>, name: &str) -> nix::Result<bool> {
+    match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Tries to lock a file (flock(2)), without waiting. Its last descriptor holds the lock.
+pub(crate) fn flock(file: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: a descriptor and a flag.
+    let ret = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    Errno::result(ret).map(drop)
 }
 
 /// A socket to ask the kernel through. A sandbox that restricts address families must allow this one: rules are about

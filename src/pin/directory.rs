@@ -155,7 +155,7 @@ impl Locked {
                 Ok(true) => return Ok(Some(locked)),
                 Ok(false) => {}
                 // The directory belongs to something else.
-                Err(error) => match bpf::exists(locked.as_fd(), super::LINK) {
+                Err(error) => match host::exists(locked.as_fd(), super::LINK) {
                     Ok(false) => return Ok(None),
                     _ => return Err(error),
                 },
@@ -240,7 +240,7 @@ impl Locked {
     /// Removes a name, which may be gone already.
     pub(crate) fn unpin(&self, name: &str) -> Result<()> {
         match unlinkat(&*self.fd, name, UnlinkatFlags::NoRemoveDir) {
-            Err(errno) if bpf::exists(self.as_fd(), name) != Ok(false) => {
+            Err(errno) if host::exists(self.as_fd(), name) != Ok(false) => {
                 Err(failed("remove", &self.path.join(name), errno))
             }
             _ => Ok(()),

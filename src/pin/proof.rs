@@ -4,6 +4,7 @@
 use super::{ARRIVALS, CONSTANTS, LISTENER, PROGRAM_PIN, of};
 use crate::bpf::{self, MapInfo, Object};
 use crate::error::{Error, Result, hint};
+use crate::host;
 use crate::policy::{NOTE_ARRIVAL, PROGRAM};
 use crate::shared::{self, LAYOUT, MARK, Policy};
 use nix::errno::Errno;
@@ -100,7 +101,7 @@ pub(super) fn open(directory: BorrowedFd<'_>, name: &str, path: &Path) -> Result
                 let object = bpf::describe(fd.as_fd()).map_err(failed)?;
                 return Ok(Some((fd, object)));
             }
-            Err(Errno::ENOENT) if !bpf::exists(directory, name).map_err(failed)? => {
+            Err(Errno::ENOENT) if !host::exists(directory, name).map_err(failed)? => {
                 return Ok(None);
             }
             // It was created meanwhile, or /proc is missing.
