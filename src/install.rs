@@ -7,7 +7,7 @@
 use crate::bpf;
 use crate::device;
 use crate::device::local::{self, Devices};
-use crate::error::{Context as _, Error, Result, hint};
+use crate::error::{Context as _, Error, Result};
 use crate::host::cgroup::{self, Cgroup};
 use crate::host::netns::Netns;
 use crate::host::{self, mounts};
@@ -15,7 +15,6 @@ use crate::pin::{self, Installed, LINK, Locked};
 use crate::policy::Load;
 use crate::way::Why;
 use crate::{Install, output, policy, probe, rules, timer};
-use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 
@@ -150,10 +149,7 @@ fn switch(
         Some(_) => directory.unpin(LINK)?,
         None => {}
     }
-    let link = bpf::attach(program, cgroup.as_fd(), BPF_CGROUP_SOCK_OPS).map_err(|errno| {
-        Error::call(format_args!("attach to {}", cgroup.path.display()), errno, hint::attach(errno))
-    })?;
-    let link = directory.attached(link);
+    let link = directory.attached(cgroup.attach(program)?);
     directory.pin((*link).as_fd(), LINK)
 }
 
