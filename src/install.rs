@@ -142,7 +142,7 @@ fn switch(
     match found {
         Some(old) if old.cgroup.is_some() => {
             return bpf::replace(old.link.as_fd(), old.program.as_fd(), program).context(
-                format_args!("replace the program of {}", directory.name(LINK)),
+                format_args!("replace the program of {}", directory.path().join(LINK).display()),
                 "the policy that was there is still in effect; try again",
             );
         }
