@@ -67,11 +67,12 @@ impl Body<'_> {
             }
         }
         let Some(device) = self.chain.device.as_ref().filter(|it| it.before == at) else { return };
-        let automata = match &self.plan.names {
-            Some(Names::Automata(automata)) => automata.len(),
-            _ => 0,
+        let compares = match &self.plan.names {
+            Some(Names::Compare(_)) => true,
+            Some(Names::Automaton(..)) => false,
+            None => unreachable!("a rule asks for the device"),
         };
-        if automata > 0 {
+        if !compares {
             out.line(format_args!("u64 lists = 0;"));
             out.empty();
         }
@@ -82,15 +83,14 @@ impl Body<'_> {
             }
             Some(guard) => format!("{} &&\n\t    find_device(ctx, device)", self.spell(guard)),
         };
-        if automata == 0 {
+        if compares {
             // A name that could not be read is none.
             out.open(format_args!("if (!({found}))"));
             out.close_with(format_args!("device->words[0] = 0;"));
             return;
         }
         out.open(format_args!("if ({found})"));
-        let calls: Vec<_> = (0..automata).map(|it| format!("names_{it}(device->name)")).collect();
-        out.close_with(format_args!("lists = {};", calls.join(" | ")));
+        out.close_with(format_args!("lists = names(device->name);"));
     }
 
     /// An expression without parentheses around it.
@@ -126,11 +126,14 @@ impl Body<'_> {
             Check::Port(side, low, high) => self.port(*side, *low, *high, wanted),
             Check::Address4(side, low, high) => self.address4(*side, *low, *high, wanted),
             Check::Address6(side, low, high) => self.address6(*side, *low, *high, wanted),
-            Check::Listed(lookup, bit) => {
-                let lists = &self.chain.lookups[*lookup];
+            Check::Listed(dimension, bit) => {
+                let lookups = &self.chain.lookups;
+                let lookup = lookups.iter().position(|it| it.dimension == *dimension);
+                let lookup = lookup.unwrap_or_else(|| unreachable!("{dimension:?} has lists"));
+                let lists = &lookups[lookup];
                 let value = match lists.before {
                     Some(_) => format!("lists_{lookup}"),
-                    None => self.calls[*lookup].clone(),
+                    None => self.calls[lookup].clone(),
                 };
                 match lists.count {
                     1 => maybe_not(&value),
@@ -236,7 +239,7 @@ impl Body<'_> {
                     many => format!("{not}({})", many.join(" ||\n\t     ")),
                 }
             }
-            Some(Names::Automata(_)) => format!("{not}(lists & {:#x})", 1_u64 << list),
+            Some(Names::Automaton(..)) => format!("{not}(lists & {:#x})", 1_u64 << list),
             None => unreachable!("a rule asks for the interface"),
         }
     }

@@ -150,9 +150,9 @@ fn device(out: &mut Writer, plan: &Plan, needs: &Needs) {
     out.header(DEVICE);
     match &plan.names {
         Some(Names::Compare(_)) => out.header(NAME),
-        Some(Names::Automata(automata)) => {
+        Some(Names::Automaton(automaton, numbers)) => {
             out.header(NAMES);
-            names::emit(out, automata);
+            names::emit(out, automaton, numbers);
         }
         None => {}
     }

@@ -73,23 +73,11 @@ impl Body<'_> {
                 main.open(format_args!("if (found < {first})"));
                 main.close_with(format_args!("return found;"));
             }
-            let fields = self.tables.fields.iter().filter_map(|field| match field.kind {
-                Kind::Interface(automaton) => Some(automaton),
-                _ => None,
-            });
-            let automata: Vec<usize> = fields.collect();
-            for it in &automata {
-                main.line(format_args!("u64 interface_{it} = 0;"));
-            }
+            main.line(format_args!("u64 interface = 0;"));
             main.empty();
-            main.open(format_args!("if (find_device(ctx, device)) {{"));
-            for it in &automata {
-                main.line(format_args!("interface_{it} = names_{it}(device->name);"));
-            }
-            main.close("}");
-            for it in &automata {
-                main.line(format_args!("interface_{it} = opaque(ctx, interface_{it});"));
-            }
+            main.open(format_args!("if (find_device(ctx, device))"));
+            main.close_with(format_args!("interface = names(device->name);"));
+            main.line(format_args!("interface = opaque(ctx, interface);"));
             self.stage(out, main, by_interface, &mut state);
         }
         main.line(format_args!("return found;"));
@@ -126,7 +114,7 @@ impl Body<'_> {
                     }
                     rest.extend(small(dimensions));
                 }
-                (Kind::Interface(_), _) => {}
+                (Kind::Interface, _) => {}
                 (Kind::Address(_), _) => unreachable!("an address is looked up in a table"),
             }
         }
@@ -352,7 +340,7 @@ fn compared(field: &Field) -> String {
         Kind::Address(Side::Local) => "local".into(),
         Kind::Address(Side::Remote) => "remote".into(),
         Kind::Small(_) => "others".into(),
-        Kind::Interface(automaton) => format!("interface_{automaton}"),
+        Kind::Interface => "interface".into(),
     }
 }
 

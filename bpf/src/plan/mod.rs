@@ -48,12 +48,12 @@ pub enum Decision {
 pub enum Names {
     /// Names and prefixes, compared one by one; for each list of patterns.
     Compare(Vec<Vec<Pattern>>),
-    /// Each automaton leads to a number.
-    Automata(Vec<(Automaton, Vec<u64>)>),
+    /// The automaton leads to a class, for which there is a number.
+    Automaton(Automaton, Vec<u64>),
 }
 
 /// A number for each value of a field.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Table {
     /// Of a port.
     Port(Side, PortTable),
@@ -86,7 +86,7 @@ impl Plan {
             Decision::Chain(chain) => !chain.lookups.is_empty(),
             Decision::Tables(_) => true,
         };
-        has_tables || matches!(self.names, Some(Names::Automata(_)))
+        has_tables || matches!(self.names, Some(Names::Automaton(..)))
     }
 }
 
@@ -127,18 +127,17 @@ fn names(decision: &Decision, regions: &Regions) -> Option<Names> {
     if interfaces.lists.is_empty() {
         return None;
     }
-    let automata = interfaces.automata.iter();
-    Some(match decision {
-        Decision::Chain(chain) if chain.compares_names => Names::Compare(interfaces.lists.clone()),
+    let automaton = &interfaces.automaton;
+    let numbers = match decision {
+        Decision::Chain(chain) if chain.compares_names => {
+            return Some(Names::Compare(interfaces.lists.clone()));
+        }
         // A bit for each list.
         Decision::Chain(_) => {
             let bits = |lists: &Vec<u32>| lists.iter().fold(0, |bits, list| bits | 1 << list);
-            let numbers = |it: &Automaton| it.classes.iter().map(bits).collect();
-            Names::Automata(automata.map(|it| (it.clone(), numbers(it))).collect())
+            automaton.classes.iter().map(bits).collect()
         }
-        Decision::Tables(_) => {
-            let numbers = |it: &Automaton| (0..it.classes.len() as u64).collect();
-            Names::Automata(automata.map(|it| (it.clone(), numbers(it))).collect())
-        }
-    })
+        Decision::Tables(_) => (0..automaton.classes.len() as u64).collect(),
+    };
+    Some(Names::Automaton(automaton.clone(), numbers))
 }

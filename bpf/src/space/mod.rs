@@ -1,19 +1,20 @@
 //! All connections as a space of dimensions, and conditions as regions of it: what the checks reason about
 //! and what the plan divides.
 //!
-//! A formula becomes a list of [`Term`]s (a disjunctive normal form): boxes, each a [`Set`] of values for
+//! A formula becomes conditions on values ([`Normal`]), and these a list of [`Term`]s (a disjunctive normal form): boxes, each a [`Set`] of values for
 //! some dimensions, any value for the others.
 
 pub mod interface;
+mod literal;
 mod set;
 mod sweep;
 mod terms;
 
 pub use interface::{Interfaces, matches};
+pub use literal::Normal;
 pub use set::Set;
 pub(crate) use sweep::sweep;
 pub use terms::{Budget, MOST_TERMS, Term, Terms, terms};
-pub(crate) use terms::{port_set, prefix_set};
 
 use crate::rule::{End, Family};
 
@@ -33,10 +34,8 @@ pub enum Dimension {
     PortOrder,
     /// 1: both ends have the same address. Taken for independent of the addresses themselves.
     SameAddress,
-    /// The interface, as a class of one automaton of [`Interfaces`]: names of one class match the same lists.
+    /// The interface, as a class of [`Interfaces`]: names of one class match the same lists.
     Interface {
-        /// Its number.
-        automaton: usize,
         /// How many classes it has. Class 0 matches none of its lists, as where there is no interface.
         classes: u32,
     },
@@ -71,9 +70,6 @@ impl From<End> for Side {
     }
 }
 
-/// The longest name of a device, in bytes (`IFNAMSIZ` less one).
-pub(crate) const LONGEST: usize = 15;
-
 /// The IPv4 addresses in [`Dimension::Address`].
 pub(crate) const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
 
@@ -86,7 +82,7 @@ impl Dimension {
             Self::PortOrder => 2,
             Self::Port(_) => u128::from(u16::MAX),
             Self::Address(_) => u128::MAX,
-            Self::Interface { classes, .. } => u128::from(classes) - 1,
+            Self::Interface { classes } => u128::from(classes) - 1,
         }
     }
 
