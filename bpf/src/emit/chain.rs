@@ -67,12 +67,12 @@ impl Body<'_> {
             }
         }
         let Some(device) = self.chain.device.as_ref().filter(|it| it.before == at) else { return };
-        let compares = match &self.plan.names {
-            Some(Names::Compare(_)) => true,
-            Some(Names::Automaton(..)) => false,
+        let automata = match &self.plan.names {
+            Some(Names::Compare(_)) => 0,
+            Some(Names::Automata(automata)) => automata.len(),
             None => unreachable!("a rule asks for the device"),
         };
-        if !compares {
+        if automata > 0 {
             out.line(format_args!("u64 lists = 0;"));
             out.empty();
         }
@@ -83,14 +83,15 @@ impl Body<'_> {
             }
             Some(guard) => format!("{} &&\n\t    find_device(ctx, device)", self.spell(guard)),
         };
-        if compares {
+        if automata == 0 {
             // A name that could not be read is none.
             out.open(format_args!("if (!({found}))"));
             out.close_with(format_args!("device->words[0] = 0;"));
             return;
         }
         out.open(format_args!("if ({found})"));
-        out.close_with(format_args!("lists = names(device->name);"));
+        let calls: Vec<_> = (0..automata).map(|it| format!("names_{it}(device->name)")).collect();
+        out.close_with(format_args!("lists = {};", calls.join(" | ")));
     }
 
     /// An expression without parentheses around it.
@@ -98,22 +99,18 @@ impl Body<'_> {
         match condition {
             Condition::All(parts) if parts.is_empty() => "1".into(),
             Condition::Any(parts) if parts.is_empty() => "0".into(),
-            Condition::All(parts) => {
-                let part = |part: &Condition| match part {
-                    Condition::Any(inner) if !inner.is_empty() => format!("({})", self.spell(part)),
-                    _ => self.spell(part),
-                };
-                parts.iter().map(part).collect::<Vec<_>>().join(" &&\n\t    ")
-            }
-            Condition::Any(parts) => {
-                let part = |part: &Condition| match part {
-                    Condition::All(inner) if !inner.is_empty() => format!("({})", self.spell(part)),
-                    _ => self.spell(part),
-                };
-                parts.iter().map(part).collect::<Vec<_>>().join(" ||\n\t    ")
-            }
+            Condition::All(parts) => self.join(parts, "&&"),
+            Condition::Any(parts) => self.join(parts, "||"),
             Condition::Check(check, wanted) => self.check(check, *wanted),
         }
+    }
+
+    fn join(&self, parts: &[Condition], operator: &str) -> String {
+        let part = |part: &Condition| match part {
+            Condition::Check(..) => self.spell(part),
+            Condition::All(_) | Condition::Any(_) => format!("({})", self.spell(part)),
+        };
+        parts.iter().map(part).collect::<Vec<_>>().join(&format!(" {operator}\n\t    "))
     }
 
     fn check(&self, check: &Check, wanted: bool) -> String {
@@ -239,7 +236,7 @@ impl Body<'_> {
                     many => format!("{not}({})", many.join(" ||\n\t     ")),
                 }
             }
-            Some(Names::Automaton(..)) => format!("{not}(lists & {:#x})", 1_u64 << list),
+            Some(Names::Automata(_)) => format!("{not}(lists & {:#x})", 1_u64 << list),
             None => unreachable!("a rule asks for the interface"),
         }
     }

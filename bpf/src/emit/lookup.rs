@@ -102,6 +102,7 @@ impl<'p> Lookups<'p> {
     fn lookup(&mut self, out: &mut Writer, lookup: &Lookup) -> String {
         let parts = match lookup {
             Lookup::Constant(_) | Lookup::Search(_) => Vec::new(),
+            Lookup::Lower(_, _, table) => vec![self.lookup(out, table)],
             Lookup::Split(_, parts) => parts.iter().map(|it| self.lookup(out, it)).collect(),
         };
         let name = format!("addresses_{}", self.addresses);
@@ -114,11 +115,18 @@ impl<'p> Lookups<'p> {
             Lookup::Constant(only) => out.line(format_args!("return {only};")),
             Lookup::Split((high, low), _) => {
                 let [below, above] = &parts[..] else { unreachable!("a cut makes two parts") };
-                out.open(format_args!(
-                    "if (word < {high:#x} || (word == {high:#x} && low < {low:#x}))"
-                ));
+                let condition = match low {
+                    0 => format!("word < {high:#x}"),
+                    _ => format!("word < {high:#x} || (word == {high:#x} && low < {low:#x})"),
+                };
+                out.open(format_args!("if ({condition})"));
                 out.close_with(format_args!("return {below}(word, low);"));
                 out.line(format_args!("return {above}(word, low);"));
+            }
+            Lookup::Lower(upper, [below, above], _) => {
+                out.open(format_args!("if (word != {upper:#x})"));
+                out.close_with(format_args!("return word < {upper:#x} ? {below} : {above};"));
+                out.line(format_args!("return {}(low, 0);", parts[0]));
             }
             Lookup::Search(search) => steps(out, &name, search),
         }
@@ -144,7 +152,7 @@ fn reached(search: &Search) -> usize {
 fn kind(key: Key) -> &'static str {
     match key {
         Key::Ipv4 => "u32",
-        Key::Upper => "u64",
+        Key::Half => "u64",
         Key::Whole => "struct address",
     }
 }
@@ -163,7 +171,7 @@ fn arrays(out: &mut Writer, name: &str, search: &Search) {
         // Writing to a String can't fail.
         let _ = match search.key {
             Key::Ipv4 => write!(out, "{}", *key as u32),
-            Key::Upper => write!(out, "{:#x}", (key >> 64) as u64),
+            Key::Half => write!(out, "{:#x}", *key as u64),
             Key::Whole => write!(out, "{{{:#x},{:#x}}}", (key >> 64) as u64, *key as u64),
         };
     };

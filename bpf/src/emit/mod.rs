@@ -150,9 +150,9 @@ fn device(out: &mut Writer, plan: &Plan, needs: &Needs) {
     out.header(DEVICE);
     match &plan.names {
         Some(Names::Compare(_)) => out.header(NAME),
-        Some(Names::Automaton(automaton, numbers)) => {
+        Some(Names::Automata(automata)) => {
             out.header(NAMES);
-            names::emit(out, automaton, numbers);
+            names::emit(out, automata);
         }
         None => {}
     }

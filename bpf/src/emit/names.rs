@@ -1,4 +1,4 @@
-//! The automaton as data, see names.h.
+//! Automata as data, see names.h.
 
 use super::writer::{Writer, hex};
 use crate::space::interface::{Automaton, END};
@@ -6,27 +6,30 @@ use crate::space::interface::{Automaton, END};
 /// `END_OF_NAME` in the header.
 const END_OF_NAME: u32 = 0x4000_0000;
 
-/// Writes its tables, and the function that leads from a name to a number.
-pub(super) fn emit(out: &mut Writer, automaton: &Automaton, numbers: &[u64]) {
-    let Automaton { bytes, width, entries, .. } = automaton;
-    // As bytes while four times a group is one, which saves a shift.
-    let (kind, size) = if *width <= 64 { ("u8", 1) } else { ("u16", 2) };
-    let groups: Vec<_> = bytes.iter().map(|group| u32::from(*group) * 4).collect();
-    out.array(kind, size, "names_groups", 256, &groups, hex);
-    let place = |entry: &u32| match entry.checked_sub(END) {
-        Some(class) => END_OF_NAME + class * 8,
-        None => entry * *width as u32 * 4,
-    };
-    let places: Vec<_> = entries.iter().map(place).collect();
-    let size = entries.len().next_power_of_two();
-    out.array("u32", 4, "names_entries", size, &places, hex);
-    let most = numbers.len().next_power_of_two();
-    out.words("names_numbers", most, numbers);
-    out.function(format_args!("static __always_inline u64 names(const char *name)"));
-    out.line(format_args!(
-        "return *(const u64 *)((const void *)names_numbers + (WALK(names, name, {}) & {}));",
-        (size - 1) * 4,
-        (most - 1) * 8,
-    ));
-    out.close("}");
+/// Writes for each automaton its tables, and the function that leads from a name to a number.
+pub(super) fn emit(out: &mut Writer, automata: &[(Automaton, Vec<u64>)]) {
+    for (at, (automaton, numbers)) in automata.iter().enumerate() {
+        let name = format!("names_{at}");
+        let Automaton { bytes, width, entries, .. } = automaton;
+        // As bytes while four times a group is one, which saves a shift.
+        let (kind, size) = if *width <= 64 { ("u8", 1) } else { ("u16", 2) };
+        let groups: Vec<_> = bytes.iter().map(|group| u32::from(*group) * 4).collect();
+        out.array(kind, size, &format!("{name}_groups"), 256, &groups, hex);
+        let place = |entry: &u32| match entry.checked_sub(END) {
+            Some(class) => END_OF_NAME + class * 8,
+            None => entry * *width as u32 * 4,
+        };
+        let places: Vec<_> = entries.iter().map(place).collect();
+        let size = entries.len().next_power_of_two();
+        out.array("u32", 4, &format!("{name}_entries"), size, &places, hex);
+        let most = numbers.len().next_power_of_two();
+        out.words(&format!("{name}_numbers"), most, numbers);
+        out.function(format_args!("static __always_inline u64 {name}(const char *name)"));
+        out.line(format_args!(
+            "return *(const u64 *)((const void *){name}_numbers + (WALK({name}, name, {}) & {}));",
+            (size - 1) * 4,
+            (most - 1) * 8,
+        ));
+        out.close("}");
+    }
 }

@@ -8,7 +8,7 @@ use crate::plan::{Plan, Table};
 use crate::space::{Dimension, Side};
 use std::fmt::Write as _;
 
-/// In a record's rule: no other record follows.
+/// In a record's rule: no other record follows. As in table.h.
 const LAST: u32 = 1 << 31;
 
 /// A de Bruijn sequence. As in table.h.
@@ -62,7 +62,7 @@ impl Body<'_> {
         self.values(out, main);
         let [plain, by_interface] = &self.tables.stages;
         let has_found = self.tables.otherwise.is_some();
-        let mut state = State { has_found, bounded: Vec::new(), lists: 0, blocks: 0, arrays: 0 };
+        let mut state = State { has_found, bounded: Vec::new(), count: 0 };
         self.stage(out, main, plain, &mut state);
         if let Some(first) = by_interface.first {
             main.empty();
@@ -73,11 +73,23 @@ impl Body<'_> {
                 main.open(format_args!("if (found < {first})"));
                 main.close_with(format_args!("return found;"));
             }
-            main.line(format_args!("u64 interface = 0;"));
+            let fields = self.tables.fields.iter().filter_map(|field| match field.kind {
+                Kind::Interface(automaton) => Some(automaton),
+                _ => None,
+            });
+            let automata: Vec<usize> = fields.collect();
+            for it in &automata {
+                main.line(format_args!("u64 interface_{it} = 0;"));
+            }
             main.empty();
-            main.open(format_args!("if (find_device(ctx, device))"));
-            main.close_with(format_args!("interface = names(device->name);"));
-            main.line(format_args!("interface = opaque(ctx, interface);"));
+            main.open(format_args!("if (find_device(ctx, device)) {{"));
+            for it in &automata {
+                main.line(format_args!("interface_{it} = names_{it}(device->name);"));
+            }
+            main.close("}");
+            for it in &automata {
+                main.line(format_args!("interface_{it} = opaque(ctx, interface_{it});"));
+            }
             self.stage(out, main, by_interface, &mut state);
         }
         main.line(format_args!("return found;"));
@@ -94,9 +106,14 @@ impl Body<'_> {
                 (Kind::Port(side), table) => {
                     let name = side.name();
                     main.line(format_args!("u64 {name}_port = {};", host_word(*side)));
-                    if let Some(Table::Port(_, table)) = table {
-                        let function = lookups.port(out, table);
-                        rest.push(format!("u64 {} = {function}({name}_port);", number_of(field)));
+                    match table {
+                        Some(Table::Port(_, table)) => {
+                            let function = lookups.port(out, table);
+                            let number = number_of(field);
+                            rest.push(format!("u64 {number} = {function}({name}_port);"));
+                        }
+                        Some(Table::Address(..)) => unreachable!("a port has a table of ports"),
+                        None => {}
                     }
                 }
                 (Kind::Address(side), Some(Table::Address(_, table))) => {
@@ -114,7 +131,7 @@ impl Body<'_> {
                     }
                     rest.extend(small(dimensions));
                 }
-                (Kind::Interface, _) => {}
+                (Kind::Interface(_), _) => {}
                 (Kind::Address(_), _) => unreachable!("an address is looked up in a table"),
             }
         }
@@ -157,8 +174,7 @@ impl Body<'_> {
 
     /// Writes the records and a function that goes through them; the call.
     fn list(&self, out: &mut Writer, main: &mut Writer, list: &List, state: &mut State) -> String {
-        let name = format!("list_{}", state.lists);
-        state.lists += 1;
+        let name = state.name("list");
         let count = list.fields.len();
         let bounds = || list.records.iter().flat_map(|it| &it.bounds);
         let is_wide = bounds().any(|bound| bound.1 != u32::MAX && bound.1 > u32::from(u16::MAX));
@@ -191,34 +207,11 @@ impl Body<'_> {
             list.fields.iter().map(|at| compared(&self.tables.fields[*at])).collect();
         let parameters: String = values.iter().map(|value| format!(", u64 {value}")).collect();
         out.function(format_args!("static __always_inline u64 {name}(u64 at{parameters})"));
-        // The first record stands for lists of nothing.
-        out.open(format_args!("if (!at)"));
-        out.close_with(format_args!("return NONE;"));
-        let has_loop = list.longest > 1;
-        if has_loop {
-            out.line(format_args!("#pragma clang loop unroll(disable)"));
-            out.open(format_args!("for (int i = 0; i < {}; i++) {{", list.longest));
-        }
-        out.line(format_args!("const struct {name} *it;"));
-        out.line(format_args!("u64 rule;"));
-        out.empty();
-        out.line(format_args!("BOUND(at, {bound:#x});"));
-        out.line(format_args!("it = (const void *){records} + at;"));
-        out.line(format_args!("rule = it->rule;"));
-        let tests: Vec<String> = values
-            .iter()
-            .enumerate()
-            .map(|(at, value)| format!("WITHIN(it->bounds, {}, {value})", 2 * at))
-            .collect();
-        out.open(format_args!("if ({})", tests.join(" && ")));
-        out.close_with(format_args!("return rule & {:#x};", LAST - 1));
-        if has_loop {
-            out.open(format_args!("if (rule & {LAST:#x})"));
-            out.close_with(format_args!("break;"));
-            out.line(format_args!("at += sizeof(*it);"));
-            out.close("}");
-        }
-        out.line(format_args!("return NONE;"));
+        let tests = values.iter().enumerate();
+        let tests: Vec<String> =
+            tests.map(|(at, value)| format!("WITHIN(it->bounds, {}, {value})", 2 * at)).collect();
+        let longest = list.longest;
+        out.line(format_args!("LIST({name}, {longest}, {bound:#x}, {});", tests.join(" && ")));
         out.close("}");
         let key = number_of(&self.tables.fields[list.key]);
         state.bound(main, &key, starts.len());
@@ -234,8 +227,7 @@ impl Body<'_> {
         block: &Block,
         state: &mut State,
     ) -> String {
-        let name = format!("bits_{}", state.blocks);
-        state.blocks += 1;
+        let name = state.name("bits");
         let mut arguments = Vec::new();
         let mut bounds = Vec::new();
         for (at, column) in block.columns.iter().enumerate() {
@@ -273,10 +265,7 @@ impl Body<'_> {
         for word in 0..block.words {
             let row = |at| format!("ROW_WORD({name}_rows_{at}, row_{at}, {})", word * 8);
             let parts: Vec<_> = (0..bounds.len()).map(row).collect();
-            out.line(format_args!("left = {};", parts.join(" & ")));
-            out.line(format_args!("at = {};", word * 64));
-            out.open(format_args!("if (left)"));
-            out.close_with(format_args!("goto found;"));
+            out.line(format_args!("WORD({}, {});", word * 64, parts.join(" & ")));
         }
         out.line(format_args!("return NONE;"));
         out.line(format_args!("found:"));
@@ -294,12 +283,15 @@ struct State {
     has_found: bool,
     /// Numbers that are known to be within their arrays.
     bounded: Vec<String>,
-    lists: usize,
-    blocks: usize,
-    arrays: usize,
+    count: usize,
 }
 
 impl State {
+    fn name(&mut self, kind: &str) -> String {
+        self.count += 1;
+        format!("{kind}_{}", self.count - 1)
+    }
+
     /// One more expression for a rule.
     fn found(&mut self, main: &mut Writer, rule: &str) {
         match std::mem::replace(&mut self.has_found, true) {
@@ -318,8 +310,7 @@ impl State {
 
     /// An array by number; its name.
     fn array(&mut self, out: &mut Writer, kind: &str, values: &[u32]) -> String {
-        let name = format!("{kind}_{}", self.arrays);
-        self.arrays += 1;
+        let name = self.name(kind);
         out.numbers(&name, mask(values.len()) + 1, values);
         name
     }
@@ -340,7 +331,7 @@ fn compared(field: &Field) -> String {
         Kind::Address(Side::Local) => "local".into(),
         Kind::Address(Side::Remote) => "remote".into(),
         Kind::Small(_) => "others".into(),
-        Kind::Interface => "interface".into(),
+        Kind::Interface(automaton) => format!("interface_{automaton}"),
     }
 }
 

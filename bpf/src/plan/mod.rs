@@ -48,8 +48,8 @@ pub enum Decision {
 pub enum Names {
     /// Names and prefixes, compared one by one; for each list of patterns.
     Compare(Vec<Vec<Pattern>>),
-    /// The automaton leads to a class, for which there is a number.
-    Automaton(Automaton, Vec<u64>),
+    /// Each automaton leads to a class, for which there is a number.
+    Automata(Vec<(Automaton, Vec<u64>)>),
 }
 
 /// A number for each value of a field.
@@ -86,7 +86,7 @@ impl Plan {
             Decision::Chain(chain) => !chain.lookups.is_empty(),
             Decision::Tables(_) => true,
         };
-        has_tables || matches!(self.names, Some(Names::Automaton(..)))
+        has_tables || matches!(self.names, Some(Names::Automata(_)))
     }
 }
 
@@ -127,17 +127,17 @@ fn names(decision: &Decision, regions: &Regions) -> Option<Names> {
     if interfaces.lists.is_empty() {
         return None;
     }
-    let automaton = &interfaces.automaton;
-    let numbers = match decision {
-        Decision::Chain(chain) if chain.compares_names => {
-            return Some(Names::Compare(interfaces.lists.clone()));
-        }
+    let numbers = |it: &Automaton| match decision {
         // A bit for each list.
         Decision::Chain(_) => {
             let bits = |lists: &Vec<u32>| lists.iter().fold(0, |bits, list| bits | 1 << list);
-            automaton.classes.iter().map(bits).collect()
+            it.classes.iter().map(bits).collect()
         }
-        Decision::Tables(_) => (0..automaton.classes.len() as u64).collect(),
+        Decision::Tables(_) => (0..it.classes.len() as u64).collect(),
     };
-    Some(Names::Automaton(automaton.clone(), numbers))
+    let automata = interfaces.automata.iter().map(|it| (it.clone(), numbers(it)));
+    Some(match decision {
+        Decision::Chain(chain) if chain.compares_names => Names::Compare(interfaces.lists.clone()),
+        _ => Names::Automata(automata.collect()),
+    })
 }

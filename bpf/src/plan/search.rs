@@ -16,6 +16,9 @@ pub enum Lookup {
     Constant(u32),
     /// Another table for addresses below this one: [`Key::word`], and what that leaves out.
     Split((u64, u64), Box<[Lookup; 2]>),
+    /// Only addresses with this upper half are told apart, by a table of their lower halves. For those below, and those
+    /// above.
+    Lower(u64, [u32; 2], Box<Lookup>),
     /// A root and a search.
     Search(Search),
 }
@@ -25,8 +28,8 @@ pub enum Lookup {
 pub enum Key {
     /// IPv4 addresses.
     Ipv4,
-    /// Upper halves of IPv6 addresses: all prefixes are /64 or shorter.
-    Upper,
+    /// Upper halves of IPv6 addresses, if all prefixes are /64 or shorter, or lower halves.
+    Half,
     /// Whole IPv6 addresses.
     Whole,
 }
@@ -79,7 +82,7 @@ impl Key {
     pub fn bytes(self) -> usize {
         match self {
             Self::Ipv4 => 4,
-            Self::Upper => 8,
+            Self::Half => 8,
             Self::Whole => 16,
         }
     }
@@ -88,24 +91,24 @@ impl Key {
     #[must_use]
     pub fn word(self, address: u128) -> u64 {
         match self {
-            Self::Ipv4 => address as u64,
-            Self::Upper | Self::Whole => (address >> 64) as u64,
+            Self::Ipv4 | Self::Half => address as u64,
+            Self::Whole => (address >> 64) as u64,
         }
     }
 
     /// What the word leaves out.
     fn low(self, address: u128) -> u64 {
         match self {
-            Self::Ipv4 => 0,
-            Self::Upper | Self::Whole => address as u64,
+            Self::Ipv4 | Self::Half => 0,
+            Self::Whole => address as u64,
         }
     }
 
     /// The first address with this word.
     fn address(self, word: u64) -> u128 {
         match self {
-            Self::Ipv4 => word.into(),
-            Self::Upper | Self::Whole => u128::from(word) << 64,
+            Self::Ipv4 | Self::Half => word.into(),
+            Self::Whole => u128::from(word) << 64,
         }
     }
 }
@@ -141,10 +144,17 @@ fn lookup(key: Key, steps: &[(u128, u32)], cuts: u32) -> Lookup {
     if let [(_, only)] = steps {
         return Lookup::Constant(*only);
     }
-    let is_upper = key == Key::Whole && steps.iter().all(|step| step.0 as u64 == 0);
-    let narrowest = if is_upper { Key::Upper } else { key };
-    let is_too_large = steps.len() * narrowest.bytes() > MOST_KEY_BYTES;
-    let search = Search::new(narrowest, steps);
+    if key == Key::Whole && steps.iter().all(|step| step.0 as u64 == 0) {
+        let halves: Steps = steps.iter().map(|step| (step.0 >> 64, step.1)).collect();
+        return lookup(Key::Half, &halves, cuts);
+    }
+    if key == Key::Whole
+        && let Some(lower) = lower(steps, cuts)
+    {
+        return lower;
+    }
+    let is_too_large = steps.len() * key.bytes() > MOST_KEY_BYTES;
+    let search = Search::new(key, steps);
     if !is_too_large && (search.steps <= FEW_STEPS || cuts == 0) {
         return Lookup::Search(search);
     }
@@ -152,13 +162,35 @@ fn lookup(key: Key, steps: &[(u128, u32)], cuts: u32) -> Lookup {
     let gap = |at: &usize| key.word(steps[*at].0) - key.word(steps[at - 1].0);
     let widest = (2..steps.len()).max_by_key(gap);
     let place = widest.filter(|_| !is_too_large).unwrap_or(steps.len() / 2);
-    let (below, above) = steps.split_at(place);
+    let (below, mut above) = (steps[..place].to_vec(), steps[place..].to_vec());
     let cut = (key.word(above[0].0), key.low(above[0].0));
-    let parts = [below, above].map(|part| lookup(key, part, cuts.saturating_sub(1)));
+    // Each part begins at 0, as the whole does.
+    above[0].0 = 0;
+    let parts = [below, above].map(|part| lookup(key, &part, cuts.saturating_sub(1)));
     match is_too_large || parts.iter().all(|part| part.steps() + WORTH <= search.steps) {
         true => Lookup::Split(cut, Box::new(parts)),
         false => Lookup::Search(search),
     }
+}
+
+/// The table for boundaries that all have the same upper half, or are the first address behind it.
+fn lower(steps: &[(u128, u32)], cuts: u32) -> Option<Lookup> {
+    let half = |step: &(u128, u32)| (step.0 >> 64) as u64;
+    let upper = half(&steps[1]);
+    let count = steps[1..].iter().take_while(|step| half(step) == upper).count();
+    let (inside, behind) = steps[1..].split_at(count);
+    let below = steps[0].1;
+    let above = match behind {
+        [] => inside[count - 1].1,
+        [(start, number)] if *start == (u128::from(upper) + 1) << 64 => *number,
+        _ => return None,
+    };
+    let mut halves = vec![(0, below)];
+    halves.extend(inside.iter().map(|step| (u128::from(step.0 as u64), step.1)));
+    if halves[1].0 == 0 {
+        halves.remove(0);
+    }
+    Some(Lookup::Lower(upper, [below, above], Box::new(lookup(Key::Half, &halves, cuts))))
 }
 
 impl Lookup {
@@ -166,6 +198,7 @@ impl Lookup {
     fn steps(&self) -> u32 {
         match self {
             Self::Constant(_) => 0,
+            Self::Lower(_, _, table) => table.steps(),
             Self::Split(_, parts) => parts.iter().map(Self::steps).fold(0, u32::max),
             Self::Search(search) => search.steps,
         }
@@ -221,20 +254,29 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cmp::Ordering;
 
     /// What the program does.
     fn find(lookup: &Lookup, family: Key, address: u128) -> u32 {
         let search = match lookup {
             Lookup::Constant(only) => return *only,
             Lookup::Split(cut, parts) => {
-                return find(
-                    &parts[usize::from((family.word(address), family.low(address)) >= *cut)],
-                    family,
-                    address,
-                );
+                // The cut of a table of upper halves has no lower one.
+                let place = ((address >> 64) as u64, address as u64);
+                let place = if family == Key::Whole { place } else { (address as u64, 0) };
+                return find(&parts[usize::from(place >= *cut)], family, address);
+            }
+            Lookup::Lower(upper, [below, above], table) => {
+                return match ((address >> 64) as u64).cmp(upper) {
+                    Ordering::Less => *below,
+                    Ordering::Equal => find(table, Key::Half, u128::from(address as u64)),
+                    Ordering::Greater => *above,
+                };
             }
             Lookup::Search(search) => search,
         };
+        let is_half = family == Key::Whole && search.key == Key::Half;
+        let address = if is_half { address >> 64 } else { address };
         let word = search.key.word(address);
         if word < search.first {
             return search.outside[0];

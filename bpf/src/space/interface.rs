@@ -1,10 +1,11 @@
-//! Interfaces as one field. All lists of patterns of a file become one deterministic automaton: each byte of a name leads
-//! from a state to the next, and the end to the class of names that match the same lists. So a name is read once,
-//! however many patterns there are, and a condition is a set of classes.
+//! Interfaces as one field. All lists of patterns of a file become one deterministic automaton, or a few: each byte of a
+//! name leads from a state to the next, and the end to the class of names that match the same lists. So a name is read
+//! once, however many patterns there are, and a condition is a set of classes.
 //!
 //! The subset construction makes the automaton: a state is the set of positions that all patterns together can have
 //! reached. Moore's algorithm then joins states from which all names lead to the same classes. Patterns that begin with
-//! different letters separate soon. Those that begin with `*` multiply the states, whose number is limited.
+//! different letters separate soon. Those that begin with `*` multiply the states, so their number is limited and the lists are
+//! shared out among several automata.
 
 use super::{Dimension, Set};
 use crate::diag::Diagnostic;
@@ -15,10 +16,13 @@ use std::collections::HashMap;
 pub const END: u32 = 1 << 30;
 
 /// Entries of the automaton, 4 bytes each, before its states are joined.
-const MOST_ENTRIES: usize = 1 << 19;
+const MOST_ENTRIES: usize = 1 << 18;
 
-/// Positions of patterns that are followed while it is made: a second of work.
-const MOST_WORK: usize = 60_000_000;
+/// Positions of patterns that are followed while it is made: a fraction of a second.
+const MOST_WORK: usize = 10_000_000;
+
+/// Automata of a program. Each reads the 16 bytes of a name at most, which takes up to 100 instructions.
+const MOST_AUTOMATA: usize = 16;
 
 /// The group of the byte that ends a name, and of bytes that no pattern spells out.
 const NUL: usize = 0;
@@ -29,10 +33,13 @@ const OTHER: usize = 1;
 pub struct Interfaces {
     /// The distinct lists, in the order of the file.
     pub lists: Vec<Vec<Pattern>>,
-    /// It tells them apart.
-    pub automaton: Automaton,
+    /// Each tells some of the lists apart.
+    pub automata: Vec<Automaton>,
     /// For each list, the classes that match it.
-    classes: HashMap<Vec<Pattern>, Set>,
+    classes: HashMap<usize, (Dimension, Set)>,
+    numbers: HashMap<Vec<Pattern>, usize>,
+    /// A list that has the pattern.
+    list_of: HashMap<Pattern, usize>,
 }
 
 impl Interfaces {
@@ -42,23 +49,17 @@ impl Interfaces {
     /// The patterns need too many states.
     pub fn new(rules: &[Rule]) -> Result<Self, Diagnostic> {
         let mut found = Self::default();
-        for formula in rules.iter().flat_map(|rule| &rule.conditions).map(|it| &it.formula) {
-            found.collect(formula);
+        let mut first_rules = Vec::new();
+        for rule in rules {
+            rule.conditions.iter().for_each(|it| found.collect(&it.formula));
+            first_rules.resize(found.lists.len(), rule);
         }
-        if found.lists.is_empty() {
-            return Ok(found);
+        // Patterns that begin with letters separate soon, so they share an automaton.
+        let mut order: Vec<usize> = (0..found.lists.len()).collect();
+        order.sort_by_key(|list| found.lists[*list].iter().any(|it| it.0.starts_with(['*', '?'])));
+        if !order.is_empty() {
+            found.divide(&order).map_err(|list| too_complex(first_rules[list]))?;
         }
-        let patterns = found.lists.iter().zip(0..).flat_map(|(list, number)| {
-            list.iter().map(move |pattern| (pattern.0.as_str(), number))
-        });
-        let automaton = Automaton::new(&patterns.collect::<Vec<_>>());
-        found.automaton = automaton.ok_or_else(|| too_complex(rules))?;
-        let mut classes = vec![Vec::new(); found.lists.len()];
-        for (lists, class) in found.automaton.classes.iter().zip(0..) {
-            lists.iter().for_each(|list| classes[*list as usize].push((class, class)));
-        }
-        let classes = classes.into_iter().map(Set::from_ranges);
-        found.classes = found.lists.iter().cloned().zip(classes).collect();
         Ok(found)
     }
 
@@ -69,43 +70,71 @@ impl Interfaces {
             }
             Formula::Not(inner) => self.collect(inner),
             Formula::Test(Test::Interface(patterns)) => {
-                if !self.classes.contains_key(patterns) {
-                    self.classes.insert(patterns.clone(), Set::default());
-                    self.lists.push(patterns.clone());
+                let number = self.lists.len();
+                if self.numbers.contains_key(patterns) {
+                    return;
                 }
+                for pattern in patterns {
+                    self.list_of.entry(pattern.clone()).or_insert(number);
+                }
+                self.numbers.insert(patterns.clone(), number);
+                self.lists.push(patterns.clone());
             }
             Formula::Test(_) => {}
         }
     }
 
-    /// The dimension that counts the classes.
-    #[must_use]
-    pub fn dimension(&self) -> Dimension {
-        Dimension::Interface { classes: self.automaton.classes.len() as u32 }
+    /// Automata for these lists; the list with which there would be too many.
+    fn divide(&mut self, lists: &[usize]) -> Result<(), usize> {
+        let number = self.automata.len();
+        if number == MOST_AUTOMATA {
+            return Err(lists[0]);
+        }
+        let patterns = lists.iter().flat_map(|list| {
+            self.lists[*list].iter().map(|pattern| (pattern.0.as_str(), *list as u32))
+        });
+        if let Some(automaton) = Automaton::new(&patterns.collect::<Vec<_>>()) {
+            let mut ranges = HashMap::<u32, Vec<_>>::new();
+            for (lists, class) in automaton.classes.iter().zip(0..) {
+                for list in lists {
+                    ranges.entry(*list).or_default().push((class, class));
+                }
+            }
+            let classes = automaton.classes.len() as u32;
+            let dimension = Dimension::Interface { automaton: number, classes };
+            for (list, ranges) in ranges {
+                self.classes.insert(list as usize, (dimension, Set::from_ranges(ranges)));
+            }
+            self.automata.push(automaton);
+            return Ok(());
+        }
+        if let [only] = lists {
+            return Err(*only);
+        }
+        let (one, other) = lists.split_at(lists.len() / 2);
+        self.divide(one)?;
+        self.divide(other)
     }
 
     /// The classes of names that match one of the patterns: a list of the file, or a name of one.
     #[must_use]
-    pub fn classes(&self, patterns: &[Pattern]) -> Set {
-        match (self.classes.get(patterns), patterns) {
-            (Some(classes), _) => classes.clone(),
-            (None, [name]) if !name.is_glob() => {
-                Set::one(self.automaton.class(name.0.as_bytes()).into())
+    pub fn classes(&self, patterns: &[Pattern]) -> (Dimension, Set) {
+        if let Some(number) = self.numbers.get(patterns) {
+            return self.classes[number].clone();
+        }
+        let list = patterns.first().and_then(|pattern| self.list_of.get(pattern));
+        let list = list.unwrap_or_else(|| unreachable!("all lists have been collected"));
+        let dimension = self.classes[list].0;
+        match (dimension, patterns) {
+            (Dimension::Interface { automaton, .. }, [name]) if !name.is_glob() => {
+                (dimension, Set::one(self.automata[automaton].class(name.0.as_bytes()).into()))
             }
-            _ => unreachable!("all lists have been collected"),
+            _ => unreachable!("a part of a list is asked about by its names"),
         }
     }
 }
 
-/// Names the rule whose globs begin with a wildcard, as these are what multiplies.
-fn too_complex(rules: &[Rule]) -> Diagnostic {
-    let asks = |rule: &&Rule| {
-        let mut found = Interfaces::default();
-        rule.conditions.iter().for_each(|it| found.collect(&it.formula));
-        found.lists.iter().flatten().any(|it| it.0.starts_with(['*', '?']))
-    };
-    let rule = rules.iter().rfind(asks).or(rules.last());
-    let rule = rule.unwrap_or_else(|| unreachable!("a list is part of a rule"));
+fn too_complex(rule: &Rule) -> Diagnostic {
     Diagnostic::new("the interface patterns are too complex", rule.span.clone())
         .label("with those of this rule")
         .help("use fewer lists, or globs that begin with letters, as `ax*` does")
@@ -312,12 +341,14 @@ fn skip(mut places: u32, pattern: &[u8]) -> u32 {
 
 /// Where a letter leads to.
 fn step(places: u32, pattern: &[u8], letter: u8) -> u32 {
-    let mut next = 0;
-    for (at, &byte) in pattern.iter().enumerate() {
-        let here = places >> at & 1;
-        match byte {
-            b'*' => next |= here << at,
-            _ if byte == b'?' || byte == letter => next |= here << (at + 1),
+    let (mut next, mut left) = (0, places);
+    while left != 0 {
+        let at = left.trailing_zeros();
+        left &= left - 1;
+        match pattern.get(at as usize) {
+            Some(b'*') => next |= 1 << at,
+            Some(byte) if *byte == b'?' || *byte == letter => next |= 1 << (at + 1),
+            // Another letter, or the end of the pattern.
             _ => {}
         }
     }

@@ -29,10 +29,8 @@ impl Normal {
             }
             Formula::All(parts) | Formula::Any(parts) => {
                 let parts = parts.iter().map(|part| Self::new(part, negate, interfaces));
-                match matches!(formula, Formula::All(_)) != negate {
-                    true => Self::all(parts),
-                    false => Self::any(parts),
-                }
+                // The negation of all is any of the negations.
+                Self::join(parts, matches!(formula, Formula::All(_)) != negate)
             }
         }
     }
@@ -52,45 +50,37 @@ impl Normal {
         }
     }
 
-    fn all(parts: impl Iterator<Item = Self>) -> Self {
-        let (mut sets, mut others): (BTreeMap<Dimension, Set>, _) = (BTreeMap::new(), Vec::new());
-        for part in parts {
+    fn join(parts: impl Iterator<Item = Self>, is_all: bool) -> Self {
+        let flat = parts.flat_map(|part| match part {
+            Self::All(inner) if is_all => inner,
+            Self::Any(inner) if !is_all => inner,
+            other => vec![other],
+        });
+        let mut sets: BTreeMap<Dimension, Vec<Set>> = BTreeMap::new();
+        let mut others = Vec::new();
+        for part in flat {
             match part {
-                Self::In(at, set) if !at.is_interface() => {
-                    let old = sets.remove(&at);
-                    sets.insert(at, old.map_or_else(|| set.clone(), |old| old.and(&set)));
-                }
-                Self::All(inner) => others.extend(inner),
+                // A list of interfaces stays what it is: it is matched as a whole.
+                Self::In(at, set) if !at.is_interface() => sets.entry(at).or_default().push(set),
                 other => others.push(other),
             }
         }
-        let sets = sets.into_iter().map(|(at, set)| Self::within(at, set));
-        let parts: Vec<_> = sets.chain(others).filter(|it| *it != Self::All(Vec::new())).collect();
-        match <[_; 1]>::try_from(parts) {
-            Ok([one]) => one,
-            Err(parts) if parts.contains(&Self::Any(Vec::new())) => Self::Any(Vec::new()),
-            Err(parts) => Self::All(parts),
-        }
-    }
-
-    fn any(parts: impl Iterator<Item = Self>) -> Self {
-        let (mut sets, mut others): (BTreeMap<Dimension, Vec<_>>, _) =
-            (BTreeMap::new(), Vec::new());
-        for part in parts {
-            match part {
-                Self::In(at, set) if !at.is_interface() => {
-                    sets.entry(at).or_default().extend_from_slice(set.ranges());
-                }
-                Self::Any(inner) => others.extend(inner),
-                other => others.push(other),
+        let one = |(at, sets): (Dimension, Vec<Set>)| match is_all {
+            true => Self::within(at, sets.iter().fold(at.domain(), |all, set| all.and(set))),
+            false => {
+                let ranges = sets.iter().flat_map(|set| set.ranges()).copied();
+                Self::within(at, Set::from_ranges(ranges.collect()))
             }
-        }
-        let sets = sets.into_iter().map(|(at, all)| Self::within(at, Set::from_ranges(all)));
-        let parts: Vec<_> = sets.chain(others).filter(|it| *it != Self::Any(Vec::new())).collect();
-        match <[_; 1]>::try_from(parts) {
-            Ok([one]) => one,
-            Err(parts) if parts.contains(&Self::All(Vec::new())) => Self::All(Vec::new()),
-            Err(parts) => Self::Any(parts),
+        };
+        let (always, never) = (Self::All(Vec::new()), Self::Any(Vec::new()));
+        let (neutral, absorbing) = if is_all { (always, never) } else { (never, always) };
+        let parts = sets.into_iter().map(one).chain(others);
+        let mut parts: Vec<_> = parts.filter(|part| *part != neutral).collect();
+        match parts.len() {
+            _ if parts.contains(&absorbing) => absorbing,
+            1 => parts.remove(0),
+            _ if is_all => Self::All(parts),
+            _ => Self::Any(parts),
         }
     }
 }
@@ -109,7 +99,7 @@ fn literal(test: &Test, interfaces: &Interfaces) -> (Dimension, Set) {
         Test::Ports(Ordering::Greater) => (Dimension::PortOrder, Set::one(2)),
         Test::SameAddress => (Dimension::SameAddress, Set::one(1)),
         Test::Address(end, prefixes) => (Dimension::Address((*end).into()), prefix_set(prefixes)),
-        Test::Interface(patterns) => (interfaces.dimension(), interfaces.classes(patterns)),
+        Test::Interface(patterns) => interfaces.classes(patterns),
     }
 }
 

@@ -34,8 +34,10 @@ pub enum Dimension {
     PortOrder,
     /// 1: both ends have the same address. Taken for independent of the addresses themselves.
     SameAddress,
-    /// The interface, as a class of [`Interfaces`]: names of one class match the same lists.
+    /// The interface, as a class of one automaton of [`Interfaces`]: names of one class match the same lists.
     Interface {
+        /// Its number.
+        automaton: usize,
         /// How many classes it has. Class 0 matches none of its lists, as where there is no interface.
         classes: u32,
     },
@@ -82,7 +84,7 @@ impl Dimension {
             Self::PortOrder => 2,
             Self::Port(_) => u128::from(u16::MAX),
             Self::Address(_) => u128::MAX,
-            Self::Interface { classes } => u128::from(classes) - 1,
+            Self::Interface { classes, .. } => u128::from(classes) - 1,
         }
     }
 

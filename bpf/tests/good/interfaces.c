@@ -11,7 +11,7 @@ int set_rto(struct bpf_sock_ops *ctx)
 	u64 lists = 0;
 
 	if (find_device(ctx, device))
-		lists = names(device->name);
+		lists = names_0(device->name);
 	if ((FIELD(local_port) == 12345 ||
 	    remote_port_is(12345)) &&
 	    (lists & 0x1))

@@ -46,41 +46,37 @@ pub enum Check {
 
 /// All of these, what costs least first.
 pub(super) fn all(parts: Vec<Condition>) -> Condition {
-    let mut flat = Vec::new();
-    for part in parts {
-        match part {
-            Condition::All(inner) => flat.extend(inner),
-            Condition::Any(inner) if inner.is_empty() => return Condition::Any(inner),
-            other => flat.push(other),
-        }
-    }
-    joined(flat, Condition::All)
+    joined(parts, true)
 }
 
 /// One of these, what costs least first.
 pub(super) fn any(parts: Vec<Condition>) -> Condition {
-    let mut flat = Vec::new();
-    for part in parts {
-        match part {
-            Condition::Any(inner) => flat.extend(inner),
-            Condition::All(inner) if inner.is_empty() => return Condition::All(inner),
-            other => flat.push(other),
-        }
-    }
-    joined(flat, Condition::Any)
+    joined(parts, false)
 }
 
-fn joined(mut parts: Vec<Condition>, join: fn(Vec<Condition>) -> Condition) -> Condition {
-    let mut known = Vec::new();
-    parts.retain(|part| {
-        let is_new = !known.contains(part);
-        known.extend(is_new.then(|| part.clone()));
-        is_new
-    });
-    parts.sort_by_key(Condition::cost);
-    match parts.len() {
-        1 => parts.remove(0),
-        _ => join(parts),
+fn joined(parts: Vec<Condition>, is_all: bool) -> Condition {
+    let mut flat: Vec<Condition> = Vec::new();
+    for part in parts {
+        let inner = match part {
+            Condition::All(inner) if is_all => inner,
+            Condition::Any(inner) if !is_all => inner,
+            // `false` among all, or `true` among any.
+            Condition::All(inner) | Condition::Any(inner) if inner.is_empty() => {
+                return if is_all { Condition::Any(inner) } else { Condition::All(inner) };
+            }
+            other => vec![other],
+        };
+        for part in inner {
+            if !flat.contains(&part) {
+                flat.push(part);
+            }
+        }
+    }
+    flat.sort_by_key(Condition::cost);
+    match flat.len() {
+        1 => flat.remove(0),
+        _ if is_all => Condition::All(flat),
+        _ => Condition::Any(flat),
     }
 }
 
@@ -111,7 +107,7 @@ pub(super) fn lower(
                     false => values(*dimension, set, lists),
                 }
             }
-            Dimension::Interface { .. } => interface(set, interfaces),
+            Dimension::Interface { .. } => interface(*dimension, set, interfaces),
         },
     }
 }
@@ -137,10 +133,12 @@ fn values(dimension: Dimension, set: &Set, lists: &mut FieldLists) -> Condition 
     }
 }
 
-fn interface(set: &Set, interfaces: &Interfaces) -> Condition {
-    let others = interfaces.dimension().domain().minus(set);
-    let list = |set: &Set| interfaces.lists.iter().position(|it| interfaces.classes(it) == *set);
-    let (list, wanted) = match (list(set), list(&others)) {
+fn interface(dimension: Dimension, set: &Set, interfaces: &Interfaces) -> Condition {
+    let list = |set: Set| {
+        let classes = (dimension, set);
+        interfaces.lists.iter().position(|it| interfaces.classes(it) == classes)
+    };
+    let (list, wanted) = match (list(set.clone()), list(dimension.domain().minus(set))) {
         (Some(list), _) => (list, true),
         (None, Some(list)) => (list, false),
         (None, None) => unreachable!("a test of the interface is about a list"),

@@ -57,8 +57,8 @@ pub enum Kind {
     Address(Side),
     /// Dimensions of two or three values each: the first counts ones, the next one as many as the first has values.
     Small(Vec<Dimension>),
-    /// The interface, by its class.
-    Interface,
+    /// The interface, by its class of an automaton.
+    Interface(usize),
 }
 
 /// Where rules are found.
@@ -140,7 +140,7 @@ struct Case {
 
 impl Case {
     fn asks_interface(&self) -> bool {
-        self.bounds.keys().any(|kind| matches!(kind, Kind::Interface))
+        self.bounds.keys().any(|kind| matches!(kind, Kind::Interface(_)))
     }
 }
 
@@ -219,8 +219,8 @@ fn case(rule: u32, term: &Term, small: &[Dimension]) -> Option<Case> {
                 has_address = true;
                 bounds.insert(Kind::Address(side), Rc::new(set));
             }
-            Dimension::Interface { .. } => {
-                bounds.insert(Kind::Interface, Rc::clone(set));
+            Dimension::Interface { automaton, .. } => {
+                bounds.insert(Kind::Interface(automaton), Rc::clone(set));
             }
             Dimension::Direction
             | Dimension::Family
@@ -257,7 +257,7 @@ fn too_complex(rules: &[Rule], rest: &[Case]) -> Diagnostic {
             Kind::Address(Side::Local) => "local addresses",
             Kind::Address(Side::Remote) => "remote addresses",
             Kind::Small(_) => "other fields",
-            Kind::Interface => "interfaces",
+            Kind::Interface(_) => "interfaces",
         })
         .collect();
     let fields: Vec<_> = fields.into_iter().collect();

@@ -81,8 +81,8 @@ impl Numbers {
                 &uses,
                 none,
             ),
-            Kind::Interface => {
-                Numbered::by_value(kind, interfaces.automaton.classes.len(), &uses, none)
+            Kind::Interface(automaton) => {
+                Numbered::by_value(kind, interfaces.automata[*automaton].classes.len(), &uses, none)
             }
             Kind::Port(_) if uses.singles.is_empty() && uses.several.is_empty() => {
                 Numbered::by_value(kind, 1 << 16, &uses, none)
@@ -105,7 +105,7 @@ impl Numbers {
     }
 
     pub(super) fn singles(&self, of_interface: bool) -> Vec<Single> {
-        let of_stage = |field: &Numbered| matches!(field.kind, Kind::Interface) == of_interface;
+        let of_stage = |field: &Numbered| matches!(field.kind, Kind::Interface(_)) == of_interface;
         let single = |(at, field): (usize, &Numbered)| {
             let rules = field.rules.clone().filter(|_| of_stage(field))?;
             let is_rule = rules.iter().enumerate().all(|(at, rule)| at as u32 == *rule);
