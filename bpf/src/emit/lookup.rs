@@ -135,19 +135,6 @@ impl<'p> Lookups<'p> {
     }
 }
 
-/// The last steps of a search may look at so many entries behind.
-fn behind(search: &Search) -> usize {
-    (1 << search.steps) - 1
-}
-
-/// Entries that a search may come to: those behind only where the last boundary's word is the greatest one, which what is
-/// behind is not above.
-fn reached(search: &Search) -> usize {
-    let last = search.keys[search.keys.len() - 1];
-    let is_greatest = search.key.word(last) == u64::MAX >> (64 - 8 * search.key.bytes().min(8));
-    search.keys.len() + if is_greatest { behind(search) } else { 0 }
-}
-
 /// The type of a key in C.
 fn kind(key: Key) -> &'static str {
     match key {
@@ -165,8 +152,8 @@ fn arrays(out: &mut Writer, name: &str, search: &Search) {
     let last = search.keys.len() - 1;
     let mut keys = search.keys.clone();
     // No value is above, and the greatest one finds the last number there.
-    keys.resize(keys.len() + behind(search), u128::MAX);
-    let size = mask(reached(search)) + 1 + behind(search);
+    keys.resize(keys.len() + search.behind(), u128::MAX);
+    let size = search.reached() + search.behind();
     let spell = |out: &mut String, key: &u128| {
         // Writing to a String can't fail.
         let _ = match search.key {
@@ -177,8 +164,8 @@ fn arrays(out: &mut Writer, name: &str, search: &Search) {
     };
     out.array(kind(search.key), search.key.bytes(), &format!("{name}_keys"), size, &keys, spell);
     let mut values = search.values.clone();
-    values.resize(values.len() + behind(search), search.values[last]);
-    out.numbers(&format!("{name}_values"), mask(values.len()) + 1, &values);
+    values.resize(values.len() + search.behind(), search.values[last]);
+    out.numbers(&format!("{name}_values"), search.reached(), &values);
 }
 
 fn steps(out: &mut Writer, name: &str, search: &Search) {
@@ -203,7 +190,7 @@ fn steps(out: &mut Writer, name: &str, search: &Search) {
     }
     out.line(format_args!("at = {name}_root[at];"));
     let size = search.key.bytes();
-    out.line(format_args!("BOUND(at, {:#x});", mask(reached(search))));
+    out.line(format_args!("BOUND(at, {:#x});", search.reached() - 1));
     out.line(format_args!("const void *key = &{name}_keys[at];"));
     let is_far = |step: u32| (size << step) + 8 > FARTHEST;
     let there = is_far(search.steps - 1) && search.key == Key::Whole;
@@ -216,11 +203,10 @@ fn steps(out: &mut Writer, name: &str, search: &Search) {
             key => out.line(format_args!("{far}STEP({}, word, {bytes});", kind(key))),
         }
         if (search.steps - step).is_multiple_of(JOINED) && step > 0 {
-            out.line(format_args!("JOIN({name}_keys, {:#x});", mask(reached(search)) * size));
+            out.line(format_args!("JOIN({name}_keys, {:#x});", (search.reached() - 1) * size));
         }
     }
     out.line(format_args!("at = DISTANCE({name}_keys) >> {};", size.ilog2()));
-    let values = mask(search.values.len() + behind(search));
-    out.line(format_args!("BOUND(at, {values:#x});"));
+    out.line(format_args!("BOUND(at, {:#x});", search.reached() - 1));
     out.line(format_args!("return {name}_values[at];"));
 }

@@ -69,10 +69,10 @@ struct address {
 #define LAST 0x80000000ull
 
 // One word of all rows of a connection: the first bit that is left in it is the rule.
-#define WORD(first, bits)   \
-	left = bits;        \
-	at = first;         \
-	if (left)           \
+#define BITS(first, bits) \
+	left = bits;          \
+	at = first;           \
+	if (left)             \
 		goto found
 
 // A word of a row. The offset is known to be within the rows.

@@ -265,7 +265,7 @@ impl Body<'_> {
         for word in 0..block.words {
             let row = |at| format!("ROW_WORD({name}_rows_{at}, row_{at}, {})", word * 8);
             let parts: Vec<_> = (0..bounds.len()).map(row).collect();
-            out.line(format_args!("WORD({}, {});", word * 64, parts.join(" & ")));
+            out.line(format_args!("BITS({}, {});", word * 64, parts.join(" & ")));
         }
         out.line(format_args!("return NONE;"));
         out.line(format_args!("found:"));

@@ -153,8 +153,8 @@ fn lookup(key: Key, steps: &[(u128, u32)], cuts: u32) -> Lookup {
     {
         return lower;
     }
-    let is_too_large = steps.len() * key.bytes() > MOST_KEY_BYTES;
     let search = Search::new(key, steps);
+    let is_too_large = search.reached() * key.bytes() > MOST_KEY_BYTES;
     if !is_too_large && (search.steps <= FEW_STEPS || cuts == 0) {
         return Lookup::Search(search);
     }
@@ -206,6 +206,18 @@ impl Lookup {
 }
 
 impl Search {
+    /// The last steps may look at so many boundaries behind.
+    #[must_use]
+    pub fn behind(&self) -> usize {
+        (1 << self.steps) - 1
+    }
+
+    /// Boundaries that a search can come to, as a power of two.
+    #[must_use]
+    pub fn reached(&self) -> usize {
+        (self.keys.len() + self.behind()).next_power_of_two()
+    }
+
     fn new(key: Key, steps: &[(u128, u32)]) -> Self {
         let last = steps.len() - 1;
         let word = |at: usize| key.word(steps[at].0);
