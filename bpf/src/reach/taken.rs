@@ -8,9 +8,12 @@ use std::rc::Rc;
 /// Ranges that are looked at in all questions together: a second of work. Then no more is found.
 const MOST_WORK: usize = 20_000_000;
 
+/// Ranges that are remembered: 100 MB. (A file has 300,000 items, but products of lists have more.)
+const MOST_RANGES: usize = 1_000_000;
+
 /// Terms that are remembered around each value, at least and in total: where thousands overlap only some are looked at.
-const LEAST_AROUND: usize = 50;
-const MOST_AROUND: usize = 2_500_000;
+const LEAST_AROUND: usize = 10;
+const MOST_AROUND: usize = 5_000_000;
 
 /// Dimensions under which a term is indexed: what contains a region in all dimensions but one, contains it in one of
 /// any two.
@@ -38,9 +41,13 @@ impl<'t> Taken<'t> {
     pub(super) fn new(addresses: Set, rules: impl Iterator<Item = (usize, &'t [Term])>) -> Self {
         let (mut everything, mut several) = (None, Vec::new());
         let (mut single, mut index) = (Ranges::new(), Ranges::new());
-        let add = |to: &mut Ranges, (at, set): (Dimension, &Rc<Set>), number| {
-            let ranges = set.ranges().iter().map(|(low, high)| (*low, *high, number));
-            to.entry(at).or_default().extend(ranges);
+        let mut room = MOST_RANGES;
+        let mut add = |to: &mut Ranges, (at, set): (Dimension, &Rc<Set>), number| {
+            if let Some(rest) = room.checked_sub(set.ranges().len()) {
+                let ranges = set.ranges().iter().map(|(low, high)| (*low, *high, number));
+                to.entry(at).or_default().extend(ranges);
+                room = rest;
+            }
         };
         for (rule, term) in rules.flat_map(|(rule, terms)| terms.iter().map(move |it| (rule, it))) {
             let mut bounds: Vec<_> = term.bounds().collect();
@@ -55,15 +62,18 @@ impl<'t> Taken<'t> {
                 }
             }
         }
-        let most = (MOST_AROUND / several.len().max(1)).max(LEAST_AROUND);
-        let around = |ranges: Ranges, most: usize| {
-            let of = |(at, ranges)| (at, Around::new(ranges, most, &domain(&addresses, at)));
+        let around = |ranges: Ranges, most: fn(usize) -> usize| {
+            let of = |(at, ranges): (Dimension, Vec<_>)| {
+                let most = most(ranges.len());
+                (at, Around::new(ranges, most, &domain(&addresses, at)))
+            };
             ranges.into_iter().map(of).collect()
         };
         Self {
             everything,
-            single: around(single, 1),
-            index: around(index, most),
+            single: around(single, |_| 1),
+            // A range begins a step, and ends one.
+            index: around(index, |ranges| (MOST_AROUND / 2 / ranges).max(LEAST_AROUND)),
             several,
             work: Cell::new(MOST_WORK),
             addresses,
@@ -201,15 +211,8 @@ struct Around {
 
 impl Around {
     fn new(ranges: Vec<(u128, u128, usize)>, most: usize, domain: &Set) -> Self {
-        let mut steps: Vec<(u128, Vec<usize>)> = Vec::new();
-        sweep(
-            ranges.into_iter(),
-            u128::MAX,
-            |_| 0,
-            |start, numbers, _| {
-                steps.push((start, numbers.iter().take(most).copied().collect()));
-            },
-        );
+        let few = |numbers: &BTreeSet<usize>, _| numbers.iter().take(most).copied().collect();
+        let steps: Vec<(u128, Vec<usize>)> = sweep(ranges.into_iter(), u128::MAX, |_| 0, few);
         let mut last = Some(0);
         for (at, (start, numbers)) in steps.iter().enumerate() {
             let end = steps.get(at + 1).map_or(u128::MAX, |next| next.0 - 1);

@@ -10,7 +10,7 @@ pub use condition::{Check, Condition, is_prefix};
 use crate::rule::{Formula, Pattern, Rule};
 use crate::space::{Dimension, Interfaces, Normal, Set, Side, sweep};
 use condition::{any, lower};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Rules of a chain, at most. A chain of 16 mixed rules (the bench's) executes 46 instructions, 63 at worst, and 1,700
 /// are verified; of 20 it is 52, 69 and 7,600; of 32 it is 75, 99 and 41,500. Tables execute 127, 148 at worst. Of 20
@@ -138,22 +138,12 @@ pub(super) fn chain(rules: &[Rule], interfaces: &Interfaces) -> Option<Chain> {
 
 /// A bit for each list.
 fn table(dimension: Dimension, lists: &[Set]) -> Table {
-    let mut steps: super::Steps = Vec::new();
     let ranges = lists
         .iter()
         .enumerate()
         .flat_map(|(list, set)| set.ranges().iter().map(move |(low, high)| (*low, *high, list)));
-    sweep(
-        ranges,
-        dimension.last(),
-        |_| 0,
-        |start, holding, _| {
-            let bits = holding.iter().fold(0, |bits, list| bits | 1 << list);
-            if steps.last().is_none_or(|(_, last)| *last != bits) {
-                steps.push((start, bits));
-            }
-        },
-    );
+    let bits = |around: &BTreeSet<usize>, _| around.iter().fold(0, |bits, list| bits | 1 << list);
+    let steps = sweep(ranges, dimension.last(), |_| 0, bits);
     Table::new(dimension, &steps)
 }
 

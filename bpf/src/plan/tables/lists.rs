@@ -91,11 +91,12 @@ fn narrow(cases: &[Case], key: &Kind) -> Vec<bool> {
     let mut is_chosen = vec![false; cases.len()];
     for (places, at, parts) in order {
         let other = cases[at].bounds.iter().filter(|(kind, _)| *kind != key);
-        let records: usize = other.map(|(_, set)| set.ranges().len()).product();
-        let is_full = |range: &std::ops::Range<usize>| {
-            depths[range.clone()].iter().any(|depth| *depth + records > LONGEST)
-        };
-        if places <= MOST_PLACES && places * records <= room && !parts.iter().any(is_full) {
+        let records = other.map(|(_, set)| set.ranges().len()).fold(1, usize::saturating_mul);
+        if records > LONGEST || places > MOST_PLACES || places * records > room {
+            continue;
+        }
+        let deepest = parts.iter().flat_map(|range| &depths[range.clone()]).max();
+        if deepest.is_some_and(|deepest| deepest + records <= LONGEST) {
             room -= places * records;
             is_chosen[at] = true;
             parts.into_iter().flatten().for_each(|place| depths[place] += records);

@@ -297,21 +297,17 @@ impl Numbered {
         });
         let is_rule = uses.several.is_empty();
         let mut rules: Vec<u32> = if is_rule { (0..=none).collect() } else { Vec::new() };
-        let mut steps: Steps = Vec::new();
         let mut known: HashMap<(u32, u128), u32> = HashMap::new();
         let hash = |number: u64| if number < SEVERAL { 0 } else { mix(number) };
-        sweep(bounds, last, hash, |start, holding, sum| {
-            let first = holding.first().filter(|number| **number < SEVERAL);
+        let steps = sweep(bounds, last, hash, |around: &BTreeSet<u64>, sum| {
+            let first = around.first().filter(|number| **number < SEVERAL);
             let rule = first.map_or(none, |number| *number as u32);
-            let number = match is_rule {
+            match is_rule {
                 true => rule,
                 false => *known.entry((rule, sum)).or_insert_with(|| {
                     rules.push(rule);
                     rules.len() as u32 - 1
                 }),
-            };
-            if steps.last().is_none_or(|(_, last)| *last != number) {
-                steps.push((start, number));
             }
         });
         let count = rules.len();
