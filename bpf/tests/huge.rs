@@ -279,8 +279,8 @@ fn hosts_and_settings_fit_into_maps() {
 fn many_globs() {
     let text = "[[rule]]\nname = \"a\"\nrto = \"1s\"\n";
     let glob = |rule: usize, at: usize| match rule % 3 {
-        0 => format!("\"*{:x}?{:x}*\"", rule % 16, at % 16),
-        1 => format!("\"?*{at:x}\""),
+        0 => format!("\"*{rule:x}?{at:x}*\""),
+        1 => format!("\"?*{rule:x}-{at:x}\""),
         _ => format!("\"w{rule:x}*{at:x}\""),
     };
     for (count, length) in [(3, 20), (30, 20), (300, 20), (3_000, 60)] {

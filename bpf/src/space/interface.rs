@@ -19,7 +19,7 @@ pub const END: u32 = 1 << 30;
 const MOST_ENTRIES: usize = 1 << 18;
 
 /// Positions of patterns that are followed while it is made: a fraction of a second.
-const MOST_WORK: usize = 10_000_000;
+const MOST_WORK: usize = 5_000_000;
 
 /// Automata of a program. Each reads the 16 bytes of a name at most, which takes up to 100 instructions.
 const MOST_AUTOMATA: usize = 16;
