@@ -35,6 +35,7 @@ impl Normal {
         }
     }
 
+    /// A test of one dimension; `true` and `false` where all or no values are in the set.
     fn within(dimension: Dimension, set: Set) -> Self {
         if set.is_empty() {
             return Self::Any(Vec::new());
@@ -50,6 +51,7 @@ impl Normal {
         }
     }
 
+    /// All of the parts, or any: one set for each dimension, and what is left.
     fn join(parts: impl Iterator<Item = Self>, is_all: bool) -> Self {
         let flat = parts.flat_map(|part| match part {
             Self::All(inner) if is_all => inner,
