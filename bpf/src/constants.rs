@@ -5,8 +5,7 @@
 //! loader would have to relocate each string when it starts. So the rules are one array of numbers and one string.
 
 use crate::Policy;
-
-use crate::setting::{Column, Mechanism, Setting, Settings, Value};
+use crate::setting::{Column, How, Mechanism, Settings};
 use crate::structures::MEMBERS;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -18,37 +17,47 @@ pub struct Kernel {
     pub releases: Vec<String>,
     /// Bytes of a pointer.
     pub pointer: u32,
-    /// Of [`MEMBERS`].
+    /// The offsets of [`MEMBERS`].
     pub offsets: Vec<u32>,
 }
 
 impl Policy {
-    /// The file; `version` is that of the compiler.
+    /// The text of the file. `version` is the compiler's.
     #[must_use]
     pub fn constants(&self, version: &str, kernels: &[Kernel]) -> String {
-        let mut out = String::new();
         let Self { digest, asks_for_interface, needs_arrivals, needs_perfmon, .. } = self;
-        let count = self.rules.len();
-        constant(&mut out, "The version of set-rto.", "VERSION: &str", format_args!("{version:?}"));
-        let what = "SHA-256 of the rules file.";
-        constant(&mut out, what, "DIGEST: &str", format_args!("{digest:?}"));
-        constant(&mut out, "How many rules there are.", "COUNT: usize", count);
-        let what = "True where a rule asks for an interface.";
-        constant(&mut out, what, "ASKS_FOR_INTERFACE: bool", asks_for_interface);
-        let what = "True where a rule asks for the interface of an incoming connection.";
-        constant(&mut out, what, "ASKS_FOR_ARRIVALS: bool", needs_arrivals);
-        let what = "True where the program needs CAP_PERFMON, however interfaces are found.";
-        constant(&mut out, what, "NEEDS_PERFMON: bool", needs_perfmon);
-        let what = "All names and patterns of interfaces, sorted.";
-        constant(&mut out, what, "INTERFACES: &[&str]", format_args!("&{:?}", self.interfaces));
-        let what = "Settings besides `rto`, by their bits.";
-        constant(&mut out, what, "COLUMNS: &[Column]", columns(&self.columns));
-        let what = "What the program reads of the kernel's structures: paths to each member.";
-        let members: Vec<_> = MEMBERS.iter().map(|(_, paths)| paths).collect();
-        let members = if *asks_for_interface { members } else { Vec::new() };
-        constant(&mut out, what, "MEMBERS: &[&[&str]]", format_args!("&{}", slices(&members)));
-        let what = "The kernels that were given at build time.";
-        constant(&mut out, what, "KERNELS: &[Kernel]", list(kernels));
+        let (count, interfaces) = (self.rules.len(), &self.interfaces);
+        let columns = lines(&self.columns, column);
+        let kernels = lines(kernels, |Kernel { releases, pointer, offsets }| {
+            format!(
+                "Kernel {{ releases: &{releases:?}, pointer: {pointer}, offsets: &{offsets:?} }}"
+            )
+        });
+        let members = if *asks_for_interface { MEMBERS } else { &[] };
+        let members = lines(members, |(_, paths)| format!("&{paths:?}"));
+        let mut out = format!(
+            "/// The version of set-rto.
+pub(crate) const VERSION: &str = {version:?};
+/// SHA-256 of the rules file.
+pub(crate) const DIGEST: &str = {digest:?};
+/// The number of rules.
+pub(crate) const COUNT: usize = {count};
+/// True if a rule tests an interface.
+pub(crate) const ASKS_FOR_INTERFACE: bool = {asks_for_interface};
+/// True if a rule tests the interface of incoming connections.
+pub(crate) const ASKS_FOR_ARRIVALS: bool = {needs_arrivals};
+/// True if the program needs CAP_PERFMON, however interfaces are found.
+pub(crate) const NEEDS_PERFMON: bool = {needs_perfmon};
+/// All names and patterns of interfaces, sorted.
+pub(crate) const INTERFACES: &[&str] = &{interfaces:?};
+/// Settings besides `rto`, by their bits.
+pub(crate) const COLUMNS: &[Column] = {columns};
+/// What the program reads of the kernel's structures: paths to each member.
+pub(crate) const MEMBERS: &[&[&str]] = {members};
+/// The kernels that were given at build time.
+pub(crate) const KERNELS: &[Kernel] = {kernels};
+"
+        );
         self.rules(&mut out);
         out
     }
@@ -87,12 +96,7 @@ impl Policy {
     }
 }
 
-/// Writing to a String can't fail.
-fn constant(out: &mut String, what: &str, declared: &str, value: impl std::fmt::Display) {
-    let _ = writeln!(out, "/// {what}\npub(crate) const {declared} = {value};");
-}
-
-/// The same for numbers, which have one place in memory.
+/// An array of numbers. It is a static, so that it is in memory once.
 fn numbers_of(out: &mut String, what: &str, name: &str, kind: &str, numbers: &[u64]) {
     let count = numbers.len();
     let _ = write!(out, "/// {what}\npub(crate) static {name}: [{kind}; {count}] = [");
@@ -102,49 +106,30 @@ fn numbers_of(out: &mut String, what: &str, name: &str, kind: &str, numbers: &[u
     out.push_str("\n];\n");
 }
 
-fn columns(columns: &[Column]) -> String {
-    let mut out = String::from("&[");
-    for Column { setting, algorithm } in columns {
-        let spec = setting.spec();
-        let (how, option) = match spec.mechanism {
-            // One option for each family; the socket's addresses decide which.
-            Mechanism::Option(_, option) if *setting == Setting::Tos => ("Tos", option),
-            Mechanism::Option(_, option) => ("Option", option),
-            Mechanism::Reply(callback) => ("Reply", callback),
-        };
-        let (key, since) = (spec.key, spec.since);
-        let _ = write!(
-            out,
-            "\n    Column {{ key: {key:?}, algorithm: {algorithm:?}, since: {since:?}, \
-             option: {option:?}, how: super::How::{how} }},"
-        );
-    }
-    out + "\n]"
+/// An array with one item on each line.
+fn lines<T>(items: &[T], spell: impl Fn(&T) -> String) -> String {
+    let lines: String = items.iter().map(|item| format!("\n    {},", spell(item))).collect();
+    format!("&[{lines}\n]")
 }
 
-fn list(kernels: &[Kernel]) -> String {
-    let mut out = String::from("&[");
-    for Kernel { releases, pointer, offsets } in kernels {
-        let _ = write!(
-            out,
-            "\n    Kernel {{ releases: &{releases:?}, pointer: {pointer}, offsets: &{offsets:?} }},"
-        );
-    }
-    out + "\n]"
+fn column(Column { setting, algorithm }: &Column) -> String {
+    let how = match &setting.mechanism {
+        // One option for each family; the socket's addresses decide which.
+        Mechanism::Option(option) if option.how == How::Tos => "Tos",
+        Mechanism::Option(_) => "Option",
+        Mechanism::Reply(_) => "Reply",
+    };
+    let (key, since, option) = (setting.key, setting.since, setting.constant());
+    format!(
+        "Column {{ key: {key:?}, algorithm: {algorithm:?}, since: {since:?}, option: {option:?}, \
+         how: super::How::{how} }}"
+    )
 }
 
-fn slices(members: &[&&[&str]]) -> String {
-    let mut out = String::from("[");
-    for paths in members {
-        let _ = write!(out, "\n    &{paths:?},");
-    }
-    out + "\n]"
-}
-
-/// `rto`, columns, and the smallest of the settings for which the kernel's tick may be too slow.
+/// `rto`, the bits of the columns, and the smallest value that the kernel raises to two jiffies.
 fn words(settings: &Settings, columns: &[Column]) -> [u64; 3] {
-    let least = [Setting::RtoMin, Setting::DelackMax].into_iter();
-    let least = least.filter_map(|it| settings.get(it)).map(Value::number).min();
+    let two_jiffies = settings.iter().filter(|(setting, _)| setting.has_two_jiffies());
+    let least = two_jiffies.map(|(_, value)| value.number()).min();
     [
         settings.rto_us().unwrap_or_default().into(),
         Column::bits(columns, settings),

@@ -1,18 +1,18 @@
-//! The fourth pass: settings without effect on the connections that a rule decides are mistakes; timers that look like
-//! a mistake get a note.
+//! The fourth pass. A setting without effect on the connections that a rule decides is an error. A timer that looks
+//! like a mistake gets a note.
 
 use crate::diag::Diagnostic;
 use crate::duration::spell;
 use crate::reach::Regions;
 use crate::rule::Rule;
-use crate::setting::{Column, MOST_COLUMNS, Setting, Value};
+use crate::setting::{Column, MOST_COLUMNS};
 use crate::space::{Dimension, Terms};
 
-/// Default of `net.ipv4.tcp_syn_retries`.
+/// The default of `net.ipv4.tcp_syn_retries`.
 const SYN_RETRIES: u32 = 6;
 
-/// Default of `net.ipv4.tcp_syn_linear_timeouts`: the number of SYN timeouts before the first doubling, since Linux
-/// 6.5.
+/// The default of `net.ipv4.tcp_syn_linear_timeouts`: the number of SYN timeouts before the first doubling, from Linux
+/// 6.5 on.
 const LINEAR: u32 = 4;
 
 /// `TCP_RTO_MAX` (include/net/tcp.h), microseconds.
@@ -27,40 +27,36 @@ const USUAL_US: std::ops::RangeInclusive<u64> = 30_000_000..=300_000_000;
 /// Reports settings without effect, and returns the notes.
 ///
 /// # Errors
-/// A setting for the end that sends the SYN in a rule for the other end only; too many different settings.
+/// A rule for incoming connections has a setting of the end that sends the SYN. There are too many different settings.
 pub fn lint(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut notes = regions.notes.clone();
     for (rule, region) in rules.iter().zip(&regions.rules) {
         let is_outgoing = sends(region);
         for (setting, _) in rule.settings.iter() {
-            let spec = setting.spec();
-            if spec.outgoing_only && !is_outgoing {
+            if setting.is_outgoing_only() && !is_outgoing {
+                let message = format!("`{}` in a rule for incoming connections", setting.key);
                 errors.push(
-                    Diagnostic::new(
-                        format!("`{}` in a rule for incoming connections", spec.key),
-                        rule.span.clone(),
-                    )
-                    .label("this host sends no SYN here")
-                    .help("leave the setting out, or let the rule match outgoing ones too"),
+                    Diagnostic::new(message, rule.span.clone())
+                        .label("this host sends no SYN here")
+                        .help("leave the setting out, or let the rule match outgoing ones too"),
                 );
             }
         }
         notes.extend(timers(rule, is_outgoing));
     }
     let columns = Column::all(rules.iter().map(|rule| &rule.settings));
-    if columns.len() > MOST_COLUMNS {
-        let span = rules.last().map_or(0..0, |rule| rule.span.clone());
-        errors.push(
-            Diagnostic::new("too many different congestion control algorithms", span)
-                .help("no kernel has that many"),
-        );
+    if columns.len() > MOST_COLUMNS
+        && let Some(last) = rules.last()
+    {
+        let message = "too many different congestion control algorithms";
+        errors.push(Diagnostic::new(message, last.span.clone()).help("no kernel has that many"));
     }
     notes.sort_by_key(|note| note.span.start);
     if errors.is_empty() { Ok(notes) } else { Err(errors) }
 }
 
-/// True where this host sends the SYN of some of these connections.
+/// True if this host sends the SYN of some of these connections.
 fn sends(region: &Terms) -> bool {
     let outgoing = 0;
     let direction = |term: &crate::space::Term| term.bound(Dimension::Direction).cloned();
@@ -69,13 +65,13 @@ fn sends(region: &Terms) -> bool {
 
 fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
     let mut notes = Vec::new();
-    let number = |setting| rule.settings.get(setting).map(Value::number);
+    let number = |key| rule.settings.number(key);
     let mut note = |message: String, help: &str| {
         notes.push(Diagnostic::new(message, rule.span.clone()).help(help));
     };
     let name = &rule.name;
-    let rto_max = number(Setting::RtoMax).map_or(RTO_MAX_US, |ms| u64::from(ms) * 1_000);
-    if let Some(rto) = number(Setting::Rto).map(u64::from) {
+    let rto_max = number("rto_max").map_or(RTO_MAX_US, |ms| u64::from(ms) * 1_000);
+    if let Some(rto) = number("rto").map(u64::from) {
         if rto > rto_max {
             note(
                 format!(
@@ -86,8 +82,8 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
                 "the kernel arms no timer above `rto_max`",
             );
         }
-        let ends = number(Setting::UserTimeout).is_some_and(|ms| ms > 0);
-        let retries = number(Setting::SynRetries).unwrap_or(SYN_RETRIES);
+        let ends = number("user_timeout").is_some();
+        let retries = number("syn_retries").unwrap_or(SYN_RETRIES);
         let (before, since) =
             (give_up(rto, rto_max, retries, 0), give_up(rto, rto_max, retries, LINEAR));
         let is_usual = USUAL_US.contains(&before) && USUAL_US.contains(&since);
@@ -102,14 +98,12 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
             );
         }
     }
-    for setting in [Setting::RtoMin, Setting::DelackMax] {
-        if let Some(us) = number(setting).filter(|us| *us < TWO_JIFFIES_US) {
-            let key = setting.spec().key;
+    for (setting, value) in rule.settings.iter().filter(|(setting, _)| setting.has_two_jiffies()) {
+        let us = value.number();
+        if us < TWO_JIFFIES_US {
+            let (key, us) = (setting.key, spell(us.into()));
             note(
-                format!(
-                    "rule `{name}`: `{key}` {} is below two jiffies of a kernel with HZ 100",
-                    spell(us.into())
-                ),
+                format!("rule `{name}`: `{key}` {us} is below two jiffies of a kernel with HZ 100"),
                 "the minimum is 20ms at HZ 100, 8ms at HZ 250, 2ms at HZ 1000",
             );
         }
@@ -117,15 +111,16 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
     notes
 }
 
-/// The sum of all timers until the kernel gives up (`tcp_write_timeout()`, net/ipv4/tcp_timer.c), microseconds.
+/// The time until the kernel gives up, in microseconds: the sum of all timers (`tcp_write_timeout()`,
+/// net/ipv4/tcp_timer.c).
 fn give_up(rto: u64, rto_max: u64, retries: u32, linear: u32) -> u64 {
     let linear = rto.min(rto_max) * u64::from(linear);
     let doubling = (0..=retries).map(|n| (rto << n.min(32)).min(rto_max));
-    // At most 127 timers of at most 120 s.
+    // It can't overflow: there are at most 127 timers of at most 120 s.
     linear + doubling.sum::<u64>()
 }
 
-/// Rounded to what matters.
+/// A rounded time.
 fn seconds(us: u64) -> String {
     match us {
         0..1_000_000 => format!("{} ms", us / 1_000),
@@ -141,12 +136,12 @@ mod tests {
     #[test]
     fn giving_up_takes_what_the_kernel_takes() {
         let s = 1_000_000;
-        // The kernel's defaults: 127 s, since 6.5 131 s.
+        // The kernel's defaults give 127 s, and 131 s from 6.5 on.
         assert_eq!(give_up(s, RTO_MAX_US, 6, 0), 127 * s);
         assert_eq!(give_up(s, RTO_MAX_US, 6, 4), 131 * s);
         assert_eq!(give_up(20 * s, RTO_MAX_US, 6, 0), 620 * s);
         assert_eq!(give_up(20 * s, RTO_MAX_US, 6, 4), 700 * s);
-        // No overflow at 127 repetitions.
+        // 127 retransmissions do not overflow.
         assert_eq!(give_up(120 * s, RTO_MAX_US, 127, 0), 128 * 120 * s);
         assert_eq!(give_up(20 * s, 5 * s, 2, 4), 7 * 5 * s);
     }

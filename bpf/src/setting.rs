@@ -1,71 +1,39 @@
-//! What a rule can set, by which mechanism of the kernel, in which unit and range.
+//! What a rule can set. [`SETTINGS`] has one entry for each setting. The check, the schema, the notes, the emitted
+//! program and the loader read it, and tests compare the manual and the README with it.
 //!
 //! Options are those that `bpf_setsockopt()` accepts in a sock_ops program (net/core/filter.c), from Linux 5.10 on, the
 //! oldest that set-rto runs on, unless a version is given. Distributions backport patches, so the loader probes and
 //! compares no versions.
 
-use std::collections::BTreeMap;
+use crate::duration::spell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// A setting. In the order of the README's table, which is also that of [`SPECS`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Setting {
-    /// First retransmission timer of SYN and SYN-ACK (RFC 6298, 2.1): reply to `BPF_SOCK_OPS_TIMEOUT_INIT`
-    /// (`tcp_timeout_init()`, include/net/tcp.h), in jiffies. Microseconds here.
-    Rto,
-    /// Retransmissions of the SYN: `TCP_SYNCNT`.
-    SynRetries,
-    /// Initial congestion window, segments (RFC 6928): `TCP_BPF_IW`.
-    InitialCwnd,
-    /// Initial receive window, segments: reply to `BPF_SOCK_OPS_RWND_INIT` (`tcp_rwnd_init_bpf()`).
-    InitialRwnd,
-    /// The congestion window grows no larger, segments: `TCP_BPF_SNDCWND_CLAMP`.
-    CwndClamp,
-    /// Minimum retransmission timer, microseconds: `TCP_BPF_RTO_MIN`; two jiffies to `TCP_RTO_MIN`.
-    RtoMin,
-    /// Longest delay of an ACK, microseconds: `TCP_BPF_DELACK_MAX`; two jiffies to `TCP_DELACK_MAX`.
-    DelackMax,
-    /// Longest retransmission timer, milliseconds: `TCP_RTO_MAX_MS`, 6.15.
-    RtoMax,
-    /// Congestion control algorithm: `TCP_CONGESTION`.
-    Congestion,
-    /// Requests explicit congestion notification (RFC 3168): reply to `BPF_SOCK_OPS_NEEDS_ECN`.
-    Ecn,
-    /// Milliseconds after which unacknowledged data ends the connection (RFC 5482): `TCP_USER_TIMEOUT`.
-    UserTimeout,
-    /// Seconds of silence before the first keepalive probe (RFC 9293, 3.8.4): `TCP_KEEPIDLE`.
-    KeepaliveIdle,
-    /// Seconds between keepalive probes: `TCP_KEEPINTVL`.
-    KeepaliveInterval,
-    /// The number of unanswered keepalive probes that ends the connection: `TCP_KEEPCNT`.
-    KeepaliveCount,
-    /// Timers of thin streams do not back off: `TCP_THIN_LINEAR_TIMEOUTS`, 6.1.
-    ThinLinearTimeouts,
-    /// Bytes not yet sent above which a socket is not writable: `TCP_NOTSENT_LOWAT`.
-    NotsentLowat,
-    /// Send buffer, bytes; the kernel doubles it, up to twice `net.core.wmem_max`: `SO_SNDBUF`.
-    Sndbuf,
-    /// Receive buffer, bytes; the kernel doubles it, up to twice `net.core.rmem_max`: `SO_RCVBUF`.
-    Rcvbuf,
-    /// Bytes a second: `SO_MAX_PACING_RATE`.
-    MaxPacingRate,
-    /// The mark that `ip rule` and nftables match: `SO_MARK`.
-    Mark,
-    /// The IPv4 type of service or IPv6 traffic class: `IP_TOS`, `IPV6_TCLASS`.
-    Tos,
-    /// The queueing priority: `SO_PRIORITY`. It follows `tos`, which also sets a priority (`__ip_sock_set_tos()`,
-    /// net/ipv4/ip_sockglue.c).
-    Priority,
+/// An entry of [`SETTINGS`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key in rules.toml.
+    pub key: &'static str,
+    /// A sentence that describes it, as in set-rto-rules(5).
+    pub text: &'static str,
+    /// How its value is written.
+    pub form: Form,
+    /// How it is passed to the kernel.
+    pub mechanism: Mechanism,
+    /// The first release that supports it, from 5.10 on.
+    pub since: &'static str,
 }
 
-/// How values are written, and how they are passed to the kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How values are written, and in which unit the kernel takes them.
+#[derive(Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A duration within a range of microseconds, and the kernel's unit in microseconds.
+    /// A duration: its range, and the kernel's unit, both in microseconds.
     Duration(RangeInclusive<u64>, u64),
-    /// A whole number, and what it counts.
+    /// A whole number: its range, and what it counts.
     Number(RangeInclusive<u32>, &'static str),
+    /// A number from 0 to 255. Its two lowest bits belong to ECN and are 0.
+    Tos,
     /// `true`.
     True,
     /// The name of a congestion control algorithm, at most [`ALGORITHM_MAX`] characters.
@@ -75,135 +43,293 @@ pub enum Form {
 /// `TCP_CA_NAME_MAX` (include/net/tcp.h) is 16, the NUL included.
 pub const ALGORITHM_MAX: usize = 15;
 
-/// How the setting is passed to the kernel.
+/// How a setting is passed to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mechanism {
-    /// By the program's reply to a callback, by the name of its constant.
-    Reply(&'static str),
-    /// By `bpf_setsockopt()`: level and option, by the names of their constants.
-    Option(&'static str, &'static str),
+    /// By the program's reply to a callback.
+    Reply(Callback),
+    /// By `bpf_setsockopt()`.
+    Option(SocketOption),
 }
 
-/// The properties of a setting.
-#[derive(Debug, Clone)]
-pub struct Spec {
-    /// Which.
-    pub setting: Setting,
-    /// Its key in rules.toml.
-    pub key: &'static str,
-    /// How its value is written.
-    pub form: Form,
-    /// How the setting is passed to the kernel.
-    pub mechanism: Mechanism,
-    /// The first release that supports it, from 5.10 on.
-    pub since: &'static str,
-    /// Only the end that sends the SYN has it.
-    pub outgoing_only: bool,
+/// A callback of sock_ops programs (`BPF_SOCK_OPS_…`, include/uapi/linux/bpf.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Callback {
+    /// Its number.
+    pub number: u32,
+    /// The name of its constant.
+    pub name: &'static str,
 }
 
-use Form::{Algorithm, Duration, Number, True};
-use Mechanism::{Option, Reply};
-use Setting::*;
+/// A socket option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketOption {
+    /// The name of its level's constant, which emit/settings.h declares.
+    pub level: &'static str,
+    /// The name of its own constant.
+    pub name: &'static str,
+    /// Its number.
+    pub number: u32,
+    /// Its number on MIPS.
+    pub number_on_mips: u32,
+    /// What `bpf_setsockopt()` is called with.
+    pub how: How,
+    /// The callbacks at which it is set.
+    pub when: When,
+}
+
+/// How a value is passed to `bpf_setsockopt()`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// As a number.
+    Number,
+    /// As a number of microseconds, but at least two jiffies: the kernel refuses less (`TCP_TIMEOUT_MIN`,
+    /// include/net/tcp.h).
+    TwoJiffies,
+    /// As a number, after `SO_KEEPALIVE` is switched on.
+    Keepalive,
+    /// As the name of an algorithm.
+    Algorithm,
+    /// As a number, by `IP_TOS` or `IPV6_TCLASS`: the family of the packets decides.
+    Tos,
+}
+
+/// The callbacks at which an option is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum When {
+    /// Before the SYN is sent. Only the end that sends it has the setting.
+    Connecting,
+    /// At the connecting end before the SYN is sent, at the other end when the connection is established.
+    Both,
+    /// When the connection is established, at both ends.
+    Established,
+}
+
+impl When {
+    /// The callbacks. A connection is counted at the first one, even if an option is set later.
+    #[must_use]
+    pub fn callbacks(self) -> &'static [Callback] {
+        match self {
+            Self::Connecting => &[CONNECT],
+            Self::Both => &[CONNECT, PASSIVE_ESTABLISHED],
+            Self::Established => &[CONNECT, ACTIVE_ESTABLISHED, PASSIVE_ESTABLISHED],
+        }
+    }
+}
+
+/// The kernel asks for the first retransmission timer, in jiffies (`tcp_timeout_init()`, include/net/tcp.h).
+pub const TIMEOUT_INIT: Callback = Callback { number: 1, name: "BPF_SOCK_OPS_TIMEOUT_INIT" };
+/// The kernel asks for the initial receive window (`tcp_rwnd_init_bpf()`).
+pub const RWND_INIT: Callback = Callback { number: 2, name: "BPF_SOCK_OPS_RWND_INIT" };
+/// Before the SYN is sent.
+pub const CONNECT: Callback = Callback { number: 3, name: "BPF_SOCK_OPS_TCP_CONNECT_CB" };
+/// An outgoing connection is established.
+pub const ACTIVE_ESTABLISHED: Callback =
+    Callback { number: 4, name: "BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB" };
+/// An incoming connection is established.
+pub const PASSIVE_ESTABLISHED: Callback =
+    Callback { number: 5, name: "BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB" };
+/// The kernel asks whether to request ECN.
+pub const NEEDS_ECN: Callback = Callback { number: 6, name: "BPF_SOCK_OPS_NEEDS_ECN" };
+
+use Form::{Algorithm, Duration, Number, Tos, True};
+use How::{Keepalive, TwoJiffies};
+use When::{Connecting, Established};
 
 const MS: u64 = 1_000;
 const S: u64 = 1_000_000;
 const DAY: u64 = 86_400 * S;
 
-const fn spec(
-    setting: Setting,
-    key: &'static str,
-    form: Form,
-    mechanism: Mechanism,
-    since: &'static str,
-) -> Spec {
-    let outgoing_only = matches!(setting, SynRetries);
-    Spec { setting, key, form, mechanism, since, outgoing_only }
-}
-
-const fn tcp(name: &'static str) -> Mechanism {
-    Option("SOL_TCP", name)
-}
-
-const fn socket(name: &'static str) -> Mechanism {
-    Option("SOL_SOCKET", name)
-}
-
-/// Every setting, in the order of [`Setting`].
-pub const SPECS: [Spec; 22] = [
-    spec(Rto, "rto", Duration(MS..=120 * S, 1), Reply("BPF_SOCK_OPS_TIMEOUT_INIT"), "5.10"),
-    spec(SynRetries, "syn_retries", Number(1..=127, ""), tcp("TCP_SYNCNT"), "5.10"),
-    spec(InitialCwnd, "initial_cwnd", Number(1..=65_535, "segments"), tcp("TCP_BPF_IW"), "5.10"),
-    spec(
-        InitialRwnd,
-        "initial_rwnd",
-        Number(1..=65_535, "segments"),
-        Reply("BPF_SOCK_OPS_RWND_INIT"),
-        "5.10",
-    ),
-    spec(
-        CwndClamp,
-        "cwnd_clamp",
-        Number(1..=1_000_000, "segments"),
-        tcp("TCP_BPF_SNDCWND_CLAMP"),
-        "5.10",
-    ),
-    spec(RtoMin, "rto_min", Duration(2 * MS..=200 * MS, 1), tcp("TCP_BPF_RTO_MIN"), "5.10"),
-    spec(
-        DelackMax,
-        "delack_max",
-        Duration(2 * MS..=200 * MS, 1),
-        tcp("TCP_BPF_DELACK_MAX"),
-        "5.10",
-    ),
-    spec(RtoMax, "rto_max", Duration(S..=120 * S, MS), tcp("TCP_RTO_MAX_MS"), "6.15"),
-    spec(Congestion, "congestion", Algorithm, tcp("TCP_CONGESTION"), "5.10"),
-    spec(Ecn, "ecn", True, Reply("BPF_SOCK_OPS_NEEDS_ECN"), "5.10"),
-    spec(UserTimeout, "user_timeout", Duration(MS..=DAY, MS), tcp("TCP_USER_TIMEOUT"), "5.10"),
-    spec(KeepaliveIdle, "keepalive_idle", Duration(S..=32_767 * S, S), tcp("TCP_KEEPIDLE"), "5.10"),
-    spec(
-        KeepaliveInterval,
-        "keepalive_interval",
-        Duration(S..=32_767 * S, S),
-        tcp("TCP_KEEPINTVL"),
-        "5.10",
-    ),
-    spec(KeepaliveCount, "keepalive_count", Number(1..=127, ""), tcp("TCP_KEEPCNT"), "5.10"),
-    spec(ThinLinearTimeouts, "thin_linear_timeouts", True, tcp("TCP_THIN_LINEAR_TIMEOUTS"), "6.1"),
-    spec(NotsentLowat, "notsent_lowat", BYTES, tcp("TCP_NOTSENT_LOWAT"), "5.10"),
-    spec(Sndbuf, "sndbuf", BYTES, socket("SO_SNDBUF"), "5.10"),
-    spec(Rcvbuf, "rcvbuf", BYTES, socket("SO_RCVBUF"), "5.10"),
-    spec(
-        MaxPacingRate,
-        "max_pacing_rate",
-        Number(1..=u32::MAX - 1, "bytes a second"),
-        socket("SO_MAX_PACING_RATE"),
-        "5.10",
-    ),
-    spec(Mark, "mark", Number(0..=u32::MAX, ""), socket("SO_MARK"), "5.10"),
-    spec(Tos, "tos", Number(0..=255, ""), Option("SOL_IP", "IP_TOS"), "5.10"),
-    spec(Priority, "priority", Number(0..=u32::MAX, ""), socket("SO_PRIORITY"), "5.10"),
-];
-
 /// Twice this must be a positive int.
 const BYTES: Form = Number(1..=0x3fff_ffff, "bytes");
 
+/// Every setting, in the order of the manual.
+pub static SETTINGS: [Setting; 22] = [
+    // RFC 6298, section 2.1.
+    reply("rto", Duration(MS..=120 * S, 1), TIMEOUT_INIT)
+        .is("The timer of the first retransmission of the SYN, or of the SYN-ACK."),
+    tcp("syn_retries", Number(1..=127, ""), "TCP_SYNCNT", 7)
+        .at(Connecting)
+        .is("How often the SYN is retransmitted."),
+    // RFC 6928. `tcp_init_transfer()` (net/ipv4/tcp_input.c; seen on 6.18) sets the congestion window just before it
+    // calls the callbacks of an established connection.
+    tcp("initial_cwnd", Number(1..=65_535, "segments"), "TCP_BPF_IW", 1001)
+        .at(Established)
+        .is("The initial congestion window."),
+    reply("initial_rwnd", Number(1..=65_535, "segments"), RWND_INIT)
+        .is("The initial receive window, announced in the SYN or SYN-ACK."),
+    tcp("cwnd_clamp", Number(1..=1_000_000, "segments"), "TCP_BPF_SNDCWND_CLAMP", 1002)
+        .is("The maximum of the congestion window."),
+    // The kernel takes no more than `TCP_RTO_MIN`.
+    tcp("rto_min", Duration(2 * MS..=200 * MS, 1), "TCP_BPF_RTO_MIN", 1004)
+        .by(TwoJiffies)
+        .is("The minimum of the retransmission timer, and at least two of the kernel's ticks."),
+    // The kernel takes no more than `TCP_DELACK_MAX`.
+    tcp("delack_max", Duration(2 * MS..=200 * MS, 1), "TCP_BPF_DELACK_MAX", 1003)
+        .by(TwoJiffies)
+        .is("The maximum delay of an ACK, and at least two of the kernel's ticks."),
+    tcp("rto_max", Duration(S..=120 * S, MS), "TCP_RTO_MAX_MS", 44)
+        .since("6.15")
+        .is("The maximum of the retransmission timer."),
+    // An algorithm starts as soon as it is set, and dctcp becomes plain Reno where ECN is not agreed on by then
+    // (`dctcp_init()`, net/ipv4/tcp_dctcp.c).
+    tcp("congestion", Algorithm, "TCP_CONGESTION", 13)
+        .by(How::Algorithm)
+        .at(Established)
+        .is("The congestion control algorithm."),
+    // RFC 3168.
+    reply("ecn", True, NEEDS_ECN).is("Requests explicit congestion notification."),
+    // RFC 5482.
+    tcp("user_timeout", Duration(MS..=DAY, MS), "TCP_USER_TIMEOUT", 18).is(
+        "How long data may stay unacknowledged, or a SYN unanswered, before the connection ends.",
+    ),
+    // RFC 9293, section 3.8.4.
+    tcp("keepalive_idle", Duration(S..=32_767 * S, S), "TCP_KEEPIDLE", 4)
+        .by(Keepalive)
+        .is("The idle time before the first keepalive probe."),
+    tcp("keepalive_interval", Duration(S..=32_767 * S, S), "TCP_KEEPINTVL", 5)
+        .by(Keepalive)
+        .is("The time between keepalive probes."),
+    tcp("keepalive_count", Number(1..=127, ""), "TCP_KEEPCNT", 6)
+        .by(Keepalive)
+        .is("How many unanswered probes end the connection."),
+    tcp("thin_linear_timeouts", True, "TCP_THIN_LINEAR_TIMEOUTS", 16)
+        .since("6.1")
+        .is("The timers of thin streams do not double."),
+    tcp("notsent_lowat", BYTES, "TCP_NOTSENT_LOWAT", 25)
+        .is("The amount of unsent data from which the socket is no longer writable."),
+    // The kernel doubles the value, up to twice `net.core.wmem_max`.
+    socket("sndbuf", BYTES, "SO_SNDBUF", 7).on_mips(0x1001).is("The send buffer."),
+    // The same, up to twice `net.core.rmem_max`.
+    socket("rcvbuf", BYTES, "SO_RCVBUF", 8).on_mips(0x1002).is("The receive buffer."),
+    socket("max_pacing_rate", Number(1..=u32::MAX - 1, "bytes a second"), "SO_MAX_PACING_RATE", 47)
+        .is("The maximum sending rate."),
+    socket("mark", Number(0..=u32::MAX, ""), "SO_MARK", 36)
+        .is("The mark that ip rule and nftables match."),
+    option("tos", Tos, "SOL_IP", "IP_TOS", 1)
+        .by(How::Tos)
+        .is("The type of service, or traffic class."),
+    // It follows `tos`, which also sets a priority (`__ip_sock_set_tos()`, net/ipv4/ip_sockglue.c).
+    socket("priority", Number(0..=u32::MAX, ""), "SO_PRIORITY", 12)
+        .is("The queueing priority, which tc matches."),
+];
+
+const fn reply(key: &'static str, form: Form, callback: Callback) -> Setting {
+    Setting { key, text: "", form, mechanism: Mechanism::Reply(callback), since: "5.10" }
+}
+
+const fn option(
+    key: &'static str,
+    form: Form,
+    level: &'static str,
+    name: &'static str,
+    number: u32,
+) -> Setting {
+    let (how, when) = (How::Number, When::Both);
+    let option = SocketOption { level, name, number, number_on_mips: number, how, when };
+    Setting { key, text: "", form, mechanism: Mechanism::Option(option), since: "5.10" }
+}
+
+const fn tcp(key: &'static str, form: Form, name: &'static str, number: u32) -> Setting {
+    option(key, form, "SOL_TCP", name, number)
+}
+
+const fn socket(key: &'static str, form: Form, name: &'static str, number: u32) -> Setting {
+    option(key, form, "SOL_SOCKET", name, number)
+}
+
+/// The optional parts of an entry.
 impl Setting {
-    /// Its properties.
-    #[must_use]
-    pub fn spec(self) -> &'static Spec {
-        &SPECS[self as usize]
+    const fn is(mut self, text: &'static str) -> Self {
+        self.text = text;
+        self
     }
 
+    const fn since(mut self, since: &'static str) -> Self {
+        self.since = since;
+        self
+    }
+
+    const fn by(mut self, how: How) -> Self {
+        self.socket_option().how = how;
+        self
+    }
+
+    const fn at(mut self, when: When) -> Self {
+        self.socket_option().when = when;
+        self
+    }
+
+    const fn on_mips(mut self, number: u32) -> Self {
+        self.socket_option().number_on_mips = number;
+        self
+    }
+
+    const fn socket_option(&mut self) -> &mut SocketOption {
+        match &mut self.mechanism {
+            Mechanism::Option(option) => option,
+            Mechanism::Reply(_) => panic!("a reply to a callback is no socket option"),
+        }
+    }
+}
+
+impl Setting {
     /// By its key.
     #[must_use]
-    pub fn named(key: &str) -> std::option::Option<Self> {
-        SPECS.iter().find(|spec| spec.key == key).map(|spec| spec.setting)
+    pub fn named(key: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.key == key)
     }
 
-    /// True for one that `bpf_setsockopt()` sets.
+    /// The socket option, if it is one.
     #[must_use]
-    pub fn is_option(self) -> bool {
-        matches!(self.spec().mechanism, Option(..))
+    pub fn option(&self) -> Option<&SocketOption> {
+        match &self.mechanism {
+            Mechanism::Option(option) => Some(option),
+            Mechanism::Reply(_) => None,
+        }
+    }
+
+    /// True if only the end that sends the SYN has it.
+    #[must_use]
+    pub fn is_outgoing_only(&self) -> bool {
+        self.option().is_some_and(|option| option.when == Connecting)
+    }
+
+    /// True if smaller values are raised to two jiffies.
+    #[must_use]
+    pub fn has_two_jiffies(&self) -> bool {
+        self.option().is_some_and(|option| option.how == TwoJiffies)
+    }
+
+    /// The name of the kernel's constant for it.
+    #[must_use]
+    pub fn constant(&self) -> &'static str {
+        match self.mechanism {
+            Mechanism::Reply(Callback { name, .. })
+            | Mechanism::Option(SocketOption { name, .. }) => name,
+        }
+    }
+}
+
+/// A sentence, for the schema.
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Duration(range, unit) => {
+                write!(f, "A duration from {} to {}", spell(*range.start()), spell(*range.end()))?;
+                match unit {
+                    1 => f.write_str("."),
+                    unit => write!(f, ", in steps of {}.", spell(*unit)),
+                }
+            }
+            Number(range, "") => write!(f, "A number from {} to {}.", range.start(), range.end()),
+            Number(range, of) => {
+                write!(f, "A number from {} to {} {of}.", range.start(), range.end())
+            }
+            Tos => f.write_str("A number from 0 to 252, a multiple of 4."),
+            True => f.write_str("Only true."),
+            Algorithm => write!(f, "A name of at most {ALGORITHM_MAX} characters."),
+        }
     }
 }
 
@@ -217,48 +343,53 @@ pub enum Value {
 }
 
 impl Value {
-    /// The number; 0 for a name.
+    /// The number. A setting whose value may be a name must not be asked for it.
     #[must_use]
     pub fn number(&self) -> u32 {
         match self {
             Self::Number(number) => *number,
-            Self::Name(_) => 0,
+            Self::Name(name) => unreachable!("`{name}` is a name: the form has no number"),
         }
     }
 }
 
-/// What a rule sets.
+/// What a rule sets: values, by their index in [`SETTINGS`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings(BTreeMap<Setting, Value>);
+pub struct Settings(BTreeMap<usize, Value>);
 
 impl Settings {
     /// Adds one, in place of an earlier one.
-    pub fn set(&mut self, setting: Setting, value: Value) {
-        self.0.insert(setting, value);
+    pub fn set(&mut self, setting: &Setting, value: Value) {
+        self.0.insert(place(setting.key), value);
     }
 
-    /// The value of one.
+    /// The value of the setting with this key, if the rule sets it.
     #[must_use]
-    pub fn get(&self, setting: Setting) -> std::option::Option<&Value> {
-        self.0.get(&setting)
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(&place(key))
     }
 
-    /// [`Setting::Rto`] in microseconds, if it is set.
+    /// The number of the setting with this key, if the rule sets it.
     #[must_use]
-    pub fn rto_us(&self) -> std::option::Option<u32> {
-        self.get(Rto).map(Value::number)
+    pub fn number(&self, key: &str) -> Option<u32> {
+        self.get(key).map(Value::number)
     }
 
-    /// All, in the order of [`SPECS`].
-    pub fn iter(&self) -> impl Iterator<Item = (Setting, &Value)> {
-        self.0.iter().map(|(setting, value)| (*setting, value))
-    }
-
-    /// True for a rule that sets nothing.
+    /// `rto` in microseconds, if the rule sets it.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub fn rto_us(&self) -> Option<u32> {
+        self.number("rto")
     }
+
+    /// All, in the order of [`SETTINGS`].
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, &Value)> {
+        self.0.iter().map(|(place, value)| (&SETTINGS[*place], value))
+    }
+}
+
+fn place(key: &str) -> usize {
+    let place = SETTINGS.iter().position(|setting| setting.key == key);
+    place.unwrap_or_else(|| unreachable!("`{key}` is not in SETTINGS"))
 }
 
 /// Prints it as in the file, without the equals sign: `rto 20s, congestion "bbr", ecn`.
@@ -266,12 +397,10 @@ impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, (setting, value)) in self.iter().enumerate() {
             let comma = if at == 0 { "" } else { ", " };
-            let Spec { key, form, .. } = setting.spec();
-            write!(f, "{comma}{key}")?;
-            match (form, value) {
+            write!(f, "{comma}{}", setting.key)?;
+            match (&setting.form, value) {
                 (Duration(_, unit), Value::Number(number)) => {
-                    let us = u64::from(*number) * unit;
-                    write!(f, " {}", crate::duration::spell(us))?;
+                    write!(f, " {}", spell(u64::from(*number) * unit))?;
                 }
                 (True, _) => {}
                 (_, Value::Number(number)) => write!(f, " {number}")?,
@@ -282,12 +411,12 @@ impl fmt::Display for Settings {
     }
 }
 
-/// Something to set that a kernel may lack or refuse: a setting other than `rto`, and for `congestion` one of the
-/// algorithms. Each is a bit of a 64-bit word.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// Something that a kernel may lack or refuse: a setting other than `rto`, or one of the algorithms of `congestion`.
+/// Each is a bit of a 64-bit word.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     /// The setting.
-    pub setting: Setting,
+    pub setting: &'static Setting,
     /// The algorithm, of `congestion`.
     pub algorithm: String,
 }
@@ -296,32 +425,39 @@ pub struct Column {
 pub const MOST_COLUMNS: usize = 64;
 
 impl Column {
-    /// What these settings have for it.
+    /// Its value in these settings.
     #[must_use]
-    pub fn value<'s>(&self, settings: &'s Settings) -> std::option::Option<&'s Value> {
-        settings.get(self.setting).filter(|value| match value {
+    pub fn value<'s>(&self, settings: &'s Settings) -> Option<&'s Value> {
+        settings.get(self.setting.key).filter(|value| match value {
             Value::Name(name) => *name == self.algorithm,
             Value::Number(_) => true,
         })
     }
 
-    /// A bit for each of the columns that these settings have.
+    /// The columns that these settings have, as bits.
     #[must_use]
     pub fn bits(columns: &[Self], settings: &Settings) -> u64 {
         let has = |column: &Self| u64::from(column.value(settings).is_some());
         columns.iter().enumerate().fold(0, |bits, (at, column)| bits | has(column) << at)
     }
 
-    /// Whatever these rules set besides `rto`, in a fixed order.
+    /// Everything that these rules set besides `rto`, in the order of [`SETTINGS`] and of the algorithms' names.
     #[must_use]
     pub fn all<'s>(rules: impl IntoIterator<Item = &'s Settings>) -> Vec<Self> {
-        let settings = rules.into_iter().flat_map(Settings::iter);
-        let others = settings.filter(|(setting, _)| *setting != Rto);
-        let columns = others.map(|(setting, value)| match value {
-            Value::Name(name) => Self { setting, algorithm: name.clone() },
-            Value::Number(_) => Self { setting, algorithm: String::new() },
-        });
-        columns.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+        let algorithm = |value: &'s Value| match value {
+            Value::Name(name) => name.as_str(),
+            Value::Number(_) => "",
+        };
+        let values = rules.into_iter().flat_map(|settings| &settings.0);
+        let columns: BTreeSet<_> =
+            values.map(|(place, value)| (*place, algorithm(value))).collect();
+        let others = columns.into_iter().filter(|(place, _)| SETTINGS[*place].key != "rto");
+        others
+            .map(|(place, algorithm)| Self {
+                setting: &SETTINGS[place],
+                algorithm: algorithm.to_owned(),
+            })
+            .collect()
     }
 }
 
@@ -330,19 +466,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn specs_stand_in_the_order_of_the_settings() {
-        for (at, spec) in SPECS.iter().enumerate() {
-            assert_eq!(spec.setting as usize, at, "{}", spec.key);
-            assert_eq!(Setting::named(spec.key), Some(spec.setting));
+    fn entries_are_complete() {
+        for (at, setting) in SETTINGS.iter().enumerate() {
+            assert_eq!(place(setting.key), at, "two settings named {}", setting.key);
+            assert!(!setting.text.is_empty(), "{} is not described", setting.key);
+            let by_name = setting.option().is_some_and(|option| option.how == How::Algorithm);
+            assert_eq!(by_name, setting.form == Algorithm, "{}", setting.key);
         }
     }
 
     #[test]
     fn no_value_is_too_large_for_the_kernel() {
-        for spec in &SPECS {
-            if let Duration(range, unit) = &spec.form {
-                assert!(u32::try_from(range.end() / unit).is_ok(), "{}", spec.key);
-                assert!(range.start().is_multiple_of(*unit), "{}", spec.key);
+        for setting in &SETTINGS {
+            if let Duration(range, unit) = &setting.form {
+                assert!(u32::try_from(range.end() / unit).is_ok(), "{}", setting.key);
+                assert!(range.start().is_multiple_of(*unit), "{}", setting.key);
             }
         }
     }

@@ -1,13 +1,12 @@
 //! The manual page of the rules (`scripts/packaging/man/set-rto-rules.5`) and the README against the compiler's own
 //! tables: no key, range, version or limit may be missing or differ.
 
-use set_rto_compiler::check::KEYS;
 use set_rto_compiler::compile;
 use set_rto_compiler::diag::Source;
 use set_rto_compiler::duration::spell;
+use set_rto_compiler::field::{FIELDS, NAME, WHEN, keys};
 use set_rto_compiler::limits::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
-use set_rto_compiler::schema::text;
-use set_rto_compiler::setting::{Form, Mechanism, SPECS, Setting, Spec};
+use set_rto_compiler::setting::{Form, SETTINGS};
 
 const PAGE: &str = include_str!("../../scripts/packaging/man/set-rto-rules.5");
 const README: &str = include_str!("../../README.md");
@@ -40,8 +39,8 @@ fn items(name: &str) -> Vec<(&'static str, String)> {
     items
 }
 
-fn range(spec: &Spec) -> String {
-    match &spec.form {
+fn range(form: &Form) -> String {
+    match form {
         Form::Duration(range, unit) => {
             let (low, high) = (spell(*range.start()), spell(*range.end()));
             let steps = match unit {
@@ -50,10 +49,8 @@ fn range(spec: &Spec) -> String {
             };
             format!("A duration from {low} to {high}{steps}.")
         }
-        // The only one of which not every number is taken; the test below tries its limits.
-        Form::Number(range, _) if spec.setting == Setting::Tos => {
-            format!("A number from {} to {}, a multiple of 4:", range.start(), range.end() & !3)
-        }
+        // The test below tries the limits.
+        Form::Tos => "A number from 0 to 252, a multiple of 4:".to_owned(),
         Form::Number(range, "") => format!("A number from {} to {}.", range.start(), range.end()),
         Form::Number(range, of) => {
             format!("A number from {} to {} {of}.", range.start(), range.end())
@@ -67,17 +64,23 @@ fn range(spec: &Spec) -> String {
 fn every_setting_with_its_range_version_and_mechanism() {
     let items = items("Settings");
     let keys: Vec<_> = items.iter().map(|(key, _)| *key).collect();
-    assert_eq!(keys, SPECS.iter().map(|spec| spec.key).collect::<Vec<_>>());
-    for ((key, text), spec) in items.iter().zip(&SPECS) {
-        let range = range(spec);
+    assert_eq!(keys, SETTINGS.iter().map(|setting| setting.key).collect::<Vec<_>>());
+    for ((key, text), setting) in items.iter().zip(&SETTINGS) {
+        let range = range(&setting.form);
         assert!(text.contains(&range), "{key}: \"{range}\" is not in \"{text}\"");
-        let (Mechanism::Reply(name) | Mechanism::Option(_, name)) = spec.mechanism;
+        let name = setting.constant();
         assert!(text.contains(name), "{key}: {name} is not in \"{text}\"");
         let version = text.split("Linux ").nth(1).and_then(|rest| rest.split(". ").next());
-        let since = Some(spec.since).filter(|since| *since != "5.10");
+        let since = Some(setting.since).filter(|since| *since != "5.10");
         assert_eq!(version, since, "{key}");
-        assert_eq!(text.contains("Outgoing connections only."), spec.outgoing_only, "{key}");
+        let is_outgoing_only = setting.is_outgoing_only();
+        assert_eq!(text.contains("Outgoing connections only."), is_outgoing_only, "{key}");
     }
+}
+
+/// The keys of conditions.
+fn conditions() -> Vec<&'static str> {
+    FIELDS.iter().map(|field| field.key).chain([WHEN.0]).collect()
 }
 
 /// The keys in the first column of the README's table with this head.
@@ -90,9 +93,9 @@ fn readme(head: &str) -> Vec<&'static str> {
 
 #[test]
 fn every_key_in_the_readme() {
-    assert_eq!(readme("| condition |"), KEYS[1..]);
+    assert_eq!(readme("| condition |"), conditions());
     let mut settings = readme("| settings |");
-    let mut known: Vec<_> = SPECS.iter().map(|spec| spec.key).collect();
+    let mut known: Vec<_> = SETTINGS.iter().map(|setting| setting.key).collect();
     settings.sort_unstable();
     known.sort_unstable();
     assert_eq!(settings, known);
@@ -114,9 +117,9 @@ fn examples_of_the_readme() {
 
 #[test]
 fn every_condition_and_field() {
-    let conditions: Vec<_> = items("Conditions").iter().map(|(key, _)| *key).collect();
-    assert_eq!(conditions, KEYS[1..]);
-    assert_eq!(items("DESCRIPTION")[0].0, KEYS[0]);
+    let described: Vec<_> = items("Conditions").iter().map(|(key, _)| *key).collect();
+    assert_eq!(described, conditions());
+    assert_eq!(items("DESCRIPTION")[0].0, NAME.0);
     let grammar = section("Expressions").join(" ");
     let of = |name: &str, next: &str| {
         let from = grammar.split_once(&format!("{name} ")).expect("a line of the grammar").1;
@@ -124,7 +127,7 @@ fn every_condition_and_field() {
         let words = text.split([' ', '|', '=']).filter(|word| !word.is_empty());
         words.map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(of("field  ", "op  "), KEYS[1..KEYS.len() - 1]);
+    assert_eq!(of("field  ", "op  "), FIELDS.each_ref().map(|field| field.key));
     for (op, line) in ["==", "!=", "<", "<=", ">", ">="].iter().zip(1..) {
         let rule = format!("[[rule]]\nname = \"a\"\nwhen = \"port {op} {line}\"\nrto = \"1s\"\n");
         assert!(accepts(&rule), "{op}");
@@ -134,13 +137,16 @@ fn every_condition_and_field() {
 
 /// Quotes and spaces differ: the page has macros for them.
 #[test]
-fn every_key_in_the_words_of_the_schema() {
+fn every_key_in_the_words_of_the_tables() {
     let plain = |text: &str| text.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>();
-    let keys = ["DESCRIPTION", "Conditions", "Settings"].iter().flat_map(|name| items(name));
-    for (key, page) in keys {
+    let items: Vec<_> =
+        ["DESCRIPTION", "Conditions", "Settings"].iter().flat_map(|name| items(name)).collect();
+    assert_eq!(items.len(), keys().count());
+    for ((key, page), (known, text)) in items.into_iter().zip(keys()) {
+        assert_eq!(key, known);
         let page = page.replace("\\(dq", "").replace("\\&", "");
-        let (page, schema) = (plain(&page), plain(text(key)));
-        assert!(page.starts_with(&schema), "{key}: `{schema}` does not begin `{page}`");
+        let (page, text) = (plain(&page), plain(text));
+        assert!(page.starts_with(&text), "{key}: `{text}` does not begin `{page}`");
     }
 }
 

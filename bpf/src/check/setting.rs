@@ -1,63 +1,72 @@
-//! The values of settings.
+//! Reads the values of settings.
 
-use super::{duration, wrong_type};
-use crate::ast::Value as Written;
+use super::wrong_type;
 use crate::diag::Diagnostic;
-use crate::duration::spell;
+use crate::duration::{self, spell};
+use crate::parse::Written;
 use crate::setting::{ALGORITHM_MAX, Form, Setting, Value};
 use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
 /// The value as passed to the kernel.
-pub(super) fn value(setting: Setting, written: &Written<'_>) -> Result<Value, Diagnostic> {
-    let spec = setting.spec();
-    match &spec.form {
-        Form::Duration(range, unit) => time(written, spec.key, range, *unit),
-        Form::Number(range, of) => {
-            let number = number(written, spec.key, range, of)?;
-            if setting == Setting::Tos && number & 3 != 0 {
-                return Err(Diagnostic::new("`tos` with bits of ECN", written.span.clone())
+pub(super) fn value(setting: &Setting, written: &Written<'_>) -> Result<Value, Diagnostic> {
+    let key = setting.key;
+    match &setting.form {
+        Form::Duration(range, unit) => time(written, key, range, *unit).map(Value::Number),
+        Form::Number(range, of) => number(written, key, range, of).map(Value::Number),
+        Form::Tos => {
+            let number = number(written, key, &(0..=255), "")?;
+            if number & 3 != 0 {
+                let meant = number & !3;
+                return Err(Diagnostic::new("`tos` with bits of ECN", written.span())
                     .label("the two lowest bits belong to ECN")
-                    .help(format!(
-                        "TCP sets them itself (RFC 3168): write `tos = {:#x}`",
-                        number & !3
-                    )));
+                    .help(format!("TCP sets them itself (RFC 3168): write `tos = {meant:#x}`")));
             }
             Ok(Value::Number(number))
         }
-        Form::True => match written.value {
-            DeValue::Boolean(true) => Ok(Value::Number(1)),
-            DeValue::Boolean(false) => Err(Diagnostic::new(
-                format!("`{}` accepts only `true`", spec.key),
-                written.span.clone(),
-            )
-            .help("leave the line out: the kernel decides what no rule sets")),
-            _ => Err(wrong_type(
-                written,
-                &format!("`{}` accepts only `true`", spec.key),
-                format!("write `{} = true`", spec.key),
-            )),
-        },
+        Form::True => {
+            let message = format!("`{key}` accepts only `true`");
+            match written.get_ref() {
+                DeValue::Boolean(true) => Ok(Value::Number(1)),
+                DeValue::Boolean(false) => Err(Diagnostic::new(message, written.span())
+                    .help("leave the line out: the kernel decides what no rule sets")),
+                _ => Err(wrong_type(written, message, format!("write `{key} = true`"))),
+            }
+        }
         Form::Algorithm => algorithm(written),
     }
 }
 
+/// A duration in the kernel's unit.
 fn time(
     written: &Written<'_>,
     key: &str,
     range: &RangeInclusive<u64>,
     unit: u64,
-) -> Result<Value, Diagnostic> {
-    let us = duration::microseconds(written, key, range)?;
+) -> Result<u32, Diagnostic> {
+    let mistake = |message: String| Diagnostic::new(message, written.span());
+    let text = match written.get_ref() {
+        DeValue::String(text) => text,
+        DeValue::Integer(number) => {
+            return Err(mistake("a duration needs a unit".into())
+                .label("a bare number")
+                .help(format!("write `{key} = \"{number}s\"`; {}", duration::UNITS_HELP)));
+        }
+        _ => return Err(wrong_type(written, "a duration is a string", duration::HELP)),
+    };
+    let us = duration::parse(text)
+        .map_err(|help| mistake(format!("not a duration: \"{text}\"")).help(help))?;
+    if !range.contains(&us) {
+        let help = format!("from {} to {}", spell(*range.start()), spell(*range.end()));
+        return Err(mistake(format!("`{key}` out of range: \"{text}\"")).help(help));
+    }
     if !us.is_multiple_of(unit) {
         let unit = spell(unit);
-        return Err(Diagnostic::new(
-            format!("`{key}` is not a multiple of {unit}"),
-            written.span.clone(),
-        )
-        .help(format!("the kernel counts it in steps of {unit}")));
+        return Err(mistake(format!("`{key}` is not a multiple of {unit}"))
+            .help(format!("the kernel counts it in steps of {unit}")));
     }
-    Ok(Value::Number(u32::try_from(us / unit).unwrap_or(u32::MAX)))
+    Ok(u32::try_from(us / unit)
+        .unwrap_or_else(|_| unreachable!("the range of `{key}` fits in 32 bits")))
 }
 
 fn number(
@@ -66,33 +75,27 @@ fn number(
     range: &RangeInclusive<u32>,
     of: &str,
 ) -> Result<u32, Diagnostic> {
-    let (low, high) = (range.start(), range.end());
-    let of = if of.is_empty() { String::new() } else { format!(" {of}") };
-    let help = format!("a whole number from {low} to {high}{of}");
-    let DeValue::Integer(integer) = &written.value else {
-        return Err(wrong_type(written, &format!("`{key}` is a number"), help));
+    let help = format!("a whole number from {} to {} {of}", range.start(), range.end());
+    let help = help.trim_end();
+    let DeValue::Integer(integer) = written.get_ref() else {
+        return Err(wrong_type(written, format!("`{key}` is a number"), help));
     };
-    let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
+    // A number that does not fit here is out of range.
+    let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok();
     number
-        .and_then(|number| u32::try_from(number).ok())
         .filter(|number| range.contains(number))
-        .ok_or_else(|| {
-            Diagnostic::new(format!("`{key}` out of range"), written.span.clone()).help(help)
-        })
+        .ok_or_else(|| Diagnostic::new(format!("`{key}` out of range"), written.span()).help(help))
 }
 
 fn algorithm(written: &Written<'_>) -> Result<Value, Diagnostic> {
     let help = "the name of an algorithm, at most 15 characters: \"cubic\", \"bbr\", \"reno\"";
-    let DeValue::String(name) = &written.value else {
+    let DeValue::String(name) = written.get_ref() else {
         return Err(wrong_type(written, "`congestion` is a string", help));
     };
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     if name.is_empty() || name.len() > ALGORITHM_MAX || !name.bytes().all(is_plain) {
-        return Err(Diagnostic::new(
-            format!("not the name of an algorithm: \"{name}\""),
-            written.span.clone(),
-        )
-        .help(help));
+        let message = format!("not the name of an algorithm: \"{name}\"");
+        return Err(Diagnostic::new(message, written.span()).help(help));
     }
     Ok(Value::Name(name.to_string()))
 }

@@ -8,7 +8,7 @@ use crate::plan::{Names, Plan};
 use crate::rule::Pattern;
 use crate::space::Side;
 
-/// Writes the tables, and the program.
+/// Writes the tables and the program.
 pub(super) fn emit(out: &mut Writer, plan: &Plan, chain: &Chain, needs: &Needs) {
     let mut lookups = Lookups::default();
     let mut calls = Vec::new();
@@ -40,7 +40,7 @@ pub(super) fn emit(out: &mut Writer, plan: &Plan, chain: &Chain, needs: &Needs) 
             false => format!("return set_{}(ctx); // {label}", link.rule),
         };
         if link.condition == Condition::All(Vec::new()) {
-            // What comes behind is unreachable.
+            // The rules after this one are unreachable.
             out.line(format_args!("{answer}"));
             return out.close("}");
         }
@@ -54,12 +54,12 @@ pub(super) fn emit(out: &mut Writer, plan: &Plan, chain: &Chain, needs: &Needs) 
 struct Body<'p> {
     plan: &'p Plan,
     chain: &'p Chain,
-    /// Of each lookup.
+    /// The expression of each lookup.
     calls: Vec<String>,
 }
 
 impl Body<'_> {
-    /// What is found out before a link.
+    /// Values that are computed before a link.
     fn before(&self, out: &mut Writer, at: usize) {
         for (lookup, lists) in self.chain.lookups.iter().enumerate() {
             if lists.before == Some(at) {
@@ -84,7 +84,7 @@ impl Body<'_> {
             Some(guard) => format!("{} &&\n\t    find_device(ctx, device)", self.spell(guard)),
         };
         if automata == 0 {
-            // A name that could not be read is none.
+            // A name that could not be read matches nothing.
             out.open(format_args!("if (!({found}))"));
             out.close_with(format_args!("device->words[0] = 0;"));
             return;
@@ -94,7 +94,7 @@ impl Body<'_> {
         out.close_with(format_args!("lists = {};", calls.join(" | ")));
     }
 
-    /// An expression without parentheses around it.
+    /// Writes an expression without parentheses around it.
     fn spell(&self, condition: &Condition) -> String {
         match condition {
             Condition::All(parts) if parts.is_empty() => "1".into(),
@@ -143,7 +143,7 @@ impl Body<'_> {
         }
     }
 
-    /// The value of a field.
+    /// The expression that loads a field.
     fn value(&self, load: Load) -> String {
         match self.chain.loads.contains(&load) {
             true => variable(load),
@@ -209,7 +209,7 @@ impl Body<'_> {
             };
         };
         let mut terms = Vec::new();
-        // The last word first: neighbours differ in it.
+        // The last word comes first, as neighbours differ in it.
         for word in (0..length.div_ceil(32)).rev() {
             let bits = (length - word * 32).min(32);
             let number = (low >> (96 - 32 * word)) as u32;
@@ -242,7 +242,7 @@ impl Body<'_> {
     }
 }
 
-/// A name, or a prefix: all that is compared.
+/// Compares a name, or its prefix.
 fn name(Pattern(text): &Pattern) -> String {
     match text.trim_end_matches('*') {
         name if name.len() == text.len() => format!("named(device, \"{text}\")"),
@@ -266,7 +266,7 @@ fn field(load: Load) -> String {
     }
 }
 
-/// The length of the prefix that a range is.
+/// The length of the prefix that equals this range.
 fn prefix_length(low: u128, high: u128, width: u32) -> Option<u32> {
     let host_bits = 128 - (low ^ high).leading_zeros();
     is_prefix(low, high).then(|| width - host_bits)

@@ -1,4 +1,4 @@
-//! Tables of ports and addresses, see table.h.
+//! Writes the tables of ports and addresses (table.h).
 
 use super::writer::Writer;
 use crate::plan::Table;
@@ -13,15 +13,15 @@ const JOINED: u32 = 5;
 /// The farthest that a load reaches from its register.
 const FARTHEST: usize = i16::MAX as usize;
 
-/// All tables that have been written.
+/// The tables that have been written.
 #[derive(Debug, Default)]
 pub(super) struct Lookups<'p> {
-    /// A port at either end is one table for both.
+    /// Tables of ports. Both ends use the same one if their values are equal.
     ports: Vec<&'p PortTable>,
     addresses: usize,
 }
 
-/// A port, host byte order.
+/// The expression for a port in host byte order.
 pub(super) fn host_word(side: Side) -> String {
     match side {
         Side::Local => "FIELD(local_port)".into(),
@@ -36,7 +36,7 @@ pub(super) fn mask(count: usize) -> usize {
 }
 
 impl<'p> Lookups<'p> {
-    /// Writes a table and a function; the call for a connection.
+    /// Writes a table and its function. Returns the call for a connection.
     pub(super) fn function(&mut self, out: &mut Writer, table: &'p Table) -> String {
         match table {
             Table::Port(side, table) => format!("{}({})", self.port(out, table), host_word(*side)),
@@ -47,7 +47,7 @@ impl<'p> Lookups<'p> {
         }
     }
 
-    /// Writes the table of a port; the name of its function.
+    /// Writes the table of a port. Returns the name of its function.
     pub(super) fn port(&mut self, out: &mut Writer, table: &'p PortTable) -> String {
         let known = self.ports.iter().position(|it| *it == table);
         let name = format!("ports_{}", known.unwrap_or(self.ports.len()));
@@ -79,7 +79,7 @@ impl<'p> Lookups<'p> {
         name
     }
 
-    /// Writes the tables of an address; the calls for connections of either family.
+    /// Writes the tables of an address. Returns the calls for connections of either family.
     pub(super) fn address(
         &mut self,
         out: &mut Writer,
@@ -98,7 +98,7 @@ impl<'p> Lookups<'p> {
         [v4, v6]
     }
 
-    /// Writes a table; the name of its function of an address's upper and lower word.
+    /// Writes a table. Returns the name of its function, which takes an address's upper and lower word.
     fn lookup(&mut self, out: &mut Writer, lookup: &Lookup) -> String {
         let parts = match lookup {
             Lookup::Constant(_) | Lookup::Search(_) => Vec::new(),
@@ -173,7 +173,7 @@ fn steps(out: &mut Writer, name: &str, search: &Search) {
     let Search { first, span, shift, .. } = search;
     out.line(format_args!("u64 at = word - {first:#x};"));
     out.empty();
-    // One subtraction serves both ends: what is below the first boundary wraps around.
+    // One subtraction checks both ends: an address below the first boundary wraps around.
     out.open(format_args!("if (at > {span:#x})"));
     match before == after {
         true => out.close_with(format_args!("return {before};")),
@@ -184,7 +184,7 @@ fn steps(out: &mut Writer, name: &str, search: &Search) {
     if *shift > 0 {
         out.line(format_args!("at >>= {shift};"));
     }
-    // The comparison has bounded it.
+    // The comparison above bounds the index.
     if search.steps == 0 {
         return out.line(format_args!("return {name}_root[at];"));
     }

@@ -7,30 +7,14 @@ enum {
 	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
 	BPF_SOCK_OPS_NEEDS_ECN = 6,
 };
-enum { SOL_IP = 0, IP_TOS = 1, SOL_IPV6 = 41, IPV6_TCLASS = 67 };
-enum {
-	SOL_TCP = 6,
-	TCP_KEEPIDLE = 4,
-	TCP_KEEPINTVL = 5,
-	TCP_KEEPCNT = 6,
-	TCP_SYNCNT = 7,
-	TCP_CONGESTION = 13,
-	TCP_THIN_LINEAR_TIMEOUTS = 16,
-	TCP_USER_TIMEOUT = 18,
-	TCP_NOTSENT_LOWAT = 25,
-	TCP_RTO_MAX_MS = 44,
-	TCP_BPF_IW = 1001,
-	TCP_BPF_SNDCWND_CLAMP = 1002,
-	TCP_BPF_DELACK_MAX = 1003,
-	TCP_BPF_RTO_MIN = 1004,
-};
 // arch/mips/include/uapi/asm/socket.h has numbers of its own.
 #ifdef MIPS_SOCKET_OPTIONS
-enum { SOL_SOCKET = 0xffff, SO_SNDBUF = 0x1001, SO_RCVBUF = 0x1002, SO_KEEPALIVE = 0x0008 };
+#define MIPS_OR(mips, other) mips
 #else
-enum { SOL_SOCKET = 1, SO_SNDBUF = 7, SO_RCVBUF = 8, SO_KEEPALIVE = 9 };
+#define MIPS_OR(mips, other) other
 #endif
-enum { SO_PRIORITY = 12, SO_MARK = 36, SO_MAX_PACING_RATE = 47 };
+enum { SOL_IP = 0, SOL_SOCKET = MIPS_OR(0xffff, 1), SOL_TCP = 6, SOL_IPV6 = 41 };
+enum { SO_KEEPALIVE = MIPS_OR(0x0008, 9), IPV6_TCLASS = 67 };
 
 static long (*setsockopt)(void *ctx, int level, int option, const void *value, int size) = (void *)49;
 
@@ -128,19 +112,19 @@ static __always_inline void set_keepalive(struct bpf_sock_ops *ctx, u64 rule, u3
 	set(ctx, rule, column, level, option, value);
 }
 
-#define set_algorithm(ctx, rule, column, name)                                                       \
-	({                                                                                           \
-		char algorithm[16] = name;                                                           \
-		if (has(column))                                                                     \
-			tell(rule, column,                                                           \
-			     setsockopt(ctx, SOL_TCP, TCP_CONGESTION, algorithm, sizeof(algorithm))); \
+#define set_algorithm(ctx, rule, column, level, option, name)                                           \
+	({                                                                                              \
+		char algorithm[16] = name;                                                              \
+		if (has(column))                                                                        \
+			tell(rule, column, setsockopt(ctx, level, option, algorithm, sizeof(algorithm))); \
 	})
 
 // An IPv6 socket with mapped addresses sends IPv4 headers.
-static __always_inline void set_tos(struct bpf_sock_ops *ctx, u64 rule, u32 column, u32 value)
+static __always_inline void set_tos(struct bpf_sock_ops *ctx, u64 rule, u32 column, int level, int option,
+				    u32 value)
 {
 	if (is_ipv4(ctx))
-		set(ctx, rule, column, SOL_IP, IP_TOS, value);
+		set(ctx, rule, column, level, option, value);
 	else
 		set(ctx, rule, column, SOL_IPV6, IPV6_TCLASS, value);
 }
@@ -150,9 +134,8 @@ static __always_inline void try(struct bpf_sock_ops *ctx, u32 column, int level,
 	counters.failures[0][column] = 1 - setsockopt(ctx, level, option, &value, sizeof(value));
 }
 
-#define try_algorithm(ctx, column, name)                                                         \
-	({                                                                                       \
-		char algorithm[16] = name;                                                       \
-		counters.failures[0][column] = 1 - setsockopt(ctx, SOL_TCP, TCP_CONGESTION, algorithm,    \
-						     sizeof(algorithm));                         \
+#define try_algorithm(ctx, column, level, option, name)                                                     \
+	({                                                                                                  \
+		char algorithm[16] = name;                                                                  \
+		counters.failures[0][column] = 1 - setsockopt(ctx, level, option, algorithm, sizeof(algorithm)); \
 	})

@@ -1,30 +1,20 @@
-//! What rules set → statements.
+//! Writes what rules set.
 //!
-//! In a chain each rule has a function with its values as constants; where the rule is a number, the values are tables.
-//! Rules that set nothing but `rto` need neither.
+//! In a chain each rule has a function with its values as constants. Where the rule is a number, the values are in
+//! tables. Rules that set nothing but `rto` need neither.
 
 use super::lookup::mask;
 use super::writer::Writer;
 use crate::plan::Plan;
-use crate::setting::{Column, Mechanism, Setting, Settings, Value};
-use std::collections::HashMap;
+use crate::setting::{
+    ACTIVE_ESTABLISHED, CONNECT, Callback, Column, How, Mechanism, NEEDS_ECN, PASSIVE_ESTABLISHED,
+    RWND_INIT, Settings, SocketOption, TIMEOUT_INIT, Value, When,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Display;
 
-/// Bytes of the counters, a section: a map's value has at most 4 MiB before Linux 5.19.
+/// The maximum size of the counters' section: before Linux 5.19 a map's value has at most 4 MiB.
 const MOST_COUNTERS: usize = 4 << 20;
-
-/// A callback (`BPF_SOCK_OPS_…`, include/uapi/linux/bpf.h): its name without that, and its number.
-type Callback = (&'static str, u32);
-const TIMEOUT: Callback = ("TIMEOUT_INIT", 1);
-const RWND: Callback = ("RWND_INIT", 2);
-const CONNECT: Callback = ("TCP_CONNECT_CB", 3);
-const ACTIVE: Callback = ("ACTIVE_ESTABLISHED_CB", 4);
-const PASSIVE: Callback = ("PASSIVE_ESTABLISHED_CB", 5);
-const ECN: Callback = ("NEEDS_ECN", 6);
-
-/// In C.
-fn constant((name, _): Callback) -> String {
-    format!("BPF_SOCK_OPS_{name}")
-}
 
 /// What a set of rules needs.
 pub(super) struct Needs {
@@ -39,55 +29,47 @@ impl Needs {
         Self { columns: Column::all(&plan.settings), has_rto, rules: plan.settings.len() }
     }
 
-    /// True where all rules set `rto` and nothing else.
+    /// True if all rules set `rto` and nothing else.
     pub(super) fn only_rto(&self) -> bool {
         self.columns.is_empty()
     }
 
-    /// True where failures are a map of their own: hits and failures would be too much for a section.
+    /// True if failures are a map of their own, since hits and failures would be too large for one section.
     pub(super) fn counts_failures_apart(&self) -> bool {
         self.rules * (1 + self.columns.len()) * 8 > MOST_COUNTERS
     }
 
-    /// The callbacks, in the order of their numbers.
+    /// The callbacks at which some rule sets something, in the order of their numbers.
     fn callbacks(&self) -> Vec<Callback> {
-        let any = |wanted: fn(&Column) -> bool| self.columns.iter().any(wanted);
-        [
-            (TIMEOUT, self.has_rto),
-            (RWND, any(|it| it.setting == Setting::InitialRwnd)),
-            (CONNECT, any(|it| it.setting.is_option())),
-            (ACTIVE, any(is_late)),
-            (PASSIVE, any(|it| it.setting.is_option() && !it.setting.spec().outgoing_only)),
-            (ECN, any(|it| it.setting == Setting::Ecn)),
-        ]
-        .into_iter()
-        .filter_map(|(callback, is_needed)| is_needed.then_some(callback))
-        .collect()
+        let timeout = self.has_rto.then_some(TIMEOUT_INIT);
+        let others = self.columns.iter().flat_map(|column| match &column.setting.mechanism {
+            Mechanism::Reply(callback) => std::slice::from_ref(callback),
+            Mechanism::Option(option) => option.when.callbacks(),
+        });
+        timeout.iter().chain(others).copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// The first callback that a connection comes by, among those that are needed (`tcp_connect()`,
-    /// net/ipv4/tcp_output.c).
-    pub(super) fn first(&self) -> String {
+    /// The first of these callbacks in the life of a connection (`tcp_connect()`, net/ipv4/tcp_output.c).
+    pub(super) fn first(&self) -> &'static str {
         let callbacks = self.callbacks();
-        let is_needed = |it: &Callback| callbacks.contains(it);
-        constant(
-            [CONNECT, RWND, TIMEOUT, ECN, ACTIVE].into_iter().find(is_needed).unwrap_or(TIMEOUT),
-        )
+        let order = [CONNECT, RWND_INIT, TIMEOUT_INIT, NEEDS_ECN];
+        let first = order.iter().find(|it| callbacks.contains(it));
+        first.unwrap_or_else(|| unreachable!("no setting needs only {callbacks:?}")).name
     }
 
-    /// The statement that leaves callbacks alone that no rule needs. With one comparison that is four instructions;
-    /// where several callbacks are needed, those beyond the last one take four, and each gap one more. In larger
-    /// programs clang saves the context over calls of helpers before all that: one more.
+    /// Returns at callbacks that no rule needs. If one callback is needed, the others execute four instructions. If
+    /// several are needed, those beyond the last one execute four, and each gap costs one more. In larger programs
+    /// clang first saves the context for calls of helpers, which is another one.
     pub(super) fn gate(&self, out: &mut Writer) {
         let callbacks = self.callbacks();
-        if let [only] = callbacks[..] {
-            out.open(format_args!("if (FIELD(op) != {})", constant(only)));
+        let last = callbacks.last().unwrap_or_else(|| unreachable!("every rule sets something"));
+        if callbacks.len() == 1 {
+            out.open(format_args!("if (FIELD(op) != {})", last.name));
         } else {
-            let last =
-                *callbacks.last().unwrap_or_else(|| unreachable!("every rule sets something"));
-            let mut tests = vec![format!("op > {}", constant(last))];
-            let gaps = (1..last.1).rev().filter(|op| callbacks.iter().all(|it| it.1 != *op));
-            tests.extend(gaps.map(|op| format!("one_by_one(op) == {op}")));
+            let mut tests = vec![format!("op > {}", last.name)];
+            let is_gap = |number: &u32| callbacks.iter().all(|it| it.number != *number);
+            let gaps = (1..last.number).rev().filter(is_gap);
+            tests.extend(gaps.map(|number| format!("one_by_one(op) == {number}")));
             out.line(format_args!("u64 op = callback();"));
             out.empty();
             out.open(format_args!("if ({})", tests.join(" || ")));
@@ -96,8 +78,34 @@ impl Needs {
         out.empty();
     }
 
-    /// Each rule's function, where its values are constants.
+    /// The columns that are socket options, with their indices.
+    fn options(&self) -> impl Iterator<Item = (usize, &Column, &SocketOption)> {
+        let columns = self.columns.iter().enumerate();
+        columns.filter_map(|(at, column)| Some((at, column, column.setting.option()?)))
+    }
+
+    /// Declares the constants of the socket options.
+    fn constants(&self, out: &mut Writer) {
+        let mut options: Vec<_> = self.options().map(|(_, _, option)| option).collect();
+        // All algorithms are set by one option.
+        options.dedup();
+        if options.is_empty() {
+            return;
+        }
+        out.empty();
+        out.open(format_args!("enum {{"));
+        for SocketOption { name, number, number_on_mips, .. } in options {
+            match number == number_on_mips {
+                true => out.line(format_args!("{name} = {number},")),
+                false => out.line(format_args!("{name} = MIPS_OR({number_on_mips:#x}, {number}),")),
+            }
+        }
+        out.close("};");
+    }
+
+    /// Writes a function for each rule, with its values as constants.
     pub(super) fn functions(&self, out: &mut Writer, plan: &Plan) {
+        self.constants(out);
         for (rule, settings) in plan.settings.iter().enumerate() {
             out.empty();
             out.line(format_args!("// {}: {settings}", plan.labels[rule]));
@@ -106,76 +114,49 @@ impl Needs {
             ));
             out.open(format_args!("{{"));
             out.line(format_args!("switch (FIELD(op)) {{"));
-            if settings.rto_us().is_some() {
-                out.open(format_args!("case {}:", constant(TIMEOUT)));
-                out.close_with(format_args!("return answer(ctx, {rule});"));
-            }
-            let counts = |callback| match Counts::of(settings) == callback {
-                true => vec![format!("count({rule})")],
-                false => Vec::new(),
-            };
-            for (setting, callback) in [(Setting::InitialRwnd, RWND), (Setting::Ecn, ECN)] {
-                if let Some(value) = settings.get(setting) {
-                    let mut statements = counts(Counts::At(callback));
-                    let at = self.place(setting);
-                    statements.push(format!("reply(ctx, {at}, {})", value.number()));
-                    case(out, callback, &statements);
+            let mut cases = Cases::default();
+            let counted = Moment::counted(settings);
+            cases.at(counted).push(match counted {
+                // This counts, too.
+                Moment::Reply(TIMEOUT_INIT) => format!("answer(ctx, {rule})"),
+                _ => format!("count({rule})"),
+            });
+            for (at, column) in self.columns.iter().enumerate() {
+                if let Some(value) = column.value(settings) {
+                    cases.set(&rule, at, column, constant(value), "");
                 }
             }
-            let options = self.options().filter_map(|(at, column)| {
-                let number = column.value(settings)?.number().to_string();
-                Some((column, statement(&rule.to_string(), at, column, &number)))
-            });
-            // Of these two at most one is not empty.
-            let counts = [counts(Counts::Options), counts(Counts::At(CONNECT))].concat();
-            set_options(out, counts, When::sort(options));
+            cases.write(out);
             out.line(format_args!("}}"));
             out.line(format_args!("return 1;"));
             out.close("}");
         }
     }
 
-    /// Columns that are options.
-    fn options(&self) -> impl Iterator<Item = (usize, &Column)> {
-        self.columns.iter().enumerate().filter(|(_, column)| column.setting.is_option())
-    }
-
-    /// The program that tries each option once, with the first value that a rule gives it.
+    /// Writes the program that tries each option once, with the first value that a rule gives it.
     pub(super) fn probe(&self, out: &mut Writer, plan: &Plan) {
         out.empty();
         out.line(format_args!(
-            "// Run once, in a cgroup of its own, to learn which settings this kernel takes; its answers are\n\
-             // in the failures of the first rule: 0 for what was not tried, 1 for yes, 1 + errno for no."
+            "// Run once, in a cgroup of its own, to learn which settings this kernel supports. The answers are in\n\
+             // the failures of the first rule: 0 for not tried, 1 for supported, 1 + errno for refused."
         ));
         out.line(format_args!("SEC(\"sockops\")\nint probe(struct bpf_sock_ops *ctx)"));
         out.open(format_args!("{{"));
-        out.open(format_args!("if (FIELD(op) != BPF_SOCK_OPS_TCP_CONNECT_CB)"));
+        out.open(format_args!("if (FIELD(op) != {})", CONNECT.name));
         out.close_with(format_args!("return 1;"));
-        for (at, column) in self.options() {
+        for (at, column, option) in self.options() {
             let mut values = plan.settings.iter().filter_map(|it| column.value(it));
             let first = values.next().unwrap_or_else(|| unreachable!("some rule has each column"));
-            match first {
-                Value::Name(name) => {
-                    out.line(format_args!("try_algorithm(ctx, {at}, \"{name}\");"));
-                }
-                Value::Number(number) => {
-                    let (level, option) = option(column);
-                    let value = least(column, &number.to_string());
-                    out.line(format_args!("try(ctx, {at}, {level}, {option}, {value});"));
-                }
-            }
+            let function = if option.how == How::Algorithm { "try_algorithm" } else { "try" };
+            let SocketOption { level, name, how, .. } = option;
+            let value = argument(*how, constant(first));
+            out.line(format_args!("{function}(ctx, {at}, {level}, {name}, {value});"));
         }
         out.line(format_args!("return 1;"));
         out.close("}");
     }
 
-    /// Of a setting that is no option.
-    fn place(&self, setting: Setting) -> usize {
-        let place = self.columns.iter().position(|it| it.setting == setting);
-        place.unwrap_or_else(|| unreachable!("{setting:?} is set, so it has a column"))
-    }
-
-    /// The values of all rules as tables, each distinct set of settings once, and the function that sets by them.
+    /// Writes the values of all rules as tables, each distinct set of settings once, and the function that reads them.
     pub(super) fn table(&self, out: &mut Writer, plan: &Plan) {
         let mut distinct: Vec<&Settings> = Vec::new();
         let mut known: HashMap<String, u32> = HashMap::new();
@@ -188,22 +169,26 @@ impl Needs {
         };
         let of_rule: Vec<u32> = plan.settings.iter().map(number).collect();
         let size = mask(distinct.len()) + 1;
+        self.constants(out);
         out.empty();
         out.line(format_args!(
-            "// What each rule sets besides the timer: at which callbacks it is counted, a bit for each column\n\
-             // that it has, and the values."
+            "// What each rule sets besides the timer: the callbacks at which it is counted, a bit for each of its\n\
+             // columns, and the values."
         ));
         out.numbers("settings_of", of_rule.len(), &of_rule);
         let has: Vec<u64> = distinct.iter().map(|it| Column::bits(&self.columns, it)).collect();
         out.words("settings_has", size, &has);
-        let counted: Vec<u32> = distinct.iter().map(|it| Counts::of(it).callbacks()).collect();
+        let counted = distinct.iter().map(|it| Moment::counted(it).bits()).collect::<Vec<_>>();
         out.numbers("settings_counted_at", size, &counted);
         for (at, column) in self.columns.iter().enumerate() {
-            let value = |it: &&Settings| column.value(it).map_or(0, Value::number);
-            let values: Vec<u32> = distinct.iter().map(value).collect();
-            out.numbers(&format!("settings_value_{at}"), size, &values);
+            // The statement contains the name of an algorithm.
+            if column.algorithm.is_empty() {
+                // The 0 is never used: `settings_has` says what a rule sets.
+                let value = |it: &&Settings| column.value(it).map_or(0, Value::number);
+                let values: Vec<u32> = distinct.iter().map(value).collect();
+                out.numbers(&format!("settings_value_{at}"), size, &values);
+            }
         }
-        let value = |at: usize| format!("settings_value_{at}[its]");
         out.function(format_args!(
             "static __always_inline int set_number(struct bpf_sock_ops *ctx, u64 rule)"
         ));
@@ -220,163 +205,144 @@ impl Needs {
         ));
         out.close_with(format_args!("count(rule);"));
         out.line(format_args!("switch (op) {{"));
+        let mut cases = Cases::default();
         if self.has_rto {
-            case(out, TIMEOUT, &["answer_timed(ctx, rule)".into()]);
+            cases.at(Moment::Reply(TIMEOUT_INIT)).push("answer_timed(ctx, rule)".into());
         }
-        let guarded = |at: usize, text: String| format!("if (columns >> {at} & 1)\n\t\t\t{text}");
-        for (setting, callback) in [(Setting::InitialRwnd, RWND), (Setting::Ecn, ECN)] {
-            if self.columns.iter().any(|it| it.setting == setting) {
-                let at = self.place(setting);
-                let text = format!("reply(ctx, {at}, {})", value(at));
-                case(out, callback, &[guarded(at, text)]);
-            }
+        for (at, column) in self.columns.iter().enumerate() {
+            let value = match column.algorithm.as_str() {
+                "" => format!("settings_value_{at}[its]"),
+                name => format!("\"{name}\""),
+            };
+            let guard = format!("if (columns >> {at} & 1)\n\t\t\t");
+            cases.set(&"rule", at, column, value, &guard);
         }
-        let options = self
-            .options()
-            .map(|(at, column)| (column, guarded(at, statement("rule", at, column, &value(at)))));
-        set_options(out, Vec::new(), When::sort(options));
+        cases.write(out);
         out.line(format_args!("}}"));
         out.line(format_args!("return 1;"));
         out.close("}");
     }
 }
 
-/// Where a connection is counted for a rule: once, at a callback that comes once, and at which the rule sets
-/// something for whichever end.
-#[derive(PartialEq, Eq)]
-enum Counts {
-    At(Callback),
-    /// Where options of both ends are set.
-    Options,
+/// When a statement is executed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Moment {
+    /// At the callback that the program replies to.
+    Reply(Callback),
+    /// At the callbacks at which such options are set.
+    Options(When),
 }
 
-impl Counts {
-    fn of(settings: &Settings) -> Self {
-        let of_both = |setting: Setting| setting.is_option() && !setting.spec().outgoing_only;
-        if settings.rto_us().is_some() {
-            Self::At(TIMEOUT)
-        } else if settings.iter().any(|(setting, _)| of_both(setting)) {
-            Self::Options
-        } else if settings.get(Setting::InitialRwnd).is_some() {
-            Self::At(RWND)
-        } else if settings.get(Setting::Ecn).is_some() {
-            Self::At(ECN)
-        } else {
-            Self::At(CONNECT)
-        }
+impl Moment {
+    /// When a connection is counted for a rule: once for each end, at a callback at which the rule sets something.
+    fn counted(settings: &Settings) -> Self {
+        let moments = settings.iter().map(|(setting, _)| match &setting.mechanism {
+            Mechanism::Reply(callback) => Self::Reply(*callback),
+            // What is set later is counted like what both ends have.
+            Mechanism::Option(option) => Self::Options(option.when.min(When::Both)),
+        });
+        // The kernel asks for the timer at each retransmission, too. The program does not count these.
+        let rank = |moment: &Self| match moment {
+            Self::Reply(callback) if *callback == TIMEOUT_INIT => 0,
+            Self::Options(When::Both) => 1,
+            Self::Reply(_) => 2,
+            Self::Options(_) => 3,
+        };
+        let first = moments.min_by_key(|moment| (rank(moment), *moment));
+        first.unwrap_or_else(|| unreachable!("every rule sets something"))
     }
 
-    /// A bit for each callback.
-    fn callbacks(&self) -> u32 {
-        match self {
-            Self::At((_, number)) => 1 << number,
-            Self::Options => 1 << CONNECT.1 | 1 << PASSIVE.1,
-        }
+    /// The callbacks, as bits.
+    fn bits(self) -> u32 {
+        let callbacks = match &self {
+            Self::Reply(callback) => std::slice::from_ref(callback),
+            Self::Options(when) => when.callbacks(),
+        };
+        callbacks.iter().map(|callback| 1 << callback.number).sum()
     }
 }
 
-/// A case of the switch over callbacks; its statements are without the semicolon.
-fn case(out: &mut Writer, callback: Callback, texts: &[String]) {
-    out.open(format_args!("case {}:", constant(callback)));
-    statements(out, texts);
-    out.close_with(format_args!("break;"));
-}
-
-fn statements(out: &mut Writer, texts: &[String]) {
-    texts.iter().for_each(|text| out.line(format_args!("{text};")));
-}
-
-/// Cases for options, each where the kernel first takes it for good; `counts` is where those of both ends are.
-fn set_options(out: &mut Writer, counts: Vec<String>, when: When) {
-    let When { outgoing, both, late } = when;
-    match (outgoing.is_empty(), both.is_empty() && late.is_empty()) {
-        (true, true) => return,
-        (false, true) => return case(out, CONNECT, &[counts, outgoing].concat()),
-        (_, false) => {}
-    }
-    out.open(format_args!("case {}:", constant(CONNECT)));
-    statements(out, &outgoing);
-    if !outgoing.is_empty() {
-        out.line(format_args!("// and what both ends have"));
-    }
-    out.close_more();
-    let both = [counts, both].concat();
-    if late.is_empty() {
-        return case(out, PASSIVE, &both);
-    }
-    out.open(format_args!("case {}:", constant(PASSIVE)));
-    statements(out, &both);
-    out.open(format_args!("if (FIELD(op) == {})", constant(CONNECT)));
-    out.close_with(format_args!("break;"));
-    out.line(format_args!("// and what the end of the handshake sets anew"));
-    out.close_more();
-    case(out, ACTIVE, &late);
-}
-
-/// What is set where the connection is established, of outgoing ones too. `tcp_init_transfer()` (net/ipv4/tcp_input.c;
-/// seen on 6.18) sets the congestion window just before it calls these callbacks. An algorithm starts as soon as it is
-/// set, and dctcp becomes plain Reno where ECN is not agreed on by then (`dctcp_init()`, net/ipv4/tcp_dctcp.c).
-fn is_late(column: &Column) -> bool {
-    matches!(column.setting, Setting::InitialCwnd | Setting::Congestion)
-}
-
-/// Statements that set options, by the callback at which they are set.
+/// The statements of the switch over callbacks, without their semicolons.
 #[derive(Default)]
-struct When {
-    /// At `TCP_CONNECT_CB`, and at no other.
-    outgoing: Vec<String>,
-    /// There, and where an incoming connection is established.
-    both: Vec<String>,
-    /// Where either is established.
-    late: Vec<String>,
-}
+struct Cases(BTreeMap<Moment, Vec<String>>);
 
-impl When {
-    fn sort<'c>(columns: impl Iterator<Item = (&'c Column, String)>) -> Self {
-        let mut when = Self::default();
-        for (column, text) in columns {
-            match (is_late(column), column.setting.spec().outgoing_only) {
-                (true, _) => when.late.push(text),
-                (false, true) => when.outgoing.push(text),
-                (false, false) => when.both.push(text),
+impl Cases {
+    fn at(&mut self, moment: Moment) -> &mut Vec<String> {
+        self.0.entry(moment).or_default()
+    }
+
+    /// Adds the statement that sets one column.
+    fn set(&mut self, rule: &dyn Display, at: usize, column: &Column, value: String, guard: &str) {
+        let (moment, statement) = match column.setting.mechanism {
+            Mechanism::Reply(callback) => {
+                (Moment::Reply(callback), format!("reply(ctx, {at}, {value})"))
+            }
+            Mechanism::Option(SocketOption { level, name, how, when, .. }) => {
+                let function = match how {
+                    How::Number | How::TwoJiffies => "set",
+                    How::Keepalive => "set_keepalive",
+                    How::Algorithm => "set_algorithm",
+                    How::Tos => "set_tos",
+                };
+                let value = argument(how, value);
+                let statement = format!("{function}(ctx, {rule}, {at}, {level}, {name}, {value})");
+                (Moment::Options(when), statement)
+            }
+        };
+        self.at(moment).push(format!("{guard}{statement}"));
+    }
+
+    fn write(mut self, out: &mut Writer) {
+        let [outgoing, both, late] = [When::Connecting, When::Both, When::Established]
+            .map(|when| self.0.remove(&Moment::Options(when)).unwrap_or_default());
+        for (moment, statements) in self.0 {
+            if let Moment::Reply(callback) = moment {
+                case(out, callback, &statements);
             }
         }
-        when
-    }
-}
-
-/// Level and option of a column that is one.
-fn option(column: &Column) -> (&'static str, &'static str) {
-    match column.setting.spec().mechanism {
-        Mechanism::Option(level, option) => (level, option),
-        Mechanism::Reply(callback) => unreachable!("it is a reply to {callback}"),
-    }
-}
-
-/// The value, but not below what the kernel takes.
-fn least(column: &Column, value: &str) -> String {
-    match column.setting {
-        Setting::RtoMin | Setting::DelackMax => format!("least({value})"),
-        _ => value.to_string(),
-    }
-}
-
-/// Sets one column; without the semicolon.
-fn statement(rule: &str, at: usize, column: &Column, value: &str) -> String {
-    match column.setting {
-        Setting::Congestion => {
-            format!("set_algorithm(ctx, {rule}, {at}, \"{}\")", column.algorithm)
+        // The connecting end's case falls through to what both ends have.
+        if both.is_empty() && late.is_empty() {
+            if !outgoing.is_empty() {
+                case(out, CONNECT, &outgoing);
+            }
+            return;
         }
-        Setting::Tos => format!("set_tos(ctx, {rule}, {at}, {value})"),
-        other => {
-            let is_keepalive = matches!(
-                other,
-                Setting::KeepaliveIdle | Setting::KeepaliveInterval | Setting::KeepaliveCount
-            );
-            let function = if is_keepalive { "set_keepalive" } else { "set" };
-            let (level, option) = option(column);
-            let value = least(column, value);
-            format!("{function}(ctx, {rule}, {at}, {level}, {option}, {value})")
+        open(out, CONNECT, &outgoing);
+        if !outgoing.is_empty() {
+            out.line(format_args!("// and what both ends have"));
         }
+        out.close_more();
+        if late.is_empty() {
+            return case(out, PASSIVE_ESTABLISHED, &both);
+        }
+        open(out, PASSIVE_ESTABLISHED, &both);
+        out.open(format_args!("if (FIELD(op) == {})", CONNECT.name));
+        out.close_with(format_args!("break;"));
+        out.line(format_args!("// and what the end of the handshake sets anew"));
+        out.close_more();
+        case(out, ACTIVE_ESTABLISHED, &late);
     }
+}
+
+fn open(out: &mut Writer, callback: Callback, statements: &[String]) {
+    out.open(format_args!("case {}:", callback.name));
+    statements.iter().for_each(|text| out.line(format_args!("{text};")));
+}
+
+fn case(out: &mut Writer, callback: Callback, statements: &[String]) {
+    open(out, callback, statements);
+    out.close_with(format_args!("break;"));
+}
+
+/// A value, in C.
+fn constant(value: &Value) -> String {
+    match value {
+        Value::Number(number) => number.to_string(),
+        Value::Name(name) => format!("\"{name}\""),
+    }
+}
+
+/// A value, as it is passed to `bpf_setsockopt()`.
+fn argument(how: How, value: String) -> String {
+    if how == How::TwoJiffies { format!("least({value})") } else { value }
 }

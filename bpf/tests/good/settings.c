@@ -3,7 +3,8 @@ static __always_inline int set_0(struct bpf_sock_ops *ctx)
 {
 	switch (FIELD(op)) {
 	case BPF_SOCK_OPS_TIMEOUT_INIT:
-		return answer(ctx, 0);
+		answer(ctx, 0);
+		break;
 	case BPF_SOCK_OPS_NEEDS_ECN:
 		reply(ctx, 9, 1);
 		break;
@@ -17,7 +18,7 @@ static __always_inline int set_0(struct bpf_sock_ops *ctx)
 			break;
 		// and what the end of the handshake sets anew
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		set_algorithm(ctx, 0, 8, "reno");
+		set_algorithm(ctx, 0, 8, SOL_TCP, TCP_CONGESTION, "reno");
 		break;
 	}
 	return 1;
@@ -35,13 +36,13 @@ static __always_inline int set_1(struct bpf_sock_ops *ctx)
 		count(1);
 		set(ctx, 1, 4, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
 		set(ctx, 1, 5, SOL_TCP, TCP_BPF_DELACK_MAX, least(2000));
-		set_tos(ctx, 1, 20, 40);
+		set_tos(ctx, 1, 20, SOL_IP, IP_TOS, 40);
 		if (FIELD(op) == BPF_SOCK_OPS_TCP_CONNECT_CB)
 			break;
 		// and what the end of the handshake sets anew
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		set(ctx, 1, 1, SOL_TCP, TCP_BPF_IW, 40);
-		set_algorithm(ctx, 1, 7, "dctcp");
+		set_algorithm(ctx, 1, 7, SOL_TCP, TCP_CONGESTION, "dctcp");
 		break;
 	}
 	return 1;
@@ -141,8 +142,8 @@ int set_rto(struct bpf_sock_ops *ctx)
 	return 1;
 }
 
-// Run once, in a cgroup of its own, to learn which settings this kernel takes; its answers are
-// in the failures of the first rule: 0 for what was not tried, 1 for yes, 1 + errno for no.
+// Run once, in a cgroup of its own, to learn which settings this kernel supports. The answers are in
+// the failures of the first rule: 0 for not tried, 1 for supported, 1 + errno for refused.
 SEC("sockops")
 int probe(struct bpf_sock_ops *ctx)
 {
@@ -154,8 +155,8 @@ int probe(struct bpf_sock_ops *ctx)
 	try(ctx, 4, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
 	try(ctx, 5, SOL_TCP, TCP_BPF_DELACK_MAX, least(2000));
 	try(ctx, 6, SOL_TCP, TCP_RTO_MAX_MS, 60000);
-	try_algorithm(ctx, 7, "dctcp");
-	try_algorithm(ctx, 8, "reno");
+	try_algorithm(ctx, 7, SOL_TCP, TCP_CONGESTION, "dctcp");
+	try_algorithm(ctx, 8, SOL_TCP, TCP_CONGESTION, "reno");
 	try(ctx, 10, SOL_TCP, TCP_USER_TIMEOUT, 120000);
 	try(ctx, 11, SOL_TCP, TCP_KEEPIDLE, 60);
 	try(ctx, 12, SOL_TCP, TCP_KEEPINTVL, 10);

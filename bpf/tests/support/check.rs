@@ -201,12 +201,9 @@ pub(crate) fn check(rules: &Rules, count: usize, seen: &mut Seen) -> Result<(), 
 fn same(rule: &Rule, compiled: &set_rto_compiler::rule::Rule) -> bool {
     let mut expected: Vec<_> = rule.rto.map(|us| ("rto", us, "")).into_iter().collect();
     expected.extend(rule.settings.iter().map(|it| (SPECS[it.at].0, it.value, it.name)));
-    let found = compiled.settings.iter().map(|(setting, value)| {
-        let name = match value {
-            set_rto_compiler::setting::Value::Name(name) => name.as_str(),
-            set_rto_compiler::setting::Value::Number(_) => "",
-        };
-        (setting.spec().key, u64::from(value.number()), name)
+    let found = compiled.settings.iter().map(|(setting, value)| match value {
+        set_rto_compiler::setting::Value::Name(name) => (setting.key, 0, name.as_str()),
+        set_rto_compiler::setting::Value::Number(number) => (setting.key, u64::from(*number), ""),
     });
     found.eq(expected)
 }

@@ -15,11 +15,10 @@ mod lex;
 mod test;
 
 use super::wrong_type;
-use crate::ast::Value;
 use crate::diag::{Diagnostic, Source, Span};
+use crate::parse::Written;
 use crate::rule::{Condition, Formula};
 use lex::{Token, Word};
-pub(super) use test::either_port;
 use toml::de::DeValue;
 
 /// The maximum nesting of parentheses and `not`.
@@ -28,35 +27,35 @@ const DEEPEST: usize = 64;
 /// Parses and types an expression.
 pub(super) fn condition(
     source: &Source<'_>,
-    value: &Value<'_>,
+    value: &Written<'_>,
 ) -> Result<Condition, Vec<Diagnostic>> {
-    let DeValue::String(text) = &value.value else {
+    let DeValue::String(text) = value.get_ref() else {
         let help = "for example: when = \"local_port == remote_port\"";
         return Err(vec![wrong_type(value, "an expression is a string", help)]);
     };
-    let place = |error| vec![Place::new(source, value, text).error(error)];
+    let place = |error| vec![Position::new(source, value, text).error(error)];
     let tokens = lex::tokens(text).map_err(place)?;
     let mut parser = Parser { tokens: &tokens, at: 0, end: text.len(), depth: 0 };
     let formula = parser.whole().map_err(place)?;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ok(Condition { span: value.span.clone(), text, formula })
+    Ok(Condition { span: value.span(), text, formula })
 }
 
-/// A mistake within an expression, its span counted from the expression's start.
+/// A mistake within an expression. Its span is counted from the start of the expression.
 type Mistake = Diagnostic;
 
-/// The place of the expression's text in the file.
-struct Place {
-    /// The offset in the file of each offset in the text; None if the two can't be matched.
+/// The position of the expression's text in the file.
+struct Position {
+    /// The offset in the file for each offset in the text. None if the text has escapes that are not understood.
     offsets: Option<Vec<usize>>,
     whole: Span,
 }
 
-impl Place {
-    fn new(source: &Source<'_>, value: &Value<'_>, text: &str) -> Self {
-        let raw = source.text.get(value.span.clone()).unwrap_or_default();
-        let whole = value.span.clone();
-        // The quotes are one or three, perhaps with a line break behind them.
+impl Position {
+    fn new(source: &Source<'_>, value: &Written<'_>, text: &str) -> Self {
+        let raw = &source.text[value.span()];
+        let whole = value.span();
+        // There are one or three quotes, and perhaps a line break after them.
         let plain = raw.find(text).filter(|_| !text.is_empty());
         let offsets = match plain {
             Some(at) => Some((0..=text.len()).map(|offset| whole.start + at + offset).collect()),
@@ -94,11 +93,11 @@ fn unescaped(raw: &str, text: &str, start: usize) -> Option<Vec<usize>> {
     (raw.get(at..)? == "\"").then_some(offsets)
 }
 
-/// Recursive descent.
+/// A recursive-descent parser.
 struct Parser<'t> {
     tokens: &'t [Token<'t>],
     at: usize,
-    /// Where the text ends.
+    /// The length of the text.
     end: usize,
     depth: usize,
 }
@@ -117,7 +116,7 @@ impl<'t> Parser<'t> {
         while self.takes(&Word::Name("or")) {
             parts.push(self.and()?);
         }
-        Ok(single(parts, Formula::Any))
+        Ok(Formula::any(parts))
     }
 
     fn and(&mut self) -> Result<Formula, Mistake> {
@@ -125,7 +124,7 @@ impl<'t> Parser<'t> {
         while self.takes(&Word::Name("and")) {
             parts.push(self.not()?);
         }
-        Ok(single(parts, Formula::All))
+        Ok(Formula::all(parts))
     }
 
     fn not(&mut self) -> Result<Formula, Mistake> {
@@ -166,23 +165,14 @@ impl<'t> Parser<'t> {
         if self.takes(word) { Ok(()) } else { Err(self.unexpected(message)) }
     }
 
-    /// An error at the next token or at the end.
+    /// A mistake at the next token, or at the end.
     fn unexpected(&self, message: &str) -> Mistake {
         match self.peek() {
             Some(token) => Diagnostic::new(message, token.span.clone()),
-            None => {
-                Diagnostic::new(format!("{message}, the expression ends here"), self.end..self.end)
-            }
-        }
-    }
-}
-
-fn single(mut parts: Vec<Formula>, join: fn(Vec<Formula>) -> Formula) -> Formula {
-    match parts.pop() {
-        Some(only) if parts.is_empty() => only,
-        last => {
-            parts.extend(last);
-            join(parts)
+            None => Diagnostic::new(
+                format!("{message}, but the expression ends here"),
+                self.end..self.end,
+            ),
         }
     }
 }

@@ -1,62 +1,13 @@
-//! Tests: a field, an operator and an operand, with their types.
+//! Tests: a field, an operator and an operand.
 
 use super::lex::{Token, Word};
 use super::{Mistake, Parser};
-use crate::check::{address, interface, port};
+use crate::check::condition::{Literal, is_one_of};
+use crate::check::values::{is_number, ports, prefix};
 use crate::diag::{Diagnostic, nearest};
-use crate::rule::{Direction, End, Family, Formula, Pattern, PortRange, Prefix, Test};
+use crate::field::{ADDRESS, FIELDS, Field, Kind, NUMBER, QUOTED};
+use crate::rule::{End, Formula, Test};
 use std::cmp::Ordering;
-
-/// A field of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Interface,
-    /// Either end's.
-    Port,
-    OnePort(End),
-    Address(End),
-    Family,
-    Direction,
-}
-
-const FIELDS: [(&str, Field); 8] = [
-    ("interface", Field::Interface),
-    ("port", Field::Port),
-    ("local_port", Field::OnePort(End::Local)),
-    ("remote_port", Field::OnePort(End::Remote)),
-    ("local", Field::Address(End::Local)),
-    ("remote", Field::Address(End::Remote)),
-    ("family", Field::Family),
-    ("direction", Field::Direction),
-];
-
-impl Field {
-    fn named(name: &str) -> Option<Self> {
-        FIELDS.iter().find(|(known, _)| *known == name).map(|(_, field)| *field)
-    }
-
-    /// What it is, for messages.
-    fn kind(self) -> &'static str {
-        match self {
-            Self::Interface => "an interface",
-            Self::Port | Self::OnePort(_) => "a port",
-            Self::Address(_) => "an address",
-            Self::Family => "a family",
-            Self::Direction => "a direction",
-        }
-    }
-
-    /// How a value of it is written.
-    fn example(self) -> &'static str {
-        match self {
-            Self::Interface => "an interface is quoted: interface == \"ax0\"",
-            Self::Port | Self::OnePort(_) => "a port is a number from 0 to 65535",
-            Self::Address(_) => "an address or prefix is not quoted: remote == 44.0.0.0/8",
-            Self::Family => "write family == \"ipv4\" or family == \"ipv6\"",
-            Self::Direction => "write direction == \"outgoing\" or direction == \"incoming\"",
-        }
-    }
-}
 
 impl Parser<'_> {
     pub(super) fn test(&mut self) -> Result<Formula, Mistake> {
@@ -65,7 +16,12 @@ impl Parser<'_> {
             return Err(complaint);
         };
         let Some(field) = Field::named(name) else {
-            return Err(unknown_field(name, span.clone()));
+            let error = Diagnostic::new(format!("unknown field `{name}`"), span.clone());
+            let names: Vec<_> = FIELDS.iter().map(|field| field.key).collect();
+            return Err(error.help(match nearest(name, names.iter().copied()) {
+                Some(known) => format!("did you mean `{known}`?"),
+                None => format!("the fields are {}", names.join(", ")),
+            }));
         };
         if self.takes(&Word::Name("in")) {
             return self.set(field);
@@ -73,10 +29,9 @@ impl Parser<'_> {
         let complaint = self.unexpected("expected a comparison or `in`");
         match self.next() {
             Some(Token { word: Word::Operator(operator), .. }) => {
-                let ordered = !matches!(*operator, "==" | "!=");
-                if ordered && !matches!(field, Field::Port | Field::OnePort(_)) {
-                    let message =
-                        format!("`{operator}` orders ports only: this is {}", field.kind());
+                if !matches!(*operator, "==" | "!=") && !matches!(field.kind, Kind::Port(_)) {
+                    let noun = field.kind.values().noun;
+                    let message = format!("`{operator}` orders ports only: this is {noun}");
                     return Err(
                         Diagnostic::new(message, span.clone()).help("use `==`, `!=` or `in`")
                     );
@@ -87,201 +42,134 @@ impl Parser<'_> {
         }
     }
 
-    fn operand(&mut self, field: Field, operator: &str) -> Result<Formula, Mistake> {
+    fn operand(&mut self, field: &Field, operator: &str) -> Result<Formula, Mistake> {
         let complaint = self.unexpected("expected something to compare with");
         let Some(token) = self.next() else { return Err(complaint) };
+        let mistake =
+            |message, help: String| Err(Diagnostic::new(message, token.span.clone()).help(help));
         if let Word::Name(name) = token.word {
             let Some(other) = Field::named(name) else {
-                return Err(Diagnostic::new(format!("unknown word `{name}`"), token.span.clone())
-                    .help(field.example()));
+                let help = field.kind.values().example;
+                return mistake(format!("unknown word `{name}`"), help.into());
             };
-            return compare(field, operator, other).map_err(|(message, help)| {
-                Diagnostic::new(message, token.span.clone()).help(help)
-            });
+            return compare(field, operator, other)
+                .or_else(|(message, help)| mistake(message, help));
         }
-        if let Word::Value(text) = token.word
-            && matches!(field, Field::Port | Field::OnePort(_))
-            && text.contains('-')
-        {
-            return Err(Diagnostic::new("a range cannot be an operand", token.span.clone())
-                .help(format!("write `in {{{text}}}`")));
+        let literal = literal(field.kind, token)?;
+        if matches!(field.kind, Kind::Port(_)) && literal.text.contains('-') {
+            let help = format!("write `in {{{}}}`", literal.text);
+            return mistake("a range cannot be an operand".into(), help);
         }
-        let item = item(field, token)?;
-        Ok(match (operator, item) {
-            ("==", item) => tests(field, vec![item]),
-            ("!=", item) => not(tests(field, vec![item])),
-            (_, Item::Port(range)) => ordered(field, operator, range.low),
-            // Refused above.
-            (_, _) => Formula::Any(Vec::new()),
-        })
+        match operator {
+            "==" => one_of(field, vec![literal]),
+            "!=" => Ok(not(one_of(field, vec![literal])?)),
+            _ => ordered(field, operator, literal),
+        }
     }
 
-    fn set(&mut self, field: Field) -> Result<Formula, Mistake> {
+    fn set(&mut self, field: &Field) -> Result<Formula, Mistake> {
         self.expect(&Word::OpenSet, "expected `{`")
             .map_err(|it| it.help("for example: port in {80, 443}"))?;
-        let mut items = Vec::new();
+        let mut literals = Vec::new();
         loop {
             let complaint = self.unexpected("expected an item");
             let Some(token) = self.next() else { return Err(complaint) };
-            if token.word == Word::CloseSet && items.is_empty() {
-                return Err(Diagnostic::new(
-                    "an empty set: nothing can match it",
-                    token.span.clone(),
-                ));
+            if token.word == Word::CloseSet && literals.is_empty() {
+                let message = "an empty set: nothing can match it";
+                return Err(Diagnostic::new(message, token.span.clone()));
             }
-            items.push(item(field, token)?);
+            literals.push(literal(field.kind, token)?);
             if self.takes(&Word::CloseSet) {
-                return Ok(tests(field, items));
+                return one_of(field, literals);
             }
             self.expect(&Word::Comma, "expected `,` or `}`")?;
         }
     }
 }
 
-fn unknown_field(name: &str, span: std::ops::Range<usize>) -> Mistake {
-    let error = Diagnostic::new(format!("unknown field `{name}`"), span);
-    match nearest(name, FIELDS.iter().map(|(known, _)| *known)) {
-        Some(known) => error.help(format!("did you mean `{known}`?")),
-        None => {
-            let names: Vec<_> = FIELDS.iter().map(|(name, _)| *name).collect();
-            error.help(format!("the fields are {}", names.join(", ")))
-        }
-    }
-}
-
-/// A literal with its type.
-enum Item {
-    Port(PortRange),
-    Address(Prefix),
-    Interface(Pattern),
-    Family(Family),
-    Direction(Direction),
-}
-
-fn item(field: Field, token: &Token<'_>) -> Result<Item, Mistake> {
-    let wrong = |what: &str| {
-        let message = format!("{} can't be compared with {what}", field.kind());
-        Diagnostic::new(message, token.span.clone()).help(field.example())
+/// The text of a value, if it is written as this kind of field requires.
+fn literal<'t>(kind: Kind, token: &Token<'t>) -> Result<Literal<'t>, Mistake> {
+    let values = kind.values();
+    let span = token.span.clone();
+    let (text, found) = match token.word {
+        Word::Quoted(text) => (text, QUOTED.into()),
+        Word::Value(text) if is_number(text) => (text, NUMBER.into()),
+        Word::Value(text) if prefix(text).is_ok() => (text, ADDRESS.into()),
+        Word::Value(text) | Word::Name(text) => (text, format!("`{text}`")),
+        _ => return Err(Diagnostic::new("expected a value", span).help(values.example)),
     };
-    let bad = |(message, help): (String, Option<String>)| {
-        Diagnostic::new(message, token.span.clone())
-            .help(help.unwrap_or_else(|| field.example().into()))
-    };
-    match (field, token.word) {
-        (Field::Port | Field::OnePort(_), Word::Value(text)) => {
-            if address::parse(text).is_ok() && text.contains(['.', ':']) {
-                return Err(wrong("an address"));
-            }
-            port::parse(text).map(Item::Port).map_err(bad)
-        }
-        (Field::Address(_), Word::Value(text)) => {
-            if text.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err(wrong("a number"));
-            }
-            address::parse(text).map(Item::Address).map_err(bad)
-        }
-        (Field::Interface, Word::Quoted(text)) => match interface::problem(text) {
-            None => Ok(Item::Interface(Pattern(text.into()))),
-            Some(problem) => Err(bad((format!("invalid interface name: {problem}"), None))),
-        },
-        (Field::Family, Word::Quoted("ipv4")) => Ok(Item::Family(Family::Ipv4)),
-        (Field::Family, Word::Quoted("ipv6")) => Ok(Item::Family(Family::Ipv6)),
-        (Field::Direction, Word::Quoted("outgoing")) => Ok(Item::Direction(Direction::Outgoing)),
-        (Field::Direction, Word::Quoted("incoming")) => Ok(Item::Direction(Direction::Incoming)),
-        (Field::Family | Field::Direction, Word::Quoted(text)) => {
-            Err(bad((format!("unknown value \"{text}\""), None)))
-        }
-        (_, Word::Quoted(_)) => Err(wrong("a quoted word")),
-        (_, Word::Value(text)) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Err(wrong("a number"))
-        }
-        (_, Word::Value(text)) if address::parse(text).is_ok() => Err(wrong("an address")),
-        (_, Word::Value(text)) => Err(wrong(&format!("`{text}`"))),
-        (_, Word::Name(name)) => Err(wrong(&format!("`{name}`"))),
-        _ => Err(Diagnostic::new("expected a value", token.span.clone()).help(field.example())),
+    // Other unquoted words may be misspelt ports or addresses, which the field's own check explains.
+    let is_other = matches!(token.word, Word::Value(_)) && found.starts_with('`');
+    if found == values.operand || is_other && values.operand != QUOTED {
+        return Ok(Literal { text: text.into(), span });
     }
+    let message = format!("{} can't be compared with {found}", values.noun);
+    Err(Diagnostic::new(message, span).help(values.example))
 }
 
-/// The field is one of the items.
-fn tests(field: Field, items: Vec<Item>) -> Formula {
-    let (mut ports, mut prefixes, mut patterns, mut rest) = (vec![], vec![], vec![], vec![]);
-    for item in items {
-        match item {
-            Item::Port(range) => ports.push(range),
-            Item::Address(prefix) => prefixes.push(prefix),
-            Item::Interface(pattern) => patterns.push(pattern),
-            Item::Family(family) => rest.push(Formula::Test(Test::Family(family))),
-            Item::Direction(direction) => rest.push(Formula::Test(Test::Direction(direction))),
-        }
-    }
-    match field {
-        Field::Port => either_port(ports),
-        Field::OnePort(end) => Formula::Test(Test::Port(end, ports)),
-        Field::Address(end) => Formula::Test(Test::Address(end, prefixes)),
-        Field::Interface => Formula::Test(Test::Interface(patterns)),
-        Field::Family | Field::Direction => Formula::Any(rest),
-    }
+/// The formula that the field has one of the values, or the first mistake.
+fn one_of(field: &Field, literals: Vec<Literal<'_>>) -> Result<Formula, Mistake> {
+    let found = is_one_of(field, literals.into_iter().map(Ok), field.kind.values().example);
+    found.map(|(_, formula)| formula).map_err(|mut mistakes| mistakes.swap_remove(0))
 }
 
-/// Either end has one of the ports.
-pub(in crate::check) fn either_port(ranges: Vec<PortRange>) -> Formula {
-    let of = |end| Formula::Test(Test::Port(end, ranges.clone()));
-    Formula::Any(vec![of(End::Local), of(End::Remote)])
-}
-
-/// An order that no port satisfies is an empty range.
-fn ordered(field: Field, operator: &str, port: u16) -> Formula {
+/// The ports below or above a port. If there are none, nothing matches.
+fn ordered(field: &Field, operator: &str, literal: Literal<'_>) -> Result<Formula, Mistake> {
+    let Ok(range) = ports(&literal.text) else { return one_of(field, vec![literal]) };
+    let port = range.low;
     let range = match operator {
         "<" => port.checked_sub(1).map(|high| (0, high)),
         "<=" => Some((0, port)),
         ">" => port.checked_add(1).map(|low| (low, u16::MAX)),
-        _ => Some((port, u16::MAX)),
+        ">=" => Some((port, u16::MAX)),
+        other => unreachable!("`{other}` is no order"),
     };
     match range {
-        Some((low, high)) => tests(field, vec![Item::Port(PortRange { low, high })]),
-        None => Formula::Any(Vec::new()),
+        Some((low, high)) => {
+            one_of(field, vec![Literal { text: format!("{low}-{high}").into(), ..literal }])
+        }
+        None => Ok(Formula::Any(Vec::new())),
     }
 }
 
-/// Two fields; the message and the help if they can't be compared.
-fn compare(left: Field, operator: &str, right: Field) -> Result<Formula, (String, String)> {
-    let ends = |left: End, operator: &str, right: End| match (left, right) {
-        (End::Local, End::Remote) => Ok(operator.to_string()),
-        // Mirrored: remote < local is local > remote.
-        (End::Remote, End::Local) => {
-            Ok(operator.replace('<', "#").replace('>', "<").replace('#', ">"))
+/// Compares two fields. The error is a message and a help.
+fn compare(left: &Field, operator: &str, right: &Field) -> Result<Formula, (String, String)> {
+    let (noun, example) = (left.kind.values().noun, left.kind.values().example);
+    let itself = |help: &str| Err(("a field compared with itself".into(), help.into()));
+    match (left.kind, right.kind) {
+        (Kind::Port([left]), Kind::Port([right])) if left == right => itself("name the other end"),
+        (Kind::Address(left), Kind::Address(right)) if left == right => {
+            itself("name the other end")
         }
-        _ => Err(("a field compared with itself".to_string(), "name the other end".to_string())),
-    };
-    match (left, right) {
-        (Field::OnePort(left), Field::OnePort(right)) => {
-            let operator = ends(left, operator, right)?;
-            let holds: &[Ordering] = match operator.as_str() {
-                "==" => &[Ordering::Equal],
-                "!=" => &[Ordering::Less, Ordering::Greater],
-                "<" => &[Ordering::Less],
-                "<=" => &[Ordering::Less, Ordering::Equal],
-                ">" => &[Ordering::Greater],
-                _ => &[Ordering::Equal, Ordering::Greater],
+        (Kind::Port([end]), Kind::Port([_])) => {
+            // `Test::Ports` compares the local port with the remote one.
+            let (less, greater) = match end {
+                End::Local => (Ordering::Less, Ordering::Greater),
+                End::Remote => (Ordering::Greater, Ordering::Less),
             };
-            let tests = holds.iter().map(|ordering| Formula::Test(Test::Ports(*ordering)));
-            Ok(Formula::Any(tests.collect()))
+            let orders = match operator {
+                "==" => vec![Ordering::Equal],
+                "!=" => vec![Ordering::Less, Ordering::Greater],
+                "<" => vec![less],
+                "<=" => vec![less, Ordering::Equal],
+                ">" => vec![greater],
+                ">=" => vec![Ordering::Equal, greater],
+                other => unreachable!("`{other}` is no operator"),
+            };
+            Ok(Formula::Any(orders.into_iter().map(Test::Ports).map(Formula::Test).collect()))
         }
-        (Field::Address(left), Field::Address(right)) => {
+        (Kind::Address(_), Kind::Address(_)) => {
             let same = Formula::Test(Test::SameAddress);
-            match ends(left, operator, right)?.as_str() {
-                "==" => Ok(same),
-                _ => Ok(not(same)),
-            }
+            Ok(if operator == "==" { same } else { not(same) })
         }
-        (Field::Port | Field::OnePort(_), Field::Port | Field::OnePort(_)) => Err((
+        (Kind::Port(_), Kind::Port(_)) => Err((
             "`port` means either end and can't be compared with a field".into(),
             "compare `local_port` with `remote_port`".into(),
         )),
-        _ if left == right => Err(("a field compared with itself".into(), left.example().into())),
+        _ if left == right => itself(example),
         _ => Err((
-            format!("{} can't be compared with {}", left.kind(), right.kind()),
-            left.example().into(),
+            format!("{noun} can't be compared with {}", right.kind.values().noun),
+            example.into(),
         )),
     }
 }
