@@ -34,17 +34,16 @@ pub(super) fn sort(mut cases: Vec<Case>, singles: &mut Vec<Case>) -> Sorted {
             break;
         };
         let mut list = divide(&mut cases, &chosen);
-        let (mut joining, rest): (Vec<_>, Vec<_>) =
-            singles.drain(..).partition(|case| case.bounds.contains_key(&key));
-        *singles = rest;
-        joining.append(&mut list);
-        let chosen = narrow(&joining, &key);
-        list = divide(&mut joining, &chosen);
-        for case in joining {
-            if case.bounds.len() == 1 { &mut *singles } else { &mut cases }.push(case);
-        }
+        let count = list.len();
+        list.extend(singles.extract_if(.., |case| case.bounds.contains_key(&key)));
+        let chosen = narrow(&list, &key);
+        let mut rest = match chosen[..count].iter().all(|is_chosen| *is_chosen) {
+            true => divide(&mut list, &chosen.iter().map(|it| !it).collect::<Vec<_>>()),
+            // They divide its classes too finely.
+            false => list.split_off(count),
+        };
+        singles.append(&mut rest);
         list.sort_by_key(|case| case.rule);
-        cases.sort_by_key(|case| case.rule);
         lists.push((key, list));
     }
     (lists, cases)
@@ -61,7 +60,7 @@ fn is_key(kind: &Kind) -> bool {
     matches!(kind, Kind::Port(_) | Kind::Address(_))
 }
 
-/// The cases that may be on lists by a field, the narrowest first. One whose other fields have several ranges needs a
+/// The cases that may be on lists by a field, the narrowest first, those that test it alone last. One whose other fields have several ranges needs a
 /// record for each product of them.
 fn narrow(cases: &[Case], key: &Kind) -> Vec<bool> {
     let others: BTreeSet<&Kind> =
@@ -86,7 +85,7 @@ fn narrow(cases: &[Case], key: &Kind) -> Vec<bool> {
             order.push((parts.iter().map(ExactSizeIterator::len).sum::<usize>(), at, parts));
         }
     }
-    order.sort_unstable_by_key(|it| (it.0, it.1));
+    order.sort_unstable_by_key(|it| (cases[it.1].bounds.len() == 1, it.0, it.1));
     let mut depths = vec![0; starts.len()];
     let mut is_chosen = vec![false; cases.len()];
     for (places, at, parts) in order {
