@@ -73,6 +73,9 @@ const MOST_CUTS: u32 = 3;
 /// unless its search has so few steps,
 const FEW_STEPS: u32 = 4;
 
+/// or so few boundaries: cuts make more paths for the verifier, which follows the rest of a chain for each,
+const LEAST: usize = 1_000;
+
 /// or a cut saves less than so many: it executes 3 instructions.
 const WORTH: u32 = 2;
 
@@ -155,7 +158,8 @@ fn lookup(key: Key, steps: &[(u128, u32)], cuts: u32) -> Lookup {
     }
     let search = Search::new(key, steps);
     let is_too_large = search.reached() * key.bytes() > MOST_KEY_BYTES;
-    if !is_too_large && (search.steps <= FEW_STEPS || cuts == 0) {
+    let is_small = search.steps <= FEW_STEPS || steps.len() < LEAST;
+    if !is_too_large && (is_small || cuts == 0) {
         return Lookup::Search(search);
     }
     // Behind the first boundary.

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const MOST_RULES: usize = 20;
 
 /// The maximum number of comparisons in a chain: the verifier follows most paths through them.
-const MOST_COMPARISONS: usize = 48;
+const MOST_COMPARISONS: usize = 64;
 
 /// Lists of one field, and lists of interfaces: bits of a number.
 const MOST_LISTS: usize = 32;
