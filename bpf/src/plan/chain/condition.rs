@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 /// Items of a list that are compared one by one; a search for one in a table takes 25 to 35 instructions.
 const MOST_ITEMS: usize = 8;
 
+/// A search counts as so many comparisons.
+const LISTED: usize = 8;
+
 /// A formula of comparisons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
@@ -218,7 +221,8 @@ impl Condition {
 
     pub(super) fn comparisons(&self) -> usize {
         let mut count = 0;
-        self.each(&mut |_| count += 1);
+        // A search in a table has more paths to verify than a comparison.
+        self.each(&mut |check| count += if let Check::Listed(..) = check { LISTED } else { 1 });
         count
     }
 
