@@ -287,11 +287,11 @@ pub(crate) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> Result<()> {
     }
 }
 
-/// All keys of a map.
-pub(crate) fn keys<const SIZE: usize>(map: BorrowedFd<'_>) -> Result<Vec<[u8; SIZE]>> {
+/// All keys of a map, which has room for at most so many.
+pub(crate) fn keys<const SIZE: usize>(map: BorrowedFd<'_>, most: usize) -> Result<Vec<[u8; SIZE]>> {
     let mut keys: Vec<[u8; SIZE]> = Vec::new();
     // The kernel starts over if the previous key has been deleted. The bound ends such a loop.
-    while keys.len() < 65_536 {
+    while keys.len() < most {
         let mut next = [0; SIZE];
         let before = keys.last().map_or(ptr::null(), |key| key.as_ptr());
         // SAFETY: the sizes fit, as for `look_up`; no key to begin with.

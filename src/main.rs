@@ -10,9 +10,11 @@ mod check;
 mod device;
 mod diff;
 mod error;
+mod evidence;
 mod host;
 mod install;
 mod json;
+mod learned;
 #[cfg(feature = "vendored")]
 #[path = "../scripts/libelf/left_out.rs"]
 mod left_out;
@@ -85,6 +87,10 @@ pub(crate) struct Install {
     /// how the interface of a connection is found, route or address (default: route if this kernel supports it, otherwise address)
     #[argh(option, arg_name = "method")]
     pub(crate) interface_method: Option<way::Method>,
+
+    /// forget what was learned of hosts before
+    #[argh(switch)]
+    pub(crate) forget: bool,
 
     /// only say what would be done
     #[argh(switch)]

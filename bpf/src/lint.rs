@@ -1,8 +1,10 @@
 //! The fourth pass: settings without effect on the connections that a rule decides are mistakes; timers that look like
 //! a mistake get a note.
 
+use crate::check::options::Options;
 use crate::diag::Diagnostic;
 use crate::duration::spell;
+use crate::plan::Evidence;
 use crate::reach::Regions;
 use crate::rule::Rule;
 use crate::setting::{Column, MOST_COLUMNS};
@@ -28,7 +30,11 @@ const USUAL_US: std::ops::RangeInclusive<u64> = 30_000_000..=300_000_000;
 ///
 /// # Errors
 /// A setting for the end that sends the SYN in a rule for the other end only; too many different settings.
-pub fn lint(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+pub fn lint(
+    rules: &[Rule],
+    regions: &Regions,
+    options: &Options,
+) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut notes = regions.notes.clone();
     for (rule, region) in rules.iter().zip(&regions.rules) {
@@ -45,6 +51,7 @@ pub fn lint(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Di
         }
         notes.extend(timers(rule, is_outgoing));
     }
+    notes.extend(of_file(rules, options));
     let columns = Column::all(rules.iter().map(|rule| &rule.settings));
     if columns.len() > MOST_COLUMNS {
         let span = rules.last().map_or(0..0, |rule| rule.span.clone());
@@ -55,6 +62,33 @@ pub fn lint(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Di
     }
     notes.sort_by_key(|note| note.span.start);
     if errors.is_empty() { Ok(notes) } else { Err(errors) }
+}
+
+/// Notes on what holds for the whole file.
+fn of_file(rules: &[Rule], options: &Options) -> Vec<Diagnostic> {
+    let mut notes = Vec::new();
+    if let Some(span) = &options.learn
+        && rules.iter().all(|rule| rule.settings.learned().is_none())
+    {
+        notes.push(
+            Diagnostic::new("no rule learns: `[learn]` has no effect", span.clone())
+                .help("a rule learns with `rto = { learn = true }`"),
+        );
+    }
+    let kept = Evidence::of(rules.len(), options.evidence);
+    let end = rules.last().map_or(0..0, |rule| rule.span.clone());
+    if options.evidence && kept != Evidence::All {
+        let message = match kept {
+            Evidence::Counters => "too many rules to keep a histogram of each one's round trips",
+            _ => "too many rules to keep evidence of each one",
+        };
+        notes.push(
+            Diagnostic::new(message, end)
+                .label("up to this rule")
+                .help("evidence takes at most 4 MiB; connections are still counted"),
+        );
+    }
+    notes
 }
 
 /// True where this host sends the SYN of some of these connections.
