@@ -166,6 +166,8 @@ pub(crate) struct ProgramInfo {
     pub(crate) name: String,
     /// The ids of its maps.
     pub(crate) maps: Vec<u32>,
+    /// When it was loaded, nanoseconds of CLOCK_BOOTTIME.
+    pub(crate) load_time: u64,
 }
 
 pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<ProgramInfo> {
@@ -180,7 +182,7 @@ pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<ProgramInfo> {
     let count = maps.len().min(info.nr_map_ids as usize);
     let name = info.name.iter().take_while(|&&byte| byte != 0);
     let name = name.map(|&byte| char::from(byte as u8)).collect();
-    Ok(ProgramInfo { id: info.id, name, maps: maps[..count].to_vec() })
+    Ok(ProgramInfo { id: info.id, name, maps: maps[..count].to_vec(), load_time: info.load_time })
 }
 
 /// The name of a program by its id. Needs CAP_SYS_ADMIN.
