@@ -336,7 +336,10 @@ pub(crate) fn store(
     let constants = map(".rodata")?;
     directory.pin(constants.as_fd(), &of(CONSTANTS, id))?;
     directory.pin(program, &of(PROGRAM_PIN, id))?;
-    directory.pin(map(".bss")?.as_fd(), &of(COUNTERS, id))?;
+    // A program that keeps evidence may not use them.
+    let counters = map(".bss")?;
+    bpf::bind_map(program, counters.as_fd()).context(WHAT, hint::AGAIN)?;
+    directory.pin(counters.as_fd(), &of(COUNTERS, id))?;
     for (name, pin) in
         [("failures", FAILURES), (policy::EVIDENCE, EVIDENCE), (learned::MAP, LEARNED)]
     {
