@@ -17,41 +17,52 @@ pub struct Kernel {
     pub releases: Vec<String>,
     /// Bytes of a pointer.
     pub pointer: u32,
-    /// Of [`MEMBERS`].
+    /// The offsets of [`MEMBERS`].
     pub offsets: Vec<u32>,
 }
 
 impl Policy {
-    /// The file; `version` is that of the compiler.
+    /// The text of the file. `version` is the compiler's.
     #[must_use]
     pub fn constants(&self, version: &str, kernels: &[Kernel]) -> String {
-        let mut out = String::new();
         let Self { digest, asks_for_interface, needs_arrivals, needs_perfmon, .. } = self;
-        let count = self.rules.len();
-        constant(&mut out, "The version of set-rto.", "VERSION: &str", format_args!("{version:?}"));
-        let what = "SHA-256 of the rules file.";
-        constant(&mut out, what, "DIGEST: &str", format_args!("{digest:?}"));
-        constant(&mut out, "How many rules there are.", "COUNT: usize", count);
-        let what = "True where a rule asks for an interface.";
-        constant(&mut out, what, "ASKS_FOR_INTERFACE: bool", asks_for_interface);
-        let what = "True where a rule asks for the interface of an incoming connection.";
-        constant(&mut out, what, "ASKS_FOR_ARRIVALS: bool", needs_arrivals);
-        let what = "True where the program needs CAP_PERFMON, however interfaces are found.";
-        constant(&mut out, what, "NEEDS_PERFMON: bool", needs_perfmon);
-        let what = "Counters of a rule's evidence in each direction; 0 if there is none.";
-        constant(&mut out, what, "EVIDENCE: usize", self.evidence.numbers());
-        let what = "How many hosts are remembered; 0 if no rule learns.";
-        constant(&mut out, what, "HOSTS: u32", self.hosts.unwrap_or(0));
-        let what = "All names and patterns of interfaces, sorted.";
-        constant(&mut out, what, "INTERFACES: &[&str]", format_args!("&{:?}", self.interfaces));
-        let what = "Settings besides `rto`, by their bits.";
-        constant(&mut out, what, "COLUMNS: &[Column]", columns(&self.columns));
-        let what = "What the program reads of the kernel's structures: paths to each member.";
-        let members: Vec<_> = MEMBERS.iter().map(|(_, paths)| paths).collect();
-        let members = if *asks_for_interface { members } else { Vec::new() };
-        constant(&mut out, what, "MEMBERS: &[&[&str]]", format_args!("&{}", slices(&members)));
-        let what = "The kernels that were given at build time.";
-        constant(&mut out, what, "KERNELS: &[Kernel]", list(kernels));
+        let (count, interfaces) = (self.rules.len(), &self.interfaces);
+        let (evidence, hosts) = (self.evidence.numbers(), self.hosts.unwrap_or(0));
+        let columns = lines(&self.columns, column);
+        let kernels = lines(kernels, |Kernel { releases, pointer, offsets }| {
+            format!(
+                "Kernel {{ releases: &{releases:?}, pointer: {pointer}, offsets: &{offsets:?} }}"
+            )
+        });
+        let members = if *asks_for_interface { MEMBERS } else { &[] };
+        let members = lines(members, |(_, paths)| format!("&{paths:?}"));
+        let mut out = format!(
+            "/// The version of set-rto.
+pub(crate) const VERSION: &str = {version:?};
+/// SHA-256 of the rules file.
+pub(crate) const DIGEST: &str = {digest:?};
+/// The number of rules.
+pub(crate) const COUNT: usize = {count};
+/// True if a rule tests an interface.
+pub(crate) const ASKS_FOR_INTERFACE: bool = {asks_for_interface};
+/// True if a rule tests the interface of incoming connections.
+pub(crate) const ASKS_FOR_ARRIVALS: bool = {needs_arrivals};
+/// True if the program needs CAP_PERFMON, however interfaces are found.
+pub(crate) const NEEDS_PERFMON: bool = {needs_perfmon};
+/// Counters of a rule's evidence in each direction; 0 if there is none.
+pub(crate) const EVIDENCE: usize = {evidence};
+/// How many hosts are remembered; 0 if no rule learns.
+pub(crate) const HOSTS: u32 = {hosts};
+/// All names and patterns of interfaces, sorted.
+pub(crate) const INTERFACES: &[&str] = &{interfaces:?};
+/// Settings besides `rto`, by their bits.
+pub(crate) const COLUMNS: &[Column] = {columns};
+/// What the program reads of the kernel's structures: paths to each member.
+pub(crate) const MEMBERS: &[&[&str]] = {members};
+/// The kernels that were given at build time.
+pub(crate) const KERNELS: &[Kernel] = {kernels};
+"
+        );
         self.rules(&mut out);
         out
     }
@@ -93,12 +104,7 @@ impl Policy {
     }
 }
 
-/// Writing to a String can't fail.
-fn constant(out: &mut String, what: &str, declared: &str, value: impl std::fmt::Display) {
-    let _ = writeln!(out, "/// {what}\npub(crate) const {declared} = {value};");
-}
-
-/// The same for numbers, which have one place in memory.
+/// An array of numbers, so many in a row. It is a static, so that it is in memory once.
 fn numbers_of(
     out: &mut String,
     what: &str,
@@ -114,42 +120,24 @@ fn numbers_of(
     out.push_str("\n];\n");
 }
 
-fn columns(columns: &[Column]) -> String {
-    let mut out = String::from("&[");
-    for Column { setting, algorithm } in columns {
-        let how = match &setting.mechanism {
-            // One option for each family; the socket's addresses decide which.
-            Mechanism::Option(option) if option.how == How::Tos => "Tos",
-            Mechanism::Option(_) => "Option",
-            Mechanism::Reply(_) => "Reply",
-        };
-        let (key, since, option) = (setting.key, setting.since, setting.constant());
-        let _ = write!(
-            out,
-            "\n    Column {{ key: {key:?}, algorithm: {algorithm:?}, since: {since:?}, \
-             option: {option:?}, how: super::How::{how} }},"
-        );
-    }
-    out + "\n]"
+/// An array with one item on each line.
+fn lines<T>(items: &[T], spell: impl Fn(&T) -> String) -> String {
+    let lines: String = items.iter().map(|item| format!("\n    {},", spell(item))).collect();
+    format!("&[{lines}\n]")
 }
 
-fn list(kernels: &[Kernel]) -> String {
-    let mut out = String::from("&[");
-    for Kernel { releases, pointer, offsets } in kernels {
-        let _ = write!(
-            out,
-            "\n    Kernel {{ releases: &{releases:?}, pointer: {pointer}, offsets: &{offsets:?} }},"
-        );
-    }
-    out + "\n]"
-}
-
-fn slices(members: &[&&[&str]]) -> String {
-    let mut out = String::from("[");
-    for paths in members {
-        let _ = write!(out, "\n    &{paths:?},");
-    }
-    out + "\n]"
+fn column(Column { setting, algorithm }: &Column) -> String {
+    let how = match &setting.mechanism {
+        // One option for each family; the socket's addresses decide which.
+        Mechanism::Option(option) if option.how == How::Tos => "Tos",
+        Mechanism::Option(_) => "Option",
+        Mechanism::Reply(_) => "Reply",
+    };
+    let (key, since, option) = (setting.key, setting.since, setting.constant());
+    format!(
+        "Column {{ key: {key:?}, algorithm: {algorithm:?}, since: {since:?}, option: {option:?}, \
+         how: super::How::{how} }}"
+    )
 }
 
 /// The settings as a JSON object. Durations are in milliseconds.

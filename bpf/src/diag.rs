@@ -6,26 +6,26 @@ use std::ops::Range;
 /// At most this many diagnostics are drawn; the others are counted.
 const MOST: usize = 50;
 
-/// At most this many notes are drawn: they are unsolicited.
+/// At most this many notes are drawn. Nobody asked for them.
 const MOST_NOTES: usize = 10;
 
-/// The maximum number of bytes of the file in one drawing.
+/// The maximum number of bytes of the file in one snippet.
 const MOST_DRAWN: usize = 50_000;
 
-/// The number of bytes drawn before and after a place in a longer line.
+/// The number of bytes drawn before and after a position in a longer line.
 const AROUND: usize = 60;
 
-/// A rules file: its text, and the name to show for it.
+/// A rules file.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
-    /// How messages name the file, as the user named it.
+    /// The name of the file in messages, as the user gave it.
     pub name: &'a str,
     /// The whole text.
     pub text: &'a str,
 }
 
 impl Source<'_> {
-    /// The line, counted from 1, that the byte offset lies in.
+    /// The line of a byte offset, counted from 1.
     #[must_use]
     pub fn line(&self, offset: usize) -> usize {
         let end = offset.min(self.text.len());
@@ -33,8 +33,8 @@ impl Source<'_> {
     }
 }
 
-/// The known word that was probably meant. Words of very different lengths are not compared: the distance takes time
-/// and memory in proportion to the product of the lengths, and a file may contain a word of megabytes.
+/// The known word that was probably meant. Words of very different lengths are not compared: time and memory grow with
+/// the product of the lengths, and a file may contain a word of megabytes.
 pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let most = |known: &str| known.len().div_ceil(3);
     let is_near = |known: &&str| known.len().abs_diff(word.len()) <= most(known);
@@ -51,20 +51,20 @@ pub type Span = Range<usize>;
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// What is wrong, in one line.
+    /// One line that says what is wrong.
     pub message: String,
-    /// Where; the caret is drawn under it.
+    /// Where the caret is drawn.
     pub span: Span,
     /// A short label beside the caret.
     pub label: String,
-    /// A related place, with its label.
+    /// A related position, with its label.
     pub other: Option<(Span, String)>,
     /// What to do.
     pub help: Option<String>,
 }
 
 impl Diagnostic {
-    /// A mistake at a place.
+    /// A mistake at a position.
     pub fn new(message: impl Into<String>, span: Span) -> Self {
         Self { message: message.into(), span, label: String::new(), other: None, help: None }
     }
@@ -76,7 +76,7 @@ impl Diagnostic {
         self
     }
 
-    /// With a second place.
+    /// With a related position.
     #[must_use]
     pub fn other(mut self, span: Span, label: impl Into<String>) -> Self {
         self.other = Some((span, label.into()));
@@ -91,7 +91,7 @@ impl Diagnostic {
     }
 }
 
-/// Draws the diagnostics in the order of the file and counts them, as plain text that ends in a newline.
+/// Draws the errors in the order of the file and counts them. The text ends in a newline.
 #[must_use]
 pub fn render(source: &Source<'_>, diagnostics: &[Diagnostic]) -> String {
     let mut sorted: Vec<_> = diagnostics.iter().collect();
@@ -111,7 +111,7 @@ pub fn render(source: &Source<'_>, diagnostics: &[Diagnostic]) -> String {
     out
 }
 
-/// Draws notes, each as plain text of several lines; at most [`MOST_NOTES`] of them.
+/// Draws notes, at most [`MOST_NOTES`] of them. Each has several lines.
 #[must_use]
 pub fn render_notes(source: &Source<'_>, notes: &[Diagnostic]) -> Vec<String> {
     let mut drawn: Vec<_> =
@@ -133,40 +133,41 @@ fn brief(message: &str) -> String {
 }
 
 fn draw(source: &Source<'_>, diagnostic: &Diagnostic, level: Level<'_>) -> String {
+    let Source { name, text } = *source;
+    let Diagnostic { span, label, other, .. } = diagnostic;
+    let mut places = vec![(AnnotationKind::Primary, clamp(text, span), label)];
+    let mut whole = span.clone();
+    if let Some((span, label)) = other {
+        places.push((AnnotationKind::Context, clamp(text, span), label));
+        whole = whole.start.min(span.start)..whole.end.max(span.end);
+    }
+    // Positions that are far apart get a snippet each.
+    let whole = lines(text, clamp(text, &whole));
+    let is_near = whole.len() <= MOST_DRAWN;
     let mut group = Group::with_title(level.primary_title(brief(&diagnostic.message)));
-    let mark = |kind: AnnotationKind, span: Span, label: &str| match label {
-        "" => kind.span(span),
-        label => kind.span(span).label(label.to_owned()),
-    };
-    let primary = |within| mark(AnnotationKind::Primary, within, &diagnostic.label);
-    let text = source.text;
-    let window = window(text, &diagnostic.span, diagnostic.other.as_ref().map(|(span, _)| span));
-    let snippet = Snippet::source(&text[window.clone()]).line_start(source.line(window.start));
-    let annotation = primary(clamp(text, &diagnostic.span, &window));
-    if window.start > 0 && text.as_bytes()[window.start - 1] != b'\n' {
-        // For a piece of a line, columns are counted from its start.
-        let span = clamp(text, &diagnostic.span, &(0..text.len()));
-        let line = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
-        let column = text[line..span.start].chars().count() + 1;
-        let origin = Origin::path(source.name).line(source.line(span.start)).char_column(column);
-        group = group.element(origin).element(snippet.annotation(annotation));
-    } else {
-        let mut snippet = snippet.path(source.name).annotation(annotation);
-        if let Some((span, label)) =
-            diagnostic.other.as_ref().filter(|(span, _)| window.contains(&span.start))
-        {
-            let span = clamp(text, span, &window);
-            snippet = snippet.annotation(mark(AnnotationKind::Context, span, label));
+    for places in places.chunks(if is_near { 2 } else { 1 }) {
+        let window = if is_near { whole.clone() } else { window(text, places[0].1.clone()) };
+        let mut snippet =
+            Snippet::source(&text[window.clone()]).line_start(source.line(window.start));
+        let start = places[0].1.start;
+        let line = lines(text, start..start).start;
+        if line < window.start {
+            // The renderer would count the column from the start of the piece.
+            let column = text[line..start].chars().count() + 1;
+            let origin = Origin::path(name).line(source.line(start)).char_column(column);
+            group = group.element(origin);
+        } else {
+            snippet = snippet.path(name);
+        }
+        for (kind, span, label) in places {
+            let end = span.end.clamp(window.start, window.end);
+            let annotation = kind.span(span.start - window.start..end - window.start);
+            snippet = snippet.annotation(match label.as_str() {
+                "" => annotation,
+                label => annotation.label(label.to_owned()),
+            });
         }
         group = group.element(snippet);
-    }
-    if let Some((span, label)) =
-        diagnostic.other.as_ref().filter(|(span, _)| !window.contains(&span.start))
-    {
-        let window = self::window(text, span, None);
-        let annotation = mark(AnnotationKind::Context, clamp(text, span, &window), label);
-        let snippet = Snippet::source(&text[window.clone()]).line_start(source.line(window.start));
-        group = group.element(snippet.path(source.name).annotation(annotation));
     }
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(help));
@@ -174,38 +175,32 @@ fn draw(source: &Source<'_>, diagnostic: &Diagnostic, level: Level<'_>) -> Strin
     Renderer::plain().render(&[group])
 }
 
-/// The whole lines around the span, also those of the other place if it is near, or a piece of a very long line. The
-/// window is limited because drawing visits every byte.
-fn window(text: &str, span: &Span, other: Option<&Span>) -> Span {
-    let lines = |from: usize, to: usize| {
-        let (from, to) = (from.min(text.len()), to.min(text.len()));
-        let start = text.as_bytes()[..from].iter().rposition(|&byte| byte == b'\n');
-        let end = text.as_bytes()[to..].iter().position(|&byte| byte == b'\n');
-        start.map_or(0, |at| at + 1)..end.map_or(text.len(), |at| to + at)
-    };
-    let first = other.map_or(span.start, |other| span.start.min(other.start));
-    let last = other.map_or(span.end, |other| span.end.max(other.end));
-    let own = lines(span.start, span.end.max(span.start));
-    [lines(first, last.max(first)), own]
-        .into_iter()
-        .find(|window| window.len() <= MOST_DRAWN)
-        .unwrap_or_else(|| {
-            let all = 0..text.len();
-            let from = span.start.saturating_sub(AROUND);
-            let to = span.end.min(span.start.saturating_add(AROUND)).saturating_add(AROUND);
-            clamp(text, &(from..to), &all)
-        })
+/// The whole lines around a span.
+fn lines(text: &str, span: Span) -> Span {
+    let start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
+    let end = text[span.end..].find('\n').map_or(text.len(), |at| span.end + at);
+    start..end
 }
 
-/// The span within the window, on character boundaries, counted from where the window begins.
-fn clamp(text: &str, span: &Span, window: &Span) -> Span {
+/// The lines around a span, or a piece of a very long line. Drawing visits every byte.
+fn window(text: &str, span: Span) -> Span {
+    let whole = lines(text, span.clone());
+    if whole.len() <= MOST_DRAWN {
+        return whole;
+    }
+    let end = span.end.min(span.start + AROUND);
+    clamp(text, &(span.start.saturating_sub(AROUND)..end + AROUND))
+}
+
+/// The part of the span that is in the text, on character boundaries.
+fn clamp(text: &str, span: &Span) -> Span {
     let boundary = |at: usize| {
-        let mut at = at.clamp(window.start, window.end);
+        let mut at = at.min(text.len());
         while !text.is_char_boundary(at) {
             at -= 1;
         }
         at
     };
     let start = boundary(span.start);
-    start - window.start..boundary(span.end).max(start) - window.start
+    start..boundary(span.end).max(start)
 }

@@ -1,18 +1,18 @@
 //! Durations: a decimal number and a unit, exact to the microsecond.
 
-/// The units and their microseconds.
+/// The units, in microseconds.
 pub const UNITS: [(&str, u64); 4] = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000)];
 
 /// How a duration is written.
 pub(crate) const HELP: &str = "a number and a unit: \"300ms\", \"1.5s\", \"2m\"";
 
-/// Which units there are.
+/// The list of the units, for messages.
 pub(crate) const UNITS_HELP: &str = "the units are us, ms, s and m";
 
-/// Microseconds.
+/// Reads a duration, in microseconds.
 ///
 /// # Errors
-/// What to do if the text is not a duration.
+/// The help if the text is not a duration.
 pub fn parse(text: &str) -> Result<u64, String> {
     let format = || HELP.to_string();
     let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -32,7 +32,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
     if !is_number(whole) || !is_number(fraction) {
         return Err(format());
     }
-    // A value that overflows is beyond every range; saturating keeps it so.
+    // A value that overflows is out of every range, and so is the largest number.
     let whole = whole.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(*scale);
     Ok(whole.saturating_add(part(fraction, *scale)?))
 }
@@ -41,16 +41,16 @@ pub fn parse(text: &str) -> Result<u64, String> {
 fn part(digits: &str, scale: u64) -> Result<u64, String> {
     let digits = digits.trim_end_matches('0');
     let finer = || "finer than a microsecond".to_string();
-    // No unit is a multiple of 10^9 microseconds, so a ninth digit is always too fine, and nothing overflows.
+    // No unit is a multiple of 10^9 microseconds, so a ninth digit is always too fine. Nothing overflows.
     if digits.len() > 8 {
         return Err(finer());
     }
     let parts = digits.bytes().fold(0, |sum, byte| sum * 10 + u64::from(byte - b'0')) * scale;
-    let whole = 10_u64.pow(u32::try_from(digits.len()).unwrap_or(8));
+    let whole = 10_u64.pow(digits.len() as u32);
     if parts.is_multiple_of(whole) { Ok(parts / whole) } else { Err(finer()) }
 }
 
-/// A duration as a person would write it: `1.5s`, `300ms`.
+/// Writes a duration as a person would: `1.5s`, `300ms`.
 #[must_use]
 pub fn spell(us: u64) -> String {
     let (name, scale) = match us {

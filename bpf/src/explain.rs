@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 pub struct Connection {
     /// Who sends the SYN.
     pub direction: Direction,
-    /// The device that it leaves or comes in by; None if it is unknown.
+    /// The device that the SYN leaves or comes in by, if it is known.
     pub interface: Option<String>,
     /// This host's end.
     pub local: SocketAddr,
@@ -19,7 +19,7 @@ pub struct Connection {
     pub remote: SocketAddr,
 }
 
-/// How a connection is written.
+/// The form of a connection, for messages.
 pub const FORM: &str = "outgoing ax0 10.0.0.1:40000 -> 44.1.2.3:12345 (the interface is optional; for `incoming` the peer comes first, as in the SYN)";
 
 impl std::str::FromStr for Connection {
@@ -124,8 +124,8 @@ fn lies_in(address: IpAddr, prefix: Prefix) -> bool {
 /// The first rule whose conditions all match.
 #[must_use]
 pub fn decides(rules: &[Rule], connection: &Connection) -> Option<usize> {
-    let holds = |rule: &Rule| rule.conditions.iter().all(|it| connection.satisfies(&it.formula));
-    rules.iter().position(holds)
+    let matches = |rule: &Rule| rule.conditions.iter().all(|it| connection.satisfies(&it.formula));
+    rules.iter().position(matches)
 }
 
 /// A line for each rule up to the one that decides.
@@ -185,14 +185,14 @@ mod tests {
                     [[rule]]\nname = \"b\"\nremote = \"44.0.0.0/8\"\ndirection = \"incoming\"\nrto = \"3s\"\n";
         let source = crate::diag::Source { name: "rules.toml", text };
         let policy = crate::compile(&source, "0").expect("good rules");
-        let told =
+        let explained =
             |connection: &str| explain(&policy.rules, &connection.parse().expect("a connection"));
         assert_eq!(
-            told("outgoing 10.0.0.1:1 -> 10.0.0.2:2"),
+            explained("outgoing 10.0.0.1:1 -> 10.0.0.2:2"),
             "a (line 1) does not match: not (port == 80 or local_port == remote_port)\n\
              b (line 5) does not match: not remote == 44.0.0.0/8, not direction == \"incoming\"\n\
              no rule matches: the kernel's own timer\n"
         );
-        assert_eq!(told("incoming 44.1.2.3:80 -> 10.0.0.2:2"), "a (line 1) decides: rto 2s\n");
+        assert_eq!(explained("incoming 44.1.2.3:80 -> 10.0.0.2:2"), "a (line 1) decides: rto 2s\n");
     }
 }

@@ -1,5 +1,5 @@
-//! What a rule can test. [`FIELDS`] has one entry for each field: a key of a rule, and a word of expressions. The check,
-//! the schema and `explain` read it, and tests hold the manual and the README against it.
+//! What a rule can test. [`FIELDS`] has one entry for each field, which is a key of a rule and a word of expressions.
+//! The check and the schema read it, and tests compare the manual and the README with it.
 
 use crate::rule::End;
 use crate::setting::SETTINGS;
@@ -9,13 +9,13 @@ use crate::setting::SETTINGS;
 pub struct Field {
     /// Its key in rules.toml, and its name in expressions.
     pub key: &'static str,
-    /// What it is, in the words of set-rto-rules(5).
+    /// A sentence that describes it, as in set-rto-rules(5).
     pub text: &'static str,
-    /// What its values are.
+    /// The kind of its values.
     pub kind: Kind,
 }
 
-/// What the values of a field are, and which part of the connection they are compared with.
+/// The kind of a field's values, and the part of the connection that is compared with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The device that the SYN leaves or came in by.
@@ -30,20 +30,20 @@ pub enum Kind {
     Direction,
 }
 
-/// What all fields with values of one kind have in common.
+/// What all fields of one kind have in common.
 #[derive(Debug)]
 pub struct Values {
-    /// What one is, for messages.
+    /// What a value is, for messages.
     pub noun: &'static str,
-    /// The message where the type in TOML is wrong.
+    /// The message about a value of another TOML type.
     pub mistyped: &'static str,
-    /// How they are written as the value of a key.
+    /// How values are written in TOML.
     pub help: &'static str,
-    /// How they are written in expressions.
+    /// How values are written in expressions.
     pub example: &'static str,
-    /// What an operand of an expression must be, in the words for those that are something else.
+    /// Which operand an expression needs: [`NUMBER`], [`ADDRESS`] or [`QUOTED`].
     pub operand: &'static str,
-    /// True if the value of a key may be a list.
+    /// True if a list is accepted in TOML.
     pub takes_list: bool,
 }
 
@@ -91,11 +91,11 @@ pub static FIELDS: [Field; 8] = [
     },
 ];
 
-/// Operands of expressions, as [`Values::operand`] has them.
+/// A number or a range.
 pub(crate) const NUMBER: &str = "a number";
 /// An address or a prefix.
 pub(crate) const ADDRESS: &str = "an address";
-/// In quotes.
+/// A word in quotes.
 pub(crate) const QUOTED: &str = "a quoted word";
 
 impl Kind {
@@ -155,14 +155,14 @@ impl Field {
     }
 }
 
-/// The key of a rule's name, and what it is.
+/// The key of a rule's name, and its description.
 pub const NAME: (&str, &str) =
     ("name", "Unique in the file: [a-z0-9][a-z0-9_-]*, at most 63 characters.");
 
-/// The key of an expression, and what it is.
+/// The key of an expression, and its description.
 pub const WHEN: (&str, &str) = ("when", "An expression.");
 
-/// Every key that a rule may have, and what it is, in the order of the manual.
+/// Every key that a rule may have with its description, in the order of the manual.
 pub fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
     let fields = FIELDS.iter().map(|field| (field.key, field.text));
     let settings = SETTINGS.iter().map(|setting| (setting.key, setting.text));

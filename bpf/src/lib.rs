@@ -1,5 +1,5 @@
 //! The rule compiler of set-rto: the text of a `rules.toml` goes in, the C of a sock_ops BPF program
-//! comes out. Pure functions, no I/O; the passes are run by [`compile`] and live in files of their own:
+//! comes out. It does no I/O. [`compile`] runs the passes, each of which has a file of its own:
 //!
 //! | pass | from → to |
 //! |---|---|
@@ -45,9 +45,9 @@ use std::collections::BTreeSet;
 pub struct Policy {
     /// The rules, in the order of the file.
     pub rules: Vec<Rule>,
-    /// What they set besides `rto`. The program's failures and `without` are in this order.
+    /// What they set besides `rto`. The program's counters of failures are in this order.
     pub columns: Vec<Column>,
-    /// Notes on what is allowed but probably a mistake; for [`diag::render_notes`].
+    /// Notes on what is allowed but probably a mistake.
     pub notes: Vec<Diagnostic>,
     /// SHA-256 of the file's text, 64 lower-case hex digits: what `sha256sum rules.toml` prints.
     pub digest: String,
@@ -68,11 +68,11 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The options for clang: the instruction set that every kernel from 5.10 on supports, and what depends on the
-    /// target machine. `arch` is as in `CARGO_CFG_TARGET_ARCH`.
+    /// The options for clang: the instruction set that every kernel from 5.10 on supports, and what the target machine
+    /// requires. `arch` is the value of `CARGO_CFG_TARGET_ARCH`.
     #[must_use]
     pub fn clang_flags(big_endian: bool, arch: &str) -> Vec<String> {
-        // Without jump tables: clang would put some into .rodata, among the program's metadata.
+        // Clang would put jump tables into .rodata, among the program's metadata.
         let mut flags = vec!["-mcpu=v2", "-fno-jump-tables", "-Wall", "-Werror", "-Wno-trigraphs"];
         if big_endian {
             // `-target bpf`, which libbpf-cargo appends, means the byte order of the building machine.
@@ -85,14 +85,14 @@ impl Policy {
     }
 }
 
-/// Compiles a rules file; `version` is the compiler's own, for the banner and the program's metadata.
+/// Compiles a rules file. `version` is the compiler's own, for the banner and the program's metadata.
 ///
 /// # Errors
 /// Every mistake that can be found, in the order of the file.
 pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnostic>> {
     let document = parse::parse(source)?;
     let (rules, options, mut mistakes) = check::check(source, &document);
-    // Valid rules take their connections whatever is wrong with the others.
+    // Valid rules are checked for reachability whatever is wrong with the others.
     let reached = reach::reach(&rules);
     if !mistakes.is_empty() {
         mistakes.extend(reached.err().unwrap_or_default());

@@ -8,43 +8,41 @@ use toml_parser::decoder::Encoding;
 use toml_parser::lexer::TokenKind;
 use toml_parser::parser::{EventReceiver, RecursionGuard, parse_document};
 
-/// Bytes of a file.
+/// The maximum number of bytes of a file.
 pub const MOST_BYTES: usize = 16 << 20;
 
-/// Rules of a file: the kernel gives a program's counters 4 MiB before Linux 5.19, 8 bytes each.
+/// The maximum number of rules of a file. Before Linux 5.19 a program's counters have 4 MiB, 8 bytes for each rule.
 pub const MOST_RULES: usize = 1 << 16;
 
-/// Items of lists and sets, all rules together. Seen here: clang takes 8 to 12 s for 250,000 random addresses, 60 s and
-/// 2.6 GB for a million.
+/// The maximum number of items in the lists and sets of all rules together. Clang took 8 to 12 s for 250,000 random
+/// addresses, and 60 s and 2.6 GB for a million.
 pub const MOST_ITEMS: usize = 300_000;
 
-/// Words, marks, blanks and comments of a file, or of an expression.
+/// The maximum number of tokens of a file, blanks and comments included, and of an expression.
 pub(crate) const MOST_WORDS: usize = 3_000_000;
 
-/// Keys of a rule. The language has fewer.
+/// The maximum number of keys of a rule. The language has fewer.
 const MOST_KEYS: usize = 64;
 
-/// Parts of a key, separated by dots. Each would be a nested table.
+/// The maximum number of parts of a dotted key. Each part would be a nested table.
 const MOST_PARTS: usize = 32;
 
-/// Lists in lists, as deep as the TOML parser goes.
+/// The maximum depth of lists in lists, which is the TOML parser's own.
 const DEEPEST: u32 = 80;
 
-/// This many mistakes of grammar are reported; the others are counted.
-const MOST_MISTAKES: usize = 40;
+/// The number of mistakes of grammar that are reported. The others are counted.
+pub(crate) const MOST_MISTAKES: usize = 40;
 
-/// A text with too many mistakes of grammar.
+/// A text with more mistakes of grammar than are reported.
 #[derive(Debug)]
 pub(crate) struct Broken {
-    /// The end of the mistakes that are reported.
+    /// Where the last mistake that is reported ends.
     pub(crate) end: usize,
-    /// The number of mistakes that are reported.
-    pub(crate) told: usize,
     /// The report on the others.
     pub(crate) rest: Diagnostic,
 }
 
-/// Checks the limits. Returns [`Broken`] if the file should not be parsed as a whole.
+/// Checks the limits. Returns [`Broken`] if only the text up to its end should be parsed.
 ///
 /// # Errors
 /// The first limit that is exceeded.
@@ -54,13 +52,16 @@ pub(crate) fn measure(source: &Source<'_>) -> Result<Option<Broken>, Diagnostic>
         let message = format!("a file of {size} bytes: the limit is {MOST_BYTES}");
         return Err(Diagnostic::new(message, 0..0).help("use prefixes, ranges and globs"));
     }
-    // The parser would report each by itself.
-    let is_control = |byte: &u8| matches!(byte, 0..=8 | 11 | 12 | 14..=31 | 127);
-    let controls = source.text.bytes().filter(is_control).count();
-    if controls > MOST_MISTAKES {
-        let first = source.text.bytes().position(|byte| is_control(&byte)).unwrap_or(0);
-        let message = format!("not TOML: {controls} control characters");
-        return Err(Diagnostic::new(message, first..first + 1).label("the first"));
+    // The parser would report each of them.
+    let is_control = |byte: u8| matches!(byte, 0..=8 | 11 | 12 | 14..=31 | 127);
+    let bytes = source.text.bytes().enumerate();
+    let mut controls = bytes.filter(|(_, byte)| is_control(*byte)).map(|(at, _)| at);
+    if let Some(first) = controls.next() {
+        let count = 1 + controls.count();
+        if count > MOST_MISTAKES {
+            let message = format!("not TOML: {count} control characters");
+            return Err(Diagnostic::new(message, first..first + 1).label("the first"));
+        }
     }
     let text = toml_parser::Source::new(source.text);
     let mut tokens = Vec::new();
@@ -92,7 +93,7 @@ pub(crate) fn measure(source: &Source<'_>) -> Result<Option<Broken>, Diagnostic>
     Ok(mistakes.broken())
 }
 
-/// Counts what makes tables.
+/// Counts tables and keys.
 #[derive(Default)]
 struct Outline {
     tables: usize,
@@ -139,7 +140,7 @@ impl EventReceiver for Outline {
 /// Counts the mistakes of grammar.
 #[derive(Default)]
 struct Mistakes {
-    /// Where the first ones are.
+    /// The positions of the first ones.
     first: Vec<Span>,
     more: usize,
 }
@@ -163,6 +164,6 @@ impl Mistakes {
         let message = format!("not TOML: {} more mistakes from here on", self.more + 1);
         let start = next.start.max(end);
         let rest = Diagnostic::new(message, start..next.end.max(start));
-        Some(Broken { end, told: MOST_MISTAKES, rest })
+        Some(Broken { end, rest })
     }
 }

@@ -1,5 +1,5 @@
-//! The fourth pass: settings without effect on the connections that a rule decides are mistakes; timers that look like
-//! a mistake get a note.
+//! The fourth pass. A setting without effect on the connections that a rule decides is an error. A timer that looks
+//! like a mistake gets a note.
 
 use crate::check::options::Options;
 use crate::diag::Diagnostic;
@@ -8,13 +8,13 @@ use crate::plan::Evidence;
 use crate::reach::Regions;
 use crate::rule::Rule;
 use crate::setting::{Column, MOST_COLUMNS};
-use crate::space::{Dimension, Terms};
+use crate::space::{Dimension, Side, Term, Terms};
 
-/// Default of `net.ipv4.tcp_syn_retries`.
+/// The default of `net.ipv4.tcp_syn_retries`.
 const SYN_RETRIES: u32 = 6;
 
-/// Default of `net.ipv4.tcp_syn_linear_timeouts`: the number of SYN timeouts before the first doubling, since Linux
-/// 6.5.
+/// The default of `net.ipv4.tcp_syn_linear_timeouts`: the number of SYN timeouts before the first doubling, from Linux
+/// 6.5 on.
 const LINEAR: u32 = 4;
 
 /// `TCP_RTO_MAX` (include/net/tcp.h), microseconds.
@@ -29,7 +29,7 @@ const USUAL_US: std::ops::RangeInclusive<u64> = 30_000_000..=300_000_000;
 /// Reports settings without effect, and returns the notes.
 ///
 /// # Errors
-/// A setting for the end that sends the SYN in a rule for the other end only; too many different settings.
+/// A rule for incoming connections has a setting of the end that sends the SYN. There are too many different settings.
 pub fn lint(
     rules: &[Rule],
     regions: &Regions,
@@ -54,12 +54,11 @@ pub fn lint(
     }
     notes.extend(of_file(rules, options));
     let columns = Column::all(rules.iter().map(|rule| &rule.settings));
-    if columns.len() > MOST_COLUMNS {
-        let span = rules.last().map_or(0..0, |rule| rule.span.clone());
-        errors.push(
-            Diagnostic::new("too many different congestion control algorithms", span)
-                .help("no kernel has that many"),
-        );
+    if columns.len() > MOST_COLUMNS
+        && let Some(last) = rules.last()
+    {
+        let message = "too many different congestion control algorithms";
+        errors.push(Diagnostic::new(message, last.span.clone()).help("no kernel has that many"));
     }
     notes.sort_by_key(|note| note.span.start);
     if errors.is_empty() { Ok(notes) } else { Err(errors) }
@@ -96,14 +95,13 @@ fn of_file(rules: &[Rule], options: &Options) -> Vec<Diagnostic> {
 const OUTGOING: u128 = 0;
 const INCOMING: u128 = 1;
 
-/// True where this host sends the SYN of some of these connections.
+/// True if this host sends the SYN of some of these connections.
 fn sends(region: &Terms) -> bool {
-    goes(region, OUTGOING)
+    region.iter().any(|term| goes(term, OUTGOING))
 }
 
-fn goes(region: &Terms, way: u128) -> bool {
-    let direction = |term: &crate::space::Term| term.bound(Dimension::Direction).cloned();
-    region.iter().any(|term| direction(term).is_none_or(|values| values.contains(way)))
+fn goes(term: &Term, way: u128) -> bool {
+    term.bound(Dimension::Direction).is_none_or(|values| values.contains(way))
 }
 
 /// Retransmissions of the SYN-ACK that make a request last 63 timers: the default of `net.ipv4.tcp_synack_retries`.
@@ -118,7 +116,11 @@ fn short_requests(rule: &Rule, region: &Terms) -> Option<Diagnostic> {
     let learned = rule.settings.learned();
     let timer = learned.map(|it| it.min).or(rule.settings.rto_us())?;
     let lasts = ((2_u64 << SYNACK_RETRIES) - 1) * u64::from(timer);
-    if lasts >= SHORT_REQUEST_US || !goes(region, INCOMING) {
+    // A rule for certain clients is for those that are near.
+    let is_of_anyone = |term: &Term| term.bound(Dimension::Address(Side::Remote)).is_none();
+    if lasts >= SHORT_REQUEST_US
+        || !region.iter().any(|term| goes(term, INCOMING) && is_of_anyone(term))
+    {
         return None;
     }
     let timer = spell(timer.into());
@@ -158,7 +160,7 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
                 "the kernel arms no timer above `rto_max`",
             );
         }
-        let ends = number("user_timeout").is_some_and(|ms| ms > 0);
+        let ends = number("user_timeout").is_some();
         let retries = number("syn_retries").unwrap_or(SYN_RETRIES);
         let (before, since) =
             (give_up(rto, rto_max, retries, 0), give_up(rto, rto_max, retries, LINEAR));
@@ -210,7 +212,7 @@ fn give_up(rto: u64, rto_max: u64, retries: u32, linear: u32) -> u64 {
     expires
 }
 
-/// Rounded to what matters.
+/// A rounded time.
 fn seconds(us: u64) -> String {
     match us {
         0..1_000_000 => format!("{} ms", us / 1_000),
@@ -226,11 +228,11 @@ mod tests {
     #[test]
     fn giving_up_takes_what_the_kernel_takes() {
         let s = 1_000_000;
-        // The kernel's defaults: 127 s, since 6.5 131 s.
+        // The kernel's defaults give 127 s, and 131 s from 6.5 on.
         assert_eq!(give_up(s, RTO_MAX_US, 6, 0), 127 * s);
         assert_eq!(give_up(s, RTO_MAX_US, 6, 4), 131 * s);
         assert_eq!(give_up(20 * s, RTO_MAX_US, 6, 0), 620 * s);
-        // No overflow at 127 retransmissions.
+        // 127 retransmissions do not overflow.
         assert_eq!(give_up(120 * s, RTO_MAX_US, 127, 0), 128 * 120 * s);
         // Measured on Linux 6.18; the wheel makes long timers late.
         for (rto, rto_max, retries, us) in [

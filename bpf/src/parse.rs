@@ -2,7 +2,7 @@
 //! `[evidence]` are allowed.
 
 use crate::diag::{Diagnostic, Source, Span, nearest};
-use crate::limits::{Broken, measure};
+use crate::limits::{MOST_MISTAKES, measure};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -18,21 +18,26 @@ pub struct Document<'i> {
     pub tables: Vec<(&'static str, Table<'i>)>,
 }
 
-/// A value as written, and its place.
+/// A value as written, with its position.
 pub type Written<'i> = Spanned<DeValue<'i>>;
 
 /// Parses the text.
 ///
 /// # Errors
-/// Mistakes of TOML's grammar (all of them, or the first of very many), top-level keys other than `[[rule]]`, no rules
-/// at all, and a file that is too large.
+/// Mistakes of TOML's grammar (all of them, or the first of very many), top-level keys other than `[[rule]]`, a file
+/// without rules, and a file that is too large.
 pub fn parse<'i>(source: &Source<'i>) -> Result<Document<'i>, Vec<Diagnostic>> {
-    if let Some(broken) = measure(source).map_err(|error| vec![error])? {
-        return Err(mistakes(source, broken));
-    }
-    let (root, errors) = DeTable::parse_recoverable(source.text);
-    if !errors.is_empty() {
-        return Err(errors.iter().map(|error| syntax(source, error)).collect());
+    let broken = measure(source).map_err(|error| vec![error])?;
+    let end = broken.as_ref().map_or(source.text.len(), |broken| broken.end);
+    let (root, errors) = DeTable::parse_recoverable(&source.text[..end]);
+    if !errors.is_empty() || broken.is_some() {
+        let mut mistakes: Vec<_> = errors.iter().map(|error| syntax(source, error)).collect();
+        if let Some(broken) = broken {
+            mistakes.sort_by_key(|mistake| mistake.span.start);
+            mistakes.truncate(MOST_MISTAKES);
+            mistakes.push(broken.rest);
+        }
+        return Err(mistakes);
     }
     let mut document = Document::default();
     let mut diagnostics = Vec::new();
@@ -52,18 +57,6 @@ pub fn parse<'i>(source: &Source<'i>) -> Result<Document<'i>, Vec<Diagnostic>> {
         );
     }
     if diagnostics.is_empty() { Ok(document) } else { Err(diagnostics) }
-}
-
-/// The first mistakes: of the text up to where they end.
-fn mistakes(source: &Source<'_>, broken: Broken) -> Vec<Diagnostic> {
-    let Broken { end, told, rest } = broken;
-    let text = source.text.get(..end).unwrap_or(source.text);
-    let errors = DeTable::parse_recoverable(text).1;
-    let mut diagnostics: Vec<_> = errors.iter().map(|error| syntax(source, error)).collect();
-    diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
-    diagnostics.truncate(told);
-    diagnostics.push(rest);
-    diagnostics
 }
 
 fn unknown(key: &str, span: Span) -> Diagnostic {

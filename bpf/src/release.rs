@@ -1,15 +1,15 @@
 //! Finds the kernel release that a file belongs to, as `uname -r` prints it there.
 
-/// One entry of the list that a builder gives: `PATH` or `RELEASE=PATH`.
+/// An entry of SET_RTO_BTF: `PATH` or `RELEASE=PATH`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry<'a> {
-    /// As given.
+    /// The release, if the entry names one.
     pub release: Option<&'a str>,
     /// The file.
     pub path: &'a str,
 }
 
-/// Reads an entry. A release has no `/`, so that a path may have `=`.
+/// Reads an entry. A release has no `/`, so a path may contain `=`.
 #[must_use]
 pub fn entry(text: &str) -> Entry<'_> {
     match text.split_once('=') {
@@ -18,8 +18,8 @@ pub fn entry(text: &str) -> Entry<'_> {
     }
 }
 
-/// The release of a kernel's file, from its banner (`linux_banner`, init/version-timestamp.c: `Linux version
-/// 6.1.0 (…`), otherwise from the file's name.
+/// The release of a kernel's file. It is read from the kernel's banner (`Linux version 6.1.0 (…`, `linux_banner` in
+/// init/version-timestamp.c), or else from the name of the file.
 #[must_use]
 pub fn release(file: &[u8], name: &str) -> Option<String> {
     in_banner(file).or_else(|| in_name(name))
@@ -45,7 +45,7 @@ fn in_banner(file: &[u8]) -> Option<String> {
     })
 }
 
-/// `vmlinux-6.1.0-21-amd64`, `6.1.0-21-amd64.btf`, `vmlinux-6.6.30.btf`.
+/// Such names are `vmlinux-6.1.0-21-amd64`, `6.1.0-21-amd64.btf` and `vmlinux-6.6.30.btf`.
 fn in_name(name: &str) -> Option<String> {
     let name = ["vmlinux-", "btf-"].iter().find_map(|it| name.strip_prefix(it)).unwrap_or(name);
     let name =

@@ -10,13 +10,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub struct Rule {
     /// Unique in the file: `[a-z0-9][a-z0-9_-]*`, at most 63 bytes.
     pub name: String,
-    /// The line of its `[[rule]]`, from 1.
+    /// The line of its `[[rule]]`, counted from 1.
     pub line: usize,
-    /// Where its `[[rule]]` stands.
+    /// The position of its `[[rule]]`.
     pub span: Span,
-    /// All must match, each with the key that it comes from. None at all: every connection.
+    /// All must match. A rule without conditions matches every connection.
     pub conditions: Vec<Condition>,
-    /// What it does.
+    /// What it sets.
     pub settings: Settings,
 }
 
@@ -42,11 +42,11 @@ fn parenthesize(text: &str) -> String {
 /// One condition of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// Its value in the file.
+    /// The position of its value in the file.
     pub span: Span,
-    /// In the expression language.
+    /// The condition in the expression language.
     pub text: String,
-    /// What must match.
+    /// The condition as a formula.
     pub formula: Formula,
 }
 
@@ -64,13 +64,13 @@ pub enum Formula {
 }
 
 impl Formula {
-    /// At least one matches. One formula stands for itself.
+    /// At least one part matches. A single part is returned as it is.
     #[must_use]
     pub fn any(parts: Vec<Self>) -> Self {
         Self::join(parts, Self::Any)
     }
 
-    /// All match. One formula stands for itself.
+    /// All parts match. A single part is returned as it is.
     #[must_use]
     pub fn all(parts: Vec<Self>) -> Self {
         Self::join(parts, Self::All)
@@ -80,26 +80,28 @@ impl Formula {
         if parts.len() == 1 { parts.remove(0) } else { join(parts) }
     }
 
-    /// How many tests it has.
+    /// The number of its tests.
     #[must_use]
     pub fn tests(&self) -> usize {
-        match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::tests).sum(),
-            Self::Not(inner) => inner.tests(),
-            Self::Test(_) => 1,
-        }
+        self.sum(|_| 1)
     }
 
-    /// How many items the lists of all its tests have.
+    /// The number of items in the lists of all its tests.
     #[must_use]
     pub fn items(&self) -> usize {
+        self.sum(|test| match test {
+            Test::Interface(items) => items.len(),
+            Test::Port(_, items) => items.len(),
+            Test::Address(_, items) => items.len(),
+            _ => 1,
+        })
+    }
+
+    fn sum(&self, of: fn(&Test) -> usize) -> usize {
         match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::items).sum(),
-            Self::Not(inner) => inner.items(),
-            Self::Test(Test::Interface(items)) => items.len(),
-            Self::Test(Test::Port(_, items)) => items.len(),
-            Self::Test(Test::Address(_, items)) => items.len(),
-            Self::Test(_) => 1,
+            Self::All(parts) | Self::Any(parts) => parts.iter().map(|part| part.sum(of)).sum(),
+            Self::Not(inner) => inner.sum(of),
+            Self::Test(test) => of(test),
         }
     }
 }
@@ -135,9 +137,9 @@ pub enum End {
 /// Ports from `low` to `high`, both included, host byte order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortRange {
-    /// The first.
+    /// The first port.
     pub low: u16,
-    /// The last; not below `low`.
+    /// The last port, not below `low`.
     pub high: u16,
 }
 
@@ -184,17 +186,17 @@ pub enum Direction {
 pub struct Pattern(pub String);
 
 impl Pattern {
-    /// True where it has `*` or `?`.
+    /// True if it contains `*` or `?`.
     #[must_use]
     pub fn is_glob(&self) -> bool {
         self.0.contains(['*', '?'])
     }
 }
 
-/// How many items a description spells out before it only counts them.
+/// A description lists this many items and counts the others.
 const SPELLED: usize = 8;
 
-/// In the expression language: `field == item` or `field in {item, …}`.
+/// A test in the expression language: `field == item` or `field in {item, …}`.
 pub(crate) fn describe<T: fmt::Display>(field: &str, items: &[T]) -> String {
     let spelled: Vec<_> = items.iter().take(SPELLED).map(ToString::to_string).collect();
     match spelled.as_slice() {

@@ -99,7 +99,7 @@ fn property((key, text): (&str, &str), rest: &str) -> String {
 /// The properties of a field's value.
 fn condition(field: &Field) -> String {
     let one = match field.kind {
-        // What no interface can be called: `check::literal`.
+        // What no interface can be called: `check::values`.
         Kind::Interface => pattern(r#"^[^\s/:"\\\[\]]{1,31}$"#),
         Kind::Port(_) => {
             let range = pattern("^[0-9]{1,5}(-[0-9]{1,5})?$");

@@ -1,5 +1,5 @@
 //! What a rule can set. [`SETTINGS`] has one entry for each setting. The check, the schema, the notes, the emitted
-//! program and the loader read it, and tests hold the manual and the README against it.
+//! program and the loader read it, and tests compare the manual and the README with it.
 //!
 //! Options are those that `bpf_setsockopt()` accepts in a sock_ops program (net/core/filter.c), from Linux 5.10 on, the
 //! oldest that set-rto runs on, unless a version is given. Distributions backport patches, so the loader probes and
@@ -15,7 +15,7 @@ use std::ops::RangeInclusive;
 pub struct Setting {
     /// Its key in rules.toml.
     pub key: &'static str,
-    /// What it is, in the words of set-rto-rules(5).
+    /// A sentence that describes it, as in set-rto-rules(5).
     pub text: &'static str,
     /// How its value is written.
     pub form: Form,
@@ -25,14 +25,14 @@ pub struct Setting {
     pub since: &'static str,
 }
 
-/// How values are written, and how they are passed to the kernel.
+/// How values are written, and in which unit the kernel takes them.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A duration within a range of microseconds, or a table of such: a timer that is learned.
+    /// A duration: its range in microseconds. Or a table of such durations: a timer that is learned.
     Timer(RangeInclusive<u64>),
-    /// A duration within a range of microseconds, and the kernel's unit in microseconds.
+    /// A duration: its range, and the kernel's unit, both in microseconds.
     Duration(RangeInclusive<u64>, u64),
-    /// A whole number, and what it counts.
+    /// A whole number: its range, and what it counts.
     Number(RangeInclusive<u32>, &'static str),
     /// A number from 0 to 255. Its two lowest bits belong to ECN and are 0.
     Tos,
@@ -74,30 +74,30 @@ pub struct SocketOption {
     pub number: u32,
     /// Its number on MIPS.
     pub number_on_mips: u32,
-    /// What is passed.
+    /// What `bpf_setsockopt()` is called with.
     pub how: How,
-    /// At which callbacks it is set.
+    /// The callbacks at which it is set.
     pub when: When,
 }
 
-/// What `bpf_setsockopt()` is called with.
+/// How a value is passed to `bpf_setsockopt()`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// The number.
+    /// As a number.
     Number,
-    /// The number of microseconds, but at least two jiffies: the kernel refuses less (`TCP_TIMEOUT_MIN`,
+    /// As a number of microseconds, but at least two jiffies: the kernel refuses less (`TCP_TIMEOUT_MIN`,
     /// include/net/tcp.h).
     TwoJiffies,
-    /// The number, after `SO_KEEPALIVE` is switched on.
+    /// As a number, after `SO_KEEPALIVE` is switched on.
     Keepalive,
-    /// The name of an algorithm.
+    /// As the name of an algorithm.
     Algorithm,
-    /// The number, by `IP_TOS` or `IPV6_TCLASS`: the family of the packets decides.
+    /// As a number, by `IP_TOS` or `IPV6_TCLASS`: the family of the packets decides.
     Tos,
 }
 
-/// At which callbacks an option is set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The callbacks at which an option is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum When {
     /// Before the SYN is sent. Only the end that sends it has the setting.
     Connecting,
@@ -149,7 +149,7 @@ const BYTES: Form = Number(1..=0x3fff_ffff, "bytes");
 
 /// Every setting, in the order of the manual.
 pub static SETTINGS: [Setting; 22] = [
-    // RFC 6298, section 2.1. SYN and SYN-ACK.
+    // RFC 6298, section 2.1.
     reply("rto", Timer(MS..=120 * S), TIMEOUT_INIT)
         .is("The timer of the first retransmission of the SYN, or of the SYN-ACK."),
     tcp("syn_retries", Number(1..=127, ""), "TCP_SYNCNT", 7)
@@ -164,11 +164,11 @@ pub static SETTINGS: [Setting; 22] = [
         .is("The initial receive window, announced in the SYN or SYN-ACK."),
     tcp("cwnd_clamp", Number(1..=1_000_000, "segments"), "TCP_BPF_SNDCWND_CLAMP", 1002)
         .is("The maximum of the congestion window."),
-    // Up to `TCP_RTO_MIN`.
+    // The kernel takes no more than `TCP_RTO_MIN`.
     tcp("rto_min", Duration(2 * MS..=200 * MS, 1), "TCP_BPF_RTO_MIN", 1004)
         .by(TwoJiffies)
         .is("The minimum of the retransmission timer, and at least two of the kernel's ticks."),
-    // Up to `TCP_DELACK_MAX`.
+    // The kernel takes no more than `TCP_DELACK_MAX`.
     tcp("delack_max", Duration(2 * MS..=200 * MS, 1), "TCP_BPF_DELACK_MAX", 1003)
         .by(TwoJiffies)
         .is("The maximum delay of an ACK, and at least two of the kernel's ticks."),
@@ -204,7 +204,7 @@ pub static SETTINGS: [Setting; 22] = [
         .is("The amount of unsent data from which the socket is no longer writable."),
     // The kernel doubles the value, up to twice `net.core.wmem_max`.
     socket("sndbuf", BYTES, "SO_SNDBUF", 7).on_mips(0x1001).is("The send buffer."),
-    // Up to twice `net.core.rmem_max`.
+    // The same, up to twice `net.core.rmem_max`.
     socket("rcvbuf", BYTES, "SO_RCVBUF", 8).on_mips(0x1002).is("The receive buffer."),
     socket("max_pacing_rate", Number(1..=u32::MAX - 1, "bytes a second"), "SO_MAX_PACING_RATE", 47)
         .is("The maximum sending rate."),
@@ -213,7 +213,7 @@ pub static SETTINGS: [Setting; 22] = [
     option("tos", Tos, "SOL_IP", "IP_TOS", 1)
         .by(How::Tos)
         .is("The type of service, or traffic class."),
-    // Behind `tos`, which also sets a priority (`__ip_sock_set_tos()`, net/ipv4/ip_sockglue.c).
+    // It follows `tos`, which also sets a priority (`__ip_sock_set_tos()`, net/ipv4/ip_sockglue.c).
     socket("priority", Number(0..=u32::MAX, ""), "SO_PRIORITY", 12)
         .is("The queueing priority, which tc matches."),
 ];
@@ -242,7 +242,7 @@ const fn socket(key: &'static str, form: Form, name: &'static str, number: u32) 
     option(key, form, "SOL_SOCKET", name, number)
 }
 
-/// What an entry of the table may have besides.
+/// The optional parts of an entry.
 impl Setting {
     const fn is(mut self, text: &'static str) -> Self {
         self.text = text;
@@ -299,7 +299,7 @@ impl Setting {
         self.option().is_some_and(|option| option.when == Connecting)
     }
 
-    /// True if the kernel raises smaller values to two jiffies.
+    /// True if smaller values are raised to two jiffies.
     #[must_use]
     pub fn has_two_jiffies(&self) -> bool {
         self.option().is_some_and(|option| option.how == TwoJiffies)
@@ -315,7 +315,7 @@ impl Setting {
     }
 }
 
-/// In a sentence, for the schema and the manual.
+/// A sentence, for the schema.
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -366,7 +366,8 @@ pub struct Learned {
 }
 
 impl Value {
-    /// The number of a setting whose form has one; the first one of a timer that is learned.
+    /// The number; of a timer that is learned, the first one. A setting whose value may be a name must not be asked for
+    /// it.
     #[must_use]
     pub fn number(&self) -> u32 {
         match self {
@@ -377,7 +378,7 @@ impl Value {
     }
 }
 
-/// What a rule sets: values by places in [`SETTINGS`].
+/// What a rule sets: values, by their index in [`SETTINGS`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings(BTreeMap<usize, Value>);
 
@@ -399,7 +400,7 @@ impl Settings {
         self.get(key).map(Value::number)
     }
 
-    /// `rto` in microseconds, if it is set.
+    /// `rto` in microseconds, if the rule sets it.
     #[must_use]
     pub fn rto_us(&self) -> Option<u32> {
         self.number("rto")
@@ -449,8 +450,8 @@ impl fmt::Display for Settings {
     }
 }
 
-/// Something to set that a kernel may lack or refuse: a setting other than `rto`, and for `congestion` one of the
-/// algorithms. Each is a bit of a 64-bit word.
+/// Something that a kernel may lack or refuse: a setting other than `rto`, or one of the algorithms of `congestion`.
+/// Each is a bit of a 64-bit word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     /// The setting.
@@ -463,7 +464,7 @@ pub struct Column {
 pub const MOST_COLUMNS: usize = 64;
 
 impl Column {
-    /// What these settings have for it.
+    /// Its value in these settings.
     #[must_use]
     pub fn value<'s>(&self, settings: &'s Settings) -> Option<&'s Value> {
         settings.get(self.setting.key).filter(|value| match value {
@@ -472,14 +473,14 @@ impl Column {
         })
     }
 
-    /// A bit for each of the columns that these settings have.
+    /// The columns that these settings have, as bits.
     #[must_use]
     pub fn bits(columns: &[Self], settings: &Settings) -> u64 {
         let has = |column: &Self| u64::from(column.value(settings).is_some());
         columns.iter().enumerate().fold(0, |bits, (at, column)| bits | has(column) << at)
     }
 
-    /// Whatever these rules set besides `rto`, in the order of [`SETTINGS`] and by name.
+    /// Everything that these rules set besides `rto`, in the order of [`SETTINGS`] and of the algorithms' names.
     #[must_use]
     pub fn all<'s>(rules: impl IntoIterator<Item = &'s Settings>) -> Vec<Self> {
         let algorithm = |value: &'s Value| match value {

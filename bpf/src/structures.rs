@@ -1,13 +1,13 @@
-//! The members of kernel structures that the program reads, one per line. The C has a struct of their offsets under
-//! these names, `finding.at`; the loader finds the paths in the kernel's BTF (src/offsets.rs).
+//! The members of kernel structures that the program reads. The C has a struct of their offsets under these names,
+//! `finding.at`. The loader finds the paths in the kernel's BTF (src/offsets.rs).
 
 use std::fmt::Write as _;
 
-/// The name in the C, and the paths in the kernel: a structure and its members. Unnamed members are left out. If
-/// kernels differ, the first path that exists counts.
+/// The name in the C, and the paths in the kernel: a structure and its members. Unnamed members are left out. Where
+/// kernels differ, the first path that exists is read.
 pub type Member = (&'static str, &'static [&'static str]);
 
-/// All members that are read, from Linux 5.10 on.
+/// All members that are read. They exist from Linux 5.10 on.
 pub const MEMBERS: &[Member] = &[
     ("ops_sk", &["bpf_sock_ops_kern.sk"]),
     ("ops_skb", &["bpf_sock_ops_kern.skb"]),
@@ -24,10 +24,10 @@ pub const MEMBERS: &[Member] = &[
     ("dev_index_hlist", &["net_device.index_hlist"]),
 ];
 
-/// Their offsets in C.
+/// The struct of their offsets, in C.
 pub(crate) fn declaration() -> String {
     let mut out = String::from(
-        "// Offsets in the running kernel's structures, in bytes: filled in by the loader.\n\
+        "// Offsets in the running kernel's structures, in bytes. The loader fills them in.\n\
          struct offsets {\n",
     );
     for (name, paths) in MEMBERS {

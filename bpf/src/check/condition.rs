@@ -1,6 +1,6 @@
 //! Conditions: a field and its values, as the value of a key or within an expression.
 
-use super::literal::{self, Problem};
+use super::values::{self, Problem};
 use super::{Diagnostics, wrong_type};
 use crate::diag::{Diagnostic, Span};
 use crate::field::{Field, Kind};
@@ -10,13 +10,13 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use toml::de::DeValue;
 
-/// The text of a value, and its place.
+/// The text of a value, with its position.
 pub(super) struct Literal<'t> {
     pub(super) text: Cow<'t, str>,
     pub(super) span: Span,
 }
 
-/// The condition of a key: one value, or a list of them that is not empty.
+/// The condition of a key. Its value is one value of the field, or a list of them that is not empty.
 pub(super) fn condition(field: &Field, value: &Written<'_>) -> Result<Condition, Diagnostics> {
     let values = field.kind.values();
     let items = match value.get_ref() {
@@ -52,8 +52,8 @@ fn literal<'v>(kind: Kind, value: &'v Written<'_>) -> Result<Literal<'v>, Diagno
     Ok(Literal { text, span: value.span() })
 }
 
-/// The field has one of these values: in the expression language, and as a formula. `help` says how values are written
-/// there.
+/// The condition that the field has one of these values, in the expression language and as a formula. `help` says how
+/// such values are written.
 pub(super) fn is_one_of<'t>(
     field: &Field,
     literals: impl IntoIterator<Item = Result<Literal<'t>, Diagnostic>>,
@@ -61,24 +61,24 @@ pub(super) fn is_one_of<'t>(
 ) -> Result<(String, Formula), Diagnostics> {
     match field.kind {
         Kind::Interface => {
-            let patterns = all(literals, help, literal::pattern)?;
+            let patterns = all(literals, help, values::pattern)?;
             Ok(one_of(field, &patterns, [Test::Interface(patterns.clone())]))
         }
         Kind::Port(ends) => {
-            let ranges = all(literals, help, literal::ports)?;
+            let ranges = all(literals, help, values::ports)?;
             let tests = ends.iter().map(|end| Test::Port(*end, ranges.clone()));
             Ok(one_of(field, &ranges, tests))
         }
         Kind::Address(end) => {
-            let prefixes = all(literals, help, literal::prefix)?;
+            let prefixes = all(literals, help, values::prefix)?;
             Ok(one_of(field, &prefixes, [Test::Address(end, prefixes.clone())]))
         }
         Kind::Family => {
-            let families = all(literals, help, literal::family)?;
+            let families = all(literals, help, values::family)?;
             Ok(one_of(field, &families, families.iter().copied().map(Test::Family)))
         }
         Kind::Direction => {
-            let directions = all(literals, help, literal::direction)?;
+            let directions = all(literals, help, values::direction)?;
             Ok(one_of(field, &directions, directions.iter().copied().map(Test::Direction)))
         }
     }

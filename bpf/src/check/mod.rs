@@ -1,11 +1,11 @@
-//! The second pass: tables of TOML → [`Rule`]s. It checks types, ranges and families and reports every mistake.
+//! The second pass: tables of TOML → [`Rule`]s. It checks types and ranges, and reports every mistake.
 
 mod condition;
 mod expr;
 pub mod learned;
-mod literal;
 pub mod options;
 mod setting;
+mod values;
 
 use crate::diag::{Diagnostic, Source, Span, nearest};
 use crate::field::{Field, keys};
@@ -32,10 +32,14 @@ pub fn check(source: &Source<'_>, document: &Document<'_>) -> (Vec<Rule>, Option
     let options = options::options(document, &mut diagnostics);
     let mut rules = Vec::new();
     let mut names: HashMap<String, Span> = HashMap::new();
-    let mut lines = Lines::new(source);
     let mut items = 0;
+    let (mut offset, mut line) = (0, 1);
     for table in &document.rules {
-        let line = lines.at(table.span().start);
+        // Counting from the top for each rule would take too long.
+        let passed = source.text.as_bytes().get(offset..table.span().start);
+        let passed = passed.unwrap_or_else(|| unreachable!("an array of tables ascends"));
+        line += passed.iter().filter(|&&byte| byte == b'\n').count();
+        offset = table.span().start;
         let (checked, name) = check_rule(source, table, line);
         if let Some((name, span)) = name {
             match names.entry(name) {
@@ -53,7 +57,7 @@ pub fn check(source: &Source<'_>, document: &Document<'_>) -> (Vec<Rule>, Option
             Ok(rule) => {
                 items += rule.conditions.iter().map(|it| it.formula.items()).sum::<usize>();
                 if items > MOST_ITEMS {
-                    // One report is enough: all later rules would repeat it.
+                    // All later rules would repeat this report.
                     diagnostics.push(
                         Diagnostic::new(format!("more than {MOST_ITEMS} list items"), rule.span)
                             .label("up to this rule")
@@ -69,30 +73,7 @@ pub fn check(source: &Source<'_>, document: &Document<'_>) -> (Vec<Rule>, Option
     (rules, options, diagnostics)
 }
 
-/// Line numbers for offsets that mostly ascend, without counting from the top each time.
-struct Lines<'a> {
-    text: &'a [u8],
-    offset: usize,
-    line: usize,
-}
-
-impl<'a> Lines<'a> {
-    fn new(source: &Source<'a>) -> Self {
-        Self { text: source.text.as_bytes(), offset: 0, line: 1 }
-    }
-
-    fn at(&mut self, offset: usize) -> usize {
-        if offset < self.offset {
-            (self.offset, self.line) = (0, 1);
-        }
-        let passed = &self.text[self.offset..offset.min(self.text.len())];
-        self.line += passed.iter().filter(|&&byte| byte == b'\n').count();
-        self.offset = offset;
-        self.line
-    }
-}
-
-/// The rule, and its name with the name's place, which is valid even if something else is wrong.
+/// The rule, and its name with the name's position. The name may be valid while something else is wrong.
 fn check_rule(
     source: &Source<'_>,
     table: &Table<'_>,
@@ -102,7 +83,7 @@ fn check_rule(
     let mut name = None;
     let mut conditions: Vec<Condition> = Vec::new();
     let mut settings = Settings::default();
-    // A name or a setting with a mistake exists, so it is not also reported as missing.
+    // A name or a setting with a mistake is not also reported as missing.
     let (mut has_name, mut has_setting) = (false, false);
     for (key, value) in table.get_ref() {
         let condition = match key.get_ref().as_ref() {

@@ -1,4 +1,4 @@
-//! The values of settings.
+//! Reads the values of settings.
 
 use super::{learned, wrong_type};
 use crate::diag::Diagnostic;

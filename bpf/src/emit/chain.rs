@@ -8,7 +8,7 @@ use crate::plan::{Names, Plan};
 use crate::rule::Pattern;
 use crate::space::Side;
 
-/// Writes the tables, and the program.
+/// Writes the tables and the program.
 pub(super) fn emit(out: &mut Writer, plan: &Plan, chain: &Chain, needs: &Needs) {
     let mut lookups = Lookups::default();
     let mut calls = Vec::new();
@@ -99,12 +99,12 @@ impl Body<'_> {
 struct Body<'p> {
     plan: &'p Plan,
     chain: &'p Chain,
-    /// Of each lookup.
+    /// The expression of each lookup.
     calls: Vec<String>,
 }
 
 impl Body<'_> {
-    /// What is found out before a link.
+    /// Values that are computed before a link.
     fn before(&self, out: &mut Writer, at: usize) {
         for (lookup, lists) in self.chain.lookups.iter().enumerate() {
             if lists.before == Some(at) {
@@ -128,7 +128,7 @@ impl Body<'_> {
             Some(guard) => format!("{} &&\n\t    find_device(ctx, device)", self.spell(guard)),
         };
         if automata == 0 {
-            // A name that could not be read is none.
+            // A name that could not be read matches nothing.
             out.open(format_args!("if (!({found}))"));
             out.close_with(format_args!("device->words[0] = 0;"));
             return;
@@ -138,7 +138,7 @@ impl Body<'_> {
         out.close_with(format_args!("lists = {};", calls.join(" | ")));
     }
 
-    /// An expression without parentheses around it.
+    /// Writes an expression without parentheses around it.
     fn spell(&self, condition: &Condition) -> String {
         match condition {
             Condition::All(parts) if parts.is_empty() => "1".into(),
@@ -188,7 +188,7 @@ impl Body<'_> {
         }
     }
 
-    /// The value of a field.
+    /// The expression that loads a field.
     fn value(&self, load: Load) -> String {
         match self.chain.loads.contains(&load) {
             true => variable(load),
@@ -254,7 +254,7 @@ impl Body<'_> {
             };
         };
         let mut terms = Vec::new();
-        // The last word first: neighbours differ in it.
+        // The last word comes first, as neighbours differ in it.
         for word in (0..length.div_ceil(32)).rev() {
             let bits = (length - word * 32).min(32);
             let number = (low >> (96 - 32 * word)) as u32;
@@ -287,7 +287,7 @@ impl Body<'_> {
     }
 }
 
-/// A name, or a prefix: all that is compared.
+/// Compares a name, or its prefix.
 fn name(Pattern(text): &Pattern) -> String {
     match text.trim_end_matches('*') {
         name if name.len() == text.len() => format!("named(device, \"{text}\")"),
@@ -311,7 +311,7 @@ fn field(load: Load) -> String {
     }
 }
 
-/// The length of the prefix that a range is.
+/// The length of the prefix that equals this range.
 fn prefix_length(low: u128, high: u128, width: u32) -> Option<u32> {
     let host_bits = 128 - (low ^ high).leading_zeros();
     is_prefix(low, high).then(|| width - host_bits)

@@ -1,4 +1,4 @@
-//! Tables of ports and addresses, see table.h.
+//! Writes the tables of ports and addresses (table.h).
 
 use super::writer::Writer;
 use crate::plan::Table;
@@ -13,15 +13,15 @@ const JOINED: u32 = 5;
 /// The farthest that a load reaches from its register.
 const FARTHEST: usize = i16::MAX as usize;
 
-/// All tables that have been written.
+/// The tables that have been written.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
-    /// A port at either end is one table for both.
+    /// Tables of ports. Both ends use the same one if their values are equal.
     ports: Vec<PortTable>,
     addresses: usize,
 }
 
-/// A port, host byte order.
+/// The expression for a port in host byte order.
 pub(super) fn host_word(side: Side) -> String {
     match side {
         Side::Local => "FIELD(local_port)".into(),
@@ -36,7 +36,7 @@ pub(super) fn mask(count: usize) -> usize {
 }
 
 impl Lookups {
-    /// Writes a table and a function; the call for a connection.
+    /// Writes a table and its function. Returns the call for a connection.
     pub(super) fn function(&mut self, out: &mut Writer, table: &Table) -> String {
         match table {
             Table::Port(side, table) => format!("{}({})", self.port(out, table), host_word(*side)),
@@ -47,7 +47,7 @@ impl Lookups {
         }
     }
 
-    /// Writes the table of a port; the name of its function.
+    /// Writes the table of a port. Returns the name of its function.
     pub(super) fn port(&mut self, out: &mut Writer, table: &PortTable) -> String {
         let known = self.ports.iter().position(|it| it == table);
         let place = known.unwrap_or(self.ports.len());
@@ -85,7 +85,7 @@ impl Lookups {
         name
     }
 
-    /// Writes the tables of an address; the calls for connections of either family.
+    /// Writes the tables of an address. Returns the calls for connections of either family.
     pub(super) fn address(
         &mut self,
         out: &mut Writer,
@@ -104,7 +104,7 @@ impl Lookups {
         [v4, v6]
     }
 
-    /// Writes a table; the name of its function of an address's upper and lower word.
+    /// Writes a table. Returns the name of its function, which takes an address's upper and lower word.
     fn lookup(&mut self, out: &mut Writer, lookup: &Lookup) -> String {
         let parts = match lookup {
             Lookup::Constant(_) | Lookup::Search(_) => Vec::new(),
@@ -131,7 +131,7 @@ impl Lookups {
     }
 }
 
-/// The last steps of a search may look at so many entries behind.
+/// The last steps of a search may read this many entries past the end.
 fn behind(search: &Search) -> usize {
     (1 << search.steps) - 1
 }
@@ -192,7 +192,7 @@ fn steps(out: &mut Writer, name: &str, search: &Search) {
     let Search { first, span, shift, .. } = search;
     out.line(format_args!("u64 at = {compared} - {first:#x};"));
     out.empty();
-    // One subtraction serves both ends: what is below the first boundary wraps around.
+    // One subtraction checks both ends: an address below the first boundary wraps around.
     out.open(format_args!("if (at > {span:#x})"));
     match before == after {
         true => out.close_with(format_args!("return {before};")),
@@ -203,7 +203,7 @@ fn steps(out: &mut Writer, name: &str, search: &Search) {
     if *shift > 0 {
         out.line(format_args!("at >>= {shift};"));
     }
-    // The comparison has bounded it.
+    // The comparison above bounds the index.
     if search.steps == 0 {
         return out.line(format_args!("return {name}_root[at];"));
     }

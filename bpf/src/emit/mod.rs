@@ -1,5 +1,5 @@
-//! The last pass: [`Plan`] → C. One file that needs no header, made to be read: the rules as comments, the
-//! prelude (beside this file), tables, then the decision. All choices have been made: this only writes.
+//! The last pass: [`Plan`] → C. The file needs no header and is made to be read: first the rules as comments, then the
+//! prelude (beside this file), the tables and the decision. All choices have been made: this pass only writes.
 
 mod chain;
 mod lookup;
@@ -16,38 +16,38 @@ use settings::Needs;
 use std::fmt::Write as _;
 use writer::Writer;
 
-/// What every program starts with: the context, byte order, the answer.
+/// The start of every program: the context, byte order, the answer.
 const PRELUDE: &str = include_str!("prelude.h");
-/// Only where IPv6 addresses are compared as numbers.
+/// If IPv6 addresses are compared as numbers.
 const IPV6: &str = include_str!("ipv6.h");
-/// Only where a rule sets more than `rto`.
+/// If a rule sets more than `rto`.
 const SETTINGS: &str = include_str!("settings.h");
-/// Only where connections are looked at up to the end of their handshake.
+/// If connections are observed up to the end of their handshake.
 const MEASURE: &str = include_str!("measure.h");
-/// With it, where a rule learns.
+/// If a rule learns, too.
 const LEARN: &str = include_str!("learn.h");
-/// With it, where connections are counted.
+/// If evidence is kept, too.
 const EVIDENCE: &str = include_str!("evidence.h");
-/// With it, after the others.
+/// After these.
 const OBSERVE: &str = include_str!("observe.h");
-/// Only where there are tables.
+/// If there are tables.
 const TABLES: &str = include_str!("table.h");
-/// Only where a rule asks for an interface: the device by local address.
+/// If a rule tests an interface: finding the device by the local address.
 const LOCAL: &str = include_str!("local.h");
-/// Only where it may be an incoming connection's.
+/// If a rule tests the interface of incoming connections.
 const ARRIVAL: &str = include_str!("arrival.h");
-/// The device by route.
+/// Finding the device by the route.
 const ROUTE: &str = include_str!("route.h");
-/// The device, by one or the other.
+/// Finding the device by either method.
 const DEVICE: &str = include_str!("device.h");
-/// The program that tries whether that works.
+/// The program that tests whether the device is found.
 const PROBE_DEVICE: &str = include_str!("probe.h");
-/// With it, where a few names are compared one by one.
+/// If a few names are compared one by one.
 const NAME: &str = include_str!("name.h");
-/// With it, where names are read by automata.
+/// If automata read the names.
 const NAMES: &str = include_str!("names.h");
 
-/// What the first lines and the program's metadata say.
+/// The versions in the first lines and in the program's metadata.
 #[derive(Debug, Clone, Copy)]
 pub struct Banner<'a> {
     /// The compiler's version, at most 15 bytes.
@@ -56,7 +56,7 @@ pub struct Banner<'a> {
     pub digest: &'a str,
 }
 
-/// So many rules are listed in the banner.
+/// The maximum number of rules that the banner lists.
 const LISTED: usize = 100;
 
 /// Writes the program.
@@ -187,7 +187,7 @@ fn identity(name: &str) -> u64 {
     })
 }
 
-/// How the device is found, and its name matched.
+/// Writes how the device is found and how its name is matched.
 fn device(out: &mut Writer, plan: &Plan, needs: &Needs) {
     out.empty();
     out.line(format_args!("#define FIRST_CALLBACK {}", needs.first()));

@@ -1,7 +1,7 @@
-//! What rules set → statements.
+//! Writes what rules set.
 //!
-//! In a chain each rule has a function with its values as constants; where the rule is a number, the values are tables.
-//! Rules that set nothing but `rto` need neither.
+//! In a chain each rule has a function with its values as constants. Where the rule is a number, the values are in
+//! tables. Rules that set nothing but `rto` need neither.
 
 use super::lookup::mask;
 use super::writer::Writer;
@@ -10,9 +10,10 @@ use crate::setting::{
     ACTIVE_ESTABLISHED, CONNECT, Callback, Column, How, Mechanism, NEEDS_ECN, PASSIVE_ESTABLISHED,
     RETRANSMISSION, RWND_INIT, Settings, SocketOption, TIMEOUT_INIT, Value, When,
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Display;
 
-/// Bytes of the counters, a section: a map's value has at most 4 MiB before Linux 5.19.
+/// The maximum size of the counters' section: before Linux 5.19 a map's value has at most 4 MiB.
 const MOST_COUNTERS: usize = 4 << 20;
 
 /// What a set of rules needs.
@@ -36,17 +37,17 @@ impl Needs {
         }
     }
 
-    /// True where all rules set `rto` and nothing else.
+    /// True if all rules set `rto` and nothing else.
     pub(super) fn only_rto(&self) -> bool {
         self.columns.is_empty()
     }
 
-    /// True where failures are a map of their own: hits and failures would be too much for a section.
+    /// True if failures are a map of their own, since hits and failures would be too large for one section.
     pub(super) fn counts_failures_apart(&self) -> bool {
         self.rules * (1 + self.columns.len()) * 8 > MOST_COUNTERS
     }
 
-    /// The callbacks, in the order of their numbers.
+    /// The callbacks at which some rule sets something, in the order of their numbers.
     fn callbacks(&self) -> Vec<Callback> {
         let timeout = self.has_rto.then_some(TIMEOUT_INIT);
         let observed = [TIMEOUT_INIT, ACTIVE_ESTABLISHED, PASSIVE_ESTABLISHED];
@@ -60,8 +61,7 @@ impl Needs {
         own.chain(others).copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// The first callback that a connection comes by, among those that are needed (`tcp_connect()`,
-    /// net/ipv4/tcp_output.c).
+    /// The first of these callbacks in the life of a connection (`tcp_connect()`, net/ipv4/tcp_output.c).
     pub(super) fn first(&self) -> &'static str {
         let callbacks = self.callbacks();
         let order = [CONNECT, RWND_INIT, TIMEOUT_INIT, NEEDS_ECN];
@@ -69,9 +69,9 @@ impl Needs {
         first.unwrap_or_else(|| unreachable!("no setting needs only {callbacks:?}")).name
     }
 
-    /// The statement that leaves callbacks alone that no rule needs. With one comparison that is four instructions;
-    /// where several callbacks are needed, those beyond the last one take four, and each gap one more. In larger
-    /// programs clang saves the context over calls of helpers before all that: one more.
+    /// Returns at callbacks that no rule needs. If one callback is needed, the others execute four instructions. If
+    /// several are needed, those beyond the last one execute four, and each gap costs one more. In larger programs
+    /// clang first saves the context for calls of helpers, which is another one.
     pub(super) fn gate(&self, out: &mut Writer) {
         let callbacks = self.callbacks();
         let last = callbacks.last().unwrap_or_else(|| unreachable!("every rule sets something"));
@@ -90,25 +90,16 @@ impl Needs {
         out.empty();
     }
 
-    /// The columns that are options, with their numbers.
+    /// The columns that are socket options, with their indices.
     fn options(&self) -> impl Iterator<Item = (usize, &Column, &SocketOption)> {
         let columns = self.columns.iter().enumerate();
         columns.filter_map(|(at, column)| Some((at, column, column.setting.option()?)))
     }
 
-    /// The columns that are replies, with their numbers and callbacks.
-    fn replies(&self) -> impl Iterator<Item = (usize, &Column, Callback)> {
-        let columns = self.columns.iter().enumerate();
-        columns.filter_map(|(at, column)| match column.setting.mechanism {
-            Mechanism::Reply(callback) => Some((at, column, callback)),
-            Mechanism::Option(_) => None,
-        })
-    }
-
-    /// The numbers of the options.
+    /// Declares the constants of the socket options.
     fn constants(&self, out: &mut Writer) {
         let mut options: Vec<_> = self.options().map(|(_, _, option)| option).collect();
-        // Several algorithms are one option.
+        // All algorithms are set by one option.
         options.dedup();
         if options.is_empty() {
             return;
@@ -124,7 +115,7 @@ impl Needs {
         out.close("};");
     }
 
-    /// Each rule's function, where its values are constants.
+    /// Writes a function for each rule, with its values as constants.
     pub(super) fn functions(&self, out: &mut Writer, plan: &Plan) {
         self.constants(out);
         for (rule, settings) in plan.settings.iter().enumerate() {
@@ -135,43 +126,31 @@ impl Needs {
             ));
             out.open(format_args!("{{"));
             out.line(format_args!("switch (FIELD(op)) {{"));
-            if settings.rto_us().is_some() {
-                out.open(format_args!("case {}:", TIMEOUT_INIT.name));
-                out.close_with(format_args!("return answer(ctx, {rule});"));
-            }
-            let counted = counted_at(settings);
-            let count = |callbacks: &[Callback]| {
-                let here = counted == callbacks;
-                here.then(|| format!("count({rule})")).into_iter()
-            };
-            for (at, column, callback) in self.replies() {
+            let mut cases = Cases::default();
+            let counted = Moment::counted(settings);
+            cases.at(counted).push(match counted {
+                // This counts, too.
+                Moment::Reply(TIMEOUT_INIT) => format!("answer(ctx, {rule})"),
+                _ => format!("count({rule})"),
+            });
+            for (at, column) in self.columns.iter().enumerate() {
                 if let Some(value) = column.value(settings) {
-                    let reply = format!("reply(ctx, {at}, {})", value.number());
-                    case(out, callback, count(&[callback]).chain([reply]));
+                    cases.set(&rule, at, column, constant(value), "");
                 }
             }
-            let mut statements = Statements::default();
-            // Of these two at most one is not empty.
-            statements.both.extend(count(When::Both.callbacks()));
-            statements.outgoing.extend(count(When::Connecting.callbacks()));
-            for (at, column, option) in self.options() {
-                if let Some(value) = column.value(settings) {
-                    statements.add(option, set(rule, at, option, argument(option, value)));
-                }
-            }
-            statements.write(out);
+            cases.write(out);
             out.line(format_args!("}}"));
             out.line(format_args!("return 1;"));
             out.close("}");
         }
     }
 
-    /// The program that tries each option once, with the first value that a rule gives it.
+    /// Writes the program that tries each option once, with the first value that a rule gives it.
     pub(super) fn probe(&self, out: &mut Writer, plan: &Plan) {
         out.empty();
         out.line(format_args!(
-            "// Run once, in a cgroup of its own, to learn which settings this kernel takes; its answers are\n\
-             // in the failures of the first rule: 0 for what was not tried, 1 for yes, 1 + errno for no."
+            "// Run once, in a cgroup of its own, to learn which settings this kernel supports. The answers are in\n\
+             // the failures of the first rule: 0 for not tried, 1 for supported, 1 + errno for refused."
         ));
         out.line(format_args!("SEC(\"sockops\")\nint probe(struct bpf_sock_ops *ctx)"));
         out.open(format_args!("{{"));
@@ -181,15 +160,15 @@ impl Needs {
             let mut values = plan.settings.iter().filter_map(|it| column.value(it));
             let first = values.next().unwrap_or_else(|| unreachable!("some rule has each column"));
             let function = if option.how == How::Algorithm { "try_algorithm" } else { "try" };
-            let SocketOption { level, name, .. } = option;
-            let value = argument(option, first);
+            let SocketOption { level, name, how, .. } = option;
+            let value = argument(*how, constant(first));
             out.line(format_args!("{function}(ctx, {at}, {level}, {name}, {value});"));
         }
         out.line(format_args!("return 1;"));
         out.close("}");
     }
 
-    /// The values of all rules as tables, each distinct set of settings once, and the function that sets by them.
+    /// Writes the values of all rules as tables, each distinct set of settings once, and the function that reads them.
     pub(super) fn table(&self, out: &mut Writer, plan: &Plan) {
         let mut distinct: Vec<&Settings> = Vec::new();
         let mut known: HashMap<String, u32> = HashMap::new();
@@ -205,21 +184,20 @@ impl Needs {
         self.constants(out);
         out.empty();
         out.line(format_args!(
-            "// What each rule sets besides the timer: at which callbacks it is counted, a bit for each column\n\
-             // that it has, and the values."
+            "// What each rule sets besides the timer: the callbacks at which it is counted, a bit for each of its\n\
+             // columns, and the values."
         ));
         out.numbers("settings_of", of_rule.len(), &of_rule);
         let has: Vec<u64> = distinct.iter().map(|it| Column::bits(&self.columns, it)).collect();
         out.words("settings_has", size, &has);
         if !self.has_evidence {
-            let bits = |callbacks: &[Callback]| callbacks.iter().map(|it| 1 << it.number).sum();
-            let counted: Vec<u32> = distinct.iter().map(|it| bits(counted_at(it))).collect();
+            let counted = distinct.iter().map(|it| Moment::counted(it).bits()).collect::<Vec<_>>();
             out.numbers("settings_counted_at", size, &counted);
         }
         for (at, column) in self.columns.iter().enumerate() {
-            // The name of an algorithm is a part of the statement.
+            // The statement contains the name of an algorithm.
             if column.algorithm.is_empty() {
-                // What a rule does not set is not read: `settings_has` comes first.
+                // The 0 is never used: `settings_has` says what a rule sets.
                 let value = |it: &&Settings| column.value(it).map_or(0, Value::number);
                 let values: Vec<u32> = distinct.iter().map(value).collect();
                 out.numbers(&format!("settings_value_{at}"), size, &values);
@@ -243,129 +221,145 @@ impl Needs {
             out.close_with(format_args!("count(rule);"));
         }
         out.line(format_args!("switch (op) {{"));
+        let mut cases = Cases::default();
         if self.has_rto && !self.observes {
-            case(out, TIMEOUT_INIT, ["answer_timed(ctx, rule)".into()]);
+            cases.at(Moment::Reply(TIMEOUT_INIT)).push("answer_timed(ctx, rule)".into());
         }
-        let guarded = |at: usize, text: String| format!("if (columns >> {at} & 1)\n\t\t\t{text}");
-        let value = |at: usize| format!("settings_value_{at}[its]");
-        for (at, _, callback) in self.replies() {
-            let reply = format!("reply(ctx, {at}, {})", value(at));
-            case(out, callback, [guarded(at, reply)]);
-        }
-        let mut statements = Statements::default();
-        for (at, column, option) in self.options() {
-            let value = match option.how {
-                How::Algorithm => format!("\"{}\"", column.algorithm),
-                How::TwoJiffies => format!("least({})", value(at)),
-                How::Number | How::Keepalive | How::Tos => value(at),
+        for (at, column) in self.columns.iter().enumerate() {
+            let value = match column.algorithm.as_str() {
+                "" => format!("settings_value_{at}[its]"),
+                name => format!("\"{name}\""),
             };
-            statements.add(option, guarded(at, set("rule", at, option, value)));
+            let guard = format!("if (columns >> {at} & 1)\n\t\t\t");
+            cases.set(&"rule", at, column, value, &guard);
         }
-        statements.write(out);
+        cases.write(out);
         out.line(format_args!("}}"));
         out.line(format_args!("return 1;"));
         out.close("}");
     }
 }
 
-/// The callbacks at which a connection is counted for a rule. Each end comes by exactly one of them, once, and the rule
-/// sets something for whichever end.
-fn counted_at(settings: &Settings) -> &'static [Callback] {
-    if settings.rto_us().is_some() {
-        return &[TIMEOUT_INIT];
-    }
-    let mechanisms = || settings.iter().map(|(setting, _)| &setting.mechanism);
-    let of_both = |it: &Mechanism| match it {
-        Mechanism::Option(option) => option.when != When::Connecting,
-        Mechanism::Reply(_) => false,
-    };
-    if mechanisms().any(of_both) {
-        return When::Both.callbacks();
-    }
-    let replies = mechanisms().filter_map(|it| match it {
-        Mechanism::Reply(callback) => Some(callback),
-        Mechanism::Option(_) => None,
-    });
-    replies.min().map_or(When::Connecting.callbacks(), std::slice::from_ref)
+/// When a statement is executed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Moment {
+    /// At the callback that the program replies to.
+    Reply(Callback),
+    /// At the callbacks at which such options are set.
+    Options(When),
 }
 
-/// A case of the switch over callbacks; its statements are without the semicolon.
-fn case(out: &mut Writer, callback: Callback, statements: impl IntoIterator<Item = String>) {
-    out.open(format_args!("case {}:", callback.name));
-    statements.into_iter().for_each(|text| out.line(format_args!("{text};")));
-    out.close_with(format_args!("break;"));
+impl Moment {
+    /// When a connection is counted for a rule: once for each end, at a callback at which the rule sets something.
+    fn counted(settings: &Settings) -> Self {
+        let moments = settings.iter().map(|(setting, _)| match &setting.mechanism {
+            Mechanism::Reply(callback) => Self::Reply(*callback),
+            // What is set later is counted like what both ends have.
+            Mechanism::Option(option) => Self::Options(option.when.min(When::Both)),
+        });
+        // The kernel asks for the timer at each retransmission, too. The program does not count these.
+        let rank = |moment: &Self| match moment {
+            Self::Reply(callback) if *callback == TIMEOUT_INIT => 0,
+            Self::Options(When::Both) => 1,
+            Self::Reply(_) => 2,
+            Self::Options(_) => 3,
+        };
+        let first = moments.min_by_key(|moment| (rank(moment), *moment));
+        first.unwrap_or_else(|| unreachable!("every rule sets something"))
+    }
+
+    /// The callbacks, as bits.
+    fn bits(self) -> u32 {
+        let callbacks = match &self {
+            Self::Reply(callback) => std::slice::from_ref(callback),
+            Self::Options(when) => when.callbacks(),
+        };
+        callbacks.iter().map(|callback| 1 << callback.number).sum()
+    }
 }
 
-/// Statements that set options, by the callback at which they are set, without the semicolon.
+/// The statements of the switch over callbacks, without their semicolons.
 #[derive(Default)]
-struct Statements {
-    /// [`When::Connecting`].
-    outgoing: Vec<String>,
-    /// [`When::Both`].
-    both: Vec<String>,
-    /// [`When::Established`].
-    late: Vec<String>,
-}
+struct Cases(BTreeMap<Moment, Vec<String>>);
 
-impl Statements {
-    fn add(&mut self, option: &SocketOption, statement: String) {
-        match option.when {
-            When::Connecting => self.outgoing.push(statement),
-            When::Both => self.both.push(statement),
-            When::Established => self.late.push(statement),
-        }
+impl Cases {
+    fn at(&mut self, moment: Moment) -> &mut Vec<String> {
+        self.0.entry(moment).or_default()
     }
 
-    /// Cases that fall through to what both ends have.
-    fn write(self, out: &mut Writer) {
-        let Self { outgoing, both, late } = self;
+    /// Adds the statement that sets one column.
+    fn set(&mut self, rule: &dyn Display, at: usize, column: &Column, value: String, guard: &str) {
+        let (moment, statement) = match column.setting.mechanism {
+            Mechanism::Reply(callback) => {
+                (Moment::Reply(callback), format!("reply(ctx, {at}, {value})"))
+            }
+            Mechanism::Option(SocketOption { level, name, how, when, .. }) => {
+                let function = match how {
+                    How::Number | How::TwoJiffies => "set",
+                    How::Keepalive => "set_keepalive",
+                    How::Algorithm => "set_algorithm",
+                    How::Tos => "set_tos",
+                };
+                let value = argument(how, value);
+                let statement = format!("{function}(ctx, {rule}, {at}, {level}, {name}, {value})");
+                (Moment::Options(when), statement)
+            }
+        };
+        self.at(moment).push(format!("{guard}{statement}"));
+    }
+
+    fn write(mut self, out: &mut Writer) {
+        let [outgoing, both, late] = [When::Connecting, When::Both, When::Established]
+            .map(|when| self.0.remove(&Moment::Options(when)).unwrap_or_default());
+        for (moment, statements) in self.0 {
+            if let Moment::Reply(callback) = moment {
+                case(out, callback, &statements);
+            }
+        }
+        // The connecting end's case falls through to what both ends have.
         if both.is_empty() && late.is_empty() {
             if !outgoing.is_empty() {
-                case(out, CONNECT, outgoing);
+                case(out, CONNECT, &outgoing);
             }
             return;
         }
-        out.open(format_args!("case {}:", CONNECT.name));
-        outgoing.iter().for_each(|text| out.line(format_args!("{text};")));
+        open(out, CONNECT, &outgoing);
         if !outgoing.is_empty() {
             out.line(format_args!("// and what both ends have"));
         }
         out.close_more();
         if late.is_empty() {
-            return case(out, PASSIVE_ESTABLISHED, both);
+            return case(out, PASSIVE_ESTABLISHED, &both);
         }
-        out.open(format_args!("case {}:", PASSIVE_ESTABLISHED.name));
-        both.iter().for_each(|text| out.line(format_args!("{text};")));
+        open(out, PASSIVE_ESTABLISHED, &both);
         out.open(format_args!("if (FIELD(op) == {})", CONNECT.name));
         out.close_with(format_args!("break;"));
         out.line(format_args!("// and what the end of the handshake sets anew"));
         out.close_more();
-        case(out, ACTIVE_ESTABLISHED, late);
+        case(out, ACTIVE_ESTABLISHED, &late);
     }
 }
 
-/// A value, as an argument.
-fn argument(option: &SocketOption, value: &Value) -> String {
-    match (option.how, value) {
-        (How::TwoJiffies, Value::Number(number)) => format!("least({number})"),
-        (_, Value::Number(number)) => number.to_string(),
-        (_, Value::Name(name)) => format!("\"{name}\""),
-        (_, Value::Learned(_)) => unreachable!("a timer is no option"),
+fn open(out: &mut Writer, callback: Callback, statements: &[String]) {
+    out.open(format_args!("case {}:", callback.name));
+    statements.iter().for_each(|text| out.line(format_args!("{text};")));
+}
+
+fn case(out: &mut Writer, callback: Callback, statements: &[String]) {
+    open(out, callback, statements);
+    out.close_with(format_args!("break;"));
+}
+
+/// A value, in C.
+fn constant(value: &Value) -> String {
+    match value {
+        Value::Number(number) => number.to_string(),
+        Value::Name(name) => format!("\"{name}\""),
+        Value::Learned(_) => unreachable!("a timer is no option"),
     }
 }
 
-/// Sets one column; without the semicolon.
-fn set(
-    rule: impl std::fmt::Display,
-    at: usize,
-    SocketOption { level, name, how, .. }: &SocketOption,
-    value: String,
-) -> String {
-    let function = match how {
-        How::Number | How::TwoJiffies => "set",
-        How::Keepalive => "set_keepalive",
-        How::Algorithm => "set_algorithm",
-        How::Tos => "set_tos",
-    };
-    format!("{function}(ctx, {rule}, {at}, {level}, {name}, {value})")
+/// A value, as it is passed to `bpf_setsockopt()`.
+fn argument(how: How, value: String) -> String {
+    if how == How::TwoJiffies { format!("least({value})") } else { value }
 }

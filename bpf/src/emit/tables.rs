@@ -1,4 +1,4 @@
-//! The tables, and the function that goes through them, see table.h.
+//! Writes the tables and the function that searches them (table.h).
 
 use super::lookup::{Lookups, host_word, mask};
 use super::settings::Needs;
@@ -8,18 +8,18 @@ use crate::plan::{Plan, Table};
 use crate::space::{Dimension, Side};
 use std::fmt::Write as _;
 
-/// In a record's rule: no other record follows.
+/// The bit in a record's rule that marks the last record of a list.
 const LAST: u32 = 1 << 31;
 
-/// A de Bruijn sequence. As in table.h.
+/// The de Bruijn sequence of table.h.
 const SEQUENCE: u64 = 0x03f7_9d71_b4cb_0a89;
 
-/// Where `first_bit` finds a bit.
+/// The positions of bits, for `first_bit`.
 fn place_of(bit: usize) -> usize {
     ((u64::MAX >> (63 - bit)).wrapping_mul(SEQUENCE) >> 58) as usize
 }
 
-/// Writes the tables, and the program.
+/// Writes the tables and the program.
 pub(super) fn emit(out: &mut Writer, plan: &Plan, tables: &Tables, needs: &Needs) {
     let body = Body { tables, none: plan.labels.len() };
     let mut decision = Writer::default();
@@ -47,12 +47,12 @@ pub(super) fn emit(out: &mut Writer, plan: &Plan, tables: &Tables, needs: &Needs
 
 struct Body<'t> {
     tables: &'t Tables,
-    /// What stands for no rule.
+    /// The number that means no rule.
     none: usize,
 }
 
 impl Body<'_> {
-    /// Tables and functions go to `out`, the function that calls them to `main`.
+    /// Writes tables and functions to `out`, and the function that calls them to `main`.
     fn decide(&self, out: &mut Writer, main: &mut Writer, has_device: bool) {
         let device = if has_device { ", struct device *device" } else { "" };
         main.function(format_args!(
@@ -170,7 +170,7 @@ impl Body<'_> {
         }
     }
 
-    /// Writes the records and a function that goes through them; the call.
+    /// Writes the records and the function that searches them. Returns its call.
     fn list(&self, out: &mut Writer, main: &mut Writer, list: &List, state: &mut State) -> String {
         let name = format!("list_{}", state.lists);
         state.lists += 1;
@@ -179,7 +179,7 @@ impl Body<'_> {
         let is_wide = bounds().any(|bound| bound.1 != u32::MAX && bound.1 > u32::from(u16::MAX));
         let (kind, width, most) =
             if is_wide { ("u32", 4, u32::MAX) } else { ("u16", 2, u32::from(u16::MAX)) };
-        // Its alignment is 4.
+        // The alignment of a record is 4.
         let bytes = (2 * count * width + 4).next_multiple_of(4);
         out.empty();
         out.line(format_args!(
@@ -189,13 +189,13 @@ impl Body<'_> {
         let spell = |out: &mut String, record: &Record| {
             out.push_str("{{");
             for (low, high) in &record.bounds {
-                // The first value and how many follow.
+                // The first value, and the number of values that follow.
                 let _ = write!(out, "{low},{},", (*high).min(most) - low);
             }
             let last = if record.is_last { LAST } else { 0 };
             let _ = write!(out, "}},{}}}", record.rule | last);
         };
-        // One more may begin anywhere in the masked bytes.
+        // Another record may begin anywhere in the masked bytes.
         let bound = mask(list.records.len() * bytes) & !3;
         let size = bound / bytes + 2;
         let records = format!("{name}_records");
@@ -206,7 +206,7 @@ impl Body<'_> {
             list.fields.iter().map(|at| compared(&self.tables.fields[*at])).collect();
         let parameters: String = values.iter().map(|value| format!(", u64 {value}")).collect();
         out.function(format_args!("static __always_inline u64 {name}(u64 at{parameters})"));
-        // The first record stands for lists of nothing.
+        // The first record stands for empty lists.
         out.open(format_args!("if (!at)"));
         out.close_with(format_args!("return NONE;"));
         let has_loop = list.longest > 1;
@@ -241,7 +241,7 @@ impl Body<'_> {
         format!("{name}({name}_starts[{key}]{arguments})")
     }
 
-    /// Writes the rows and a function that ands them; the call.
+    /// Writes the rows and the function that ANDs them. Returns its call.
     fn block(
         &self,
         out: &mut Writer,
@@ -256,7 +256,7 @@ impl Body<'_> {
         for (at, column) in block.columns.iter().enumerate() {
             let rows = format!("{name}_rows_{at}");
             let words: Vec<u64> = column.rows.iter().flatten().copied().collect();
-            // Rows begin at any word; behind the last there is room for one more.
+            // Rows begin at any word. After the last one there is room for another.
             let bound = mask(words.len() * 8) & !7;
             out.words(&rows, bound / 8 + block.words, &words);
             bounds.push(bound);
@@ -303,11 +303,11 @@ impl Body<'_> {
     }
 }
 
-/// Names that are taken.
+/// Names that have been used.
 struct State {
-    /// True where a rule may have been found.
+    /// True if a rule may have been found.
     has_found: bool,
-    /// Numbers that are known to be within their arrays.
+    /// Numbers that have been bounded.
     bounded: Vec<String>,
     lists: usize,
     blocks: usize,
@@ -315,7 +315,7 @@ struct State {
 }
 
 impl State {
-    /// One more expression for a rule.
+    /// Adds an expression for a rule.
     fn found(&mut self, main: &mut Writer, rule: &str) {
         match std::mem::replace(&mut self.has_found, true) {
             true => main.line(format_args!("found = earlier(found, {rule});")),
@@ -323,7 +323,7 @@ impl State {
         }
     }
 
-    /// Keeps a number within arrays of so many values; all of a field have as many.
+    /// Bounds a number for arrays of this many values. All arrays of a field have the same size.
     fn bound(&mut self, main: &mut Writer, number: &str, count: usize) {
         if !self.bounded.iter().any(|it| it == number) {
             self.bounded.push(number.to_owned());
@@ -331,7 +331,7 @@ impl State {
         }
     }
 
-    /// An array by number; its name.
+    /// Writes an array that is indexed by a number. Returns its name.
     fn array(&mut self, out: &mut Writer, kind: &str, values: &[u32]) -> String {
         let name = format!("{kind}_{}", self.arrays);
         self.arrays += 1;
@@ -359,7 +359,7 @@ fn compared(field: &Field) -> String {
     }
 }
 
-/// Statements for the number of the small dimensions' values.
+/// Writes the statements that combine the values of the small dimensions into one number.
 fn small(dimensions: &[Dimension]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut weight = 1;
@@ -369,7 +369,7 @@ fn small(dimensions: &[Dimension]) -> Vec<String> {
             Dimension::Direction => "(u64)is_incoming(ctx)",
             Dimension::Family => "family",
             Dimension::SameAddress => "(u64)same_address(ctx)",
-            // 0 below, 1 equal, 2 above, as differences of small numbers are negative or not.
+            // 0 for below, 1 for equal, 2 for above: the sign of the differences decides.
             Dimension::PortOrder => {
                 lines.push(
                     "u64 above = FIELD(local_port) - HOST(remote_port), below = -above;".into(),
@@ -384,7 +384,7 @@ fn small(dimensions: &[Dimension]) -> Vec<String> {
         });
         weight *= dimension.last() + 1;
     }
-    // The verifier is to forget by which way it knows them.
+    // The verifier must forget by which path it knows them.
     lines.push(match terms.as_slice() {
         [one] => format!("u64 others = {one};"),
         many => format!("u64 others = opaque(ctx, {});", many.join(" + ")),

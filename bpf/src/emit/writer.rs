@@ -9,12 +9,12 @@ const MOST_BYTES: usize = 4 << 20;
 /// Before each array there may be some bytes for its alignment.
 const ALIGNMENT: usize = 16;
 
-/// A C file that grows.
+/// The text of a C file.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     text: String,
     depth: usize,
-    /// Bytes of each section of tables.
+    /// The number of bytes in each section of tables.
     sections: Vec<usize>,
 }
 
@@ -23,14 +23,14 @@ impl Writer {
         self.text
     }
 
-    /// A line, or several of the same depth.
+    /// Writes a line, or several of the same depth.
     pub(super) fn line(&mut self, text: Arguments<'_>) {
         (0..self.depth).for_each(|_| self.text.push('\t'));
         // Writing to a String can't fail.
         let _ = writeln!(self.text, "{text}");
     }
 
-    /// Text as it is, behind an empty line.
+    /// Writes an empty line, and the text as it is.
     pub(super) fn header(&mut self, text: &str) {
         self.text.push('\n');
         self.text.push_str(text);
@@ -40,7 +40,7 @@ impl Writer {
         self.text.push('\n');
     }
 
-    /// A line, and one more tab from then on.
+    /// Writes a line. Later lines have one more tab.
     pub(super) fn open(&mut self, text: Arguments<'_>) {
         self.line(text);
         self.depth += 1;
@@ -62,20 +62,20 @@ impl Writer {
         self.depth -= 1;
     }
 
-    /// A line that ends what [`Self::open`] began without a brace.
+    /// Writes the only line of a body without braces, which [`Self::open`] began.
     pub(super) fn close_with(&mut self, text: Arguments<'_>) {
         self.line(text);
         self.depth -= 1;
     }
 
-    /// A function; its body follows.
+    /// Begins a function. Its body follows.
     pub(super) fn function(&mut self, declaration: Arguments<'_>) {
         self.empty();
         self.line(declaration);
         self.open(format_args!("{{"));
     }
 
-    /// An array, zeros behind the values; `bytes` is what one takes. Each value is written by `spell`.
+    /// Writes an array, padded with zeros. A value takes `bytes` bytes, and `spell` writes it.
     pub(super) fn array<T>(
         &mut self,
         kind: &str,
@@ -109,7 +109,7 @@ impl Writer {
         self.array("u64", 8, name, size, values, hex);
     }
 
-    /// The first section with room for so many bytes.
+    /// The first section with room for this many bytes.
     fn section(&mut self, bytes: usize) -> String {
         assert!(bytes <= MOST_BYTES, "an array of {bytes} bytes: the plan keeps them smaller");
         let place = self.sections.iter().position(|filled| filled + bytes <= MOST_BYTES);

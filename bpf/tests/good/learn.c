@@ -17,8 +17,8 @@ enum {
 	TCP_KEEPIDLE = 4,
 };
 
-// What each rule sets besides the timer: at which callbacks it is counted, a bit for each column
-// that it has, and the values.
+// What each rule sets besides the timer: the callbacks at which it is counted, a bit for each of its
+// columns, and the values.
 
 const u8 settings_of[3] SEC(".rodata.tables") = {
 0,1,2,
@@ -78,8 +78,8 @@ int set_rto(struct bpf_sock_ops *ctx)
 	return observe(ctx, rule);
 }
 
-// Run once, in a cgroup of its own, to learn which settings this kernel takes; its answers are
-// in the failures of the first rule: 0 for what was not tried, 1 for yes, 1 + errno for no.
+// Run once, in a cgroup of its own, to learn which settings this kernel supports. The answers are in
+// the failures of the first rule: 0 for not tried, 1 for supported, 1 + errno for refused.
 SEC("sockops")
 int probe(struct bpf_sock_ops *ctx)
 {

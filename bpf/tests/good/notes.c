@@ -3,7 +3,8 @@ static __always_inline int set_0(struct bpf_sock_ops *ctx)
 {
 	switch (FIELD(op)) {
 	case BPF_SOCK_OPS_TIMEOUT_INIT:
-		return answer(ctx, 0);
+		answer(ctx, 0);
+		break;
 	}
 	return 1;
 }
@@ -13,7 +14,8 @@ static __always_inline int set_1(struct bpf_sock_ops *ctx)
 {
 	switch (FIELD(op)) {
 	case BPF_SOCK_OPS_TIMEOUT_INIT:
-		return answer(ctx, 1);
+		answer(ctx, 1);
+		break;
 	}
 	return 1;
 }
@@ -23,7 +25,8 @@ static __always_inline int set_2(struct bpf_sock_ops *ctx)
 {
 	switch (FIELD(op)) {
 	case BPF_SOCK_OPS_TIMEOUT_INIT:
-		return answer(ctx, 2);
+		answer(ctx, 2);
+		break;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		set(ctx, 2, 0, SOL_TCP, TCP_SYNCNT, 1);
 		break;
@@ -36,7 +39,8 @@ static __always_inline int set_3(struct bpf_sock_ops *ctx)
 {
 	switch (FIELD(op)) {
 	case BPF_SOCK_OPS_TIMEOUT_INIT:
-		return answer(ctx, 3);
+		answer(ctx, 3);
+		break;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		set(ctx, 3, 4, SOL_TCP, TCP_RTO_MAX_MS, 10000);
@@ -65,7 +69,8 @@ static __always_inline int set_5(struct bpf_sock_ops *ctx)
 {
 	switch (FIELD(op)) {
 	case BPF_SOCK_OPS_TIMEOUT_INIT:
-		return answer(ctx, 5);
+		answer(ctx, 5);
+		break;
 	}
 	return 1;
 }
@@ -75,7 +80,8 @@ static __always_inline int set_6(struct bpf_sock_ops *ctx)
 {
 	switch (FIELD(op)) {
 	case BPF_SOCK_OPS_TIMEOUT_INIT:
-		return answer(ctx, 6);
+		answer(ctx, 6);
+		break;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		set(ctx, 6, 5, SOL_TCP, TCP_USER_TIMEOUT, 60000);
@@ -89,7 +95,8 @@ static __always_inline int set_7(struct bpf_sock_ops *ctx)
 {
 	switch (FIELD(op)) {
 	case BPF_SOCK_OPS_TIMEOUT_INIT:
-		return answer(ctx, 7);
+		answer(ctx, 7);
+		break;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		set(ctx, 7, 0, SOL_TCP, TCP_SYNCNT, 2);
 		break;
@@ -169,8 +176,8 @@ int set_rto(struct bpf_sock_ops *ctx)
 	return 1;
 }
 
-// Run once, in a cgroup of its own, to learn which settings this kernel takes; its answers are
-// in the failures of the first rule: 0 for what was not tried, 1 for yes, 1 + errno for no.
+// Run once, in a cgroup of its own, to learn which settings this kernel supports. The answers are in
+// the failures of the first rule: 0 for not tried, 1 for supported, 1 + errno for refused.
 SEC("sockops")
 int probe(struct bpf_sock_ops *ctx)
 {

@@ -3,7 +3,8 @@ static __always_inline int set_0(struct bpf_sock_ops *ctx)
 {
 	switch (FIELD(op)) {
 	case BPF_SOCK_OPS_TIMEOUT_INIT:
-		return answer(ctx, 0);
+		answer(ctx, 0);
+		break;
 	case BPF_SOCK_OPS_NEEDS_ECN:
 		reply(ctx, 9, 1);
 		break;
@@ -141,8 +142,8 @@ int set_rto(struct bpf_sock_ops *ctx)
 	return 1;
 }
 
-// Run once, in a cgroup of its own, to learn which settings this kernel takes; its answers are
-// in the failures of the first rule: 0 for what was not tried, 1 for yes, 1 + errno for no.
+// Run once, in a cgroup of its own, to learn which settings this kernel supports. The answers are in
+// the failures of the first rule: 0 for not tried, 1 for supported, 1 + errno for refused.
 SEC("sockops")
 int probe(struct bpf_sock_ops *ctx)
 {

@@ -1,4 +1,4 @@
-//! Text → tokens.
+//! The lexer of expressions: text → tokens.
 
 use crate::diag::{Diagnostic, Span};
 use crate::limits::MOST_WORDS;
@@ -10,7 +10,7 @@ pub(super) enum Word<'t> {
     Name(&'t str),
     /// A number, range, address or prefix, as written.
     Value(&'t str),
-    /// Without its quotes.
+    /// A quoted word, without its quotes.
     Quoted(&'t str),
     /// `==`, `!=`, `<`, `<=`, `>`, `>=`
     Operator(&'t str),
@@ -26,7 +26,7 @@ pub(super) enum Word<'t> {
     Comma,
 }
 
-/// A word and its place in the expression.
+/// A word, and its position in the expression.
 #[derive(Debug, Clone)]
 pub(super) struct Token<'t> {
     pub(super) word: Word<'t>,
@@ -58,7 +58,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, Diagnostic> {
     Ok(tokens)
 }
 
-/// The word that starts here and its length, or the length of the mistake, a message and a help.
+/// Reads the first word. Returns the word and its length, or the length of a mistake, a message and a help.
 fn word(rest: &str, first: char) -> Result<(Word<'_>, usize), (usize, String, &'static str)> {
     let two = rest.get(..2).unwrap_or_default();
     if let "==" | "!=" | "<=" | ">=" = two {

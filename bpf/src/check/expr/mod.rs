@@ -41,21 +41,21 @@ pub(super) fn condition(
     Ok(Condition { span: value.span(), text, formula })
 }
 
-/// A mistake within an expression, its span counted from the expression's start.
+/// A mistake within an expression. Its span is counted from the start of the expression.
 type Mistake = Diagnostic;
 
-/// The place of the expression's text in the file.
+/// The position of the expression's text in the file.
 struct Position {
-    /// The offset in the file of each offset in the text; None if the two can't be matched.
+    /// The offset in the file for each offset in the text. None if the text has escapes that are not understood.
     offsets: Option<Vec<usize>>,
     whole: Span,
 }
 
 impl Position {
     fn new(source: &Source<'_>, value: &Written<'_>, text: &str) -> Self {
-        let raw = source.text.get(value.span()).unwrap_or_default();
+        let raw = &source.text[value.span()];
         let whole = value.span();
-        // The quotes are one or three, perhaps with a line break behind them.
+        // There are one or three quotes, and perhaps a line break after them.
         let plain = raw.find(text).filter(|_| !text.is_empty());
         let offsets = match plain {
             Some(at) => Some((0..=text.len()).map(|offset| whole.start + at + offset).collect()),
@@ -93,11 +93,11 @@ fn unescaped(raw: &str, text: &str, start: usize) -> Option<Vec<usize>> {
     (raw.get(at..)? == "\"").then_some(offsets)
 }
 
-/// Recursive descent.
+/// A recursive-descent parser.
 struct Parser<'t> {
     tokens: &'t [Token<'t>],
     at: usize,
-    /// Where the text ends.
+    /// The length of the text.
     end: usize,
     depth: usize,
 }
@@ -165,13 +165,14 @@ impl<'t> Parser<'t> {
         if self.takes(word) { Ok(()) } else { Err(self.unexpected(message)) }
     }
 
-    /// An error at the next token or at the end.
+    /// A mistake at the next token, or at the end.
     fn unexpected(&self, message: &str) -> Mistake {
         match self.peek() {
             Some(token) => Diagnostic::new(message, token.span.clone()),
-            None => {
-                Diagnostic::new(format!("{message}, the expression ends here"), self.end..self.end)
-            }
+            None => Diagnostic::new(
+                format!("{message}, but the expression ends here"),
+                self.end..self.end,
+            ),
         }
     }
 }

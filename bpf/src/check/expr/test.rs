@@ -1,9 +1,9 @@
-//! Tests: a field, an operator and an operand, with their types.
+//! Tests: a field, an operator and an operand.
 
 use super::lex::{Token, Word};
 use super::{Mistake, Parser};
 use crate::check::condition::{Literal, is_one_of};
-use crate::check::literal::{is_number, ports, prefix};
+use crate::check::values::{is_number, ports, prefix};
 use crate::diag::{Diagnostic, nearest};
 use crate::field::{ADDRESS, FIELDS, Field, Kind, NUMBER, QUOTED};
 use crate::rule::{End, Formula, Test};
@@ -87,7 +87,7 @@ impl Parser<'_> {
     }
 }
 
-/// A value as it must be written for such a field.
+/// The text of a value, if it is written as this kind of field requires.
 fn literal<'t>(kind: Kind, token: &Token<'t>) -> Result<Literal<'t>, Mistake> {
     let values = kind.values();
     let span = token.span.clone();
@@ -98,7 +98,7 @@ fn literal<'t>(kind: Kind, token: &Token<'t>) -> Result<Literal<'t>, Mistake> {
         Word::Value(text) | Word::Name(text) => (text, format!("`{text}`")),
         _ => return Err(Diagnostic::new("expected a value", span).help(values.example)),
     };
-    // Whatever else is not quoted is a mistake in a port or in an address.
+    // Other unquoted words may be misspelt ports or addresses, which the field's own check explains.
     let is_other = matches!(token.word, Word::Value(_)) && found.starts_with('`');
     if found == values.operand || is_other && values.operand != QUOTED {
         return Ok(Literal { text: text.into(), span });
@@ -107,13 +107,13 @@ fn literal<'t>(kind: Kind, token: &Token<'t>) -> Result<Literal<'t>, Mistake> {
     Err(Diagnostic::new(message, span).help(values.example))
 }
 
-/// The field is one of the values. Of several mistakes the first is reported.
+/// The formula that the field has one of the values, or the first mistake.
 fn one_of(field: &Field, literals: Vec<Literal<'_>>) -> Result<Formula, Mistake> {
     let found = is_one_of(field, literals.into_iter().map(Ok), field.kind.values().example);
     found.map(|(_, formula)| formula).map_err(|mut mistakes| mistakes.swap_remove(0))
 }
 
-/// An order that no port satisfies is an empty range.
+/// The ports below or above a port. If there are none, nothing matches.
 fn ordered(field: &Field, operator: &str, literal: Literal<'_>) -> Result<Formula, Mistake> {
     let Ok(range) = ports(&literal.text) else { return one_of(field, vec![literal]) };
     let port = range.low;
@@ -132,7 +132,7 @@ fn ordered(field: &Field, operator: &str, literal: Literal<'_>) -> Result<Formul
     }
 }
 
-/// Two fields; the message and the help if they can't be compared.
+/// Compares two fields. The error is a message and a help.
 fn compare(left: &Field, operator: &str, right: &Field) -> Result<Formula, (String, String)> {
     let (noun, example) = (left.kind.values().noun, left.kind.values().example);
     let itself = |help: &str| Err(("a field compared with itself".into(), help.into()));
@@ -142,7 +142,7 @@ fn compare(left: &Field, operator: &str, right: &Field) -> Result<Formula, (Stri
             itself("name the other end")
         }
         (Kind::Port([end]), Kind::Port([_])) => {
-            // The tests compare the local port with the remote one.
+            // `Test::Ports` compares the local port with the remote one.
             let (less, greater) = match end {
                 End::Local => (Ordering::Less, Ordering::Greater),
                 End::Remote => (Ordering::Greater, Ordering::Less),

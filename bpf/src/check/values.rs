@@ -1,12 +1,12 @@
-//! The values of fields, from their text: ports, addresses, interfaces, and the words of `family` and `direction`.
+//! Reads the values of fields: ports, addresses, interfaces, and the words of `family` and `direction`.
 
 use crate::rule::{Direction, Family, Pattern, PortRange, Prefix};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What is wrong with a value: a message, and a help that is more specific than the field's.
+/// A message, and a help if there is a more specific one than the field's.
 pub(super) type Problem = (String, Option<String>);
 
-/// A port, or a range of them.
+/// A port or a range of ports.
 pub(super) fn ports(text: &str) -> Result<PortRange, Problem> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     let number = |part: &str| {
@@ -23,12 +23,12 @@ pub(super) fn ports(text: &str) -> Result<PortRange, Problem> {
     Ok(PortRange { low, high })
 }
 
-/// True for digits and nothing else.
+/// True if the text consists of digits.
 pub(super) fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// An address, which is a prefix of full length, or a prefix.
+/// A prefix, or an address, which is a prefix of full length.
 pub(super) fn prefix(text: &str) -> Result<Prefix, Problem> {
     let (address, length) = match text.split_once('/') {
         Some((address, length)) => (address, Some(length)),
@@ -60,7 +60,7 @@ pub(super) fn prefix(text: &str) -> Result<Prefix, Problem> {
     }
     Ok(match address {
         IpAddr::V4(address) => Prefix::V4(address, length),
-        // A mapped prefix is IPv4, as a mapped socket is.
+        // A mapped prefix counts as IPv4, as a mapped socket does.
         IpAddr::V6(address) => match address.to_ipv4_mapped() {
             Some(v4) if length >= 96 => Prefix::V4(v4, length - 96),
             _ => Prefix::V6(address, length),
