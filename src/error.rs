@@ -9,22 +9,8 @@ pub(crate) mod hint {
     pub(crate) const CHECK: &str = "`set-rto check` shows what is missing";
     pub(crate) const DAMAGED: &str = "the binary is damaged";
     pub(crate) const PROC: &str = "is /proc mounted?";
-    /// For a failed attachment to a cgroup.
-    pub(crate) fn attach(errno: super::Errno) -> &'static str {
-        match errno {
-            super::Errno::EPERM => {
-                "a program that was attached without BPF_F_ALLOW_MULTI admits no other: `bpftool cgroup tree` shows it"
-            }
-            super::Errno::ENODEV | super::Errno::ENOENT => "was the cgroup removed?",
-            _ => CHECK,
-        }
-    }
     pub(crate) const AGAIN: &str = "nothing was changed; try again";
     pub(crate) const RETRY: &str = "try again";
-    pub(crate) const NO_BPF: &str = "this kernel is built without CONFIG_BPF_SYSCALL";
-    pub(crate) const NO_CGROUP_BPF: &str = "this kernel is built without CONFIG_CGROUP_BPF";
-    pub(crate) const CGROUP2: &str =
-        "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified";
 }
 
 /// A refusal by the kernel, a privilege or a mount (exit code 2), or a wrong argument (exit code 1).

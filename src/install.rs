@@ -7,7 +7,7 @@
 use crate::bpf;
 use crate::device;
 use crate::device::local::{self, Devices};
-use crate::error::{Context as _, Error, Result, hint};
+use crate::error::{Context as _, Error, Result};
 use crate::host::cgroup::{self, Cgroup};
 use crate::host::netns::Netns;
 use crate::host::{self, mounts};
@@ -15,7 +15,6 @@ use crate::pin::{self, Installed, LINK, Locked};
 use crate::policy::Load;
 use crate::way::Why;
 use crate::{Install, learned, output, policy, probe, rules, timer};
-use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 
@@ -165,17 +164,14 @@ fn switch(
     match found {
         Some(old) if old.cgroup.is_some() => {
             return bpf::replace(old.link.as_fd(), old.program.as_fd(), program).context(
-                format_args!("replace the program of {}", directory.name(LINK)),
+                format_args!("replace the program of {}", directory.path().join(LINK).display()),
                 "the policy that was there is still in effect; try again",
             );
         }
         Some(_) => directory.unpin(LINK)?,
         None => {}
     }
-    let link = bpf::attach(program, cgroup.as_fd(), BPF_CGROUP_SOCK_OPS).map_err(|errno| {
-        Error::call(format_args!("attach to {}", cgroup.path.display()), errno, hint::attach(errno))
-    })?;
-    let link = directory.attached(link);
+    let link = directory.attached(cgroup.attach(program)?);
     directory.pin((*link).as_fd(), LINK)
 }
 

@@ -62,8 +62,8 @@ pub(crate) fn require_capabilities(asked: Option<Method>) -> Result<()> {
 pub(crate) fn hook(cgroup: &Cgroup) -> Result<Vec<u32>> {
     bpf::hook(cgroup.as_fd()).map_err(|errno| {
         let hint = match errno {
-            Errno::ENOSYS => hint::NO_BPF.into(),
-            Errno::EINVAL => hint::NO_CGROUP_BPF.into(),
+            Errno::ENOSYS => "this kernel is built without CONFIG_BPF_SYSCALL".into(),
+            Errno::EINVAL => "this kernel is built without CONFIG_CGROUP_BPF".into(),
             Errno::EPERM => privileges(),
             _ => hint::CHECK.into(),
         };

@@ -55,7 +55,7 @@ pub(crate) fn settings(cgroup: &Cgroup) -> Result<Vec<Setting>> {
 fn ask(cgroup: &Cgroup) -> Result<Vec<Answer>> {
     let Some(skeleton) = policy::load_probe()? else { return Ok(Vec::new()) };
     let place = TrialCgroup::create(cgroup)?;
-    let _link = place.attach(policy::program(&skeleton, policy::PROBE)?.as_fd())?;
+    let _link = place.cgroup.attach(policy::program(&skeleton, policy::PROBE)?.as_fd())?;
     let map = policy::map(&skeleton, policy::COUNTERS)?;
     let read = || -> Result<Vec<Answer>> {
         Ok(pin::numbers(map.as_fd())?.into_iter().skip(rules::COUNT).map(answer).collect())

@@ -16,8 +16,9 @@ pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
     let Some(directory) = Locked::existing(pin)? else { return Ok(nothing(pin)) };
     let found = pin::look(&directory)?;
     if let Some(installed) = &found {
-        let what = format_args!("detach {}", directory.name(LINK));
-        bpf::detach(installed.link.as_fd()).context(what, hint::ROOT)?;
+        let place = pin.join(LINK);
+        bpf::detach(installed.link.as_fd())
+            .context(format_args!("detach {}", place.display()), hint::ROOT)?;
         directory.unpin(LINK)?;
     }
     // This also removes what killed runs have left.

@@ -1,9 +1,7 @@
 //! A trial connection: a child process opens it in a cgroup of its own.
 
-use crate::bpf;
 use crate::error::{Context as _, Error, Result, hint};
 use crate::host::{self, cgroup::Cgroup};
-use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::libc;
@@ -18,7 +16,6 @@ use nix::unistd::{ForkResult, UnlinkatFlags, fork, pipe, read, unlinkat, write};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -33,16 +30,9 @@ const NOT_MADE: &str =
 
 /// A cgroup for one connection, removed on drop. Its lock shows that it is in use.
 pub(crate) struct TrialCgroup {
-    path: PathBuf,
+    pub(crate) cgroup: Cgroup,
     name: String,
     parent: OwnedFd,
-    directory: OwnedFd,
-}
-
-impl AsFd for TrialCgroup {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
-    }
 }
 
 impl TrialCgroup {
@@ -64,8 +54,8 @@ impl TrialCgroup {
             }
             let locked = lock(cgroup.as_fd(), &name);
             if let Ok(Some(directory)) = locked {
-                let path = cgroup.path.join(&name);
-                return Ok(Self { path, name, parent, directory });
+                let cgroup = Cgroup::of(cgroup.path.join(&name), directory);
+                return Ok(Self { cgroup, name, parent });
             }
             let _ = unlinkat(cgroup, name.as_str(), UnlinkatFlags::RemoveDir);
             locked.map_err(failed)?;
@@ -73,18 +63,11 @@ impl TrialCgroup {
         Err(failed(Errno::EBUSY))
     }
 
-    /// Attaches a sock_ops program to the cgroup.
-    pub(crate) fn attach(&self, program: BorrowedFd<'_>) -> Result<OwnedFd> {
-        bpf::attach(program, self.as_fd(), BPF_CGROUP_SOCK_OPS).map_err(|errno| {
-            Error::call("attach to the cgroup of a trial", errno, hint::attach(errno))
-        })
-    }
-
     /// Moves this process there for the duration of a call. The way back is open before it goes.
     pub(crate) fn visit<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
-        let what = format_args!("go to the cgroup {}", self.path.display());
+        let what = format_args!("go to the cgroup {}", self.cgroup.path.display());
         let home = processes(home()?.as_fd()).context(what, NOT_MADE)?;
-        processes(self.as_fd()).and_then(join).context(what, NOT_MADE)?;
+        processes(self.cgroup.as_fd()).and_then(join).context(what, NOT_MADE)?;
         let done = work();
         join(&home).or_else(|_| join(&home)).context(what, NOT_MADE)?;
         Ok(done)
@@ -175,7 +158,7 @@ fn random() -> nix::Result<u64> {
 pub(crate) fn within(place: &TrialCgroup, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>> {
     const UNTRIED: u8 = 2;
     const ASTRAY: u8 = 3;
-    let what = format!("try a connection in the cgroup {}", place.path.display());
+    let what = format!("try a connection in the cgroup {}", place.cgroup.path.display());
     let (answer, end) = pipe().context(&what, hint::AGAIN)?;
     // SAFETY: this process has one thread; the child calls nothing that another thread could have locked.
     let child = match unsafe { fork() }.context(&what, hint::AGAIN)? {
@@ -183,7 +166,7 @@ pub(crate) fn within(place: &TrialCgroup, work: &dyn Fn() -> Option<bool>) -> Re
         ForkResult::Child => {
             // SAFETY: a plain system call. The child ends with its parent, even if that is killed.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-            let said = match processes(place.as_fd()).and_then(join) {
+            let said = match processes(place.cgroup.as_fd()).and_then(join) {
                 Ok(()) => work().map_or(UNTRIED, u8::from),
                 Err(_) => ASTRAY,
             };

@@ -144,7 +144,7 @@ impl Witness {
             local::copy(devices.as_fd(), map.as_fd())?;
         }
         let place = TrialCgroup::create(&cgroup)?;
-        let link = place.attach(loaded.skeleton.progs.set_rto.as_fd())?;
+        let link = place.cgroup.attach(loaded.skeleton.progs.set_rto.as_fd())?;
         Ok(Self { loaded, place, _link: link })
     }
 

@@ -118,7 +118,7 @@ fn fits(skeleton: &Skeleton, cgroup: &Cgroup) -> Result<Option<bool>> {
     let known = policy::map(skeleton, policy::KNOWN_DEVICES)?;
     let place = TrialCgroup::create(cgroup)?;
     local::put_other(policy::map(skeleton, local::MAP)?.as_fd())?;
-    let _link = place.attach(policy::program(skeleton, policy::PROBE_DEVICE)?.as_fd())?;
+    let _link = place.cgroup.attach(policy::program(skeleton, policy::PROBE_DEVICE)?.as_fd())?;
     // Only a missing name proves something, and it is believed if it is missing twice. Other errors prove nothing.
     let ask = |socket: BorrowedFd<'_>| {
         let mut name = [0; 16];

@@ -1,8 +1,10 @@
 //! cgroups of the unified hierarchy: by path, and by the id that a link carries.
 
 use super::mounts::{self, Mount};
+use crate::bpf;
 use crate::error::{Context as _, Error, Result, hint};
 use crate::host;
+use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
 use nix::errno::Errno;
 use nix::fcntl::open;
 use nix::sys::stat::{Mode, fstat};
@@ -49,7 +51,9 @@ fn mount() -> Result<Mount> {
             }
         }
     }
-    found.ok_or_else(|| Error::new("no cgroup2 file system is mounted", hint::CGROUP2))
+    const HINT: &str =
+        "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified";
+    found.ok_or_else(|| Error::new("no cgroup2 file system is mounted", HINT))
 }
 
 impl Cgroup {
@@ -90,7 +94,26 @@ impl Cgroup {
             let message = format!("{} is not a cgroup2 directory", path.display());
             return Err(Error::usage(message, hint()));
         }
-        Ok(Self { path: path.to_owned(), directory })
+        Ok(Self::of(path.to_owned(), directory))
+    }
+
+    /// A directory that is known to be a cgroup.
+    pub(crate) fn of(path: PathBuf, directory: OwnedFd) -> Self {
+        Self { path, directory }
+    }
+
+    /// Attaches a sock_ops program.
+    pub(crate) fn attach(&self, program: BorrowedFd<'_>) -> Result<OwnedFd> {
+        bpf::attach(program, self.as_fd(), BPF_CGROUP_SOCK_OPS).map_err(|errno| {
+            let hint = match errno {
+                Errno::EPERM => {
+                    "a program that was attached without BPF_F_ALLOW_MULTI admits no other: `bpftool cgroup tree` shows it"
+                }
+                Errno::ENODEV | Errno::ENOENT => "was the cgroup removed?",
+                _ => hint::CHECK,
+            };
+            Error::call(format_args!("attach to {}", self.path.display()), errno, hint)
+        })
     }
 
     /// True if the cgroup has this id, as reported in `struct bpf_link_info`.
@@ -133,12 +156,13 @@ pub(crate) fn path(id: u64) -> Option<PathBuf> {
         next += 1;
         // It may be gone since it was listed.
         let Ok(cgroup) = Cgroup::open(place) else { continue };
-        for entry in host::list(cgroup.as_fd()).ok()? {
+        let entries = host::list(cgroup.as_fd()).unwrap_or_default();
+        for entry in entries.into_iter().filter(|entry| entry.is_directory) {
             let path = cgroup.path.join(&entry.name);
             if is_id(entry.inode as u32, id) {
                 return Some(path);
             }
-            if entry.is_directory && places.len() < MOST {
+            if places.len() < MOST {
                 places.push(path);
             }
         }

@@ -13,10 +13,9 @@ use crate::host;
 use crate::host::mounts::{self, BPFFS, BPFFS_DIR};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
 use nix::sys::statfs::fstatfs;
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -216,11 +215,6 @@ impl Locked {
         &self.path
     }
 
-    /// The path of a pin, for messages.
-    pub(crate) fn name(&self, name: &str) -> String {
-        self.path.join(name).display().to_string()
-    }
-
     /// Pins an object under a name that is free.
     pub(crate) fn pin(&mut self, object: BorrowedFd<'_>, name: &str) -> Result<()> {
         bpf::pin(object, self.fd.as_fd(), name)
@@ -261,7 +255,8 @@ impl Locked {
 
     /// Removes the directory if it is empty and was made by set-rto.
     pub(crate) fn remove_directory(self) -> Result<()> {
-        if !is_marked(&state(self.fd.as_fd(), &self.path)?) {
+        let state = state(self.fd.as_fd(), &self.path)?;
+        if state.st_mode & 0o7777 != MODE.bits() || state.st_uid != geteuid().as_raw() {
             return Ok(());
         }
         // Remove it through its parent, whichever path led here, and only if the parent has it by this name.
@@ -303,21 +298,11 @@ fn state(directory: BorrowedFd<'_>, path: &Path) -> Result<FileStat> {
     fstat(directory).map_err(|errno| failed("look at", path, errno))
 }
 
-/// The user that this process acts as.
-fn user() -> libc::uid_t {
-    // SAFETY: no arguments; it cannot fail.
-    unsafe { libc::geteuid() }
-}
-
-fn is_marked(state: &FileStat) -> bool {
-    state.st_mode & 0o7777 == MODE.bits() && state.st_uid == user()
-}
-
 /// Refuses a directory that other users own, read or write: they could lock it or place something there.
 fn refuse_others(directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let state = state(directory, path)?;
     let (mode, owner, path) = (state.st_mode & 0o7777, state.st_uid, path.display());
-    if owner != user() {
+    if owner != geteuid().as_raw() {
         let hint = match owner {
             0 => hint::ROOT.into(),
             _ => format!("run it as that user, or choose another directory: --pin {path}2"),
@@ -337,7 +322,7 @@ fn refuse_others(directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
 fn refuse_open_parent(parent: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let state = state(parent, path)?;
     let (is_open, is_sticky) = (state.st_mode & 0o022 != 0, state.st_mode & 0o1000 != 0);
-    if state.st_uid != user() || (is_open && !is_sticky) {
+    if state.st_uid != geteuid().as_raw() || (is_open && !is_sticky) {
         return Err(Error::new(
             format!("others may replace what is in the directory above {}", path.display()),
             format!("mount -o remount,mode=0700 {BPFFS_DIR}"),
@@ -363,7 +348,7 @@ pub(crate) fn open_to_look(path: &Path) -> Result<Option<OwnedFd>> {
     let Place::There(directory) = find(path)? else { return Ok(None) };
     let state = state(directory.as_fd(), path)?;
     // Directories of root are shown to every user who may read them.
-    match [0, user()].contains(&state.st_uid) && state.st_mode & 0o022 == 0 {
+    match [0, geteuid().as_raw()].contains(&state.st_uid) && state.st_mode & 0o022 == 0 {
         true => Ok(Some(directory)),
         false => Err(Error::foreign(format!("{} is open to others", path.display()))),
     }

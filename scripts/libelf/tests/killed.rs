@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 /// Longer than the slowest machine takes for one build.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// How many compiled files there are when a build is killed: at the start, within libelf and libbpf, near their ends.
-const MOMENTS: [usize; 5] = [1, 40, 90, 115, 125];
+/// How many compiled files there are below a folder of this name when a build is killed: libelf's, then libbpf's.
+const MOMENTS: [(&str, usize); 5] =
+    [("out", 1), ("out", 60), ("staticobjs", 1), ("staticobjs", 12), ("staticobjs", 20)];
 
 #[test]
 fn killed_builds_and_two_at_once_leave_the_registry_alone() {
@@ -27,24 +28,29 @@ fn killed_builds_and_two_at_once_leave_the_registry_alone() {
     let [one, two] = ["one", "two"].map(|name| scratch.0.join(name));
 
     let mut killed = 0;
+    let mut cut_off = false;
     let mut before = BTreeMap::new();
-    for moment in MOMENTS {
+    for (folder, moment) in MOMENTS {
         let mut build = start(&home, &one).unwrap();
         let end = Instant::now() + LIMIT;
         let is_over = loop {
-            if outputs(&one, &["o"]).len() >= moment {
+            if objects(&one, folder).len() >= moment {
                 break false;
             }
             if build.try_wait().unwrap().is_some() {
                 break true;
             }
-            assert!(Instant::now() < end, "no {moment} compiled files after {LIMIT:?}");
+            assert!(Instant::now() < end, "no {moment} files in {folder} after {LIMIT:?}");
             thread::sleep(Duration::from_millis(2));
         };
         let group = format!("-{}", build.id());
         let kill = Command::new("kill").args(["-KILL", "--", &group]).status().unwrap();
         build.wait().unwrap();
         killed += usize::from(!is_over && kill.success());
+        if !is_over {
+            // What a kill at the worst moment leaves: the newest object, half of it.
+            cut_off |= cut_newest_object_of_libbpf(&one).unwrap();
+        }
         if before.is_empty() {
             // cargo has unpacked everything; then come the leftovers that builds of old found.
             spoil(&libbpf_sys(&home).unwrap()).unwrap();
@@ -52,6 +58,7 @@ fn killed_builds_and_two_at_once_leave_the_registry_alone() {
         }
     }
     assert!(killed >= 3, "only {killed} builds could be killed before they ended");
+    assert!(cut_off, "no build was killed while it compiled libbpf");
 
     let mut both = [start(&home, &one).unwrap(), start(&home, &two).unwrap()];
     for build in &mut both {
@@ -119,6 +126,24 @@ fn outputs(target: &Path, ends: &[&str]) -> Vec<PathBuf> {
         }
     });
     files
+}
+
+/// The compiled files in folders of this name.
+fn objects(target: &Path, folder: &str) -> Vec<PathBuf> {
+    let mut files = outputs(target, &["o"]);
+    files.retain(|file| file.parent().is_some_and(|parent| parent.ends_with(folder)));
+    files
+}
+
+/// False where there is none yet.
+fn cut_newest_object_of_libbpf(target: &Path) -> io::Result<bool> {
+    let time = |file: &PathBuf| fs::metadata(file).and_then(|data| data.modified()).ok();
+    let Some(newest) = objects(target, "staticobjs").into_iter().max_by_key(time) else {
+        return Ok(false);
+    };
+    let file = fs::OpenOptions::new().write(true).open(newest)?;
+    file.set_len(file.metadata()?.len() / 2)?;
+    Ok(true)
 }
 
 fn libbpf_sys(home: &Path) -> io::Result<PathBuf> {

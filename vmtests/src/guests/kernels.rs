@@ -119,7 +119,8 @@ mod tests {
     #[test]
     fn the_file_in_the_repository_is_good() {
         let kernels = parse(include_str!("../../KERNELS")).expect("a good file");
-        assert!(kernels.iter().filter(|kernel| kernel.core).count() >= 3);
+        // The oldest and the newest.
+        assert!(kernels.iter().filter(|kernel| kernel.core).count() >= 2);
     }
 
     #[test]
