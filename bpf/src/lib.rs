@@ -22,8 +22,6 @@ pub mod explain;
 pub mod field;
 pub mod limits;
 pub mod lint;
-#[cfg(feature = "machine")]
-pub mod machine;
 pub mod parse;
 pub mod plan;
 pub mod reach;

@@ -113,8 +113,9 @@ impl Body<'_> {
         }
         let Some(device) = self.chain.device.as_ref().filter(|it| it.before == at) else { return };
         let automata = match &self.plan.names {
+            Some(Names::Compare(_)) => 0,
             Some(Names::Automata(automata)) => automata.len(),
-            _ => 0,
+            None => unreachable!("a rule asks for the device"),
         };
         if automata > 0 {
             out.line(format_args!("u64 lists = 0;"));
@@ -143,22 +144,18 @@ impl Body<'_> {
         match condition {
             Condition::All(parts) if parts.is_empty() => "1".into(),
             Condition::Any(parts) if parts.is_empty() => "0".into(),
-            Condition::All(parts) => {
-                let part = |part: &Condition| match part {
-                    Condition::Any(inner) if !inner.is_empty() => format!("({})", self.spell(part)),
-                    _ => self.spell(part),
-                };
-                parts.iter().map(part).collect::<Vec<_>>().join(" &&\n\t    ")
-            }
-            Condition::Any(parts) => {
-                let part = |part: &Condition| match part {
-                    Condition::All(inner) if !inner.is_empty() => format!("({})", self.spell(part)),
-                    _ => self.spell(part),
-                };
-                parts.iter().map(part).collect::<Vec<_>>().join(" ||\n\t    ")
-            }
+            Condition::All(parts) => self.join(parts, "&&"),
+            Condition::Any(parts) => self.join(parts, "||"),
             Condition::Check(check, wanted) => self.check(check, *wanted),
         }
+    }
+
+    fn join(&self, parts: &[Condition], operator: &str) -> String {
+        let part = |part: &Condition| match part {
+            Condition::Check(..) => self.spell(part),
+            Condition::All(_) | Condition::Any(_) => format!("({})", self.spell(part)),
+        };
+        parts.iter().map(part).collect::<Vec<_>>().join(&format!(" {operator}\n\t    "))
     }
 
     fn check(&self, check: &Check, wanted: bool) -> String {
@@ -171,11 +168,14 @@ impl Body<'_> {
             Check::Port(side, low, high) => self.port(*side, *low, *high, wanted),
             Check::Address4(side, low, high) => self.address4(*side, *low, *high, wanted),
             Check::Address6(side, low, high) => self.address6(*side, *low, *high, wanted),
-            Check::Listed(lookup, bit) => {
-                let lists = &self.chain.lookups[*lookup];
+            Check::Listed(dimension, bit) => {
+                let lookups = &self.chain.lookups;
+                let lookup = lookups.iter().position(|it| it.dimension == *dimension);
+                let lookup = lookup.unwrap_or_else(|| unreachable!("{dimension:?} has lists"));
+                let lists = &lookups[lookup];
                 let value = match lists.before {
                     Some(_) => format!("lists_{lookup}"),
-                    None => self.calls[*lookup].clone(),
+                    None => self.calls[lookup].clone(),
                 };
                 match lists.count {
                     1 => maybe_not(&value),

@@ -94,12 +94,12 @@ pub enum Decision {
 pub enum Names {
     /// Names and prefixes, compared one by one; for each list of patterns.
     Compare(Vec<Vec<Pattern>>),
-    /// Each automaton leads to a number.
+    /// Each automaton leads to a class, for which there is a number.
     Automata(Vec<(Automaton, Vec<u64>)>),
 }
 
 /// A number for each value of a field.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Table {
     /// Of a port.
     Port(Side, PortTable),
@@ -182,18 +182,17 @@ fn names(decision: &Decision, regions: &Regions) -> Option<Names> {
     if interfaces.lists.is_empty() {
         return None;
     }
-    let automata = interfaces.automata.iter();
-    Some(match decision {
-        Decision::Chain(chain) if chain.compares_names => Names::Compare(interfaces.lists.clone()),
+    let numbers = |it: &Automaton| match decision {
         // A bit for each list.
         Decision::Chain(_) => {
             let bits = |lists: &Vec<u32>| lists.iter().fold(0, |bits, list| bits | 1 << list);
-            let numbers = |it: &Automaton| it.classes.iter().map(bits).collect();
-            Names::Automata(automata.map(|it| (it.clone(), numbers(it))).collect())
+            it.classes.iter().map(bits).collect()
         }
-        Decision::Tables(_) => {
-            let numbers = |it: &Automaton| (0..it.classes.len() as u64).collect();
-            Names::Automata(automata.map(|it| (it.clone(), numbers(it))).collect())
-        }
+        Decision::Tables(_) => (0..it.classes.len() as u64).collect(),
+    };
+    let automata = interfaces.automata.iter().map(|it| (it.clone(), numbers(it)));
+    Some(match decision {
+        Decision::Chain(chain) if chain.compares_names => Names::Compare(interfaces.lists.clone()),
+        _ => Names::Automata(automata.collect()),
     })
 }

@@ -1,6 +1,6 @@
 //! Loads of context fields that some kernel translates wrongly; see `tests/context.rs`.
 
-use set_rto_compiler::machine::{Instruction, LD_IMM64};
+use super::machine::{Instruction, LD_IMM64};
 
 pub(crate) const LDX_WORD: u8 = 0x61;
 const LDX_DOUBLE_WORD: u8 = 0x79;

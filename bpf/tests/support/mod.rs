@@ -14,6 +14,7 @@ pub(crate) mod hazards;
 pub(crate) mod image;
 pub(crate) mod kernel;
 pub(crate) mod layout;
+pub(crate) mod machine;
 pub(crate) mod model;
 pub(crate) mod oracle;
 pub(crate) mod print;
@@ -27,8 +28,8 @@ pub(crate) mod shared;
 pub(crate) mod tangle;
 pub(crate) mod verifier;
 
+use machine::Instruction;
 use set_rto_compiler::diag::{Source, render};
-use set_rto_compiler::machine::Instruction;
 use set_rto_compiler::{Policy, compile};
 use std::process::Command;
 
