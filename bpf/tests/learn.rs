@@ -4,11 +4,11 @@
 mod support;
 
 use object::{Object, ObjectSymbol};
-use set_rto_compiler::machine::{Exit, Memory, Program};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use support::connection::{Connection, incoming, outgoing};
 use support::image::Image;
+use support::machine::{Exit, Memory, Program};
 use support::random::Random;
 use support::shared::Policy;
 use support::{clang, hazards, policy};

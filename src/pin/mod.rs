@@ -169,14 +169,7 @@ impl Installed {
     /// What happened to the connections of each rule: outgoing and incoming ones. None if it is not kept.
     pub(crate) fn evidence(&self) -> Result<Option<Vec<[Evidence; 2]>>> {
         let Some(map) = &self.evidence else { return Ok(None) };
-        let row = |key: u32| {
-            let mut row = vec![0; 8 * self.evidence_numbers];
-            bpf::look_up(map.as_fd(), &key.to_ne_bytes(), &mut row)?;
-            Ok::<_, Errno>(Evidence::new(&words(&row)))
-        };
-        let both = |rule: u32| Ok([row(2 * rule)?, row(2 * rule + 1)?]);
-        let rows: std::result::Result<_, Errno> = (0..self.policy.rules).map(both).collect();
-        rows.context("read the evidence", hint::ROOT).map(Some)
+        evidence(map.as_fd(), self.policy.rules, self.evidence_numbers).map(Some)
     }
 }
 
@@ -187,6 +180,22 @@ const LONGEST: usize = 4 << 20;
 pub(crate) fn numbers(map: BorrowedFd<'_>) -> Result<Vec<u64>> {
     let data = bpf::map_info(map).and_then(|info| bpf::read_data(map, &info));
     Ok(words(&data.context("read the counters", hint::ROOT)?))
+}
+
+/// The evidence of so many rules: outgoing and incoming connections. `numbers`: of each row of the map.
+pub(crate) fn evidence(
+    map: BorrowedFd<'_>,
+    rules: u32,
+    numbers: usize,
+) -> Result<Vec<[Evidence; 2]>> {
+    let row = |key: u32| {
+        let mut row = vec![0; 8 * numbers];
+        bpf::look_up(map, &key.to_ne_bytes(), &mut row)?;
+        Ok::<_, Errno>(Evidence::new(&words(&row)))
+    };
+    let both = |rule: u32| Ok([row(2 * rule)?, row(2 * rule + 1)?]);
+    let rows: std::result::Result<_, Errno> = (0..rules).map(both).collect();
+    rows.context("read the evidence", hint::ROOT)
 }
 
 fn words(bytes: &[u8]) -> Vec<u64> {
