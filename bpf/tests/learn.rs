@@ -115,7 +115,7 @@ impl Kernel {
                     }
                 }
                 ".rodata.ticks" => {
-                    put(&mut section.bytes, 0, ((hz << 32) + 999_999) / 1_000_000, 8);
+                    put(&mut section.bytes, 0, (hz << 32).div_ceil(1_000_000), 8);
                     put(&mut section.bytes, 8, shift(hz).into(), 4);
                     put(&mut section.bytes, 12, 120 * hz, 4);
                 }

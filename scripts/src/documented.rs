@@ -45,7 +45,6 @@ const COMMANDS: &[(&str, How)] = &[
     ("cargo xtask check rules.toml", Run),
     ("cargo xtask show rules.toml", Run),
     ("cargo xtask explain rules.toml 'outgoing ax0 10.0.0.1:40000 -> 44.1.2.3:12345'", Run),
-    ("set-rto status", By("vmtests/src/tests/learned.rs", "fn evidence_counts")),
     ("set-rto advise", By("vmtests/src/tests/learned.rs", "fn evidence_counts")),
     (
         "cargo xtask dist --target aarch64 --rules my.toml",
