@@ -139,11 +139,15 @@ fn learned_outgoing_timers() -> Result<()> {
         }
     }
     ensure!(shortest < START / 2, "it learned nothing: {shortest:?}");
-    let (found, _) = peer.connect(host(9, LEARNS), Duration::from_millis(30))?;
+    let (found, sample) = peer.connect(host(9, LEARNS), Duration::from_millis(30))?;
     expect_timer(found, timer(all), hz, "another host")?;
+    all = Some(Estimator::after(all, sample));
     let learned = of_rule(&set_rto, "learns", "learned")?;
     ensure!(learned["hosts"] == 4, "{learned}");
     ensure!(learned["outgoing"]["samples"] == 4 && learned["incoming"].is_null(), "{learned}");
+    let told = learned["outgoing"]["timer_us"].as_u64().context("no timer")?;
+    let expected = timer(all).as_micros() as u64;
+    ensure!(told.abs_diff(expected) < 1000, "status says {told} us, expected {expected}");
     // A rule whose bounds say nothing else is never more eager than Linux.
     for _ in 0..3 {
         let (found, _) = peer.connect(host(1, CAREFUL), Duration::from_millis(5))?;
