@@ -84,7 +84,7 @@ fn age_s(installed: &Installed) -> Result<u64> {
     const WHAT: &str = "ask how old the program is";
     let loaded = bpf::program_info(installed.program.as_fd()).context(WHAT, hint::ROOT)?.load_time;
     let now = clock_gettime(ClockId::CLOCK_BOOTTIME).context(WHAT, hint::AGAIN)?;
-    let now = u64::try_from(i64::from(now.tv_sec())).unwrap_or(0);
+    let now = u64::try_from(now.tv_sec()).unwrap_or(0);
     Ok(now.saturating_sub(loaded / 1_000_000_000))
 }
 

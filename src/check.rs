@@ -126,8 +126,8 @@ fn memory() -> String {
     let kib = |bytes: usize| bytes.div_ceil(1024);
     let evidence = kib(rules::COUNT * 2 * rules::EVIDENCE * 8);
     match rules::HOSTS {
-        0 => format!("{evidence} KiB for evidence"),
-        _ => {
+        None => format!("{evidence} KiB for evidence"),
+        Some(_) => {
             let hosts = learned::hosts();
             let learned = kib(hosts as usize * HOST);
             format!("{evidence} KiB for evidence, {learned} KiB for {hosts} hosts")

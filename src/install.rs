@@ -80,15 +80,14 @@ pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
         devices.write(policy::map(&skeleton, local::MAP)?.as_fd())?;
         notes.extend(devices.notes(way.method)?);
     }
-    if rules::HOSTS > 0 {
+    if let Some(wanted) = rules::HOSTS {
         if let (Some((old, room)), None) = (known, fitting) {
             learned::copy(old.as_fd(), *room, policy::map(&skeleton, learned::MAP)?.as_fd())?;
         }
-        if learned::hosts() > rules::HOSTS {
+        if learned::hosts() > wanted {
             notes.push(format!(
-                "room for {} hosts, not {}: at least 256 for each processor",
-                learned::hosts(),
-                rules::HOSTS
+                "room for {} hosts, not {wanted}: at least 256 for each processor",
+                learned::hosts()
             ));
         }
     }

@@ -30,7 +30,7 @@ pub(crate) fn hosts() -> u32 {
     // SAFETY: no arguments.
     let processors = unsafe { sys::libbpf_num_possible_cpus() };
     let least = u32::try_from(processors).unwrap_or(1).saturating_mul(FOR_EACH_PROCESSOR);
-    rules::HOSTS.max(least)
+    rules::HOSTS.map_or(least, |hosts| hosts.max(least))
 }
 
 /// The shape of a map of ours with this layout, but for its size.
@@ -93,7 +93,7 @@ pub(crate) fn copy(from: BorrowedFd<'_>, room: u32, to: BorrowedFd<'_>) -> Resul
 /// include/linux/jiffies.h), and go on as the monotonic clock.
 pub(crate) fn now(hz: u32) -> Result<u32> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("read the clock", hint::AGAIN)?;
-    let seconds = u64::try_from(i64::from(now.tv_sec())).unwrap_or(0);
+    let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
     let jiffies = (1_u64 << 32) - 300 * u64::from(hz) + seconds * u64::from(hz);
     Ok((jiffies >> shift(hz)) as u32)
 }

@@ -56,7 +56,7 @@ pub(crate) fn rules(installed: &Installed) -> Result<(Vec<Rule>, u32)> {
             }
         })
         .collect();
-    if let Some((map, room)) = installed.learned.as_ref().filter(|_| rules::HOSTS > 0) {
+    if let Some((map, room)) = installed.learned.as_ref().filter(|_| rules::HOSTS.is_some()) {
         let mut known = learned::all(map.as_fd(), *room)?;
         known.sort_by_key(|known| std::cmp::Reverse(known.estimate.when));
         let learns = all.iter_mut().filter(|it| it.rule.settings.learns());

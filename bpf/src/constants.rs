@@ -27,7 +27,7 @@ impl Policy {
     pub fn constants(&self, version: &str, kernels: &[Kernel]) -> String {
         let Self { digest, asks_for_interface, needs_arrivals, needs_perfmon, .. } = self;
         let (count, interfaces) = (self.rules.len(), &self.interfaces);
-        let (evidence, hosts) = (self.evidence.numbers(), self.hosts.unwrap_or(0));
+        let (evidence, hosts) = (self.evidence.numbers(), self.hosts);
         let columns = lines(&self.columns, column);
         let kernels = lines(kernels, |Kernel { releases, pointer, offsets }| {
             format!(
@@ -51,8 +51,8 @@ pub(crate) const ASKS_FOR_ARRIVALS: bool = {needs_arrivals};
 pub(crate) const NEEDS_PERFMON: bool = {needs_perfmon};
 /// Counters of a rule's evidence in each direction; 0 if there is none.
 pub(crate) const EVIDENCE: usize = {evidence};
-/// How many hosts are remembered; 0 if no rule learns.
-pub(crate) const HOSTS: u32 = {hosts};
+/// How many hosts are remembered; None if no rule learns.
+pub(crate) const HOSTS: Option<u32> = {hosts:?};
 /// All names and patterns of interfaces, sorted.
 pub(crate) const INTERFACES: &[&str] = &{interfaces:?};
 /// Settings besides `rto`, by their bits.
