@@ -16,6 +16,7 @@ pub(crate) mod kernel;
 pub(crate) mod layout;
 pub(crate) mod machine;
 pub(crate) mod model;
+pub(crate) mod observed;
 pub(crate) mod oracle;
 pub(crate) mod print;
 pub(crate) mod random;
