@@ -166,6 +166,8 @@ pub(crate) struct ProgramInfo {
     pub(crate) name: String,
     /// The ids of its maps.
     pub(crate) maps: Vec<u32>,
+    /// When it was loaded, nanoseconds of CLOCK_BOOTTIME.
+    pub(crate) load_time: u64,
 }
 
 pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<ProgramInfo> {
@@ -180,7 +182,7 @@ pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<ProgramInfo> {
     let count = maps.len().min(info.nr_map_ids as usize);
     let name = info.name.iter().take_while(|&&byte| byte != 0);
     let name = name.map(|&byte| char::from(byte as u8)).collect();
-    Ok(ProgramInfo { id: info.id, name, maps: maps[..count].to_vec() })
+    Ok(ProgramInfo { id: info.id, name, maps: maps[..count].to_vec(), load_time: info.load_time })
 }
 
 /// The name of a program by its id. Needs CAP_SYS_ADMIN.
@@ -287,11 +289,11 @@ pub(crate) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> Result<()> {
     }
 }
 
-/// All keys of a map.
-pub(crate) fn keys<const SIZE: usize>(map: BorrowedFd<'_>) -> Result<Vec<[u8; SIZE]>> {
+/// All keys of a map, which has room for at most so many.
+pub(crate) fn keys<const SIZE: usize>(map: BorrowedFd<'_>, most: usize) -> Result<Vec<[u8; SIZE]>> {
     let mut keys: Vec<[u8; SIZE]> = Vec::new();
     // The kernel starts over if the previous key has been deleted. The bound ends such a loop.
-    while keys.len() < 65_536 {
+    while keys.len() < most {
         let mut next = [0; SIZE];
         let before = keys.last().map_or(ptr::null(), |key| key.as_ptr());
         // SAFETY: the sizes fit, as for `look_up`; no key to begin with.

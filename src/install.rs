@@ -14,7 +14,7 @@ use crate::host::{self, mounts};
 use crate::pin::{self, Installed, LINK, Locked};
 use crate::policy::Load;
 use crate::way::Why;
-use crate::{Install, output, policy, probe, rules, timer};
+use crate::{Install, learned, output, policy, probe, rules, timer};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 
@@ -40,7 +40,7 @@ pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
         None => What::Installed,
         Some(old) => {
             refuse_another_cgroup(old, &cgroup, asked)?;
-            match is_same(old, &cgroup, asked, hz)? {
+            match is_same(old, &cgroup, asked, hz)? && !asked.forget {
                 false => What::Replaced,
                 true if knows_devices(old)? => What::Nothing,
                 true => What::Refreshed,
@@ -62,8 +62,17 @@ pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
         Some(old) if old.is_current() && old.policy.without == 0 => 0,
         _ => probe::lacking(&cgroup, asked.partial)?,
     };
-    let counters = old.filter(|_| what == What::Refreshed).map(|old| old.counters.as_fd());
-    let load = Load { without, counters, ..Load::default() };
+    let same = old.filter(|_| what == What::Refreshed);
+    // A detached policy has learned, too.
+    let known = found.as_deref().filter(|_| !asked.forget).and_then(|it| it.learned.as_ref());
+    let fitting = known.filter(|(_, hosts)| *hosts == learned::hosts());
+    let load = Load {
+        without,
+        counters: same.map(|old| old.counters.as_fd()),
+        evidence: same.and_then(|old| old.evidence.as_ref()).map(AsFd::as_fd),
+        learned: fitting.map(|(map, _)| map.as_fd()),
+        ..Load::default()
+    };
     let loaded = device::load(load, asked.interface_method, &cgroup)?;
     let device::Loaded { skeleton, way, failed: mut notes } = loaded;
     if let Some(way) = way {
@@ -71,8 +80,20 @@ pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
         devices.write(policy::map(&skeleton, local::MAP)?.as_fd())?;
         notes.extend(devices.notes(way.method)?);
     }
+    if let Some(wanted) = rules::HOSTS {
+        if let (Some((old, room)), None) = (known, fitting) {
+            learned::copy(old.as_fd(), *room, policy::map(&skeleton, learned::MAP)?.as_fd())?;
+        }
+        if learned::hosts() > wanted {
+            notes.push(format!(
+                "room for {} hosts, not {wanted}: at least 256 for each processor",
+                learned::hosts()
+            ));
+        }
+    }
     if !asked.dry_run {
-        let id = pin::store(&mut directory, &skeleton, way)?;
+        let kept = known.map(|(map, _)| map.as_fd());
+        let id = pin::store(&mut directory, &skeleton, way, kept)?;
         let program = skeleton.progs.set_rto.as_fd();
         switch(&mut directory, found.as_deref(), program, &cgroup)?;
         directory.commit()?;

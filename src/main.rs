@@ -5,17 +5,21 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]
 
+mod advise;
 mod bpf;
 mod check;
 mod device;
 mod diff;
 mod error;
+mod evidence;
 mod host;
 mod install;
 mod json;
+mod learned;
 #[cfg(feature = "vendored")]
 #[path = "../scripts/libelf/left_out.rs"]
 mod left_out;
+mod metrics;
 mod offsets;
 mod output;
 mod pin;
@@ -24,8 +28,10 @@ mod probe;
 mod remove;
 mod rules;
 mod shared;
+mod state;
 mod status;
 mod structures;
+mod table;
 mod timer;
 mod trial;
 mod try_connect;
@@ -60,6 +66,7 @@ enum Verb {
     Install(Install),
     Remove(Remove),
     Status(Status),
+    Advise(Advise),
     Diff(Diff),
     Check(Check),
     Try(Try),
@@ -86,6 +93,10 @@ pub(crate) struct Install {
     #[argh(option, arg_name = "method")]
     pub(crate) interface_method: Option<way::Method>,
 
+    /// forget what was learned of hosts before
+    #[argh(switch)]
+    pub(crate) forget: bool,
+
     /// only say what would be done
     #[argh(switch)]
     pub(crate) dry_run: bool,
@@ -107,7 +118,40 @@ struct Remove {
 /// is it there, is it this binary's, rules, hits, who else is on the hook
 #[derive(FromArgs)]
 #[argh(subcommand, name = "status", help_triggers("-h", "--help", "help"))]
-struct Status {
+pub(crate) struct Status {
+    /// the name of a rule: all that is known of it
+    #[argh(positional)]
+    pub(crate) rule: Option<String>,
+
+    /// where it is pinned (default: /sys/fs/bpf/set-rto)
+    #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
+    pub(crate) pin: PathBuf,
+
+    /// list rules without a connection, too
+    #[argh(switch)]
+    pub(crate) all: bool,
+
+    /// how many hosts of a rule are shown, the latest first
+    #[argh(option, arg_name = "n")]
+    pub(crate) hosts: Option<usize>,
+
+    /// one JSON object
+    #[argh(switch)]
+    pub(crate) json: bool,
+
+    /// the OpenMetrics text format
+    #[argh(switch)]
+    pub(crate) metrics: bool,
+
+    /// print it again every so many seconds, every two if no number follows
+    #[argh(option, arg_name = "seconds")]
+    pub(crate) watch: Option<u64>,
+}
+
+/// what the evidence says about the timer of each rule
+#[derive(FromArgs)]
+#[argh(subcommand, name = "advise", help_triggers("-h", "--help", "help"))]
+struct Advise {
     /// where it is pinned (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pin: PathBuf,
@@ -188,7 +232,7 @@ fn target(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// All verbs, for hints.
-const VERBS: [&str; 7] = ["install", "remove", "status", "diff", "check", "try", "rules"];
+const VERBS: [&str; 8] = ["install", "remove", "status", "advise", "diff", "check", "try", "rules"];
 
 fn main() -> ExitCode {
     // Exceeding the limit on file sizes is then an error of write(2), not the end of the process.
@@ -213,10 +257,16 @@ fn run(words: &[String]) -> ExitCode {
             None => vec![word.as_str()],
         })
         .collect();
-    let words = match words.as_slice() {
+    let mut words = match words.as_slice() {
         ["-V" | "version"] => vec!["--version"],
         _ => words,
     };
+    // argh has no options whose value may be left out.
+    if let Some(at) = words.iter().position(|word| *word == "--watch")
+        && words.get(at + 1).is_none_or(|next| next.parse::<u64>().is_err())
+    {
+        words.insert(at + 1, "2");
+    }
     let arguments = match Arguments::from_args(&["set-rto"], &words) {
         Ok(arguments) => arguments,
         Err(exit) if exit.status.is_ok() => {
@@ -233,7 +283,8 @@ fn run(words: &[String]) -> ExitCode {
     let done = match verb {
         Verb::Install(asked) => install::run(&asked),
         Verb::Remove(Remove { pin }) => remove::run(&pin),
-        Verb::Status(Status { pin, json }) => status::run(&pin, json),
+        Verb::Status(asked) => status::run(&asked),
+        Verb::Advise(Advise { pin, json }) => advise::run(&pin, json),
         Verb::Diff(Diff { pin }) => diff::run(&pin),
         Verb::Try(Try { target, pin }) => try_connect::run(&target, &pin),
         Verb::Check(Check { json }) => Ok(check::run(json)),

@@ -37,6 +37,11 @@ pub(crate) fn write(text: &dyn Display) {
     }
 }
 
+/// True if a write to standard output has failed.
+pub(crate) fn has_failed() -> bool {
+    FAILURE.lock().is_ok_and(|failure| failure.is_some())
+}
+
 /// Writes a note to standard error.
 pub(crate) fn note(line: &dyn Display) {
     if !QUIET.load(Ordering::Relaxed) {

@@ -5,9 +5,10 @@ use crate::error::{Context as _, Error, Result, hint};
 use crate::host;
 use crate::host::cgroup::Cgroup;
 use crate::host::netns::Netns;
+use crate::learned;
 use crate::offsets::Offsets;
 use crate::rules;
-use crate::shared::{self, Finding, Policy};
+use crate::shared::{self, Finding, Policy, Ticks};
 use crate::timer;
 use crate::way::{Method, Way};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
@@ -80,6 +81,10 @@ pub(crate) const NOTE_ARRIVAL: &str = "note_arrival";
 const ARRIVALS: &str = "arrivals";
 /// The map of the sockets of trial connections, with the device that was found for each.
 pub(crate) const KNOWN_DEVICES: &str = "known_devices";
+/// The map of evidence.
+pub(crate) const EVIDENCE: &str = "evidence";
+/// What depends on the kernel's tick, where connections are looked at up to the end of their handshake.
+const TICKS: &str = ".rodata.ticks";
 /// The ends of the names that libbpf gives to the maps of constants and of counters.
 pub(crate) const CONSTANTS: &str = ".rodata";
 pub(crate) const COUNTERS: &str = ".bss";
@@ -118,8 +123,11 @@ pub(crate) struct Load<'a> {
     pub(crate) way: Option<Way>,
     /// The offsets in the kernel's structures; None if nothing is read from them.
     pub(crate) offsets: Option<&'a Offsets>,
-    /// Counters of the same rules to continue.
+    /// Counters and evidence of the same rules to continue.
     pub(crate) counters: Option<BorrowedFd<'a>>,
+    pub(crate) evidence: Option<BorrowedFd<'a>>,
+    /// What was learned, in a map of the wanted size.
+    pub(crate) learned: Option<BorrowedFd<'a>>,
 }
 
 /// Loads the program and what belongs to it. Nothing is attached yet.
@@ -191,15 +199,25 @@ fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
         program.set_autoload(is_wanted);
     }
     const PREPARE: &str = "prepare the maps";
+    let decides = names.contains(&PROGRAM);
     for mut map in object.maps_mut() {
+        let reused = match map.name().to_str() {
+            Some(EVIDENCE) => load.evidence,
+            Some(learned::MAP) => load.learned,
+            Some(name) if name.ends_with(COUNTERS) => load.counters,
+            _ => None,
+        };
+        if let Some(reused) = reused {
+            map.reuse_fd(reused).context(PREPARE, hint::DAMAGED)?;
+            continue;
+        }
         let is_wanted = match map.name().to_str() {
             Some(KNOWN_DEVICES) => load.way.is_some_and(|way| way.method == Method::Route),
             Some(ARRIVALS) => load.way.is_some_and(|way| way.arrivals),
-            Some(name) if name.ends_with(COUNTERS) => {
-                if let Some(counters) = load.counters {
-                    map.reuse_fd(counters).context(PREPARE, hint::DAMAGED)?;
-                }
-                continue;
+            Some(EVIDENCE) => decides,
+            Some(learned::MAP) => {
+                map.set_max_entries(learned::hosts()).context(PREPARE, hint::DAMAGED)?;
+                decides
             }
             _ => continue,
         };
@@ -247,6 +265,14 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
     // The program was built for other rules than those of this binary.
     if room.len() < jiffies.len() || !shared::write(data, &policy, &jiffies) {
         return Err(lacks("room for the timers"));
+    }
+    let mut ticks = object.maps_mut().find(|map| map.name() == TICKS);
+    if let Some(place) = ticks.as_mut().and_then(bpf::constants) {
+        let per_us = (u64::from(hz) << 32).div_ceil(1_000_000);
+        let ticks = Ticks { per_us, shift: learned::shift(hz), most: 120 * hz };
+        if !shared::write(place, &ticks, &[]) {
+            return Err(lacks(TICKS));
+        }
     }
     if let Some(way) = load.way {
         let mut maps = object.maps_mut();

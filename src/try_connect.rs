@@ -150,8 +150,15 @@ impl Witness {
 
     /// The rule that decided.
     fn rule(&self) -> Result<Option<rules::Rule>> {
-        let hits = pin::numbers(policy::map(&self.loaded.skeleton, policy::COUNTERS)?.as_fd())?;
-        let decided = hits.iter().take(rules::COUNT).position(|&hits| hits > 0);
+        let skeleton = &self.loaded.skeleton;
+        let decided = if rules::EVIDENCE > 0 {
+            let map = policy::map(skeleton, policy::EVIDENCE)?;
+            let evidence = pin::evidence(map.as_fd(), rules::COUNT as u32, rules::EVIDENCE)?;
+            evidence.iter().position(|[out, into]| out.asked + into.asked > 0)
+        } else {
+            let hits = pin::numbers(policy::map(skeleton, policy::COUNTERS)?.as_fd())?;
+            hits.iter().take(rules::COUNT).position(|&hits| hits > 0)
+        };
         Ok(decided.and_then(|rule| rules::all().nth(rule)))
     }
 }

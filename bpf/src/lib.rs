@@ -59,6 +59,10 @@ pub struct Policy {
     pub interfaces: Vec<String>,
     /// See [`plan::Plan::needs_perfmon`].
     pub needs_perfmon: bool,
+    /// What is counted and measured.
+    pub evidence: plan::Evidence,
+    /// How many hosts are remembered; None if no rule learns.
+    pub hosts: Option<u32>,
 }
 
 impl Policy {
@@ -84,8 +88,8 @@ impl Policy {
 /// # Errors
 /// Every mistake that can be found, in the order of the file.
 pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnostic>> {
-    let tables = parse::parse(source)?;
-    let (rules, mut mistakes) = check::check(source, &tables);
+    let document = parse::parse(source)?;
+    let (rules, options, mut mistakes) = check::check(source, &document);
     // Valid rules are checked for reachability whatever is wrong with the others.
     let reached = reach::reach(&rules);
     if !mistakes.is_empty() {
@@ -94,8 +98,8 @@ pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnos
         return Err(mistakes);
     }
     let regions = reached?;
-    let notes = lint::lint(&rules, &regions)?;
-    let plan = plan::plan(&rules, &regions).map_err(|error| vec![error])?;
+    let notes = lint::lint(&rules, &regions, &options)?;
+    let plan = plan::plan(&rules, &regions, &options).map_err(|error| vec![error])?;
     let digest = digest(source.text);
     let c = emit::emit(&plan, &emit::Banner { version, digest: &digest });
     let lists = regions.interfaces.lists.iter().flatten();
@@ -109,6 +113,8 @@ pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnos
         needs_arrivals: plan.needs_arrivals,
         interfaces: lists.map(|it| it.0.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
         needs_perfmon: plan.needs_perfmon(),
+        evidence: plan.evidence,
+        hosts: plan.hosts,
     })
 }
 

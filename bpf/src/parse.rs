@@ -1,12 +1,22 @@
-//! The first pass: text → [`Tables`]. It checks TOML's grammar and the file's outline: only `[[rule]]` is allowed.
+//! The first pass: text → [`Document`]. It checks TOML's grammar and the file's outline: `[[rule]]`, `[learn]` and
+//! `[evidence]` are allowed.
 
 use crate::diag::{Diagnostic, Source, Span, nearest};
 use crate::limits::{MOST_MISTAKES, measure};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A table for each `[[rule]]`, in the order of the file.
-pub type Tables<'i> = Vec<Spanned<DeTable<'i>>>;
+/// A table as written, and its place.
+pub type Table<'i> = Spanned<DeTable<'i>>;
+
+/// A file.
+#[derive(Debug, Default)]
+pub struct Document<'i> {
+    /// A table for each `[[rule]]`, in the order of the file.
+    pub rules: Vec<Table<'i>>,
+    /// `[learn]` and `[evidence]`, with their names.
+    pub tables: Vec<(&'static str, Table<'i>)>,
+}
 
 /// A value as written, with its position.
 pub type Written<'i> = Spanned<DeValue<'i>>;
@@ -16,7 +26,7 @@ pub type Written<'i> = Spanned<DeValue<'i>>;
 /// # Errors
 /// Mistakes of TOML's grammar (all of them, or the first of very many), top-level keys other than `[[rule]]`, a file
 /// without rules, and a file that is too large.
-pub fn parse<'i>(source: &Source<'i>) -> Result<Tables<'i>, Vec<Diagnostic>> {
+pub fn parse<'i>(source: &Source<'i>) -> Result<Document<'i>, Vec<Diagnostic>> {
     let broken = measure(source).map_err(|error| vec![error])?;
     let end = broken.as_ref().map_or(source.text.len(), |broken| broken.end);
     let (root, errors) = DeTable::parse_recoverable(&source.text[..end]);
@@ -29,29 +39,49 @@ pub fn parse<'i>(source: &Source<'i>) -> Result<Tables<'i>, Vec<Diagnostic>> {
         }
         return Err(mistakes);
     }
-    let mut tables = Vec::new();
+    let mut document = Document::default();
     let mut diagnostics = Vec::new();
     for (key, value) in root.into_inner() {
         match (key.get_ref().as_ref(), value) {
-            ("rule", value) => rules(value, &mut tables, &mut diagnostics),
+            ("rule", value) => rules(value, &mut document.rules, &mut diagnostics),
+            ("learn", value) => table("learn", value, &mut document, &mut diagnostics),
+            ("evidence", value) => table("evidence", value, &mut document, &mut diagnostics),
             (other, _) => diagnostics.push(unknown(other, key.span())),
         }
     }
-    if tables.is_empty() && diagnostics.is_empty() {
+    if document.rules.is_empty() && diagnostics.is_empty() {
         let end = source.text.len();
         diagnostics.push(
             Diagnostic::new("no rules: the program would do nothing", end..end)
                 .help("write at least one: [[rule]] with `name`, a condition and `rto`"),
         );
     }
-    if diagnostics.is_empty() { Ok(tables) } else { Err(diagnostics) }
+    if diagnostics.is_empty() { Ok(document) } else { Err(diagnostics) }
 }
 
 fn unknown(key: &str, span: Span) -> Diagnostic {
-    Diagnostic::new(format!("unknown key `{key}`"), span).help(match nearest(key, ["rule"]) {
-        Some(_) => "did you mean `[[rule]]`?",
-        None => "a rules file contains only `[[rule]]` tables",
-    })
+    let error = Diagnostic::new(format!("unknown key `{key}`"), span);
+    match nearest(key, ["rule", "learn", "evidence"]) {
+        Some("rule") => error.help("did you mean `[[rule]]`?"),
+        Some(name) => error.help(format!("did you mean `[{name}]`?")),
+        None => error.help("a rules file contains only `[[rule]]`, `[learn]` and `[evidence]`"),
+    }
+}
+
+fn table<'i>(
+    name: &'static str,
+    value: Written<'i>,
+    document: &mut Document<'i>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let span = value.span();
+    match value.into_inner() {
+        DeValue::Table(table) => document.tables.push((name, Spanned::new(span, table))),
+        _ => diagnostics.push(
+            Diagnostic::new(format!("`{name}` is not a table"), span)
+                .help(format!("write `[{name}]`, in single brackets, and its key below")),
+        ),
+    }
 }
 
 fn syntax(source: &Source<'_>, error: &toml::de::Error) -> Diagnostic {
@@ -61,7 +91,7 @@ fn syntax(source: &Source<'_>, error: &toml::de::Error) -> Diagnostic {
     Diagnostic::new(format!("not TOML: {message}"), span)
 }
 
-fn rules<'i>(value: Written<'i>, tables: &mut Tables<'i>, diagnostics: &mut Vec<Diagnostic>) {
+fn rules<'i>(value: Written<'i>, rules: &mut Vec<Table<'i>>, diagnostics: &mut Vec<Diagnostic>) {
     let mut wrong = |span: Span| {
         diagnostics.push(
             Diagnostic::new("`rule` is not a list of tables", span)
@@ -73,7 +103,7 @@ fn rules<'i>(value: Written<'i>, tables: &mut Tables<'i>, diagnostics: &mut Vec<
     for item in items {
         let span = item.span();
         match item.into_inner() {
-            DeValue::Table(table) => tables.push(Spanned::new(span, table)),
+            DeValue::Table(table) => rules.push(Spanned::new(span, table)),
             _ => wrong(span),
         }
     }

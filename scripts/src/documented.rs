@@ -45,8 +45,7 @@ const COMMANDS: &[(&str, How)] = &[
     ("cargo xtask check rules.toml", Run),
     ("cargo xtask show rules.toml", Run),
     ("cargo xtask explain rules.toml 'outgoing ax0 10.0.0.1:40000 -> 44.1.2.3:12345'", Run),
-    ("ping -c 20 192.0.2.1", Not("needs a host that answers")),
-    ("tcpdump -ni ax0 -ttt 'tcp[tcpflags] & tcp-syn != 0'", Not("needs a radio interface")),
+    ("set-rto advise", By("vmtests/src/tests/learned.rs", "fn evidence_counts")),
     (
         "cargo xtask dist --target aarch64 --rules my.toml",
         Not("fetches zig; `cargo xtask image` and .ci/run build what it builds"),

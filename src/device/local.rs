@@ -4,7 +4,7 @@ use crate::bpf;
 use crate::error::{Context as _, Result, hint};
 use crate::host::{self, links};
 use crate::rules;
-use crate::shared::{self, LocalDevice};
+use crate::shared::{self, LOCAL_DEVICES, LocalDevice};
 use crate::way::Method;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -77,7 +77,7 @@ fn read(map: BorrowedFd<'_>) -> nix::Result<Entries> {
         let mut value = Value::default();
         bpf::look_up(map, &key, &mut value).map(|()| (key, value))
     };
-    bpf::keys(map)?.into_iter().map(entry).collect()
+    bpf::keys(map, LOCAL_DEVICES.max_entries as usize)?.into_iter().map(entry).collect()
 }
 
 /// Fills the map of a program that is not attached yet.

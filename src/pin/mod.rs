@@ -11,6 +11,8 @@
 //! | `program-ID` | the sock_ops program; the maps of this set are its maps |
 //! | `counters-ID` | `.bss` |
 //! | `failures-ID` | how often the kernel refused a setting, if that does not fit in the map of the counters |
+//! | `evidence-ID` | counters and histograms of each rule, unless they are off |
+//! | `learned1-ID` | what was learned of hosts, in layout 1; the next set has the same map |
 //! | `rules-ID` | the rules as text, unless that is too long |
 //! | `method-ID`, `devices-ID` | how interfaces are found, and which there are |
 //! | `listener-ID`, `arrivals-ID` | the sk_lookup program, and its link to the network namespace |
@@ -25,7 +27,9 @@ use proof::{Set, failed, open};
 use crate::bpf::{self, LinkInfo, MapInfo, Object, Target};
 use crate::device::local;
 use crate::error::{Context as _, Error, Result, hint};
+use crate::evidence::Evidence;
 use crate::host::{self, netns::Netns};
+use crate::learned;
 use crate::policy::{self, FINDING, NOTE_ARRIVAL, Skeleton};
 use crate::rules;
 use crate::shared::{self, Finding, LOCAL_DEVICES, Policy, Shape};
@@ -46,6 +50,8 @@ const CONSTANTS: &str = "constants";
 const PROGRAM_PIN: &str = "program";
 const COUNTERS: &str = "counters";
 const FAILURES: &str = "failures";
+const EVIDENCE: &str = "evidence";
+const LEARNED: &str = learned::PIN;
 const RULES: &str = "rules";
 const METHOD: &str = "method";
 const DEVICES: &str = "devices";
@@ -54,8 +60,19 @@ const ARRIVALS: &str = "arrivals";
 
 /// The pins of one program. They are pinned in this order and removed in reverse, so each pin can be proved by those
 /// that precede it.
-const SET: [&str; 9] =
-    [CONSTANTS, PROGRAM_PIN, COUNTERS, FAILURES, RULES, METHOD, DEVICES, LISTENER, ARRIVALS];
+const SET: [&str; 11] = [
+    CONSTANTS,
+    PROGRAM_PIN,
+    COUNTERS,
+    FAILURES,
+    EVIDENCE,
+    LEARNED,
+    RULES,
+    METHOD,
+    DEVICES,
+    LISTENER,
+    ARRIVALS,
+];
 
 fn of(kind: &str, id: u32) -> String {
     format!("{kind}-{id}")
@@ -82,6 +99,12 @@ pub(crate) struct Installed {
     pub(crate) jiffies: Vec<u32>,
     pub(crate) counters: OwnedFd,
     failures: Option<OwnedFd>,
+    /// How often what happened to connections; a row for each rule and direction.
+    pub(crate) evidence: Option<OwnedFd>,
+    /// Numbers of such a row.
+    evidence_numbers: usize,
+    /// What was learned, and for how many hosts there is room.
+    pub(crate) learned: Option<(OwnedFd, u32)>,
     rules: Option<(OwnedFd, MapInfo)>,
     /// How interfaces are found; None if no rule tests one.
     pub(crate) way: Option<Way>,
@@ -135,7 +158,18 @@ impl Installed {
                 rows.context("read the refusals", hint::ROOT)?
             }
         };
-        Ok((hits.to_vec(), rows))
+        // Where there is evidence, connections are counted there.
+        let hits = match self.evidence()? {
+            None => hits.to_vec(),
+            Some(rows) => rows.iter().map(|[out, into]| out.asked + into.asked).collect(),
+        };
+        Ok((hits, rows))
+    }
+
+    /// What happened to the connections of each rule: outgoing and incoming ones. None if it is not kept.
+    pub(crate) fn evidence(&self) -> Result<Option<Vec<[Evidence; 2]>>> {
+        let Some(map) = &self.evidence else { return Ok(None) };
+        evidence(map.as_fd(), self.policy.rules, self.evidence_numbers).map(Some)
     }
 }
 
@@ -146,6 +180,22 @@ const LONGEST: usize = 4 << 20;
 pub(crate) fn numbers(map: BorrowedFd<'_>) -> Result<Vec<u64>> {
     let data = bpf::map_info(map).and_then(|info| bpf::read_data(map, &info));
     Ok(words(&data.context("read the counters", hint::ROOT)?))
+}
+
+/// The evidence of so many rules: outgoing and incoming connections. `numbers`: of each row of the map.
+pub(crate) fn evidence(
+    map: BorrowedFd<'_>,
+    rules: u32,
+    numbers: usize,
+) -> Result<Vec<[Evidence; 2]>> {
+    let row = |key: u32| {
+        let mut row = vec![0; 8 * numbers];
+        bpf::look_up(map, &key.to_ne_bytes(), &mut row)?;
+        Ok::<_, Errno>(Evidence::new(&words(&row)))
+    };
+    let both = |rule: u32| Ok([row(2 * rule)?, row(2 * rule + 1)?]);
+    let rows: std::result::Result<_, Errno> = (0..rules).map(both).collect();
+    rows.context("read the evidence", hint::ROOT)
 }
 
 fn words(bytes: &[u8]) -> Vec<u64> {
@@ -243,6 +293,18 @@ fn read_set(
     if failures.as_ref().is_some_and(|(_, info)| !is_row(info.shape)) {
         return Err(invalid(FAILURES));
     }
+    let evidence = set.map(EVIDENCE)?;
+    let numbers = evidence.as_ref().map_or(0, |(_, info)| info.shape.value_size);
+    let row = (sys::BPF_MAP_TYPE_ARRAY, 4, numbers, 2 * count);
+    let is_row =
+        |shape: Shape| (shape.kind, shape.key_size, shape.value_size, shape.max_entries) == row;
+    if evidence.as_ref().is_some_and(|(_, info)| !is_row(info.shape) || numbers % 8 != 0) {
+        return Err(invalid(EVIDENCE));
+    }
+    let learned = set.map(LEARNED)?;
+    if learned.as_ref().is_some_and(|(_, info)| !learned::is_ours(info.shape)) {
+        return Err(invalid(LEARNED));
+    }
     let arrivals = match set.find(ARRIVALS)? {
         Some((_, Object::Link(LinkInfo { target: Target::Netns { inode }, .. }))) => inode,
         _ => None,
@@ -258,6 +320,9 @@ fn read_set(
         jiffies: set.jiffies,
         counters,
         failures: failures.map(|(map, _)| map),
+        evidence: evidence.map(|(map, _)| map),
+        evidence_numbers: numbers as usize / 8,
+        learned: learned.map(|(map, info)| (map, info.shape.max_entries)),
         way,
         devices: devices.map(|(map, _)| map),
         arrivals,
@@ -265,7 +330,14 @@ fn read_set(
 }
 
 /// Pins the set of a loaded program and attaches its second link. Returns the program's id.
-pub(crate) fn store(directory: &mut Locked, skeleton: &Skeleton, way: Option<Way>) -> Result<u32> {
+///
+/// `kept`: what was learned by other rules, which these do not use.
+pub(crate) fn store(
+    directory: &mut Locked,
+    skeleton: &Skeleton,
+    way: Option<Way>,
+    kept: Option<BorrowedFd<'_>>,
+) -> Result<u32> {
     const WHAT: &str = "read the new program";
     let program = skeleton.progs.set_rto.as_fd();
     let id = bpf::program_info(program).context(WHAT, hint::AGAIN)?.id;
@@ -273,9 +345,19 @@ pub(crate) fn store(directory: &mut Locked, skeleton: &Skeleton, way: Option<Way
     let constants = map(".rodata")?;
     directory.pin(constants.as_fd(), &of(CONSTANTS, id))?;
     directory.pin(program, &of(PROGRAM_PIN, id))?;
-    directory.pin(map(".bss")?.as_fd(), &of(COUNTERS, id))?;
-    if let Some(failures) = skeleton.object().maps().find(|map| map.name() == "failures") {
-        directory.pin(failures.as_fd(), &of(FAILURES, id))?;
+    // A program that keeps evidence may not use them.
+    let counters = map(".bss")?;
+    bpf::bind_map(program, counters.as_fd()).context(WHAT, hint::AGAIN)?;
+    directory.pin(counters.as_fd(), &of(COUNTERS, id))?;
+    for (name, pin) in
+        [("failures", FAILURES), (policy::EVIDENCE, EVIDENCE), (learned::MAP, LEARNED)]
+    {
+        if let Some(map) = skeleton.object().maps().find(|map| map.name() == name) {
+            directory.pin(map.as_fd(), &of(pin, id))?;
+        } else if let (LEARNED, Some(map)) = (pin, kept) {
+            bpf::bind_map(program, map).context(WHAT, hint::AGAIN)?;
+            directory.pin(map, &of(pin, id))?;
+        }
     }
     let text = rules::all().map(|rule| rule.line_of_text()).collect::<String>();
     if text.len() <= LONGEST {

@@ -2,35 +2,39 @@
 
 mod condition;
 mod expr;
+pub mod learned;
+pub mod options;
 mod setting;
 mod values;
 
 use crate::diag::{Diagnostic, Source, Span, nearest};
 use crate::field::{Field, keys};
 use crate::limits::MOST_ITEMS;
-use crate::parse::{Tables, Written};
+use crate::parse::{Document, Table, Written};
 use crate::rule::{Condition, Rule};
 use crate::setting::{Setting, Settings};
+use options::Options;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 /// The longest rule name, in bytes.
 pub const NAME_MAX: usize = 63;
 
 type Diagnostics = Vec<Diagnostic>;
 
-/// Checks all rules. Returns those without a mistake, and every mistake of the others.
+/// Checks everything: the rules without a mistake, the options of the file, and every mistake.
 #[must_use]
-pub fn check(source: &Source<'_>, tables: &Tables<'_>) -> (Vec<Rule>, Diagnostics) {
+pub fn check(source: &Source<'_>, document: &Document<'_>) -> (Vec<Rule>, Options, Diagnostics) {
     let mut diagnostics = Vec::new();
+    let options = options::options(document, &mut diagnostics);
     let mut rules = Vec::new();
     let mut names: HashMap<String, Span> = HashMap::new();
     let mut items = 0;
     let (mut offset, mut line) = (0, 1);
-    for table in tables {
+    for table in &document.rules {
         // Counting from the top for each rule would take too long.
         let passed = source.text.as_bytes().get(offset..table.span().start);
         let passed = passed.unwrap_or_else(|| unreachable!("an array of tables ascends"));
@@ -66,13 +70,13 @@ pub fn check(source: &Source<'_>, tables: &Tables<'_>) -> (Vec<Rule>, Diagnostic
             Err(mut errors) => diagnostics.append(&mut errors),
         }
     }
-    (rules, diagnostics)
+    (rules, options, diagnostics)
 }
 
 /// The rule, and its name with the name's position. The name may be valid while something else is wrong.
 fn check_rule(
     source: &Source<'_>,
-    table: &Spanned<DeTable<'_>>,
+    table: &Table<'_>,
     line: usize,
 ) -> (Result<Rule, Diagnostics>, Option<(String, Span)>) {
     let mut diagnostics = Vec::new();
@@ -98,7 +102,7 @@ fn check_rule(
                     has_setting = true;
                     match setting::value(setting, value) {
                         Ok(value) => settings.set(setting, value),
-                        Err(error) => diagnostics.push(error),
+                        Err(mut errors) => diagnostics.append(&mut errors),
                     }
                     continue;
                 }
@@ -135,6 +139,9 @@ fn check_rule(
 fn unknown_key(key: &Spanned<Cow<'_, str>>) -> Diagnostic {
     let error = Diagnostic::new(format!("unknown key `{}`", key.get_ref()), key.span());
     let known: Vec<_> = keys().map(|(key, _)| key).collect();
+    if learned::KEYS.contains(&key.get_ref().as_ref()) {
+        return error.help("it belongs to `rto`: `rto = { learn = true }`");
+    }
     match nearest(key.get_ref(), known.iter().copied()) {
         Some(known) => error.help(format!("did you mean `{known}`?")),
         None => error.help(format!("a rule may have: {}", known.join(", "))),

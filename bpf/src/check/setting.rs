@@ -1,6 +1,6 @@
 //! Reads the values of settings.
 
-use super::wrong_type;
+use super::{learned, wrong_type};
 use crate::diag::Diagnostic;
 use crate::duration::{self, spell};
 use crate::parse::Written;
@@ -9,9 +9,17 @@ use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
 /// The value as passed to the kernel.
-pub(super) fn value(setting: &Setting, written: &Written<'_>) -> Result<Value, Diagnostic> {
+pub(super) fn value(setting: &Setting, written: &Written<'_>) -> Result<Value, Vec<Diagnostic>> {
+    if let (Form::Timer(range), DeValue::Table(table)) = (&setting.form, written.get_ref()) {
+        return learned::value(table, written, range).map(Value::Learned);
+    }
+    plain(setting, written).map_err(|error| vec![error])
+}
+
+fn plain(setting: &Setting, written: &Written<'_>) -> Result<Value, Diagnostic> {
     let key = setting.key;
     match &setting.form {
+        Form::Timer(range) => time(written, key, range, 1).map(Value::Number),
         Form::Duration(range, unit) => time(written, key, range, *unit).map(Value::Number),
         Form::Number(range, of) => number(written, key, range, of).map(Value::Number),
         Form::Tos => {
@@ -38,7 +46,7 @@ pub(super) fn value(setting: &Setting, written: &Written<'_>) -> Result<Value, D
 }
 
 /// A duration in the kernel's unit.
-fn time(
+pub(super) fn time(
     written: &Written<'_>,
     key: &str,
     range: &RangeInclusive<u64>,
@@ -69,7 +77,7 @@ fn time(
         .unwrap_or_else(|_| unreachable!("the range of `{key}` fits in 32 bits")))
 }
 
-fn number(
+pub(super) fn number(
     written: &Written<'_>,
     key: &str,
     range: &RangeInclusive<u32>,

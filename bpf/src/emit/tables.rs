@@ -25,6 +25,9 @@ pub(super) fn emit(out: &mut Writer, plan: &Plan, tables: &Tables, needs: &Needs
     let mut decision = Writer::default();
     body.decide(out, &mut decision, plan.names.is_some());
     out.header(decision.finish().trim_start_matches('\n'));
+    if needs.observes {
+        return super::chain::observed(out, plan, needs, plan.names.is_some());
+    }
     if !needs.only_rto() {
         needs.table(out, plan);
     }

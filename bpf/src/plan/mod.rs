@@ -6,6 +6,7 @@ pub mod ports;
 pub mod search;
 pub mod tables;
 
+use crate::check::options::Options;
 use crate::diag::Diagnostic;
 use crate::reach::Regions;
 use crate::rule::{Pattern, Rule};
@@ -32,6 +33,51 @@ pub struct Plan {
     pub names: Option<Names>,
     /// True if some rule tests the interface of an incoming connection.
     pub needs_arrivals: bool,
+    /// The names of the rules, which identify what is learned.
+    pub names_of_rules: Vec<String>,
+    /// What is counted and measured.
+    pub evidence: Evidence,
+    /// How many hosts are remembered; None if no rule learns.
+    pub hosts: Option<u32>,
+}
+
+/// What is counted and measured of a rule's connections, in each direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// Only how many connections there were.
+    Off,
+    /// Counters.
+    Counters,
+    /// Counters, and how long handshakes took.
+    All,
+}
+
+/// As in evidence.h.
+const COUNTERS: usize = 6;
+/// As in evidence.h: the sum of round trips, and a bucket for each power of two of microseconds from 256 us to 34 s.
+const BUCKETS: usize = 1 + 19;
+
+impl Evidence {
+    /// 64-bit numbers for each rule and direction.
+    #[must_use]
+    pub fn numbers(self) -> usize {
+        match self {
+            Self::Off => 0,
+            Self::Counters => COUNTERS,
+            Self::All => COUNTERS + BUCKETS,
+        }
+    }
+
+    /// As much as fits into 4 MiB, with so many rules.
+    #[must_use]
+    pub fn of(rules: usize, wanted: bool) -> Self {
+        let fits = |numbers: usize| 2 * rules * numbers * 8 <= 4 << 20;
+        match wanted {
+            true if fits(Self::All.numbers()) => Self::All,
+            true if fits(Self::Counters.numbers()) => Self::Counters,
+            _ => Self::Off,
+        }
+    }
 }
 
 /// How a connection's rule is found.
@@ -77,6 +123,12 @@ impl Table {
 }
 
 impl Plan {
+    /// True where connections are looked at up to the end of their handshake.
+    #[must_use]
+    pub fn observes(&self) -> bool {
+        self.evidence != Evidence::Off || self.hosts.is_some()
+    }
+
     /// True for a program that the kernel takes from a loader with CAP_PERFMON only: it adds computed numbers to
     /// addresses, on several paths, which is refused to others because of Spectre v1 (`sanitize_ptr_alu()`,
     /// kernel/bpf/verifier.c).
@@ -94,7 +146,7 @@ impl Plan {
 ///
 /// # Errors
 /// More cases of several fields than can be told apart.
-pub fn plan(rules: &[Rule], regions: &Regions) -> Result<Plan, Diagnostic> {
+pub fn plan(rules: &[Rule], regions: &Regions, options: &Options) -> Result<Plan, Diagnostic> {
     let decision = match chain::chain(rules, &regions.interfaces) {
         Some(chain) => Decision::Chain(chain),
         None => Decision::Tables(tables::tables(rules, regions)?),
@@ -112,6 +164,9 @@ pub fn plan(rules: &[Rule], regions: &Regions) -> Result<Plan, Diagnostic> {
         names: names(&decision, regions),
         decision,
         needs_arrivals: regions.rules.iter().flatten().any(needs_arrivals),
+        names_of_rules: rules.iter().map(|rule| rule.name.clone()).collect(),
+        evidence: Evidence::of(rules.len(), options.evidence),
+        hosts: rules.iter().any(|rule| rule.settings.learned().is_some()).then_some(options.hosts),
     })
 }
 

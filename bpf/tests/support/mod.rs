@@ -16,6 +16,7 @@ pub(crate) mod kernel;
 pub(crate) mod layout;
 pub(crate) mod machine;
 pub(crate) mod model;
+pub(crate) mod observed;
 pub(crate) mod oracle;
 pub(crate) mod print;
 pub(crate) mod random;
@@ -36,9 +37,16 @@ use std::process::Command;
 /// The version that compiled programs bear: a release must not rewrite golden files.
 pub(crate) const VERSION: &str = "0.0.0";
 
-/// Compiles rules that must be right.
+/// What most tests add to their rules: programs that only decide. `tests/learn.rs` is about the others.
+pub(crate) const WITHOUT_EVIDENCE: &str = "\n[evidence]\noff = true\n";
+
+/// Compiles rules that must be right, without evidence unless they say more of it.
 pub(crate) fn policy(text: &str) -> Policy {
-    let source = Source { name: "rules.toml", text };
+    let text = match text.contains("[evidence]") {
+        true => text.to_owned(),
+        false => format!("{text}{WITHOUT_EVIDENCE}"),
+    };
+    let source = Source { name: "rules.toml", text: &text };
     compile(&source, VERSION).unwrap_or_else(|errors| panic!("{}", render(&source, &errors)))
 }
 
