@@ -9,13 +9,12 @@ mod bpf;
 mod check;
 mod device;
 mod diff;
-#[cfg(test)]
-mod documented;
 mod error;
 mod host;
 mod install;
 mod json;
 #[cfg(feature = "vendored")]
+#[path = "../scripts/libelf/left_out.rs"]
 mod left_out;
 mod offsets;
 mod output;
@@ -70,30 +69,30 @@ enum Verb {
 /// attach, or replace in place without a gap
 #[derive(FromArgs)]
 #[argh(subcommand, name = "install", help_triggers("-h", "--help", "help"))]
-struct Install {
+pub(crate) struct Install {
     /// the cgroup whose sockets are meant (default: the root of the cgroup2 mount)
     #[argh(option, arg_name = "dir")]
-    cgroup: Option<PathBuf>,
+    pub(crate) cgroup: Option<PathBuf>,
 
     /// where on the bpffs to pin it (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
-    pin: PathBuf,
+    pub(crate) pin: PathBuf,
 
     /// leave out the settings that this kernel lacks, and say which
     #[argh(switch)]
-    partial: bool,
+    pub(crate) partial: bool,
 
     /// how the interface of a connection is found, route or address (default: route if this kernel supports it, otherwise address)
     #[argh(option, arg_name = "method")]
-    interface_method: Option<way::Method>,
+    pub(crate) interface_method: Option<way::Method>,
 
     /// only say what would be done
     #[argh(switch)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
 
     /// print errors only
     #[argh(switch)]
-    quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// detach and unpin
@@ -232,13 +231,7 @@ fn run(words: &[String]) -> ExitCode {
     let Some(verb) = arguments.verb else { return usage("no command given", None) };
     let is_status = matches!(verb, Verb::Status(_));
     let done = match verb {
-        Verb::Install(Install { cgroup, pin, partial, interface_method, dry_run, quiet }) => {
-            if quiet {
-                output::be_quiet();
-            }
-            let method = interface_method;
-            install::run(&install::Asked { cgroup, pin, partial, method, dry_run })
-        }
+        Verb::Install(asked) => install::run(&asked),
         Verb::Remove(Remove { pin }) => remove::run(&pin),
         Verb::Status(Status { pin, json }) => status::run(&pin, json),
         Verb::Diff(Diff { pin }) => diff::run(&pin),

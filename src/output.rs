@@ -61,11 +61,8 @@ pub(crate) fn finish(code: ExitCode, refused: u8) -> ExitCode {
     let failure = FAILURE.lock().map(|mut failure| failure.take());
     match failure {
         Ok(Some(failed)) if failed.kind() != ErrorKind::BrokenPipe => {
-            error(&Error::io(
-                "write to standard output",
-                &failed,
-                "is the disk full, or the size of files limited?",
-            ));
+            let hint = "is the disk full, or the size of files limited?";
+            error(&Error::failed(&"write to standard output", &failed, hint));
             ExitCode::from(refused)
         }
         _ => code,

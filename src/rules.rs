@@ -9,7 +9,8 @@ mod constants {
     use super::{Column, Kernel};
     include!(concat!(env!("OUT_DIR"), "/policy.rs"));
 }
-use constants::{ASKS_FOR_ARRIVALS, ASKS_FOR_INTERFACE, COLUMNS, RULES, SETTINGS, TEXT};
+pub(crate) use constants::{ASKS_FOR_ARRIVALS, ASKS_FOR_INTERFACE};
+use constants::{COLUMNS, RULES, SETTINGS, TEXT};
 pub(crate) use constants::{COUNT, DIGEST, INTERFACES, KERNELS, MEMBERS, NEEDS_PERFMON, VERSION};
 
 /// What a rule sets.
@@ -75,16 +76,6 @@ pub(crate) fn columns() -> impl Iterator<Item = Column> {
 /// True if some rule sets more than `rto`.
 pub(crate) fn has_columns() -> bool {
     !COLUMNS.is_empty()
-}
-
-/// True if some rule tests a device.
-pub(crate) fn ask_for_interface() -> bool {
-    ASKS_FOR_INTERFACE
-}
-
-/// True if some rule tests the device of an incoming connection.
-pub(crate) fn ask_for_arrivals() -> bool {
-    ASKS_FOR_ARRIVALS
 }
 
 /// The distinct settings.

@@ -1,6 +1,6 @@
 //! Timers: microseconds to the kernel's jiffies.
 
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use nix::time::{ClockId, clock_getres};
 
 /// The kernel's tick rate. `CLOCK_MONOTONIC_COARSE` ticks with it: its resolution is `TICK_NSEC`, rounded
@@ -11,8 +11,7 @@ use nix::time::{ClockId, clock_getres};
 pub(crate) fn hz() -> Result<u32> {
     const WHAT: &str = "ask the clock CLOCK_MONOTONIC_COARSE for this kernel's HZ";
     const HINT: &str = "set-rto runs on Linux only, not on an emulation of it";
-    let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
-        .map_err(|errno| Error::call(WHAT, errno, HINT))?;
+    let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).context(WHAT, HINT)?;
     rate(resolution.tv_sec(), resolution.tv_nsec()).ok_or_else(|| {
         Error::new(format!("{WHAT}: {} ns make no sense", resolution.tv_nsec()), HINT)
     })

@@ -3,6 +3,9 @@
 //! Each command of each README is in [`COMMANDS`], with the test that runs it or the reason why none does. Those that
 //! are cheap and change nothing are run here, as they stand.
 
+mod completions;
+mod loader;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
