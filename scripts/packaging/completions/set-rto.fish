@@ -20,5 +20,6 @@ complete -c set-rto -n '__fish_seen_subcommand_from install' -l partial -d 'leav
 complete -c set-rto -n '__fish_seen_subcommand_from install' -l interface-method -x -a 'route address' -d 'how the interface of a connection is found'
 complete -c set-rto -n '__fish_seen_subcommand_from install' -l dry-run -d 'print what would be done'
 complete -c set-rto -n '__fish_seen_subcommand_from install' -l quiet -d 'print nothing but errors'
+complete -c set-rto -n '__fish_seen_subcommand_from remove' -l own -d 'leave the rules of another binary attached'
 complete -c set-rto -n '__fish_seen_subcommand_from status check rules' -l json -d 'print one JSON object'
 complete -c set-rto -n '__fish_seen_subcommand_from rules' -l source -d 'print the rules file byte for byte'
