@@ -6,10 +6,9 @@
 #
 # The 32-bit image also runs on a Pi Zero and a Pi 1: it takes the ARMv6 package.
 #
-# Tried: this stage by pi-gen's own build.sh on a root of Debian, up to the export (its images of Raspberry Pi OS need
-# packages that could not be fetched). Not tried: a Raspberry Pi.
+# stage2 exports its image as well: `touch stage2/SKIP_IMAGES` if it is not wanted.
 
-architecture=$(dpkg --root="${ROOTFS_DIR}" --print-architecture)
+architecture=$(on_chroot <<<"dpkg --print-architecture")
 case "${architecture}" in
 armhf) name="set-rto_*_armhf_pi-zero-and-1.deb" ;;
 *) name="set-rto_*_${architecture}.deb" ;;
