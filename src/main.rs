@@ -113,6 +113,10 @@ struct Remove {
     /// where it is pinned (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pin: PathBuf,
+
+    /// only if they are this binary's rules
+    #[argh(switch)]
+    own: bool,
 }
 
 /// is it there, is it this binary's, rules, hits, who else is on the hook
@@ -282,7 +286,7 @@ fn run(words: &[String]) -> ExitCode {
     let is_status = matches!(verb, Verb::Status(_));
     let done = match verb {
         Verb::Install(asked) => install::run(&asked),
-        Verb::Remove(Remove { pin }) => remove::run(&pin),
+        Verb::Remove(Remove { pin, own }) => remove::run(&pin, own),
         Verb::Status(asked) => status::run(&asked),
         Verb::Advise(Advise { pin, json }) => advise::run(&pin, json),
         Verb::Diff(Diff { pin }) => diff::run(&pin),

@@ -8,13 +8,17 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// `set-rto remove`.
+/// `set-rto remove`; `own`: only if the policy is this binary's.
 ///
 /// # Errors
 /// Whatever is pinned is not ours, cannot be identified, or the kernel refuses to remove it.
-pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
+pub(crate) fn run(pin: &Path, own: bool) -> Result<ExitCode> {
     let Some(directory) = Locked::existing(pin)? else { return Ok(nothing(pin)) };
     let found = pin::look(&directory)?;
+    if own && found.as_ref().is_some_and(|it| !it.is_current()) {
+        output::note(&"not removed: these are the rules of another binary");
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(installed) = &found {
         let place = pin.join(LINK);
         bpf::detach(installed.link.as_fd())

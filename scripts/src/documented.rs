@@ -75,9 +75,12 @@ const COMMANDS: &[(&str, How)] = &[
     ("sudo systemctl --root=/mnt enable set-rto", Not("needs a card")),
     ("cd target/dist/aarch64 && scp -O set-rto root@router:/usr/sbin/", Not(MACHINE)),
     ("scp -O set-rto.init root@router:/etc/init.d/set-rto", Not(MACHINE)),
-    ("scp -O set-rto.hotplug root@router:/etc/hotplug.d/iface/90-set-rto", Not(MACHINE)),
     ("ssh root@router '/etc/init.d/set-rto enable; /etc/init.d/set-rto start'", Not(MACHINE)),
-    ("cp -r scripts/packaging/buildroot/set-rto $BR2_EXTERNAL/package/", Not(TREE)),
+    (
+        "cargo xtask dist --source",
+        By("scripts/src/dist/source.rs", "the_recipes_have_the_checksum"),
+    ),
+    ("cp -r target/dist/source/recipes/buildroot/set-rto $BR2_EXTERNAL/package/", Not(TREE)),
     (
         "echo 'source \"$BR2_EXTERNAL_MINE_PATH/package/set-rto/Config.in\"' >> $BR2_EXTERNAL/Config.in",
         Not(TREE),

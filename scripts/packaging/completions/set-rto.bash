@@ -19,7 +19,8 @@ _set_rto()
     case $verb in
         '') options='install remove status advise diff check try rules --version --help' ;;
         install) options='--cgroup --pin --partial --interface-method --forget --dry-run --quiet --help' ;;
-        remove | diff | try) options='--pin --help' ;;
+        remove) options='--pin --own --help' ;;
+        diff | try) options='--pin --help' ;;
         status) options='--pin --all --hosts --json --metrics --watch --help' ;;
         advise) options='--pin --json --help' ;;
         check) options='--json --help' ;;

@@ -22,6 +22,7 @@ complete -c set-rto -n '__fish_seen_subcommand_from install' -l interface-method
 complete -c set-rto -n '__fish_seen_subcommand_from install' -l forget -d 'forget what learned timers know of hosts'
 complete -c set-rto -n '__fish_seen_subcommand_from install' -l dry-run -d 'print what would be done'
 complete -c set-rto -n '__fish_seen_subcommand_from install' -l quiet -d 'print nothing but errors'
+complete -c set-rto -n '__fish_seen_subcommand_from remove' -l own -d 'leave the rules of another binary attached'
 complete -c set-rto -n '__fish_seen_subcommand_from status advise check rules' -l json -d 'print one JSON object'
 complete -c set-rto -n '__fish_seen_subcommand_from status' -l all -d 'list rules without a connection, too'
 complete -c set-rto -n '__fish_seen_subcommand_from status' -l hosts -x -d 'how many hosts are shown of each rule'
