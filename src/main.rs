@@ -73,19 +73,19 @@ enum Verb {
     Rules(Rules),
 }
 
-/// attach, or replace in place without a gap
+/// attach the rules, or replace them in place without a gap
 #[derive(FromArgs)]
 #[argh(subcommand, name = "install", help_triggers("-h", "--help", "help"))]
 pub(crate) struct Install {
-    /// the cgroup whose sockets are meant (default: the root of the cgroup2 mount)
+    /// the cgroup whose sockets the rules apply to (default: the root of the cgroup2 mount)
     #[argh(option, arg_name = "dir")]
     pub(crate) cgroup: Option<PathBuf>,
 
-    /// where on the bpffs to pin it (default: /sys/fs/bpf/set-rto)
+    /// where to pin them in the bpffs (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pub(crate) pin: PathBuf,
 
-    /// leave out the settings that this kernel lacks, and say which
+    /// leave out settings that this kernel does not support, and list them
     #[argh(switch)]
     pub(crate) partial: bool,
 
@@ -93,11 +93,11 @@ pub(crate) struct Install {
     #[argh(option, arg_name = "method")]
     pub(crate) interface_method: Option<way::Method>,
 
-    /// forget what was learned of hosts before
+    /// forget what learned timers know about hosts
     #[argh(switch)]
     pub(crate) forget: bool,
 
-    /// only say what would be done
+    /// print what would be done
     #[argh(switch)]
     pub(crate) dry_run: bool,
 
@@ -106,79 +106,79 @@ pub(crate) struct Install {
     pub(crate) quiet: bool,
 }
 
-/// detach and unpin
+/// detach the rules
 #[derive(FromArgs)]
 #[argh(subcommand, name = "remove", help_triggers("-h", "--help", "help"))]
 struct Remove {
-    /// where it is pinned (default: /sys/fs/bpf/set-rto)
+    /// where the rules are pinned (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pin: PathBuf,
 
-    /// only if they are this binary's rules
+    /// leave the rules of another binary attached
     #[argh(switch)]
     own: bool,
 }
 
-/// is it there, is it this binary's, rules, hits, who else is on the hook
+/// show whether the rules are attached, what each rule did, and other programs on the hook
 #[derive(FromArgs)]
 #[argh(subcommand, name = "status", help_triggers("-h", "--help", "help"))]
 pub(crate) struct Status {
-    /// the name of a rule: all that is known of it
+    /// show only this rule, in full
     #[argh(positional)]
     pub(crate) rule: Option<String>,
 
-    /// where it is pinned (default: /sys/fs/bpf/set-rto)
+    /// where the rules are pinned (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pub(crate) pin: PathBuf,
 
-    /// list rules without a connection, too
+    /// also list rules without a connection
     #[argh(switch)]
     pub(crate) all: bool,
 
-    /// how many hosts of a rule are shown, the latest first
+    /// how many hosts to show for a rule, the most recent first
     #[argh(option, arg_name = "n")]
     pub(crate) hosts: Option<usize>,
 
-    /// one JSON object
+    /// print one JSON object
     #[argh(switch)]
     pub(crate) json: bool,
 
-    /// the OpenMetrics text format
+    /// print the OpenMetrics text format
     #[argh(switch)]
     pub(crate) metrics: bool,
 
-    /// print it again every so many seconds, every two if no number follows
+    /// print again at this interval (default: 2)
     #[argh(option, arg_name = "seconds")]
     pub(crate) watch: Option<u64>,
 }
 
-/// what the evidence says about the timer of each rule
+/// suggest a timer for each rule, from the evidence
 #[derive(FromArgs)]
 #[argh(subcommand, name = "advise", help_triggers("-h", "--help", "help"))]
 struct Advise {
-    /// where it is pinned (default: /sys/fs/bpf/set-rto)
+    /// where the rules are pinned (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pin: PathBuf,
 
-    /// one JSON object
+    /// print one JSON object
     #[argh(switch)]
     json: bool,
 }
 
-/// this binary's rules against those that are attached
+/// compare this binary's rules with those attached
 #[derive(FromArgs)]
 #[argh(subcommand, name = "diff", help_triggers("-h", "--help", "help"))]
 struct Diff {
-    /// where it is pinned (default: /sys/fs/bpf/set-rto)
+    /// where the rules are pinned (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pin: PathBuf,
 }
 
-/// can this kernel run these rules, and if not, what is missing
+/// show whether this kernel can run the rules, and what is missing
 #[derive(FromArgs)]
 #[argh(subcommand, name = "check", help_triggers("-h", "--help", "help"))]
 struct Check {
-    /// one JSON object
+    /// print one JSON object
     #[argh(switch)]
     json: bool,
 }
@@ -191,20 +191,20 @@ struct Try {
     #[argh(positional, arg_name = "host:port", from_str_fn(target))]
     target: SocketAddr,
 
-    /// where it is pinned (default: /sys/fs/bpf/set-rto)
+    /// where the rules are pinned (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pin: PathBuf,
 }
 
-/// the rules inside this binary
+/// print the rules inside this binary
 #[derive(FromArgs)]
 #[argh(subcommand, name = "rules", help_triggers("-h", "--help", "help"))]
 struct Rules {
-    /// one JSON object
+    /// print one JSON object
     #[argh(switch)]
     json: bool,
 
-    /// the rules file that this binary was built from
+    /// print the rules file that this binary was built from
     #[argh(switch)]
     source: bool,
 }
