@@ -41,6 +41,8 @@ fn run() -> Result<(), String> {
     let mut build = cc::Build::new();
     build.flag("-std=gnu99").warnings(false).define("_GNU_SOURCE", None);
     build.define("HAVE_CONFIG_H", None);
+    // Its assertions name source files; no binary contains a folder of the machine that built it.
+    build.flag_if_supported(format!("-ffile-prefix-map={}=/libbpf-sys", package.display()));
     // First: one in elfutils' folder is the leftover of another build.
     build.include("src");
     build.includes([elfutils.join("lib"), libelf, package.join("zlib")]);
