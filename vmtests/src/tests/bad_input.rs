@@ -79,7 +79,7 @@ fn pin_that_is_no_place() -> Result<()> {
                 refused_by(codes, &a, &arguments, words).with_context(context)?;
                 continue;
             }
-            // `remove` and `status` find nothing, or they report an error.
+            // `remove` and `status` find nothing, or report an error.
             let before = Snapshot::take()?;
             let code = a.run(&arguments)?.ends_well()?;
             let expected: &[i32] = if verb == "remove" { &[0, 1, 2] } else { &[1, 2, 3, 4, 5] };
@@ -90,7 +90,7 @@ fn pin_that_is_no_place() -> Result<()> {
     Ok(())
 }
 
-/// What a symlink leads to, or nothing at all: every verb sees the same.
+/// The target of a symlink, or a missing path: every verb sees the same thing.
 fn pin_by_a_symlink() -> Result<()> {
     let scene = Scene::of("a")?;
     make_directory("/sys/fs/bpf/real")?;
@@ -139,7 +139,7 @@ fn pin_with_a_slash_at_its_end() -> Result<()> {
     scene.clear()
 }
 
-/// The cgroup is removed at any of the calls: a link without a cgroup is not a policy.
+/// The cgroup disappears during each of the calls in turn. A link without a cgroup is not a policy.
 fn cgroup_removed_meanwhile() -> Result<()> {
     let scene = Scene::of("devices")?;
     let cgroup = sandbox::cgroup()?.join("meanwhile");
@@ -156,7 +156,7 @@ fn cgroup_removed_meanwhile() -> Result<()> {
         let at = 1 + step * whole.calls / steps;
         let run = follow(scene.a.command(&arguments), |call| {
             if call.at == at {
-                // It stays while a probe is in it.
+                // The cgroup remains while a probe is in it.
                 let _ = fs::remove_dir(&cgroup);
             }
             Verdict::Go
@@ -167,13 +167,13 @@ fn cgroup_removed_meanwhile() -> Result<()> {
         ensure!((0..=2).contains(&code), "{}", context());
         ensure!(attached()?.is_empty(), "{}: on the root {:?}", context(), attached()?);
         if !cgroup.exists() {
-            // The kernel detaches from a work queue.
+            // The kernel detaches the program from a work queue.
             until(format_args!("{}: `status` does not see it", context()), || {
                 Ok([3, 5].contains(&scene.a.run(&["status"])?.ends_well()?))
             })?;
         }
         scene.a.ok(&["install"]).or_else(|error| {
-            // If it was not removed after all, the policy is attached there.
+            // If the cgroup was not removed after all, the policy is attached to it.
             if cgroup.exists() { scene.a.ok(&["remove"]) } else { Err(error) }
         })?;
         scene.clear().or_else(|error| if cgroup.exists() { Ok(()) } else { Err(error) })?;
@@ -182,7 +182,7 @@ fn cgroup_removed_meanwhile() -> Result<()> {
     Ok(())
 }
 
-/// A bpffs has no limit of its own: what a full one would answer.
+/// A bpffs has no size limit of its own, so the error of a full one is injected.
 fn bpffs_without_room() -> Result<()> {
     const OBJ_PIN: u64 = 6;
     let scene = Scene::of("devices")?;
@@ -208,7 +208,7 @@ fn bpffs_without_room() -> Result<()> {
     Ok(())
 }
 
-/// What the verbs do, in an order in which each has something to say on one stream or the other.
+/// The verbs, in an order in which each prints something to stdout or stderr.
 fn verbs(scene: &Scene) -> Vec<Vec<String>> {
     let try_it = format!("try {}", scene.cable.remote4(80));
     let lines = [
@@ -233,8 +233,8 @@ fn verbs(scene: &Scene) -> Vec<Vec<String>> {
     lines.iter().map(|line| line.split(' ').map(str::to_owned).collect()).collect()
 }
 
-/// Runs all of them with streams of another kind: they end as they do with good ones. A result that could not be
-/// written may be an error.
+/// Runs all verbs with unusual streams: the outcome is the same as with normal ones, except that a result that cannot
+/// be written may be an error.
 fn with_streams(scene: &Scene, spoil: &dyn Fn(&mut Command) -> Result<()>) -> Result<()> {
     for words in verbs(scene) {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -245,7 +245,7 @@ fn with_streams(scene: &Scene, spoil: &dyn Fn(&mut Command) -> Result<()>) -> Re
         let status = command.status()?;
         let code = status.code().with_context(|| format!("{words:?} ends with {status}"))?;
         let after = attached()?.len();
-        // The same again, with good streams, from the same beginning.
+        // Run it again with normal streams, from the same initial state.
         match words[0] {
             "install" if words.len() == 1 && before == 0 => drop(scene.a.ok(&["remove"])?),
             "remove" if before == 1 => drop(scene.a.ok(&["install"])?),
@@ -281,7 +281,7 @@ fn streams_that_are_full() -> Result<()> {
 
 fn streams_that_are_closed() -> Result<()> {
     let scene = Scene::of("a")?;
-    // The reading end is closed.
+    // The reading end of the pipe is closed.
     let pipe = || -> Result<Stdio> { Ok(std::io::pipe()?.1.into()) };
     let stdout = |command: &mut Command| {
         pipe().map(|to| {
@@ -317,9 +317,9 @@ fn streams_that_are_closed() -> Result<()> {
     Ok(())
 }
 
-/// Under any limit the exit code is true.
+/// The exit code is correct under any limit.
 fn under_limits(scene: &Scene, limited: &SetRto, what: &str) -> Result<()> {
-    // The dynamic loader needs the C library before set-rto runs at all.
+    // The dynamic loader must load the C library before set-rto runs at all.
     let has_not_run =
         |run: &Output| run.code == Some(127) && run.stderr.contains("shared libraries");
     let run = |verb: &str| -> Result<Option<(i32, Output)>> {
@@ -373,7 +373,7 @@ fn no_locked_memory() -> Result<()> {
     under_limits(&scene, &limited, "no locked memory")
 }
 
-/// Writing to a file or a memfd is SIGXFSZ then.
+/// Writing to a file or a memfd then raises SIGXFSZ.
 fn no_file_size() -> Result<()> {
     let scene = Scene::of("devices")?;
     let limited = scene.a.restricted(Restriction::Limit(Resource::RLIMIT_FSIZE, 0))?;
@@ -382,7 +382,7 @@ fn no_file_size() -> Result<()> {
 
 fn arguments_of_a_megabyte() -> Result<()> {
     let a = SetRto::of("a")?;
-    // The kernel takes 128 KiB in one word.
+    // The kernel limits one argument to 128 KiB.
     let word = "x".repeat(120_000);
     let path = format!("/sys/fs/bpf/{word}");
     let before = Snapshot::take()?;
@@ -407,11 +407,11 @@ fn arguments_of_a_megabyte() -> Result<()> {
     before.still()
 }
 
-/// By a shell's user, or a supervisor: nothing is lost.
+/// A shell user or a supervisor stops the process. Nothing is lost.
 fn stopped_and_continued() -> Result<()> {
     let scene = Scene::of("devices")?;
-    // The verifier gives up when a signal comes (EAGAIN): between stops that follow each other too fast, an install may
-    // say so and change nothing.
+    // The verifier returns EAGAIN when a signal is pending. If stops follow each other too fast, an install may
+    // report that and change nothing.
     let mut before = crate::harness::clock::DEFAULT_RTO;
     for round in 0..if is_guest() { 1 } else { 5 } {
         for (verb, timer) in [("install", A), ("remove", crate::harness::clock::DEFAULT_RTO)] {
@@ -438,7 +438,7 @@ fn stopped_and_continued() -> Result<()> {
     scene.clear()
 }
 
-/// A parent that ignores SIGCHLD passes this on.
+/// A parent that ignores SIGCHLD passes this on to its children.
 fn children_that_are_not_kept() -> Result<()> {
     let scene = Scene::of("devices")?;
     scene.a.ok(&["install"])?;

@@ -1,4 +1,4 @@
-//! The harness itself, on the kernel without set-rto: if these fail, believe no other test.
+//! Tests of the harness itself, on a kernel without set-rto. If these fail, no other result can be trusted.
 
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
@@ -37,7 +37,7 @@ tests! {
     bare_sandbox_is_empty: 60,
 }
 
-/// What a test measures before set-rto comes: one second, both ways and both families.
+/// The baseline without set-rto: one second, in both directions and for both families.
 fn bare_kernel_has_default_timers() -> Result<()> {
     let (lab, cable) = Lab::with_cable()?;
     let everywhere: SocketAddr = (Ipv4Addr::UNSPECIFIED, 80).into();
@@ -46,7 +46,7 @@ fn bare_kernel_has_default_timers() -> Result<()> {
     expect_synack_timer(&lab, &cable, cable.remote4(4000), (cable.here4(), 80).into(), DEFAULT_RTO)
 }
 
-/// A program with a known answer, on which all measurements must agree.
+/// A program with a known answer. All measurements must agree on it.
 fn bare_harness_sees_a_known_timer() -> Result<()> {
     let hz = Hz::of_this_kernel()?;
     let rto = hz.duration(30);
@@ -89,7 +89,7 @@ fn bare_harness_sees_a_known_timer() -> Result<()> {
     Ok(())
 }
 
-/// The judge of schedules, on made-up times.
+/// Tests the schedule comparison with made-up times.
 fn bare_harness_tells_wrong_from_late() -> Result<()> {
     let hz = Hz::of_this_kernel()?;
     let expected = [60_u64, 60, 120];
@@ -118,16 +118,16 @@ fn bare_harness_tells_wrong_from_late() -> Result<()> {
     Ok(())
 }
 
-/// Nothing of the machine's is within reach of a test.
+/// A test cannot reach any resource of the machine.
 fn bare_sandbox_is_empty() -> Result<()> {
     let pins = std::fs::read_dir(crate::harness::mounts::BPFFS)?.count();
     let cgroup = sandbox::cgroup()?;
     let own = std::fs::read_to_string(cgroup.join("cgroup.procs"))?;
-    // The process that has started this one is in no namespace of it: 0.
+    // The parent process is outside this PID namespace, so its PID reads as 0.
     let others = own.lines().filter(|pid| !["0", "1"].contains(pid)).count();
     ensure!(others == 0 && std::process::id() == 1, "not alone in {cgroup:?}: {own}");
     ensure!(bpf::attached(bpf::SOCK_OPS, &cgroup)?.is_empty(), "programs in {cgroup:?}");
-    // The kernel's own two iterators may be there.
+    // The kernel's own two iterators may be present.
     ensure!(pins <= 2, "{pins} pins in a fresh bpffs");
     Ok(())
 }

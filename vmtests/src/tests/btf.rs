@@ -1,4 +1,4 @@
-//! BTF that is built in, for kernels that carry none: this kernel's own is hidden from most of these tests.
+//! Built-in BTF for kernels without BTF. Most of these tests hide the running kernel's own BTF.
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -34,13 +34,13 @@ tests! {
     btf_of_other_kernels_gives_no_wrong_answer: 60,
 }
 
-/// The executable that carries this kernel's BTF, which is now hidden.
+/// The executable that carries this kernel's BTF. The kernel's own BTF is now hidden.
 fn embedded() -> Result<SetRto> {
     let path = btf::carrier()?;
     if !btf::is_of_this_kernel(&path)? {
         bail!(Skip::new("no executable carries the BTF of this kernel"));
     }
-    // One with another configuration may have the same release.
+    // A kernel with another configuration may have the same release string.
     if !bpf::may_read_memory() {
         bail!(Skip::new("this kernel does not let programs read its structures"));
     }
@@ -48,7 +48,7 @@ fn embedded() -> Result<SetRto> {
     Ok(SetRto::at(path))
 }
 
-/// Runs a test of interfaces with that executable.
+/// Runs an interface test with that executable.
 fn like(name: &str) -> Result<()> {
     embedded()?;
     interfaces::run_with(CARRIER, name).map_err(|error| match error.downcast_ref::<Skip>() {
@@ -57,7 +57,7 @@ fn like(name: &str) -> Result<()> {
     })
 }
 
-/// How `status` says that devices are found.
+/// The method of finding devices, as `status` reports it.
 fn method(set_rto: &SetRto) -> Result<String> {
     let status = set_rto.status()?;
     let method = status.json["interface_method"].as_str();
@@ -91,18 +91,20 @@ fn btf_embedded_namespaces() -> Result<()> {
     like("interface_of_another_namespace")
 }
 
-/// Every member that the program reads, in turn, where it is not: as in BTF of another configuration.
+/// Moves each member that the program reads, one at a time, to a wrong offset, as in the BTF of another
+/// configuration.
 fn btf_embedded_moved_is_detected() -> Result<()> {
     embedded()?;
     let copy = Copy::of(&btf::carrier()?)?;
     let set_rto = SetRto::at(copy.path.clone());
-    // A device besides `lo`: by chance, another member has the same number there.
+    // Add a device besides `lo`: another member could hold the same number by chance.
     let _lab = Lab::with_cable()?;
     let is_seen_here = |name: &str| match name {
-        // The first of its struct in every kernel; nothing is found by it where there are few devices.
+        // This member comes first in its struct in every kernel. Nothing is found through it if there are few
+        // devices.
         "node_next" => false,
-        // For options of incoming connections only. Before 5.17 the packet is not looked at, since the device of
-        // arrival is not told either.
+        // This member is used only for options of incoming connections. Before 5.17 the packet is not read, because
+        // the kernel does not report the ingress device either.
         "skb_iif" | "ops_skb" => kernel_version().is_ok_and(|version| version >= (5, 17)),
         _ => true,
     };
@@ -125,7 +127,7 @@ fn btf_embedded_moved_is_detected() -> Result<()> {
     Ok(())
 }
 
-/// Where the kernel tells, what is built in is not asked.
+/// The built-in BTF is unused if the kernel provides its own.
 fn btf_of_the_kernel_comes_first() -> Result<()> {
     if !btf::is_shown() {
         bail!(Skip::new("this kernel has no BTF of its own"));
@@ -138,7 +140,7 @@ fn btf_of_the_kernel_comes_first() -> Result<()> {
     Ok(())
 }
 
-/// Whether it fits by chance or not: the answers are right.
+/// The answers are correct, whether or not the BTF fits by chance.
 fn btf_of_other_kernels_gives_no_wrong_answer() -> Result<()> {
     let path = btf::carrier()?;
     btf::hide()?;

@@ -1,4 +1,4 @@
-//! The default rule's program, compared with what a person would write.
+//! Compares the default rule's program with a handwritten one.
 
 use std::os::fd::OwnedFd;
 
@@ -30,14 +30,14 @@ tests! {
     port_rule_is_as_short_as_by_hand: 60,
 }
 
-/// What clang -O2 makes of
+/// The output of clang -O2 for
 ///
 ///     if (ctx->op == BPF_SOCK_OPS_TIMEOUT_INIT &&
 ///         (ctx->local_port == 12345 || ctx->remote_port == bpf_htonl(12345)))
 ///             ctx->reply = 20 * HZ;
 ///     return 1;
 ///
-/// and, with a counter, of `if (!ctx->total_retrans) __sync_fetch_and_add(&hits, 1);` after the reply.
+/// and, with a counter, for `if (!ctx->total_retrans) __sync_fetch_and_add(&hits, 1);` after the reply.
 fn by_hand(counter: Option<&OwnedFd>) -> Vec<u64> {
     let counting = counter.map_or_else(Vec::new, |map| {
         let address = load_map_value(2, map);
@@ -63,7 +63,7 @@ fn by_hand(counter: Option<&OwnedFd>) -> Vec<u64> {
     [&deciding[..], &counting, &[mov(0, 1), EXIT]].concat()
 }
 
-/// Counted after the kernel's translation, which is what runs.
+/// Counts instructions after the kernel's translation, since those are what runs.
 fn port_rule_is_as_short_as_by_hand() -> Result<()> {
     SetRto::of("port")?.ok(&["install"])?;
     let id = attached()?.first().copied().context("nothing is attached")?;
@@ -74,8 +74,8 @@ fn port_rule_is_as_short_as_by_hand() -> Result<()> {
     let counting = translated(Some(&bpf::map()?))?;
     note(format!("{ours} instructions; by hand {counting}, {plain} without counting"));
     ensure!(plain > 0 && counting > plain, "the counts are of something else");
-    // Ours reads the timer, which depends on HZ, from its constants: an address of two instructions and a load in place
-    // of a move.
+    // Our program loads the timer from its constants because it depends on HZ. That takes a two-instruction address
+    // and a load instead of a move.
     ensure!(ours <= counting + 2, "{ours} instructions, by hand {counting}");
     Ok(())
 }

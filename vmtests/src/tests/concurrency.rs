@@ -1,4 +1,4 @@
-//! Two loaders at once: one mount, one policy, one lock. Neither undoes the other's work or waits for it forever.
+//! Two concurrent loaders: one mount, one policy, one lock. Neither undoes the other's work or waits for it forever.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -63,15 +63,15 @@ tests! {
 const OBJ_PIN: u64 = 6;
 const LINK_CREATE: u64 = 28;
 
-/// Longer than a loader may take, even if another one is running.
+/// Longer than a loader may take while another one is running.
 const BOUND: Duration = Duration::from_secs(45);
 
 fn joined<T>(handle: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     handle.join().map_err(|_| anyhow!("a thread of the test panicked"))?
 }
 
-/// Follows one program while another thread does `second`: from the moment on in which `hold` first says so, or else
-/// when the program has ended. `hold` is asked at each call, and may then take its time.
+/// Traces one program while another thread runs `second`. The second one starts when `hold` first returns true, or
+/// when the program has ended. `hold` is called at each system call and may block.
 fn beside<T: Send>(
     command: Command,
     mut hold: impl FnMut(&Call) -> (Verdict, Option<Duration>),
@@ -80,7 +80,7 @@ fn beside<T: Send>(
     let (start, started) = mpsc::channel::<()>();
     thread::scope(|scope| {
         let second = scope.spawn(move || {
-            // An end of the other side is a start, too.
+            // The second one also starts if the other side has ended.
             let _ = started.recv();
             second()
         });
@@ -107,13 +107,13 @@ fn at_the_link(pause: Duration) -> impl FnMut(&Call) -> (Verdict, Option<Duratio
     }
 }
 
-/// The mount is made under the lock: the second one finds it.
+/// The mount is made under the lock, so the second loader finds it.
 fn two_installs_mount_one_bpffs() -> Result<()> {
     let scene = Scene::of("a")?;
     let rounds = if is_guest() { 3 } else { 15 };
     for round in 0..rounds {
         mounts::unmount_all("bpf")?;
-        // One is stopped just before it mounts, or both run freely.
+        // One loader is stopped just before it mounts, or both run freely.
         let (mut held, at_mount) = (false, round % 2 == 0);
         let pause = Duration::from_millis(if at_mount { 300 } else { 0 });
         let hold = |call: &Call| {
@@ -137,7 +137,7 @@ fn two_installs_mount_one_bpffs() -> Result<()> {
     Ok(())
 }
 
-/// An install that fails at its end takes back what it made, and while it does, the next one waits.
+/// An install that fails at its end rolls back what it made. The next one waits for that.
 fn undo_takes_nothing_of_another() -> Result<()> {
     let scene = Scene::of("devices")?;
     let other = SetRto::of("interfaces")?;
@@ -181,13 +181,13 @@ fn undo_takes_nothing_of_another() -> Result<()> {
     Ok(())
 }
 
-/// Every way to write one and the same pin.
+/// Different spellings of the same pin path.
 struct Spellings;
 
 impl Spellings {
     const SUB: &str = "/sys/fs/bpf/sub";
 
-    /// A directory for other names.
+    /// A directory for the alternative names.
     const PLACE: &str = "/mnt";
 
     fn new() -> Result<Self> {
@@ -201,7 +201,7 @@ impl Spellings {
         Ok(Spellings)
     }
 
-    /// Where to stand, and what to write.
+    /// The working directory, and the path to pass.
     fn all(&self) -> Vec<(PathBuf, String)> {
         let there = |name: &str| format!("{}/{name}/p", Self::PLACE);
         vec![
@@ -219,7 +219,7 @@ fn lock_is_one_however_the_path_is_written() -> Result<()> {
     let spellings = Spellings::new()?;
     let pin = format!("{}/p", Spellings::SUB);
     for (place, path) in spellings.all() {
-        // It is stopped in the middle of its work, while it holds the lock.
+        // Stop it halfway, while it holds the lock.
         let hold = at_the_link(Duration::from_millis(700));
         let second = || {
             let mut command = scene.b.command(&["install", "--pin", &path]);
@@ -230,7 +230,7 @@ fn lock_is_one_however_the_path_is_written() -> Result<()> {
         ensure!(first.code()? == 0, "{}", context());
         let programs = attached()?;
         ensure!(programs.len() == 1, "{}: {programs:?}", context());
-        // A refused path creates no second lock.
+        // A refused path does not create a second lock.
         let expected = match second.ends_well()? {
             0 => B,
             2 => A,
@@ -244,7 +244,7 @@ fn lock_is_one_however_the_path_is_written() -> Result<()> {
     Ok(())
 }
 
-/// Runs one loader while another is stopped in the middle of an install; gives what the one said, and how long it took.
+/// Runs one loader while another is stopped in the middle of an install. Returns its output and duration.
 fn beside_a_stopped_one(scene: &Scene, stopped: Duration) -> Result<(Output, Duration)> {
     let second = || {
         let begin = Instant::now();
@@ -253,12 +253,12 @@ fn beside_a_stopped_one(scene: &Scene, stopped: Duration) -> Result<(Output, Dur
     Ok(beside(scene.a.command(&["install"]), at_the_link(stopped), second)?.1)
 }
 
-/// As long as a healthy install under load needs.
+/// The time a healthy install needs under load.
 fn lock_is_waited_for_and_its_holder_named() -> Result<()> {
     let scene = Scene::of("a")?;
     let (second, _) = beside_a_stopped_one(&scene, Duration::from_secs(8))?;
     second.exits(0)?;
-    // By the name of its process, which is that of the executable.
+    // Match by the process name, which is that of the executable.
     second.says(&["waiting for a (PID "])?;
     ensure!(attached()?.len() == 1, "{:?} are attached", attached()?);
     scene.clear()?;
@@ -273,7 +273,7 @@ fn lock_is_waited_for_and_its_holder_named() -> Result<()> {
     Ok(())
 }
 
-/// A started program, which is killed if it does not end.
+/// A started program. It is killed if it does not end.
 struct Started {
     child: Child,
     begin: Instant,
@@ -285,7 +285,7 @@ impl Started {
         Ok(Started { child, begin: Instant::now() })
     }
 
-    /// Its exit code, within the bound.
+    /// Its exit code, if it ends in time.
     fn end(mut self) -> Result<i32> {
         while self.begin.elapsed() < BOUND {
             if let Some(status) = self.child.try_wait()? {
@@ -299,7 +299,7 @@ impl Started {
     }
 }
 
-/// The probe's child is stuck in a frozen cgroup: neither this install nor another waits for it forever.
+/// The probe's child is stuck in a frozen cgroup. Neither this install nor another waits for it forever.
 fn frozen_cgroup_stops_nobody() -> Result<()> {
     let scene = Scene::of("devices")?;
     let frozen = sandbox::cgroup()?.join("frozen");
@@ -344,11 +344,11 @@ fn probe_of_a_killed_install_is_swept() -> Result<()> {
     scene.clear()
 }
 
-/// In each, set-rto is process 1.
+/// set-rto is process 1 in each of these PID namespaces.
 fn probes_of_two_containers_do_not_collide() -> Result<()> {
     let scene = Scene::of("devices")?;
     let contained = scene.a.restricted(Restriction::FirstProcess)?;
-    // The leftovers of a killed run.
+    // Leftovers of a killed run.
     let left = sandbox::cgroup()?.join("set-rto-probe-1");
     std::fs::create_dir(&left)?;
     contained.ok(&["install"]).context("beside what a killed one has left")?;
@@ -365,7 +365,7 @@ fn probes_of_two_containers_do_not_collide() -> Result<()> {
     Ok(())
 }
 
-/// One with a process in it, and one whose name is like ours.
+/// One cgroup has a process in it, and another has a name like ours.
 fn probe_cgroups_of_others_stay() -> Result<()> {
     let scene = Scene::of("devices")?;
     let theirs = sandbox::cgroup()?.join("set-rto-probe-theirs");
@@ -385,7 +385,7 @@ fn probe_cgroups_of_others_stay() -> Result<()> {
     Ok(())
 }
 
-/// Two loaders are started together and one of them is killed. The other one's output is true.
+/// Two loaders start together and one of them is killed. The other one's output is correct.
 fn killed_beside_another() -> Result<()> {
     let scene = Scene::of("devices")?;
     let count = if is_guest() { 2 } else { 12 };
@@ -402,10 +402,10 @@ fn killed_beside_another() -> Result<()> {
         let whole = follow(scene.a.command(&[victim]), |_| Verdict::Go)?;
         for _ in 0..count {
             prepare()?;
-            // Steps without a pattern, the same in each run.
+            // The steps have no pattern but are the same in each run.
             at = (at * 31 + 7) % 1009;
             let last = 1 + at % whole.calls;
-            // Together from the first call on.
+            // Both run concurrently from the first call on.
             let kill = |call: &Call| {
                 let verdict = if call.at == last { Verdict::Kill } else { Verdict::Go };
                 (verdict, (call.at == 1).then_some(Duration::ZERO))
@@ -436,8 +436,8 @@ fn judge_pair(scene: &Scene, (victim, survivor): (&str, &str), second: &Output) 
     scene.clear()
 }
 
-/// One loader is held up in front of any of its calls while another one does what it can: both end well, and what they
-/// say is true. Also where no bpffs is mounted at first.
+/// One loader is stopped before each of its calls in turn while another one runs as far as it can. Both succeed, and
+/// their output is correct. This is also tried without a mounted bpffs.
 fn held_up_beside_another() -> Result<()> {
     let scene = Scene::of("a")?;
     let pause = Duration::from_millis(100);

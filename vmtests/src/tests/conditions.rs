@@ -1,4 +1,5 @@
-//! Every condition but `interface`: holding and just not holding, for each direction and family.
+//! Every condition except `interface`: one case that matches and one that just fails to, for each direction and
+//! family.
 
 use anyhow::Result;
 
@@ -26,12 +27,12 @@ fn install(devices: &[&str]) -> Result<Policy> {
     Policy::install("conditions", RULES, devices)
 }
 
-/// Opens a connection to each of the ends and demands the same rule for all.
+/// Opens a connection to each of the ends. The same rule must decide all of them.
 fn outgoing(policy: &Policy, rule: Rule, ends: &[&str]) -> Result<()> {
     ends.iter().try_for_each(|text| policy.outgoing(end(text)?, rule))
 }
 
-/// A SYN comes in to each of the ends, and one rule must decide them all.
+/// Receives a SYN at each of the ends. The same rule must decide all of them.
 fn incoming(policy: &Policy, rule: Rule, ends: &[&str]) -> Result<()> {
     ends.iter().try_for_each(|text| policy.incoming(text, rule))
 }
@@ -43,7 +44,7 @@ fn condition_port() -> Result<()> {
     outgoing(&policy, None, &["10.99.0.1:1011", "[fd99::1]:1009", "[::ffff:10.99.0.1]:1011"])?;
     incoming(&policy, single, &["10.20.1.1:1010", "[fd20:1::1]:1010"])?;
     incoming(&policy, None, &["10.20.1.1:1011", "[fd20:1::1]:1009"])?;
-    // Either end.
+    // The port may be at either end.
     policy.outgoing_bound("10.20.1.1:1010", "10.99.0.1:80", single)?;
     policy.incoming_from(end("10.99.0.2:1010")?, end("10.20.1.1:80")?, single)?;
 
@@ -68,7 +69,7 @@ fn condition_local_port() -> Result<()> {
     incoming(&policy, single, &["10.20.1.1:1050", "[fd20:1::1]:1050"])?;
     policy.outgoing_bound("10.20.1.1:1050", "10.99.0.1:80", single)?;
     policy.outgoing_bound("10.20.1.1:1051", "10.99.0.1:80", None)?;
-    // The other end's port is not meant.
+    // The condition does not apply to the other end's port.
     outgoing(&policy, None, &["10.99.0.1:1050", "[fd99::1]:1050"])?;
     policy.incoming_from(end("10.99.0.2:1050")?, end("10.20.1.1:80")?, None)?;
 
@@ -93,7 +94,7 @@ fn condition_remote_port() -> Result<()> {
     policy.incoming_from(end("10.99.0.2:1081")?, end("10.20.1.1:80")?, list)?;
     policy.incoming_from(end("10.99.0.2:1083")?, end("10.20.1.1:80")?, None)?;
 
-    // 65025 is 0xfe01; read in the wrong order it is 510.
+    // 65025 is 0xfe01; in the wrong byte order it reads as 510.
     outgoing(&policy, Some("remote-port-high"), &["10.99.0.1:65025", "[fd99::1]:65025"])?;
     outgoing(&policy, None, &["10.99.0.1:510", "[fd99::1]:510", "10.99.0.1:65024"])?;
     policy.finish()
@@ -106,10 +107,10 @@ fn condition_remote_ipv4() -> Result<()> {
     outgoing(&policy, None, &["10.99.0.255:1100", "10.99.2.0:1100", "10.99.1.1:1099"])?;
     outgoing(&policy, prefix, &["[::ffff:10.99.1.200]:1100"])?;
     outgoing(&policy, None, &["[::ffff:10.99.2.200]:1100", "[fd99::a63:101]:1100"])?;
-    // An IPv4 client of a listener for both families, as most servers are.
+    // An IPv4 client connects to a dual-stack listener, as most servers have.
     policy.incoming_from(end("10.99.1.77:4000")?, end("10.20.1.1:1100")?, prefix)?;
     policy.incoming_from(end("10.99.2.77:4000")?, end("10.20.1.1:1100")?, None)?;
-    // And of one for IPv4 only.
+    // An IPv4 client connects to an IPv4-only listener.
     let four = (end("0.0.0.0:1100")?, None);
     policy.incoming_at(four, "va", end("10.99.1.78:4000")?, end("10.20.1.1:1100")?, prefix)?;
     policy.incoming_at(four, "va", end("10.99.2.78:4000")?, end("10.20.1.1:1100")?, None)?;
@@ -161,7 +162,7 @@ fn condition_remote_ipv6() -> Result<()> {
     policy.incoming_from(end("10.99.0.2:4001")?, end("10.20.1.1:1113")?, None)?;
 
     outgoing(&policy, Some("remote-any6"), &["[fd99::1]:1108", "[2001:db8::1]:1108"])?;
-    // A mapped address is IPv4, and ::/0 is IPv6.
+    // A mapped address counts as IPv4, and ::/0 as IPv6.
     outgoing(&policy, None, &["10.99.0.1:1108", "[::ffff:10.99.0.1]:1108"])?;
     policy.incoming_from(end("10.99.0.2:4000")?, end("10.20.1.1:1108")?, None)?;
     policy.finish()
@@ -190,7 +191,7 @@ fn condition_local_address() -> Result<()> {
     policy.outgoing_bound("127.0.0.1:0", "127.0.0.9:1114", loopback)?;
     outgoing(&policy, None, &["[fd99::1]:1114", "[::1]:1114", "10.99.0.1:1114"])?;
     incoming(&policy, None, &["[fd20:1::1]:1114"])?;
-    // The other end's address is not meant.
+    // The condition does not apply to the other end's address.
     policy.incoming_from(end("10.20.2.9:4000")?, end("10.20.1.1:1112")?, None)?;
     policy.finish()
 }
@@ -220,7 +221,7 @@ fn condition_direction() -> Result<()> {
     policy.finish()
 }
 
-/// The first rule whose conditions all match decides. The hits show that no later one did.
+/// The first rule whose conditions all match decides. The hit counters show that no later rule did.
 fn rule_order() -> Result<()> {
     let rules = include_str!("../../rules/order.toml");
     let policy = Policy::install("order", rules, &["va"])?;
@@ -228,7 +229,7 @@ fn rule_order() -> Result<()> {
     outgoing(&policy, Some("second"), &["10.99.0.1:3010", "[fd99::1]:3014"])?;
     outgoing(&policy, Some("third"), &["10.99.0.1:3015", "[fd99::1]:3019"])?;
     incoming(&policy, Some("third"), &["10.20.1.1:3000", "10.20.1.1:3007", "[fd20:1::1]:3012"])?;
-    // The first two have the remote port.
+    // These connections match the first two rules by their remote port.
     policy.incoming_from(end("10.99.0.2:3007")?, end("10.20.1.1:3007")?, Some("first"))?;
     policy.incoming_from(end("10.99.0.2:3012")?, end("10.20.1.1:3007")?, Some("second"))?;
     outgoing(&policy, Some("rest"), &["[fd99::1]:3020", "[fd99::1]:2999"])?;

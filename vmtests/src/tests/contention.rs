@@ -33,7 +33,7 @@ tests! {
     contention_where_devices_are_asked_for: 300,
 }
 
-/// How many at the same time, and for how long.
+/// The number of concurrent processes, and the duration.
 fn measure() -> (usize, Duration) {
     match () {
         () if sandbox::is_thorough() => (100, Duration::from_secs(60)),
@@ -50,10 +50,10 @@ struct Watch {
 }
 
 impl Watch {
-    /// Checks until the end that the number of programs is allowed and that there is at most one mount.
+    /// Checks until the end that the number of programs is valid and that there is at most one mount.
     fn run(&self, fewest: usize) -> Result<()> {
         while !self.ended.load(Ordering::Relaxed) {
-            // Both before and after: a mount over the other hides what is pinned there.
+            // Check both before and after: a second mount on top would hide the pins in the first.
             for _ in 0..100 {
                 let programs = attached()?;
                 ensure!((fewest..=1).contains(&programs.len()), "{programs:?} are attached");
@@ -66,7 +66,7 @@ impl Watch {
     }
 }
 
-/// Runs one verb after the other until the end. The number decides whether it is a remove, an install or a query.
+/// Runs verbs in a loop until the end. The number selects remove, install or query.
 fn work(sets: [&SetRto; 2], number: usize, removes: bool, end: Instant) -> Result<usize> {
     let mut count = 0;
     while count == 0 || Instant::now() < end {
@@ -75,7 +75,7 @@ fn work(sets: [&SetRto; 2], number: usize, removes: bool, end: Instant) -> Resul
         let (verb, expected): (_, &[i32]) = match at % 5 {
             0 | 1 => ("install", &[0]),
             2 if removes => ("remove", &[0]),
-            // Asked when nothing was: what it says may be old by now.
+            // The query may have run while nothing was installed, so its answer may be stale.
             3 if removes => ("status", &[0, 3, 4]),
             3 => ("status", &[0, 4]),
             _ => ("install", &[0]),

@@ -1,6 +1,6 @@
-//! Every system call of every verb fails, once or permanently. Afterwards the new policy or exactly the previous state
-//! is attached, and set-rto's output is true. By default a sample of the places is tried, with `--thorough` all of
-//! them.
+//! Every system call of every verb fails, once or permanently. Afterwards either the new policy or exactly the
+//! previous state is in effect, and set-rto's output is correct. By default a sample of the calls is tried;
+//! `--thorough` tries all of them.
 
 use anyhow::Result;
 use nix::errno::Errno;
@@ -29,7 +29,7 @@ tests! {
     no_memory_is_no_missing_feature: 600,
 }
 
-/// How many faults of a verb are tried by default.
+/// The number of faults tried per verb by default.
 const SOME: usize = 30;
 
 fn once() -> Vec<Fault> {
@@ -40,7 +40,7 @@ fn once_and_for_good() -> Vec<Fault> {
     [ERRNOS.map(Fault::Once), ERRNOS.map(Fault::FromThenOn)].concat()
 }
 
-/// Rules that cause the most calls: two programs, two links, a probe with a child.
+/// The rules that cause the most system calls: two programs, two links, and a probe with a child.
 fn in_verb(verb: Verb) -> Result<()> {
     in_verbs(&[verb])
 }
@@ -83,7 +83,7 @@ fn fault_in_try() -> Result<()> {
     in_verb(Verb::Try)
 }
 
-/// stat(2) and its like while looking for the bpffs: another one mounted over it would hide the policy.
+/// stat(2) and its variants during the search for the bpffs. A second one mounted on top would hide the policy.
 fn a_failed_look_is_no_missing_bpffs() -> Result<()> {
     let scene = Scene::of("a")?;
     scene.sweep(Verb::Replace, &once(), &Share::of(120), |call| syscalls::is_look(call.number))
@@ -95,7 +95,7 @@ fn a_failed_look_is_no_missing_policy() -> Result<()> {
     scene.sweep(Verb::Remove, &once(), &Share::All, |call| syscalls::is_look(call.number))
 }
 
-/// Our own policy is never called foreign, with advice to remove it.
+/// Our own policy is never reported as foreign with the advice to remove it.
 fn a_failed_look_makes_nothing_foreign() -> Result<()> {
     let scene = Scene::of("a")?;
     let transient = [Errno::ENOMEM, Errno::EINTR, Errno::EMFILE].map(Fault::Once);
@@ -103,7 +103,7 @@ fn a_failed_look_makes_nothing_foreign() -> Result<()> {
     scene.sweep(Verb::Status, &transient, &Share::of(60), |_| true)
 }
 
-/// Faults from the call on that reads the second link or its map: the old policy keeps both.
+/// Faults start at the call that reads the second link or its map. The old policy keeps both links.
 fn bpf_that_fails_for_good_takes_nothing_away() -> Result<()> {
     let scene = Scene::of("devices")?;
     let faults = [Errno::ENOMEM, Errno::EACCES].map(Fault::FromThenOn);
@@ -111,7 +111,7 @@ fn bpf_that_fails_for_good_takes_nothing_away() -> Result<()> {
     scene.sweep(Verb::Again, &faults, &Share::All, is_bpf)
 }
 
-/// Devices are found by the route if that works, or the install fails. It never falls back to the address silently.
+/// Devices are found by the route, or the install fails. It never falls back to the address silently.
 fn no_memory_is_no_missing_feature() -> Result<()> {
     const LOAD: u64 = 5;
     let scene = Scene::of("devices")?;

@@ -1,4 +1,4 @@
-//! Foreign objects at the pin and beside it: no verb touches them, whatever they look like and whichever call fails
+//! Foreign objects at or next to the pin. No verb touches them, whatever they look like and whichever call fails
 //! while they are read.
 
 use std::fs;
@@ -51,7 +51,7 @@ tests! {
     users_cannot_stop_root: 60,
 }
 
-/// A link on the hook at the place of ours, and the directory that it is pinned in.
+/// A foreign link on the hook in the place of ours, and the directory of its pin.
 fn foreign_link(program: &OwnedFd) -> Result<()> {
     if !Path::new(PIN).exists() {
         make_directory(PIN)?;
@@ -60,7 +60,7 @@ fn foreign_link(program: &OwnedFd) -> Result<()> {
     bpf::pin(&link, &Path::new(PIN).join("link"))
 }
 
-/// No error while it is read makes it "ours".
+/// A read error never makes it count as ours.
 fn foreign_link_stays_whatever_fails() -> Result<()> {
     let a = SetRto::of("a")?;
     foreign_link(&Neighbour::Silent.load("foreign")?)?;
@@ -77,7 +77,7 @@ fn foreign_link_stays_whatever_fails() -> Result<()> {
             call.number == libc::SYS_bpf || crate::harness::syscalls::is_look(call.number)
         });
         for (count, call) in looks.enumerate() {
-            // A program that gets the answer that the pin is missing or open must believe it.
+            // A program cannot detect a false report that the pin is missing or open.
             let errno = errnos[count % errnos.len()];
             let by_path = crate::harness::syscalls::path_argument(call.number).is_some()
                 || call.bpf() == Some(7);
@@ -95,7 +95,7 @@ fn foreign_link_stays_whatever_fails() -> Result<()> {
     Ok(())
 }
 
-/// A user who may not read programs mistakes no foreign one for ours.
+/// A user who may not read programs never mistakes a foreign one for ours.
 fn foreign_link_stays_without_cap_sys_admin() -> Result<()> {
     let few = Restriction::Only(vec![CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]);
     let a = SetRto::of("a")?.restricted(few)?;
@@ -115,7 +115,7 @@ fn foreign_link_stays_without_cap_sys_admin() -> Result<()> {
     Ok(())
 }
 
-/// Where nothing of ours is, and where it is.
+/// The cases with and without a policy of ours.
 fn foreign_pins_with_our_names_stay() -> Result<()> {
     let devices = SetRto::of("devices")?;
     let names =
@@ -129,7 +129,7 @@ fn foreign_pins_with_our_names_stay() -> Result<()> {
     let before = Snapshot::take()?;
     devices.run(&["remove"])?.ends_well()?;
     before.still().context("after `remove` where nothing is installed")?;
-    // Refused, or beside them.
+    // The verb is refused, or works beside the foreign objects.
     let installed = devices.run(&["install"])?;
     match installed.ends_well()? {
         0 => drop(devices.ok(&["remove"])?),
@@ -148,8 +148,8 @@ fn foreign_directory_stays() -> Result<()> {
     before.still()
 }
 
-/// A program of our name whose `.rodata` is not of the shape of ours: an entry for each processor is longer than it
-/// says, and one that is short says little.
+/// A program has our name, but its `.rodata` differs from ours in shape. A per-CPU entry is longer than the value
+/// size that the map reports, and a short one holds too little.
 fn foreign_constants_are_read_with_care() -> Result<()> {
     let a = SetRto::of("a")?;
     let shapes = [
@@ -161,7 +161,7 @@ fn foreign_constants_are_read_with_care() -> Result<()> {
     ];
     for (name, size, per_cpu) in shapes {
         let map = bpf::map_named(name, size, per_cpu)?;
-        // The reference makes the map belong to the program.
+        // The reference makes the map part of the program.
         let reference = asm::load_map(1, &map);
         let code = [&reference[..], &[asm::mov(0, 1), asm::EXIT]].concat();
         foreign_link(&bpf::load(bpf::SOCK_OPS, "set_rto", &code)?)?;
@@ -184,7 +184,7 @@ fn foreign_constants_are_read_with_care() -> Result<()> {
     Ok(())
 }
 
-/// The pin of the second link: the one that is attached to a network namespace.
+/// The pin of the second link, which is attached to a network namespace.
 fn second_link() -> Result<OwnedFd> {
     for entry in fs::read_dir(PIN)? {
         let path = entry?.path();
@@ -215,7 +215,7 @@ fn arrival_link_detached_by_others_is_said_and_put_back() -> Result<()> {
     Ok(())
 }
 
-/// Tables for 100,000 prefixes: however many maps they are, the constants are found among them.
+/// Tables for 100,000 prefixes: the constants are found among any number of maps.
 fn many_maps_are_all_read() -> Result<()> {
     let large = SetRto::of("large")?;
     large.ok(&["install"])?;
@@ -228,14 +228,14 @@ fn many_maps_are_all_read() -> Result<()> {
     Ok(())
 }
 
-/// A bpffs that everybody may write to.
+/// A world-writable bpffs.
 fn users_cannot_stop_root() -> Result<()> {
     const NOBODY: u32 = 65534;
     let a = SetRto::of("a")?;
     mounts::unmount_all("bpf")?;
     let (bpffs, mode) = (Path::new(mounts::BPFFS), Some("mode=1777"));
     mount(Some("bpf"), bpffs, Some("bpf"), MsFlags::empty(), mode)?;
-    // Whoever may read it can hold a lock on it.
+    // Any user who may read the directory can hold a lock on it.
     let file = fs::File::open(bpffs)?;
     let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
     let begin = Instant::now();
@@ -250,7 +250,7 @@ fn users_cannot_stop_root() -> Result<()> {
         0 => drop(a.ok(&["remove"])?),
         _ => installed.says(&["writ", "hint: "])?,
     }
-    // A directory of a user at the pin: whoever owns it could take away what is in it.
+    // The pin's directory belongs to another user, who could remove what is in it.
     fs::create_dir(PIN)?;
     fs::set_permissions(PIN, fs::Permissions::from_mode(0o777))?;
     chown(PIN, Some(NOBODY), Some(NOBODY))?;

@@ -1,4 +1,4 @@
-//! Handshakes out of the ordinary: Fast Open, SYN cookies, and SYNs with and without a linear phase.
+//! Unusual handshakes: Fast Open, SYN cookies, and SYNs with and without a linear phase.
 
 use std::iter;
 use std::net::SocketAddr;
@@ -40,10 +40,10 @@ tests! {
     handshake_linear_timeouts: 180,
 }
 
-/// Data in the SYN: the kernel makes the connection at once, and its SYN-ACK obeys from 5.18 on (before, the kernel
-/// has a second of its own for it, and asks nobody).
+/// Data in the SYN: the kernel creates the connection at once. Its SYN-ACK follows the rule from 5.18 on. Older
+/// kernels use a fixed second of their own and do not call the hook.
 fn handshake_fast_open_child() -> Result<()> {
-    /// Answers at once (2), to a SYN without a cookie, too (0x200).
+    /// The server accepts Fast Open (2), also for a SYN without a cookie (0x200).
     const SERVER_WITHOUT_COOKIES: &str = "514";
     let set_rto = SetRto::of("wire")?;
     let (lab, cable) = Lab::with_cable()?;
@@ -62,7 +62,7 @@ fn handshake_fast_open_child() -> Result<()> {
         Ok((here, remote))
     })?;
     let opened = u64::from(port) - 4000;
-    // It does not block: these are all.
+    // The read does not block, so these are all.
     let accepted = iter::from_fn(|| listener.accept().ok()).count() as u64;
     ensure!(accepted == opened, "{accepted} of {opened} connections were made by Fast Open");
     let hits = set_rto.status()?.hits("quick")?;
@@ -71,7 +71,8 @@ fn handshake_fast_open_child() -> Result<()> {
     Ok(())
 }
 
-/// With SYN cookies the kernel keeps nothing that a timer could be for: it asks nobody, and sends its SYN-ACK once.
+/// With SYN cookies the kernel keeps no state that needs a timer. It does not call the hook and sends its SYN-ACK
+/// once.
 fn handshake_syn_cookies() -> Result<()> {
     const ALWAYS: &str = "2";
     if sysctl("ipv4/tcp_syncookies").is_none() {
@@ -87,7 +88,7 @@ fn handshake_syn_cookies() -> Result<()> {
         let remote = cable.remote4(port);
         let mut capture = Capture::start(&cable.name)?;
         lab.syns(&cable, &[(remote, here)])?;
-        // Four transmissions take 420 ms, and a busy machine longer.
+        // Four transmissions take 420 ms, and more on a busy machine.
         let limit = Duration::from_secs(if wanted == 1 { 3 } else { 30 });
         let sent = transmissions(&mut capture, Kind::SynAck, (here, remote), 4, limit)?.len();
         ensure!(sent == wanted, "tcp_syncookies {cookies}: {sent} SYN-ACKs, expected {wanted}");
@@ -97,7 +98,7 @@ fn handshake_syn_cookies() -> Result<()> {
     Ok(())
 }
 
-/// The rule's timer, whether the kernel doubles it at once or repeats it first, as it can since 6.5.
+/// The rule's timer applies whether the kernel doubles it at once or starts with a linear phase, as it can since 6.5.
 fn handshake_linear_timeouts() -> Result<()> {
     const LINEAR: &str = "ipv4/tcp_syn_linear_timeouts";
     let set_rto = SetRto::of("wire")?;

@@ -1,4 +1,4 @@
-//! install: once, again, over other rules, wherever the pin is, and by many at once.
+//! install: once, again, over other rules, with any pin, and concurrently.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -42,7 +42,7 @@ tests! {
     install_is_quick: 120,
 }
 
-/// The smallest rule: a port.
+/// The smallest rule: one port.
 fn default_rules_give_twenty_seconds() -> Result<()> {
     let set_rto = SetRto::of("default")?;
     let (_lab, cable) = Lab::with_cable()?;
@@ -60,7 +60,7 @@ fn install_twice_keeps_the_hits() -> Result<()> {
     let a = SetRto::of("a")?;
     let (_lab, cable) = Lab::with_cable()?;
     let first = a.ok(&["install"])?;
-    // But for the cgroup namespace that the test is in.
+    // Except for the cgroup namespace of the test.
     let is_container = |line: &str| line.contains("the root of a container");
     ensure!(
         first.stderr.lines().all(is_container),
@@ -80,21 +80,21 @@ fn install_twice_keeps_the_hits() -> Result<()> {
     Ok(())
 }
 
-/// Nothing of set-rto is running after an install, and the policy stays without it; also where the
-/// process is killed in the very moment.
+/// No set-rto process is left after an install, and the policy persists without one. This also applies if the process
+/// is killed at that moment.
 fn install_outlives_its_process() -> Result<()> {
     let a = SetRto::of("a")?;
     let (_lab, cable) = Lab::with_cable()?;
     a.ok(&["install"])?;
     let cgroup = sandbox::cgroup()?.join("cgroup.procs");
     let running = std::fs::read_to_string(cgroup)?;
-    // One outside of this namespace, which has started this one, is 0 here.
+    // A parent outside this PID namespace reads as 0 here.
     let count = running.lines().filter(|pid| *pid != "0").count();
     ensure!(count == 1, "processes beside the test: {running}");
     expect_timer(&cable, A)?;
     a.ok(&["remove"])?;
 
-    // Killed as soon as the pin is there.
+    // Kill it as soon as the pin exists.
     let mut child = a.command(&["install"]).spawn()?;
     let end = Instant::now() + Duration::from_secs(5);
     while !Path::new(PIN).join("link").exists() {
@@ -140,8 +140,8 @@ fn install_into_new_directories() -> Result<()> {
     Ok(())
 }
 
-/// `--cgroup` of a part of the system; moving from there would need two links to change places at
-/// once, so it is refused.
+/// `--cgroup` with a subtree. Moving the policy from there would require swapping two links atomically, so it is
+/// refused.
 fn install_on_a_chosen_cgroup() -> Result<()> {
     let (a, b) = (SetRto::of("a")?, SetRto::of("b")?);
     let (_lab, cable) = Lab::with_cable()?;
@@ -154,7 +154,7 @@ fn install_on_a_chosen_cgroup() -> Result<()> {
     ensure!(a.status()?.json["cgroup"] == path, "not on {path}: {:?}", a.status()?);
     std::fs::write(child.join("cgroup.procs"), "0")?;
     expect_timer(&cable, A).context("inside of the cgroup")?;
-    // Its rules can be changed there, but not from there to the root.
+    // The rules can be changed in that cgroup, but the policy cannot move from there to the root.
     b.ok(&["install", "--cgroup", path])?;
     expect_timer(&cable, B).context("replaced inside of the cgroup")?;
     for set_rto in [&a, &b] {
@@ -163,7 +163,7 @@ fn install_on_a_chosen_cgroup() -> Result<()> {
     expect_timer(&cable, B).context("after a refused install on the root")?;
     ensure!(attached()?.is_empty(), "on the root: {:?}", attached()?);
 
-    // A second policy beside it has a pin of its own; the root's answer comes last.
+    // A second policy beside it has its own pin. The root's answer comes last.
     a.ok(&["install", "--pin", "/sys/fs/bpf/second"])?;
     expect_timer(&cable, A).context("with a second policy on the root")?;
     a.ok(&["remove", "--pin", "/sys/fs/bpf/second"])?;
@@ -174,8 +174,8 @@ fn install_on_a_chosen_cgroup() -> Result<()> {
     Ok(())
 }
 
-/// Two sets of rules, installed alternately while connections are made: each connection has the
-/// timer of one or the other.
+/// Two sets of rules are installed alternately while connections are made. Each connection gets the timer of one or
+/// the other.
 fn install_under_load_never_shows_the_default() -> Result<()> {
     const INSTALLS: usize = 50;
     const CONNECTIONS: usize = 2000;
@@ -186,7 +186,7 @@ fn install_under_load_never_shows_the_default() -> Result<()> {
     let counts = thread::scope(|scope| {
         let installer = scope.spawn(|| {
             for count in 1..=INSTALLS {
-                // Some connections between any two installs, however fast these are.
+                // Make some connections between any two installs, however fast those are.
                 while opened.load(Ordering::Relaxed) < count * CONNECTIONS / INSTALLS {
                     thread::sleep(Duration::from_micros(100));
                 }
@@ -214,7 +214,7 @@ fn install_under_load_never_shows_the_default() -> Result<()> {
     Ok(())
 }
 
-/// Installs that run at the same time wait for each other.
+/// Concurrent installs wait for each other.
 fn install_by_many_at_once() -> Result<()> {
     let sets = [SetRto::of("a")?, SetRto::of("b")?];
     let (_lab, cable) = Lab::with_cable()?;
@@ -242,7 +242,7 @@ fn install_by_many_at_once() -> Result<()> {
     Ok(())
 }
 
-/// A link whose cgroup was removed holds no policy any more.
+/// A link to a removed cgroup is no longer a policy.
 fn install_after_the_cgroup_is_gone() -> Result<()> {
     let a = SetRto::of("a")?;
     let (_lab, cable) = Lab::with_cable()?;
@@ -250,7 +250,7 @@ fn install_after_the_cgroup_is_gone() -> Result<()> {
     std::fs::create_dir(&child)?;
     a.ok(&["install", "--cgroup", child.to_str().context("no text")?])?;
     cgroup::remove_empty(&child)?;
-    // The kernel detaches from a work queue.
+    // The kernel detaches the program from a work queue.
     let end = Instant::now() + Duration::from_secs(5);
     while a.status()?.code == 0 {
         ensure!(Instant::now() < end, "installed on a cgroup that is gone: {:?}", a.status()?);
@@ -263,8 +263,7 @@ fn install_after_the_cgroup_is_gone() -> Result<()> {
     Ok(())
 }
 
-/// A measure, with a bound that no noise should reach; on an emulated machine it is relative to what
-/// starting any process takes.
+/// A time limit well above any noise. On an emulated machine it is relative to the time of starting any process.
 fn install_is_quick() -> Result<()> {
     const ROUNDS: usize = 21;
     let (default, a) = (SetRto::of("default")?, SetRto::of("a")?);

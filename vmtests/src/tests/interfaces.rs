@@ -1,5 +1,5 @@
-//! The condition `interface`: the device of the route of what goes out, and what the kernel tells of
-//! what comes in.
+//! The condition `interface`: the route's device for outgoing packets, and the device the kernel reports for incoming
+//! ones.
 
 use std::net::SocketAddr;
 
@@ -52,7 +52,7 @@ pub(super) fn run_with(executable: &'static str, name: &str) -> Result<()> {
     (test.run)()
 }
 
-/// Installs the rules on interfaces where this kernel can run them.
+/// Installs the interface rules if this kernel can run them.
 fn install(devices: &[&str]) -> Result<Policy> {
     let policy = Policy::install("interfaces", RULES, devices)?;
     if policy.set_rto.status()?.json["interface_method"] != "route" {
@@ -101,7 +101,7 @@ fn interface_outgoing() -> Result<()> {
         policy.outgoing(cable.remote6(port), rule)?;
         policy.outgoing(end(&format!("[::ffff:{}]:{port}", cable.remote4(0).ip()))?, rule)?;
     }
-    // A connection within the host leaves by `lo`, whatever its addresses.
+    // A connection within the host uses `lo`, whatever its addresses.
     policy.outgoing((policy.cable("ax0")?.here4(), 1001), None)?;
     policy.finish()
 }
@@ -124,7 +124,7 @@ fn interface_incoming_bound_listener() -> Result<()> {
         policy.incoming_at(bound("[::]:1001")?, name, cable.remote6(4001), here6, rule)?;
         policy.incoming_at(bound("[::]:1001")?, name, cable.remote4(4002), here4, rule)?;
     }
-    // The listener's device counts, not the one that has the address.
+    // The listener's device counts, not the device that has the address.
     let (va, ax0) = (policy.cable("va")?, policy.cable("ax0")?);
     for (cable, other, rule) in [(ax0, va, NAME), (va, ax0, None)] {
         let listener = (end("0.0.0.0:1001")?, Some(cable.name.as_str()));
@@ -145,7 +145,7 @@ fn interface_incoming_link_local() -> Result<()> {
     policy.finish()
 }
 
-/// A listener that is bound to nothing.
+/// A listener that is not bound to an address or device.
 fn interface_incoming_by_local_address() -> Result<()> {
     let policy = install(&["va", "ax0", "rad7"])?;
     for (name, port, rule) in
@@ -159,8 +159,8 @@ fn interface_incoming_by_local_address() -> Result<()> {
         policy.incoming_at(any, name, cable.remote6(4001), here6, rule)?;
         policy.incoming_at(any, name, cable.remote4(4002), here4, rule)?;
     }
-    // An address that came later: where the device of arrival is not told, its own stands for it, as of the last
-    // install.
+    // This address was added later. If the kernel does not report the ingress device, the device of the address
+    // counts, as of the last install.
     let address = end("10.88.0.1:1001")?;
     rtnetlink::add_address("ax0", Prefix { address: address.ip(), length: 32 })?;
     let four = (end("0.0.0.0:1001")?, None);
@@ -172,7 +172,7 @@ fn interface_incoming_by_local_address() -> Result<()> {
     policy.finish()
 }
 
-/// Devices that come, or come back, after the install.
+/// Devices that appear or reappear after the install.
 fn interface_hot_plugged() -> Result<()> {
     let mut policy = install(&["va", "ax0"])?;
     policy.lay("rad9")?;
@@ -189,7 +189,7 @@ fn interface_hot_plugged() -> Result<()> {
     policy.finish()
 }
 
-/// Names mean the devices of the namespace in which `install` ran.
+/// Names refer to devices of the network namespace in which `install` ran.
 fn interface_of_another_namespace() -> Result<()> {
     let policy = install(&["ax0"])?;
     let here = policy.cable("ax0")?;
@@ -198,7 +198,7 @@ fn interface_of_another_namespace() -> Result<()> {
     let other = Namespace::create()?;
     let mut lab = Lab::new()?;
     other.run(|| {
-        // The same name, number and addresses, in another namespace.
+        // The other namespace has a device with the same name, number and addresses.
         let cable = lab.lay("ax0")?;
         let far = cable.remote4(4000);
         expect_armed(&Connection::open(silent)?, DEFAULT_RTO).context("outgoing")?;
@@ -209,7 +209,7 @@ fn interface_of_another_namespace() -> Result<()> {
         let far = cable.remote4(4001);
         expect_synack_timer(&lab, &cable, far, local, DEFAULT_RTO).context("by local address")
     })?;
-    // Installed from there, the names mean the devices there.
+    // After an install from that namespace, the names refer to its devices.
     let rto = rto_in(RULES, "interface-name")?;
     let set_rto = policy.set_rto.clone();
     other.run(|| {
@@ -220,7 +220,7 @@ fn interface_of_another_namespace() -> Result<()> {
     Ok(())
 }
 
-/// One rule with every condition, of which each in turn does not hold.
+/// One rule with every condition. Each condition in turn fails to match.
 fn interface_with_all_other_conditions() -> Result<()> {
     let policy = install(&["va", "ax0"])?;
     let everything = Some("everything");
@@ -241,7 +241,7 @@ fn interface_with_all_other_conditions() -> Result<()> {
     ] {
         policy.outgoing_from(from(local, device)?, end(remote)?, None)?;
     }
-    // The other direction, where all else holds.
+    // The other direction, where all other conditions match.
     let listener = (end("0.0.0.0:1145")?, Some("ax0"));
     policy.incoming_at(listener, "ax0", end("10.30.2.1:1150")?, end("10.20.2.1:1145")?, None)?;
     policy.finish()

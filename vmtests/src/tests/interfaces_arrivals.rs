@@ -1,4 +1,5 @@
-//! The device that a SYN came in by, as a second program notes it; and how that is put in force with the first.
+//! The ingress device of a SYN, which a second program records, and how that program is attached together with the
+//! first.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -56,7 +57,7 @@ tests! {
     arrival_that_finds_no_room: 60,
 }
 
-/// [`Skip`] where this kernel does not tell by which device a SYN comes in.
+/// [`Skip`] if this kernel does not report the ingress device of a SYN.
 fn need_arrivals(policy: &Policy) -> Result<()> {
     if policy.set_rto.status()?.json["arrivals"] != true {
         bail!(Skip::new("sk_lookup programs cannot read the interface before Linux 5.17"));
@@ -64,7 +65,7 @@ fn need_arrivals(policy: &Policy) -> Result<()> {
     Ok(())
 }
 
-/// SYNs that come in by one device and are answered by another.
+/// SYNs that arrive on one device and are answered through another.
 fn not_the_way_back(method: &str) -> Result<()> {
     let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
     if policy.set_rto.run(&["install", "--interface-method", method])?.code != Some(0) {
@@ -76,7 +77,7 @@ fn not_the_way_back(method: &str) -> Result<()> {
     let both = (end("[::]:1001")?, None);
     let mut port = 4000;
     for (by, other, rule) in [(ax0, va, NAMED), (va, ax0, None)] {
-        // The far end's route and the local address are the other cable's.
+        // The far end's route and the local address belong to the other cable.
         let mut probe = |listener, from: SocketAddr, here: std::net::IpAddr| {
             port += 1;
             let from = SocketAddr::new(from.ip(), port);
@@ -107,7 +108,7 @@ fn arrival_at_late_devices() -> Result<()> {
     policy.finish()
 }
 
-/// Options are set when the handshake is over. On the same processor, another SYN has been noted by then.
+/// Options are set when the handshake completes. By then, another SYN has been recorded on the same processor.
 fn arrival_before_another() -> Result<()> {
     let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
     need_arrivals(&policy)?;
@@ -120,7 +121,7 @@ fn arrival_before_another() -> Result<()> {
         if policy.set_rto.run(&["install", "--interface-method", method])?.code != Some(0) {
             continue;
         }
-        // The rule `marked` is for `va`, and the port 2001 over there.
+        // The rule `marked` is for `va` and the far end's port 2001.
         for (first, second, mark) in [(va, ax0, 7), (ax0, va, 0)] {
             port += 1;
             let listener = TcpListener::from(listen(end(&format!("0.0.0.0:{port}"))?, None)?);
@@ -153,7 +154,8 @@ fn accept(listener: &TcpListener) -> Result<TcpStream> {
     }
 }
 
-/// To its own address: that comes in by `lo`, for the timer and for the options, whatever comes in between.
+/// A connection to the host's own address arrives on `lo`, for the timer and for the options, whatever arrives in
+/// between.
 fn arrival_from_this_host() -> Result<()> {
     let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
     need_arrivals(&policy)?;
@@ -169,7 +171,7 @@ fn arrival_from_this_host() -> Result<()> {
         for another in [false, true] {
             port += 1;
             let here = SocketAddr::new(va.here4(), port);
-            // The rule `marked` is for `va` and the port 2001 over there.
+            // The rule `marked` is for `va` and the far end's port 2001.
             let client = SocketAddr::new(va.here4(), 2001);
             let listener = TcpListener::from(listen(here, None)?);
             let before = policy.set_rto.status()?.hits("marked")?;
@@ -217,7 +219,7 @@ fn arrival_is_noted_only_where_needed() -> Result<()> {
     ensure!(pinned_links().is_empty() && lookups()?.is_empty(), "{:?}", pinned());
     with.ok(&["install"])?;
     ensure!(pinned_links().len() == 1 && lookups()?.len() == 1, "{:?}", pinned());
-    // One that somebody has taken away comes back.
+    // A pin that somebody has removed is restored.
     fs::remove_file(&pinned_links()[0])?;
     until("the link stays without its pin", || Ok(lookups()?.is_empty()))?;
     ensure!(with.status()?.json["arrivals"] == false, "{:?}", with.status()?);
@@ -246,13 +248,13 @@ fn arrival_moves_with_the_namespace() -> Result<()> {
 
 const NETNS: &str = "/proc/self/ns/net";
 
-/// One more program that is asked where a listener is looked for, with that answer.
+/// One more program at the listener lookup hook (`sk_lookup`), with the given verdict.
 fn lookup_program(answer: i32) -> Result<OwnedFd> {
     let program = bpf::load(bpf::SK_LOOKUP, "other", &[asm::mov(0, answer), asm::EXIT])?;
     bpf::link(bpf::SK_LOOKUP, Path::new(NETNS), &program)
 }
 
-/// What another program refuses stays refused, and its link where it is.
+/// What another program rejects stays rejected, and its link stays in place.
 fn arrival_among_other_programs() -> Result<()> {
     const DROP: i32 = 0;
     const PASS: i32 = 1;
@@ -282,7 +284,7 @@ fn arrival_among_other_programs() -> Result<()> {
     probe(4004)
 }
 
-/// 64 programs can be there. An install that can't have its second link leaves nothing, or what was there before.
+/// The hook allows 64 programs. An install that cannot attach its second link restores the previous state.
 fn arrival_that_finds_no_room() -> Result<()> {
     let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
     need_arrivals(&policy)?;

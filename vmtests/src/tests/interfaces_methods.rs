@@ -1,5 +1,5 @@
-//! How devices are found: the route, the local address; what is said about it, and what happens when devices, routes
-//! and addresses change.
+//! The two methods of finding devices, by route and by local address: the output about them, and changes of devices,
+//! routes and addresses.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -57,14 +57,14 @@ tests! {
     route_of_a_socket_connected_again: 60,
 }
 
-/// Demands the method that is in force.
+/// Checks the method in effect.
 fn in_force(set_rto: &SetRto) -> Result<String> {
     let status = set_rto.status()?;
     let method = status.json["interface_method"].as_str();
     method.map(str::to_owned).with_context(|| format!("no method in {status:?}"))
 }
 
-/// Installs by the route; [`Skip`] where this kernel can't.
+/// Installs with the route method; [`Skip`] if this kernel does not support it.
 pub(super) fn by_route(devices: &[&str]) -> Result<Policy> {
     let policy = Policy::install("devices", RULES, devices)?;
     if in_force(&policy.set_rto)? != "route" {
@@ -73,7 +73,7 @@ pub(super) fn by_route(devices: &[&str]) -> Result<Policy> {
     Ok(policy)
 }
 
-/// Installs by the address, whatever this kernel can do.
+/// Installs with the address method, whatever this kernel supports.
 fn by_address(devices: &[&str]) -> Result<Policy> {
     let policy = Policy::install("devices", RULES, devices)?;
     policy.set_rto.ok(&["install", "--interface-method", "address"])?;
@@ -97,20 +97,20 @@ fn method_is_said() -> Result<()> {
     ensure!(check["ok"] == true && detail.contains(words), "{check}");
     let why = set_rto.status()?.json["interface_why"].clone();
     ensure!(why.as_str().is_some_and(|why| why.contains(words)), "{why}");
-    // Asked for; anew, since where there is no other method, that one is in force already.
+    // Request the method in a fresh install: if it is the only one, it is already in effect.
     set_rto.ok(&["remove"])?;
     let said = set_rto.ok(&["install", "--interface-method", "address"])?;
     ensure!(said.stdout.contains("local address, asked for"), "{said}");
     set_rto.run(&["install", "--interface-method", "guess"])?.refuses(1, &["route", "address"])?;
     ensure!(in_force(set_rto)? == "address", "a wrong argument changed something");
-    // A program that asks for no device has no method.
+    // A program that needs no device has no method.
     let other = SetRto::of("a")?;
     other.ok(&["install"])?;
     ensure!(other.status()?.json["interface_method"].is_null(), "{:?}", other.status()?);
     Ok(())
 }
 
-/// As on a kernel without BTF: there is none where the kernel would show it.
+/// Simulates a kernel without BTF: the kernel's BTF file is missing.
 fn method_without_btf() -> Result<()> {
     let btf = Path::new("/sys/kernel/btf");
     if btf.exists() {
@@ -131,7 +131,7 @@ fn method_without_btf() -> Result<()> {
 fn method_is_replaced() -> Result<()> {
     let policy = by_route(&["va", "ax0"])?;
     let (va, ax0) = (policy.cable("va")?, policy.cable("ax0")?);
-    // From the other device's address: the methods differ.
+    // From the other device's address, the methods give different results.
     let from = From { local: Some((va.here4(), 0).into()), device: None };
     let status = policy.set_rto.status()?;
     for (method, rto) in [("address", DEFAULT_RTO), ("route", NAMED_RTO), ("address", DEFAULT_RTO)]
@@ -140,7 +140,7 @@ fn method_is_replaced() -> Result<()> {
         ensure!(in_force(&policy.set_rto)? == method, "not by {method}");
         expect_armed(&Connection::open_from(from, ax0.remote4(1001))?, rto).context(method)?;
     }
-    // What was asked for once holds for that install.
+    // An explicitly requested method applies only to that install.
     policy.set_rto.ok(&["install"])?;
     ensure!(in_force(&policy.set_rto)? == "route", "still by address");
     let link = |status: &crate::harness::setrto::Status| status.json["link_id"].clone();
@@ -148,7 +148,7 @@ fn method_is_replaced() -> Result<()> {
     Ok(())
 }
 
-/// A hotplug script calls it each time.
+/// A hotplug script runs it on each event.
 fn install_again_is_silent() -> Result<()> {
     let mut policy = Policy::install("devices", RULES, &["va", "ax0"])?;
     for method in ["address", "route"] {
@@ -157,9 +157,9 @@ fn install_again_is_silent() -> Result<()> {
         }
         let again = ["install", "--interface-method", method];
         let said = |policy: &Policy| policy.set_rto.ok(&again);
-        // A remark that it is installed is no result.
+        // The message that the policy is already installed is not a result.
         let is_silent = |said: &Output| said.stdout.is_empty();
-        // A device's link-local address comes some time after the device.
+        // The link-local address of a device appears some time after the device.
         let settles = |policy: &Policy| -> Result<()> {
             let end = Instant::now() + Duration::from_secs(3);
             while !is_silent(&said(policy)?) {
@@ -172,7 +172,7 @@ fn install_again_is_silent() -> Result<()> {
             let said = said(&policy)?;
             ensure!(is_silent(&said), "by {method}: {said}");
         }
-        // What this kernel has taken is not tried again: no connection is made for it.
+        // The kernel has already accepted this program, so it is not probed again with a connection.
         if let Ok(apart) = policy.set_rto.restricted(Restriction::NoConnect) {
             let said = apart.ok(&again)?;
             ensure!(is_silent(&said), "by {method}: {said}");
@@ -200,27 +200,27 @@ fn address_outgoing() -> Result<()> {
             policy.outgoing(cable.remote_local(1001)?, rule)?;
         }
     }
-    // Several addresses of one device.
+    // Several addresses on one device.
     let more: SocketAddr = "10.88.0.1:0".parse()?;
     rtnetlink::add_address("ax0", Prefix { address: more.ip(), length: 32 })?;
     policy.set_rto.ok(&["install", "--interface-method", "address"])?;
     let ax0 = policy.cable("ax0")?;
     let from = From { local: Some(more), device: None };
     policy.outgoing_from(from, ax0.remote4(1001), NAMED)?;
-    // The device that a socket is bound to is known without an address.
+    // A socket's bound device is known without an address.
     let va = policy.cable("va")?;
     let bound = From { local: Some((va.here4(), 0).into()), device: Some("ax0") };
     policy.outgoing_from(bound, ax0.remote4(1001), NAMED)?;
-    // Within the host.
+    // Connections within the host.
     policy.outgoing("127.0.0.1:1001".parse::<SocketAddr>()?, None)?;
     policy.finish()
 }
 
-/// Devices and addresses count as of the last install.
+/// Devices and addresses are those of the last install.
 fn address_follows_installs() -> Result<()> {
     const AGAIN: [&str; 3] = ["install", "--interface-method", "address"];
     let mut policy = Policy::install("devices", RULES, &["va"])?;
-    // Where there is no other method, that one is in force already, and what is so already is not said again.
+    // If there is no other method, this one is already in effect, and the message is not printed again.
     policy.set_rto.ok(&["remove"])?;
     let said = policy.set_rto.ok(&AGAIN)?;
     said.says(&["interface `ax0` is missing"])?;
@@ -244,7 +244,7 @@ fn address_follows_installs() -> Result<()> {
         policy.cable("va")?.remote4(1001),
         NAMED,
     )?;
-    // Down, it has no IPv6 address either.
+    // A device that is down has no IPv6 address either.
     let here = policy.cable("ax0")?.here4();
     rtnetlink::set_down("ax0")?;
     rtnetlink::remove_address("ax0", Prefix { address: here, length: 24 })?;
@@ -264,7 +264,7 @@ fn address_shared_by_devices() -> Result<()> {
     let from = From { local: Some(shared), device: None };
     policy.outgoing_from(from, policy.cable("ax0")?.remote4(1001), None)?;
     policy.outgoing(policy.cable("ax0")?.remote4(1001), NAMED)?;
-    // Of one device only, and of both again: what was known before must not stay.
+    // Addresses of one device only, then of both again. Stale entries must not remain.
     let prefix = Prefix { address: shared.ip(), length: 32 };
     rtnetlink::remove_address("va", prefix)?;
     policy.set_rto.ok(&["install", "--interface-method", "address"])?;
@@ -275,7 +275,7 @@ fn address_shared_by_devices() -> Result<()> {
     policy.finish()
 }
 
-/// The same names and addresses in a container mean nothing, where the kernel can tell.
+/// The same names and addresses in a container do not match if the kernel can tell network namespaces apart.
 fn address_of_another_namespace() -> Result<()> {
     let policy = by_address(&["ax0"])?;
     let silent = policy.cable("ax0")?.remote4(1001);
@@ -284,14 +284,15 @@ fn address_of_another_namespace() -> Result<()> {
     let mut lab = Lab::new()?;
     other.run(|| {
         lab.lay("ax0")?;
-        // Before Linux 5.15 it can't.
+        // Kernels before 5.15 cannot.
         let rto = if kernel_version()? < (5, 15) { NAMED_RTO } else { DEFAULT_RTO };
         expect_armed(&Connection::open(silent)?, rto)
     })
 }
 
-/// Older kernels follow in speculation also the branches that are never reached (`sanitize_speculative_path()`,
-/// kernel/bpf/verifier.c), here those that read the kernel's memory; from Linux 6.7 on not with `mitigations=off`.
+/// Older kernels also verify unreachable branches as speculative paths (`sanitize_speculative_path()`,
+/// kernel/bpf/verifier.c). Here these are the branches that read kernel memory. From Linux 6.7 on, `mitigations=off`
+/// turns this off.
 fn address_without_perfmon() -> Result<()> {
     let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
     policy.set_rto.ok(&["remove"])?;
@@ -311,7 +312,7 @@ fn address_without_perfmon() -> Result<()> {
     policy.finish()
 }
 
-/// Whatever chooses the route: the mark of a socket, or the device that it is bound to.
+/// Other inputs to the route: the socket's mark, or its bound device.
 fn route_by_rule_and_device() -> Result<()> {
     let policy = by_route(&["va", "ax0"])?;
     let (va, ax0) = (policy.cable("va")?, policy.cable("ax0")?);
@@ -322,13 +323,13 @@ fn route_by_rule_and_device() -> Result<()> {
     policy.outgoing(remote, None)?;
     let marked = Connection::open_marked(7, remote)?;
     expect_armed(&marked, NAMED_RTO).context("marked")?;
-    // From an address of the other device, too.
+    // Also from an address of the other device.
     let bound = From { local: Some((va.here4(), 0).into()), device: Some("ax0") };
     expect_armed(&Connection::open_from(bound, ax0.remote4(1001))?, NAMED_RTO)?;
     Ok(())
 }
 
-/// The mark that a rule sets takes the connection to another device; the rule decides all the same, once.
+/// The mark that a rule sets moves the connection to another device. The rule still decides it, exactly once.
 fn route_of_the_mark_a_rule_sets() -> Result<()> {
     let policy = by_route(&["va", "ax0"])?;
     let remote = policy.cable("va")?.remote4(2001);
@@ -350,16 +351,17 @@ fn route_renamed() -> Result<()> {
     policy.finish()
 }
 
-/// At each repetition of the SYN the kernel asks again. Of an IPv6 connection it has dropped the route before.
+/// The kernel calls the hook again at each retransmission of the SYN. For an IPv6 connection it has dropped the route
+/// by then.
 fn route_gone_when_asked_again() -> Result<()> {
     need_ipv6()?;
     let policy = by_route(&["va", "ax0"])?;
     let replies = Replies::attach(&sandbox::cgroup()?)?;
-    // By its address it would be the other device's.
+    // By its local address, it would belong to the other device.
     let from = From { local: Some((policy.cable("va")?.here6(), 0).into()), device: None };
     let connection = Connection::open_from(from, policy.cable("ax0")?.remote6(1001))?;
     expect_armed(&connection, NAMED_RTO)?;
-    // The route goes before the second repetition: tcp_write_timeout(), net/ipv4/tcp_timer.c.
+    // The kernel drops the route before the second retransmission: tcp_write_timeout(), net/ipv4/tcp_timer.c.
     let limit = Instant::now() + Duration::from_secs(12);
     while connection.retransmits()? < 2 {
         ensure!(Instant::now() < limit, "the SYN is not repeated");
@@ -373,7 +375,7 @@ fn route_gone_when_asked_again() -> Result<()> {
     Ok(())
 }
 
-/// What was found for the first connection of a socket does not hold for the second one.
+/// The result for a socket's first connection is not reused for its second one.
 fn route_of_a_socket_connected_again() -> Result<()> {
     let policy = by_route(&["va", "ax0"])?;
     let (va, ax0) = (policy.cable("va")?.remote4(1001), policy.cable("ax0")?.remote4(1001));

@@ -16,7 +16,7 @@ tests! {
     killed_where_devices_are_asked_for: 1200,
 }
 
-/// How many places a test tries by default.
+/// The number of calls that a test tries by default.
 const SOME: usize = 60;
 
 fn killed(rules: &str, verbs: &[Verb]) -> Result<()> {

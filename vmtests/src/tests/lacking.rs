@@ -1,5 +1,6 @@
-//! Settings that the kernel lacks or refuses: named before anything is installed, left out only when asked to, and
-//! counted where the kernel refuses them later. The kernel is asked in a cgroup that must be gone afterwards.
+//! Settings that the kernel does not support or refuses. They are reported before anything is installed, left out
+//! only on request, and counted if the kernel refuses them later. The probe runs in a cgroup that must be gone
+//! afterwards.
 
 use std::fs;
 
@@ -43,7 +44,7 @@ tests! {
 const PRIORITY: Opt = Opt(libc::SOL_SOCKET, libc::SO_PRIORITY);
 const CONGESTION: Opt = Opt(libc::IPPROTO_TCP, libc::TCP_CONGESTION);
 
-/// The entries of `check --json` about settings: rule, setting, algorithm, answer.
+/// The entries of `check --json` about settings: rule, setting, algorithm, result.
 fn answers(set_rto: &SetRto, code: i32) -> Result<Vec<Value>> {
     let output = set_rto.run(&["check", "--json"])?;
     output.exits(code)?;
@@ -52,7 +53,7 @@ fn answers(set_rto: &SetRto, code: i32) -> Result<Vec<Value>> {
     Ok(settings.iter().map(brief).collect())
 }
 
-/// What `check` must say of `unknown.toml`.
+/// The expected `check` output for `unknown.toml`.
 fn of_unknown() -> Vec<Value> {
     vec![
         json!(["nonesuch", "congestion", "nonesuch", false]),
@@ -90,14 +91,14 @@ fn lacking_is_refused_by_install() -> Result<()> {
     ensure!(!output.stderr.contains("priority"), "what the kernel has is named, too: {output}");
     before.still()?;
     ensure!(set_rto.status()?.code == 3, "installed nevertheless");
-    // What was in force before stays in force.
+    // The previous policy stays in effect.
     SetRto::of("a")?.ok(&["install"])?;
     let before = Snapshot::take()?;
     set_rto.run(&["install"])?.exits(2)?;
     before.still()
 }
 
-/// Just that is left out: the rule's other settings are set.
+/// Only that setting is left out. The rule's other settings are applied.
 fn lacking_is_left_out_by_partial() -> Result<()> {
     let set_rto = SetRto::of("unknown")?;
     let (lab, cable) = lab()?;
@@ -115,11 +116,11 @@ fn lacking_is_left_out_by_partial() -> Result<()> {
     let out = |rule| Ok::<_, anyhow::Error>(status.rule(rule)?["left_out"].clone());
     ensure!(out("nonesuch")? == json!(["congestion \"nonesuch\""]), "{status:?}");
     ensure!(out("known")? == json!([]), "{status:?}");
-    // What is left out is not tried, so not refused.
+    // A setting that is left out is never tried, so it is never refused.
     ensure!(refusals(&set_rto, "nonesuch", "congestion \"nonesuch\"")? == 0, "{status:?}");
     let plain = set_rto.ok(&["status"])?;
     ensure!(plain.stdout.contains("congestion \"nonesuch\": left out"), "{plain}");
-    // A second time, there is nothing to do.
+    // The second run has nothing to do.
     set_rto.ok(&["install", "--partial"])?.says(&["already"])
 }
 
@@ -133,7 +134,7 @@ fn partial_without_need_leaves_nothing_out() -> Result<()> {
     Ok(())
 }
 
-/// Where nothing can be tried, `check` says so, and the kernel's own refusals are counted.
+/// If probing is impossible, `check` reports that, and the kernel's later refusals are counted.
 fn refused_at_run_time_is_counted() -> Result<()> {
     let set_rto = SetRto::of("unknown")?;
     let blind = set_rto.restricted(Restriction::NoConnect)?;
@@ -147,7 +148,7 @@ fn refused_at_run_time_is_counted() -> Result<()> {
     for (at, way) in BOTH.into_iter().enumerate() {
         let pair = Pair::open(&lab, &cable, way, 6000)?;
         ensure!(pair::number(&pair.here, PRIORITY)? == 4, "{way:?}: the rest is not set");
-        // Both ends are ours.
+        // Both ends are in our cgroup.
         let count = refusals(&set_rto, "nonesuch", key)?;
         ensure!(count == 2 * (at as u64 + 1), "{way:?}: refused {count} times");
     }
@@ -157,7 +158,7 @@ fn refused_at_run_time_is_counted() -> Result<()> {
     Ok(())
 }
 
-/// The cgroups below the test's own.
+/// The cgroups below the test's own cgroup.
 fn cgroups() -> Result<Vec<String>> {
     let entries = fs::read_dir(sandbox::cgroup()?)?.flatten();
     let directories = entries.filter(|entry| entry.path().is_dir());
@@ -176,13 +177,13 @@ fn probing_leaves_no_cgroup() -> Result<()> {
     Ok(())
 }
 
-/// In a network namespace whose loopback device is down, or never was up.
+/// In a network namespace whose loopback device is down or was never up.
 fn probing_works_without_loopback() -> Result<()> {
     let set_rto = SetRto::of("unknown")?;
     rtnetlink::set_down("lo")?;
     let found = answers(&set_rto, 2)?;
     ensure!(found == of_unknown(), "loopback is down: {found:?}");
-    // Of this test's only thread; what it starts is there, too.
+    // This applies to the test's only thread and to the processes it starts.
     unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
     let discard = ([127, 0, 0, 1], 9).into();
     ensure!(Connection::open(discard).is_err(), "loopback is up in a new namespace");
@@ -194,7 +195,7 @@ fn probing_works_without_loopback() -> Result<()> {
     Ok(())
 }
 
-/// The program that asks sees no connection but its own, and leaves the hook as it was.
+/// The probe program sees only its own connection and leaves the hook unchanged.
 fn probing_keeps_to_itself() -> Result<()> {
     let cgroup = sandbox::cgroup()?;
     Neighbour::Answers(500).attach("neighbour", &cgroup)?;

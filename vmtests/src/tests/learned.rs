@@ -1,4 +1,4 @@
-//! Timers that learn, by the timers of connections and by capture, against an estimator written from RFC 6298; and the
+//! Learned timers, checked by the sockets' timers and by capture against an estimator written from RFC 6298; and the
 //! evidence that rules keep.
 
 use std::net::Ipv4Addr;
@@ -40,18 +40,19 @@ tests! {
     evidence_of_one_rule_a_connection: 60,
 }
 
-/// Bounds of the rule `learns`.
+/// The bounds of the rule `learns`.
 const START: Duration = Duration::from_millis(400);
 const MIN: Duration = Duration::from_millis(20);
 const MAX: Duration = Duration::from_secs(5);
 
-/// A port of that rule, and of others.
+/// A port of that rule, and ports of others.
 const LEARNS: u16 = 6000;
 const CAREFUL: u16 = 6100;
 const FIXED: u16 = 6200;
 const OPENS: u16 = 6300;
 
-/// Sections 2.2 and 2.3, in seconds. The variation falls by 1/8, and the margin is at least half the round trip.
+/// RFC 6298 sections 2.2 and 2.3, in seconds. The variation decays by 1/8, and the margin is at least half the round
+/// trip.
 #[derive(Clone, Copy)]
 struct Estimator {
     srtt: f64,
@@ -79,7 +80,7 @@ fn timer(known: Option<Estimator>) -> Duration {
     known.map_or(START, Estimator::timer)
 }
 
-/// Rounded down, and one more; what is measured and computed may be a jiffy apart.
+/// Rounded down, plus one. The measured and computed values may differ by one jiffy.
 fn expect_timer(found: Duration, expected: Duration, hz: Hz, what: &str) -> Result<()> {
     let jiffies = (expected.as_micros() as u64 * hz.get()) / 1_000_000 + 1;
     let found = hz.nearest(found);
@@ -90,7 +91,7 @@ fn expect_timer(found: Duration, expected: Duration, hz: Hz, what: &str) -> Resu
     Ok(())
 }
 
-/// A path to many hosts, and the rules of `learn`, installed.
+/// A path to many hosts, with the rules of `learn` installed.
 fn network(rules: &str) -> Result<(SetRto, Lab, Cable, Peer)> {
     let set_rto = SetRto::of(rules)?;
     let mut lab = Lab::new()?;
@@ -105,7 +106,7 @@ fn host(number: u16, port: u16) -> SocketAddr {
     (Ipv4Addr::new(10, 40, high, low), port).into()
 }
 
-/// What the evidence or the learned part of a rule says.
+/// Reads the evidence or the learned part of a rule.
 fn of_rule(set_rto: &SetRto, rule: &str, part: &str) -> Result<Value> {
     Ok(set_rto.status()?.rule(rule)?[part].clone())
 }
@@ -116,8 +117,8 @@ fn counter(set_rto: &SetRto, rule: &str, direction: &str, name: &str) -> Result<
     number.with_context(|| format!("no {direction} {name} of {rule} in {evidence}"))
 }
 
-/// The nth connection to a host has the timer that the estimator has from those before it; and a host that is not known
-/// has that of the first samples of all.
+/// The nth connection to a host gets the timer that the estimator computes from the earlier ones. An unknown host
+/// gets the timer from the first samples of all hosts.
 fn learned_outgoing_timers() -> Result<()> {
     let (set_rto, _lab, _cable, peer) = network("learn")?;
     let hz = Hz::of_this_kernel()?;
@@ -148,7 +149,7 @@ fn learned_outgoing_timers() -> Result<()> {
     let told = learned["outgoing"]["timer_us"].as_u64().context("no timer")?;
     let expected = timer(all).as_micros() as u64;
     ensure!(told.abs_diff(expected) < 1000, "status says {told} us, expected {expected}");
-    // A rule whose bounds say nothing else is never more eager than Linux.
+    // Without explicit bounds, a rule never retransmits earlier than Linux does.
     for _ in 0..3 {
         let (found, _) = peer.connect(host(1, CAREFUL), Duration::from_millis(5))?;
         expect_timer(found, Duration::from_secs(1), hz, "`careful`")?;
@@ -156,7 +157,7 @@ fn learned_outgoing_timers() -> Result<()> {
     Ok(())
 }
 
-/// The learned timer, by the time between the first SYN and its retransmission.
+/// The learned timer, measured as the time between the first SYN and its retransmission.
 fn learned_timer_on_the_wire() -> Result<()> {
     let (_set_rto, _lab, _cable, peer) = network("learn")?;
     let hz = Hz::of_this_kernel()?;
@@ -171,7 +172,7 @@ fn learned_timer_on_the_wire() -> Result<()> {
     let (first, second) = (peer.expect()?, peer.expect()?);
     let apart = second.at - first.at;
     let step = hz.wheel_step(hz.nearest(expected)) + hz.jiffy();
-    // A busy machine is late.
+    // A busy machine sends late.
     let latest = expected + step + Duration::from_millis(200);
     ensure!(
         apart + hz.jiffy() >= expected && apart <= latest,
@@ -180,8 +181,8 @@ fn learned_timer_on_the_wire() -> Result<()> {
     Ok(())
 }
 
-/// A listener learns of each client: by the time between the SYN-ACK and its retransmission. Networks of IPv6 are one
-/// client.
+/// A listener learns a timer for each client, measured as the time between the SYN-ACK and its retransmission. An
+/// IPv6 network counts as one client.
 fn learned_incoming_timers() -> Result<()> {
     let (set_rto, _lab, cable, peer) = network("learn")?;
     let hz = Hz::of_this_kernel()?;
@@ -189,7 +190,7 @@ fn learned_incoming_timers() -> Result<()> {
     let listener = listen(here, None)?;
     let mut known = None;
     let mut port = 40_000;
-    // The timer of a SYN-ACK, and the sample where it is answered at once.
+    // The timer of a SYN-ACK, and the sample if it is answered at once.
     let mut open = |known: &mut Option<Estimator>, delay: Option<u64>| -> Result<Duration> {
         port += 1;
         let far = host(1, port);
@@ -213,7 +214,7 @@ fn learned_incoming_timers() -> Result<()> {
     ensure!(expected < START / 2, "{expected:?}");
     let found = open(&mut known, None)?;
     let latest = expected + hz.wheel_step(hz.nearest(expected)) + Duration::from_millis(200);
-    // The sample is what the kernel measured, and a little longer than the delay.
+    // The sample is the kernel's measurement and slightly longer than the delay.
     ensure!(
         found + 2 * hz.jiffy() >= expected && found <= latest,
         "a SYN-ACK and the next one are {found:?} apart, expected {expected:?}"
@@ -225,7 +226,7 @@ fn learned_incoming_timers() -> Result<()> {
     Ok(())
 }
 
-/// Karn's algorithm: a handshake with a retransmission and without timestamps has no sample, so the timer doubles.
+/// Karn's algorithm: a handshake with a retransmission and without timestamps gives no sample, so the timer doubles.
 fn learned_backs_off_without_timestamps() -> Result<()> {
     let (set_rto, _lab, _cable, peer) = network("learn")?;
     let hz = Hz::of_this_kernel()?;
@@ -241,7 +242,7 @@ fn learned_backs_off_without_timestamps() -> Result<()> {
     }
     let learned = of_rule(&set_rto, "learns", "learned")?;
     ensure!(learned["outgoing"].is_null(), "no sample was taken: {learned}");
-    // The first sample takes its place.
+    // The first sample replaces the doubled timer.
     let (_, sample) = peer.connect(host(1, LEARNS), Duration::from_millis(50))?;
     let connection = Connection::open(host(1, LEARNS))?;
     let expected = Estimator::after(None, sample).timer();
@@ -249,7 +250,7 @@ fn learned_backs_off_without_timestamps() -> Result<()> {
     Ok(())
 }
 
-/// One host that is slow, or says so, moves its own timer only, and that of unknown hosts by one sample.
+/// A host that is slow, or claims to be, changes only its own timer, and that of unknown hosts by one sample.
 fn learned_by_one_host_for_itself() -> Result<()> {
     let (_set_rto, _lab, _cable, peer) = network("learn")?;
     let hz = Hz::of_this_kernel()?;
@@ -278,7 +279,7 @@ fn learned_by_one_host_for_itself() -> Result<()> {
     Ok(())
 }
 
-/// More hosts than there is room for: the oldest are forgotten, nothing else.
+/// More hosts than the table holds: only the oldest are evicted.
 fn learned_hosts_at_the_limit() -> Result<()> {
     let (set_rto, _lab, _cable, peer) = network("learn")?;
     let hz = Hz::of_this_kernel()?;
@@ -295,14 +296,15 @@ fn learned_hosts_at_the_limit() -> Result<()> {
     let hosts = learned["hosts"].as_u64().context("no hosts")?;
     note(format_args!("{hosts} of {last} hosts are known, there is room for {room}"));
     ensure!(hosts < room && hosts > room / 4, "{hosts} hosts are known, of {room}: {learned}");
-    // What stands for all hosts is used all the time, so it is not forgotten.
+    // The entry for all hosts is in constant use, so it is not evicted.
     ensure!(learned["outgoing"]["samples"].as_u64() >= Some(u64::from(last)), "{learned}");
     let found = Connection::open(host(1, LEARNS))?.rto()?;
     expect_timer(found, MIN, hz, "a host that was forgotten")?;
     Ok(())
 }
 
-/// Other rules, the same ones, and those of other sizes go on with what was learned; `--forget` and `remove` do not.
+/// Learned state survives an install of other rules, of the same rules, and of another table size, but not `--forget`
+/// or `remove`.
 fn learned_is_kept_and_forgotten() -> Result<()> {
     let (set_rto, _lab, _cable, peer) = network("learn")?;
     let (more, plain) = (SetRto::of("learn-more")?, SetRto::of("port")?);
@@ -319,14 +321,14 @@ fn learned_is_kept_and_forgotten() -> Result<()> {
         Ok(rule.context("no rule")?["learned"]["latest"][0]["samples"].as_u64())
     };
     ensure!(samples(&set_rto)? == Some(3), "{:?}", set_rto.status()?);
-    // Room for more hosts, another size of the map.
+    // More hosts need a map of another size.
     more.ok(&["install"])?;
     ensure!(samples(&more)? == Some(3), "lost by other rules: {:?}", more.status()?);
     let room = more.status()?.json["hosts_room"].as_u64();
     ensure!(room >= Some(2048), "{room:?}");
     peer.connect(host(1, LEARNS), Duration::from_millis(30))?;
     more.ok(&["install"])?;
-    // Rules that do not learn keep it for those that do.
+    // Rules that do not learn keep the state for rules that do.
     plain.ok(&["install"])?;
     more.ok(&["install"])?;
     ensure!(samples(&more)? == Some(4), "lost by rules that do not learn: {:?}", more.status()?);
@@ -344,7 +346,8 @@ fn learned_is_kept_and_forgotten() -> Result<()> {
     Ok(())
 }
 
-/// Where the packet that ends a handshake has data, the client or TCP_DEFER_ACCEPT may have waited for them.
+/// If the packet that completes a handshake carries data, the client or TCP_DEFER_ACCEPT may have waited for that
+/// data.
 fn learned_not_from_data() -> Result<()> {
     let (set_rto, _lab, cable, peer) = network("learn")?;
     let here: SocketAddr = (cable.here4(), LEARNS).into();
@@ -365,10 +368,10 @@ fn learned_not_from_data() -> Result<()> {
     Ok(())
 }
 
-/// What happens to connections of a fixed rule is counted, once each.
+/// The outcome of each connection of a fixed rule is counted once.
 fn evidence_counts() -> Result<()> {
     let (set_rto, _lab, _cable, peer) = network("learn")?;
-    // At once, three times.
+    // Three are answered at once.
     for _ in 0..3 {
         peer.connect(host(1, FIXED), Duration::from_millis(3))?;
     }
@@ -378,7 +381,7 @@ fn evidence_counts() -> Result<()> {
     let second = peer.expect()?;
     peer.answer(&second, true)?;
     peer.established(&lost)?;
-    // The answer is late: the first SYN is answered after the second was sent.
+    // The answer to the first SYN arrives after the second SYN was sent.
     let late = Connection::open(host(1, FIXED))?;
     let first = peer.expect()?;
     peer.expect()?;
@@ -387,7 +390,7 @@ fn evidence_counts() -> Result<()> {
     peer.established(&late)?;
     let retransmits = u64::from(lost.retransmits()? + late.retransmits()?);
     peer.forget()?;
-    // Nobody answers.
+    // These get no answer.
     let silent = Connection::open(host(2, FIXED))?;
     let mut syns = 0;
     while peer.next(Duration::from_secs(2))?.is_some() {
@@ -409,7 +412,7 @@ fn evidence_counts() -> Result<()> {
     let evidence = of_rule(&set_rto, "fixed", "evidence")?;
     let buckets = evidence["outgoing"]["round_trips"].as_array().context("no histogram")?;
     let measured: u64 = buckets.iter().filter_map(|it| it["count"].as_u64()).sum();
-    // With timestamps a retransmission has a sample, too.
+    // With timestamps, a retransmission also gives a sample.
     ensure!(measured == 5, "{measured} of 5 round trips: {evidence}");
     ensure!(evidence["incoming"]["connections"] == 0, "{evidence}");
     let text = set_rto.ok(&["status"])?.stdout;
@@ -440,8 +443,8 @@ fn evidence_counts() -> Result<()> {
     Ok(())
 }
 
-/// Both ends open the connection at once, and a socket connects to itself: the kernel ends both as if they were incoming
-/// ones. The rule that answered when the connection began decides for all of it.
+/// A simultaneous open, and a socket that connects to itself. The kernel completes both like incoming connections.
+/// The rule that answered at the start of the connection decides all of it.
 fn evidence_of_one_rule_a_connection() -> Result<()> {
     let (set_rto, _lab, cable, peer) = network("learn")?;
     let timeout = |connection: &Connection| {

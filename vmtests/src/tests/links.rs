@@ -1,4 +1,4 @@
-//! Devices of all kinds: which name counts, by each method that this kernel has.
+//! All kinds of devices: which name counts, with each method that this kernel supports.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -39,15 +39,15 @@ tests! {
     link_in_another_is_noted: 180,
 }
 
-/// A network of which `va` leads to everywhere, and more.
+/// A network whose default route uses `va`, plus additional links.
 fn network() -> Result<Policy> {
     Policy::install("devices", RULES, &["va"])
 }
 
-/// Installs by each method that this kernel has, tries each, and demands the hits.
+/// Installs with each method that this kernel supports, runs the probes, and checks the hit counters.
 fn by_each(policy: &Policy, probe: impl Fn(&Policy, &str) -> Result<()>) -> Result<()> {
     for method in ["route", "address"] {
-        // Counts anew, also where it is the same method.
+        // A fresh install resets the counters, even if the method is the same.
         policy.set_rto.ok(&["remove"])?;
         if policy.set_rto.run(&["install", "--interface-method", method])?.code == Some(0) {
             probe(policy, method).and_then(|()| policy.finish_round()).context(method)?;
@@ -58,8 +58,8 @@ fn by_each(policy: &Policy, probe: impl Fn(&Policy, &str) -> Result<()>) -> Resu
     Ok(())
 }
 
-/// Connections that leave and come in by a cable, of sockets that are bound to nothing and of such as are bound to
-/// its device.
+/// Outgoing and incoming connections over a cable, with unbound sockets and with sockets that are bound to its
+/// device.
 fn both_ways(policy: &Policy, cable: &Cable, rule: Rule) -> Result<()> {
     let name = cable.name.as_str();
     policy.outgoing(cable.remote4(1001), rule)?;
@@ -80,11 +80,11 @@ fn both_ways(policy: &Policy, cable: &Cable, rule: Rule) -> Result<()> {
     Ok(())
 }
 
-/// What is over a network card counts, and has the addresses; the card itself does not.
+/// The device on top of a network card counts and has the addresses. The card itself does not count.
 fn the_upper_counts(over: Over<'_>) -> Result<()> {
     let mut policy = network()?;
     policy.lay_by(|lab| lab.lay_under("ax0", "low0", &over))?;
-    // The member has the name, which says nothing. That of the device before stays free.
+    // The member device has the name, which has no effect. The name of the upper device stays free.
     let before = policy.cable("ax0")?.clone();
     by_each(&policy, |policy, _| both_ways(policy, &before, NAMED))?;
     rtnetlink::delete_link("ax0")?;
@@ -93,7 +93,7 @@ fn the_upper_counts(over: Over<'_>) -> Result<()> {
     let after = policy.cable("up0")?.clone();
     by_each(&policy, |policy, _| {
         both_ways(policy, &after, None)?;
-        // One at least must meet a rule, or the policy is not in force.
+        // At least one connection must match a rule, or the policy is not in effect.
         policy.outgoing(policy.cable("va")?.remote4(2001), Some("marked"))
     })
 }
@@ -114,7 +114,7 @@ fn link_macvlan() -> Result<()> {
     the_upper_counts(Over::Macvlan)
 }
 
-/// Connections of a socket that is bound to a VRF, which leave and come in by the device in it.
+/// Connections of a socket that is bound to a VRF. They use the device in the VRF.
 fn within(policy: &Policy, cable: &Cable, vrf: &str, rule: Rule) -> Result<()> {
     let from = From { local: None, device: Some(vrf) };
     policy.outgoing_from(from, cable.remote4(1001), rule)?;
@@ -130,7 +130,7 @@ fn within(policy: &Policy, cable: &Cable, vrf: &str, rule: Rule) -> Result<()> {
     Ok(())
 }
 
-/// The device in a VRF counts: packets leave by it.
+/// The device in a VRF counts, since packets leave through it.
 fn link_vrf() -> Result<()> {
     let mut policy = network()?;
     policy.lay_by(|lab| lab.lay_under("ax0", "ax0", &Over::Vrf("red", 100)))?;
@@ -144,7 +144,7 @@ fn link_vrf() -> Result<()> {
         within(policy, &member, "ax0", None)?;
         policy.outgoing(policy.cable("va")?.remote4(2001), Some("marked"))
     })?;
-    // An address of the VRF itself.
+    // An address of the VRF device itself.
     let own = "10.88.0.1:1001".parse::<SocketAddr>()?;
     rtnetlink::add_address("ax0", Prefix { address: own.ip(), length: 32 })?;
     by_each(&policy, |policy, method| {
@@ -156,7 +156,7 @@ fn link_vrf() -> Result<()> {
     })
 }
 
-/// Of a local address that devices in several VRFs have, nothing tells whose it is but the way that a SYN takes.
+/// If devices in several VRFs share a local address, only the SYN's path identifies the device.
 fn link_vrfs_with_equal_addresses() -> Result<()> {
     let mut policy = network()?;
     policy.lay_by(|lab| lab.lay_under("ax0", "ax0", &Over::Vrf("red", 100)))?;
@@ -193,7 +193,7 @@ fn link_tun() -> Result<()> {
     })
 }
 
-/// The tunnel counts, not what it goes over.
+/// The tunnel device counts, not the device under it.
 fn link_ipip() -> Result<()> {
     let mut policy = Policy::install("devices", RULES, &["va", "wire"])?;
     let under = policy.cable("wire")?.clone();
@@ -208,7 +208,7 @@ fn link_ipip() -> Result<()> {
     })
 }
 
-/// An address that is on no link: what it is for leaves and comes in by another device.
+/// An address on a dummy device. Its packets leave and arrive through another device.
 fn link_dummy() -> Result<()> {
     let policy = network()?;
     links::add_dummy("ax0")?;
@@ -228,7 +228,7 @@ fn link_dummy() -> Result<()> {
     })
 }
 
-/// A link without an address of its own, over which that of another device is used.
+/// An unnumbered link, which uses the address of another device.
 fn link_without_address() -> Result<()> {
     let mut policy = network()?;
     policy.lay("ax0")?;
@@ -241,13 +241,13 @@ fn link_without_address() -> Result<()> {
         let by_route = if method == "route" { NAMED } else { None };
         let from = From { local: Some((va.here4(), 0).into()), device: None };
         policy.outgoing_from(from, ax0.remote4(1001), by_route)?;
-        // The socket may say by which device it is to leave.
+        // The socket may name its egress device.
         let bound = From { local: Some((va.here4(), 0).into()), device: Some("ax0") };
         policy.outgoing_from(bound, ax0.remote4(1001), NAMED)
     })
 }
 
-/// `ip rule add from ADDRESS`: where a host has several ways to everywhere.
+/// `ip rule add from ADDRESS`, on a host with several default routes.
 fn link_chosen_by_source() -> Result<()> {
     let policy = Policy::install("devices", RULES, &["va", "ax0"])?;
     let (va, ax0) = (policy.cable("va")?.clone(), policy.cable("ax0")?.clone());
@@ -260,7 +260,7 @@ fn link_chosen_by_source() -> Result<()> {
         rtnetlink::add_route_in(100, six, "fd20:2::fe".parse()?, "ax0")?;
     }
     by_each(&policy, |policy, _| {
-        // Elsewhere: over `va`, but for this rule.
+        // Without the `ip rule`, these destinations are reached through `va`.
         for remote in ["10.99.0.1:1001", "[fd99::1]:1001"] {
             let remote = end(remote)?;
             let local = |cable: &Cable| match remote.is_ipv4() {
@@ -276,7 +276,7 @@ fn link_chosen_by_source() -> Result<()> {
     })
 }
 
-/// Who names a device that is in another one, or a VRF, is told which name counts.
+/// A rule that names a device inside a bridge, bond or VRF gets a note with the name to use.
 fn link_in_another_is_noted() -> Result<()> {
     let mut policy = network()?;
     mounts::show_devices()?;
@@ -291,12 +291,12 @@ fn link_in_another_is_noted() -> Result<()> {
     ];
     for (name, lower, over, note) in &links {
         let laid = policy.lay_by(|lab| lab.lay_under(name, lower, over));
-        // Kinds that this kernel lacks have tests of their own, which say so.
+        // Kinds that this kernel does not support have tests of their own, which report that.
         let is_there = laid
             .map(|_| true)
             .or_else(|error| if error.is::<Skip>() { Ok(false) } else { Err(error) })?;
         for method in ["route", "address"].into_iter().filter(|_| is_there) {
-            // What is the same is not said again.
+            // An unchanged note is not printed again.
             policy.set_rto.ok(&["remove"])?;
             let said = policy.set_rto.run(&["install", "--interface-method", method])?;
             if said.code != Some(0) {

@@ -1,4 +1,4 @@
-//! The tests, by what they are about.
+//! The tests, grouped by subject.
 
 mod bad_input;
 mod bare;
@@ -39,7 +39,7 @@ mod wire;
 
 use crate::harness::Test;
 
-/// Every test, in the order in which they run.
+/// Every test, in the order of execution.
 pub(crate) const ALL: &[&[Test]] = &[
     bare::TESTS,
     conditions::TESTS,
@@ -74,6 +74,6 @@ pub(crate) const ALL: &[&[Test]] = &[
     privileges::TESTS,
     machine::root::TESTS,
     machine::layouts::TESTS,
-    // Changes the kernel until it ends.
+    // These change the kernel until it shuts down.
     machine::net_cls::TESTS,
 ];

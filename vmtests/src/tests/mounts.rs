@@ -1,5 +1,5 @@
-//! Where and how file systems are mounted: a policy that would end with a process never counts as installed, and a
-//! covered mount is never used.
+//! Mounts of the file systems. A policy that would end with a process never counts as installed, and a covered mount
+//! is never used.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ tests! {
     cgroup2_that_is_covered: 60,
 }
 
-/// `unshare -m set-rto install`: the bpffs, and with it the policy, would end with the process.
+/// `unshare -m set-rto install`: the bpffs, and with it the policy, would disappear with the process.
 fn own_mounts_without_bpffs_are_refused() -> Result<()> {
     let scene = Scene::of("a")?;
     let apart = scene.a.restricted(Restriction::OwnMounts)?;
@@ -39,18 +39,18 @@ fn own_mounts_without_bpffs_are_refused() -> Result<()> {
     apart.ok(&["remove"])?;
     ensure!([0, 2].contains(&apart.run(&["check"])?.ends_well()?), "{}", apart.run(&["check"])?);
     before.still()?;
-    // On the host itself it is mounted.
+    // The host itself has a mounted bpffs.
     scene.a.ok(&["install"])?;
     ensure!(scene.timer()? == A, "the timer is {:?}", scene.timer()?);
     scene.clear()
 }
 
-/// `ip netns exec` mounts another /sys, with neither bpffs nor cgroup2.
+/// `ip netns exec` mounts a new /sys with neither bpffs nor cgroup2.
 fn own_mounts_of_a_network_namespace_are_refused() -> Result<()> {
     let scene = Scene::of("a")?;
     let cgroup = sandbox::cgroup()?;
     let (sys, elsewhere) = (Path::new("/sys"), Path::new("/mnt"));
-    // Only a cgroup2 that is mounted elsewhere can be reached.
+    // Only a cgroup2 mounted elsewhere is reachable.
     mounts::mount_fresh("cgroup2", elsewhere)?;
     mounts::mount_fresh("sysfs", sys)?;
     let apart = scene.a.restricted(Restriction::OwnMounts)?;
@@ -65,7 +65,7 @@ fn own_mounts_of_a_network_namespace_are_refused() -> Result<()> {
     Ok(())
 }
 
-/// If the bpffs belongs to the host, the pins stay.
+/// If the bpffs belongs to the host, the pins persist.
 fn own_mounts_with_the_hosts_bpffs() -> Result<()> {
     let scene = Scene::of("a")?;
     let apart = scene.a.restricted(Restriction::OwnMounts)?;
@@ -94,8 +94,8 @@ fn bpffs_that_is_read_only() -> Result<()> {
     ensure!(scene.a.run(&["status"])?.code == Some(3), "{}", scene.a.run(&["status"])?);
     remount(MsFlags::empty())?;
     scene.a.ok(&["install"])?;
-    // What is installed stays, and other rules are refused or attached as a whole. The kernel opens no link for reading
-    // alone (`bpf_obj_get_user()`, kernel/bpf/inode.c), so that `status` may not be able to tell.
+    // The installed policy stays, and other rules are refused or attached completely. The kernel does not open links
+    // read-only (`bpf_obj_get_user()`, kernel/bpf/inode.c), so `status` may fail to read it.
     remount(MsFlags::MS_RDONLY)?;
     let said = scene.a.run(&["status"])?;
     ensure!([0, 5].contains(&said.ends_well()?), "{said}");
@@ -116,12 +116,12 @@ fn bpffs_that_is_read_only() -> Result<()> {
     scene.clear()
 }
 
-/// The one that can be reached counts.
+/// The reachable mount counts.
 fn cgroup2_that_is_covered() -> Result<()> {
     let scene = Scene::of("a")?;
     let (covered, reachable) = (sandbox::cgroup()?, Path::new("/mnt"));
     mounts::mount_fresh("tmpfs", &covered)?;
-    // If it is the only one, there is none to use.
+    // If the covered mount is the only one, none is usable.
     scene.a.run(&["install"])?.refuses(2, &["cgroup2"])?;
     mounts::mount_fresh("cgroup2", reachable)?;
     let installed = scene.a.run(&["install"])?;

@@ -1,5 +1,5 @@
-//! Other people's sock_ops programs on the same hook: who answers last decides, and set-rto answers
-//! only where a rule says so.
+//! Other sock_ops programs on the same hook: the last answer decides, and set-rto answers only for connections that
+//! match a rule.
 
 use std::time::Duration;
 
@@ -22,11 +22,11 @@ use crate::harness::sockets::Connection;
 use crate::harness::sockets::listen;
 use crate::harness::tests;
 
-/// The port and timer of the default rule, and a port that has no rule.
+/// The port and timer of the default rule, and a port without a rule.
 const PORT: u16 = 12345;
 const OURS: Duration = Duration::from_secs(20);
 const NO_RULE: u16 = 12346;
-/// What a neighbour answers.
+/// The answer of the other program.
 const THEIRS: Duration = Duration::from_secs(7);
 
 tests! {
@@ -54,8 +54,7 @@ impl Scene {
         Ok(Scene { set_rto: SetRto::of("default")?, lab, cable, theirs })
     }
 
-    /// Demands the timers of connections with our port and with one that no rule names, both for
-    /// SYNs and for SYN-ACKs.
+    /// Checks the timers of connections with our port and with a port that no rule names, for SYNs and for SYN-ACKs.
     fn expect(&self, with_rule: Duration, without: Duration) -> Result<()> {
         for (port, rto) in [(PORT, with_rule), (NO_RULE, without)] {
             expect_armed(&Connection::open(self.cable.remote4(port))?, rto)
@@ -97,7 +96,7 @@ fn neighbour_attached_after_us_that_is_silent() -> Result<()> {
     Ok(())
 }
 
-/// The kernel takes the last answer: theirs, and `status` lists who gives it.
+/// The kernel uses the last answer, which is the other program's. `status` lists that program.
 fn neighbour_attached_after_us_that_answers() -> Result<()> {
     let scene = Scene::new()?;
     scene.set_rto.ok(&["install"])?;
@@ -109,7 +108,7 @@ fn neighbour_attached_after_us_that_answers() -> Result<()> {
     Ok(())
 }
 
-/// The root's programs run after those of the cgroups below it.
+/// The root's programs run after those in the cgroups below it.
 fn neighbour_in_a_child_cgroup_is_overruled() -> Result<()> {
     let scene = Scene::new()?;
     let child = sandbox::cgroup()?.join("child");
@@ -120,7 +119,7 @@ fn neighbour_in_a_child_cgroup_is_overruled() -> Result<()> {
     scene.expect(OURS, THEIRS)
 }
 
-/// The kernel's samples answer whatever they do not know with -1.
+/// The kernel's sample programs return -1 for every operation they do not handle.
 fn neighbour_that_answers_other_questions() -> Result<()> {
     let scene = Scene::new()?;
     Neighbour::AnswersOthers.attach("before", &sandbox::cgroup()?)?;
@@ -145,7 +144,7 @@ fn neighbours_survive_install_and_remove() -> Result<()> {
     Ok(())
 }
 
-/// Attached without BPF_F_ALLOW_MULTI, it can have no other beside it: the kernel refuses ours.
+/// A program attached without BPF_F_ALLOW_MULTI is exclusive: the kernel refuses ours.
 fn neighbour_that_admits_no_other() -> Result<()> {
     let scene = Scene::new()?;
     let cgroup = sandbox::cgroup()?;

@@ -1,5 +1,4 @@
-//! A policy in force in a small network, and probes of it: one connection each, with the rule that must
-//! decide it.
+//! A policy in effect in a small network, and its probes: one connection each, with the rule that must decide it.
 
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -31,7 +30,7 @@ use crate::harness::sockets::Connection;
 use crate::harness::sockets::From;
 use crate::harness::sockets::listen;
 
-/// What a rule file says of a rule's timer, read without set-rto's own compiler.
+/// A rule's timer in a rules file, read without set-rto's own compiler.
 pub(crate) fn rto_in(rules: &str, name: &str) -> Result<Duration> {
     let path = format!("name = \"{name}\"");
     let (_, after) = rules.split_once(&path).with_context(|| format!("no rule {name}"))?;
@@ -44,24 +43,24 @@ pub(crate) fn rto_in(rules: &str, name: &str) -> Result<Duration> {
         "s" => 1.0,
         _ => 60.0,
     };
-    // Whole microseconds: binary fractions must not decide how jiffies round.
+    // Use whole microseconds, so that binary fractions do not affect the rounding to jiffies.
     Ok(Duration::from_micros((number.parse::<f64>()? * scale * 1e6).round() as u64))
 }
 
-/// An installed policy with the network to try it in.
+/// An installed policy and the network to test it in.
 pub(crate) struct Policy {
     pub(crate) set_rto: SetRto,
     pub(crate) lab: Lab,
     cables: Vec<Cable>,
-    /// The text of the rule file.
+    /// The text of the rules file.
     rules: &'static str,
-    /// How many probes each rule must have decided.
+    /// The number of probes each rule must have decided.
     decided: RefCell<BTreeMap<&'static str, u64>>,
     left_out: Cell<u32>,
 }
 
 impl Policy {
-    /// Lays cables with these names, the first of which leads to everywhere, and installs.
+    /// Creates cables with these names, the first with the default route, and installs.
     pub(crate) fn install(binary: &str, rules: &'static str, devices: &[&str]) -> Result<Self> {
         Self::install_with(SetRto::of(binary)?, rules, devices)
     }
@@ -79,25 +78,25 @@ impl Policy {
         Ok(Policy { set_rto, lab, cables, rules, decided, left_out })
     }
 
-    /// Lays one more cable.
+    /// Adds one cable.
     pub(crate) fn lay(&mut self, name: &str) -> Result<()> {
         self.cables.push(self.lab.lay(name)?);
         Ok(())
     }
 
-    /// The same for one that is laid otherwise.
+    /// The same for a cable that was created separately.
     pub(crate) fn lay_by(&mut self, lay: impl FnOnce(&mut Lab) -> Result<Cable>) -> Result<()> {
         self.cables.push(lay(&mut self.lab)?);
         Ok(())
     }
 
-    /// The cable whose device here has that name.
+    /// The cable whose local device has that name.
     pub(crate) fn cable(&self, name: &str) -> Result<&Cable> {
         let found = self.cables.iter().find(|cable| cable.name == name);
         found.with_context(|| format!("no cable {name}"))
     }
 
-    /// Opens a connection to `remote` and demands that `rule`, or none, decides it.
+    /// Opens a connection to `remote` and checks that `rule`, or none, decides it.
     pub(crate) fn outgoing(&self, remote: impl Into<SocketAddr>, rule: Rule) -> Result<()> {
         self.outgoing_from(From::default(), remote, rule)
     }
@@ -108,7 +107,7 @@ impl Policy {
         self.outgoing_from(From { local, device: None }, remote.parse::<SocketAddr>()?, rule)
     }
 
-    /// The same, with all that can be said of the local end.
+    /// The same, with all properties of the local end.
     pub(crate) fn outgoing_from(
         &self,
         from: From<'_>,
@@ -125,8 +124,8 @@ impl Policy {
             .with_context(|| format!("outgoing to {remote} from {from:?}: rule {rule:?}"))
     }
 
-    /// Sends a SYN over `va` from anywhere to `local`, where something listens for both families,
-    /// and demands that `rule`, or none, decides its SYN-ACK.
+    /// Sends a SYN over `va` from any address to a dual-stack listener at `local` and checks that `rule`, or none,
+    /// decides its SYN-ACK.
     pub(crate) fn incoming(&self, local: &str, rule: Rule) -> Result<()> {
         let local: SocketAddr = local.parse()?;
         let from: IpAddr = match local {
@@ -136,7 +135,7 @@ impl Policy {
         self.incoming_from((from, far_port()).into(), local, rule)
     }
 
-    /// The same, from a given end.
+    /// The same, from a given remote end.
     pub(crate) fn incoming_from(
         &self,
         remote: SocketAddr,
@@ -170,7 +169,7 @@ impl Policy {
             .with_context(|| format!("incoming from {remote} to {local}: rule {rule:?}"))
     }
 
-    /// The same, where `send` has the SYN come in; one that is asked for is an IP packet.
+    /// The same, where `send` delivers the SYN, which it gets as an IP packet.
     pub(crate) fn incoming_by(
         &self,
         listener: (SocketAddr, Option<&str>),
@@ -191,13 +190,12 @@ impl Policy {
             .with_context(|| format!("incoming from {remote} to {local}: rule {rule:?}"))
     }
 
-    /// Demands that the rules' counters are the numbers of connections they decided, and says what
-    /// was left out.
+    /// Checks that the rules' counters equal the numbers of connections they decided, and prints what was left out.
     pub(crate) fn finish(self) -> Result<()> {
         self.finish_round()
     }
 
-    /// The same, before another program is installed, which counts anew.
+    /// The same, before another program is installed, whose counters start at zero.
     pub(crate) fn finish_round(&self) -> Result<()> {
         let left_out = self.left_out.get();
         if left_out > 0 {
@@ -218,7 +216,7 @@ impl Policy {
         Ok(())
     }
 
-    /// The timer to expect, noting that the rule decides one more.
+    /// The expected timer. Counts one more decision for the rule.
     fn expected(&self, rule: Rule) -> Result<Duration> {
         let Some(name) = rule else { return Ok(DEFAULT_RTO) };
         *self.decided.borrow_mut().entry(name).or_default() += 1;
@@ -232,10 +230,10 @@ impl Policy {
     }
 }
 
-/// The rule that must decide a connection; none where the kernel must be left alone.
+/// The rule that must decide a connection; none if the kernel's default must apply.
 pub(crate) type Rule = Option<&'static str>;
 
-/// An end written as text.
+/// Parses an end from text.
 pub(crate) fn end(text: &str) -> Result<SocketAddr> {
     text.parse().with_context(|| format!("not an address with a port: {text}"))
 }

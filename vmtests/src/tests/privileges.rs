@@ -1,4 +1,4 @@
-//! What a process lacks: privileges, or a kernel that has BPF at all.
+//! Missing privileges, and kernels without BPF.
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -26,13 +26,13 @@ tests! {
 fn refuses_an_ordinary_user() -> Result<()> {
     let nobody = SetRto::of("a")?.restricted(Restriction::Unprivileged)?;
     refused(&nobody, &["install"], &["root"])?;
-    // Once installed, an ordinary user cannot take it away.
+    // Once installed, an ordinary user cannot remove the policy.
     let root = SetRto::of("a")?;
     root.ok(&["install"])?;
     refused(&nobody, &["remove"], &["root"])?;
     refused(&nobody, &["install"], &["root"])?;
     ensure!(root.status()?.code == 0, "not installed: {:?}", root.status()?);
-    // What needs no privilege works.
+    // Commands that need no privilege work.
     nobody.ok(&["rules"])?;
     nobody.ok(&["--version"])?;
     Ok(())
@@ -45,21 +45,21 @@ fn refuses_and_names_a_missing_capability() -> Result<()> {
         ("a", vec![CAP_NET_ADMIN, CAP_PERFMON], "CAP_BPF"),
         ("a", vec![CAP_BPF, CAP_PERFMON], "CAP_NET_ADMIN"),
         ("interfaces", vec![CAP_BPF, CAP_NET_ADMIN], "CAP_PERFMON"),
-        // So many rules that they are looked up in tables.
+        // Enough rules to be looked up in tables.
         ("conditions", vec![CAP_BPF, CAP_NET_ADMIN], "CAP_PERFMON"),
     ];
     for (rules, kept, name) in cases {
         let restricted = SetRto::of(rules)?.restricted(Restriction::Only(kept))?;
         refused(&restricted, &["install"], &[name])?;
     }
-    // Those that are there are not named as missing.
+    // The capabilities that are present are not reported as missing.
     let only = Restriction::Only(vec![CAP_NET_ADMIN, CAP_PERFMON]);
     let said = SetRto::of("a")?.restricted(only)?.run(&["install"])?;
     ensure!(!said.stderr.contains("CAP_NET_ADMIN"), "CAP_NET_ADMIN is there: {said}");
     Ok(())
 }
 
-/// Not root's whole power: what a service with few capabilities has.
+/// A service with few capabilities instead of full root.
 fn works_with_just_the_capabilities_it_needs() -> Result<()> {
     let (code, more) = (vec![CAP_BPF, CAP_NET_ADMIN], vec![CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]);
     let sets = [
@@ -72,7 +72,7 @@ fn works_with_just_the_capabilities_it_needs() -> Result<()> {
     for (rules, kept) in sets {
         let root = SetRto::of(rules)?;
         let restricted = root.restricted(Restriction::Only(kept.clone()))?;
-        // Fresh, again, and over another set of rules.
+        // A first install, a repeated one, and one over another set of rules.
         for before in [&[][..], &["install"], &["install"]] {
             if !before.is_empty() {
                 SetRto::of("b")?.ok(before)?;
@@ -93,7 +93,7 @@ fn refuses_a_kernel_without_bpf() -> Result<()> {
     judge_check(&none.run(&["check", "--json"])?, "CONFIG_BPF_SYSCALL")
 }
 
-/// The real thing where the kernel is one; elsewhere its answers are played.
+/// A real kernel without BPF, if this is one; otherwise its errors are injected.
 fn refuses_a_kernel_without_cgroup_bpf() -> Result<()> {
     let set_rto = SetRto::of("a")?;
     let none = match bpf::has_cgroups() {
@@ -104,7 +104,7 @@ fn refuses_a_kernel_without_cgroup_bpf() -> Result<()> {
     judge_check(&none.run(&["check", "--json"])?, "CONFIG_CGROUP_BPF")
 }
 
-/// `check` must say what is missing, and that it matters.
+/// `check` must report what is missing, and that it matters.
 fn judge_check(output: &Output, word: &str) -> Result<()> {
     output.exits(2)?;
     let report = output.json()?;

@@ -1,5 +1,5 @@
-//! Rule sets made at random, on the real kernel: what the plain reading of the rules says must be the timer of
-//! every connection. (Far more of them run in the compiler's own tests, in an interpreter.)
+//! Random rule sets on the real kernel. Every connection must get the timer that a straightforward reading of the
+//! rules gives. (Far more of them run in the compiler's own tests, in an interpreter.)
 
 use std::fs;
 use std::net::IpAddr;
@@ -36,7 +36,7 @@ tests! {
     large_rules: 400,
 }
 
-/// Connections of each direction and set.
+/// The number of connections for each direction and rule set.
 const OUTGOING: usize = 250;
 const INCOMING: usize = 60;
 
@@ -52,14 +52,14 @@ fn random_rules_3() -> Result<()> {
     run("random-3", include_str!("../../rules/random-3.toml"), 2)
 }
 
-/// Thousands: what they become is loaded by the kernel here, and decides.
+/// Thousands of rules. This kernel loads the compiled result, which decides.
 fn large_rules() -> Result<()> {
     let file = sandbox::bin_dir()?.join("large.toml");
     let text = fs::read_to_string(&file).with_context(|| format!("no {}", file.display()))?;
     run("large", text.leak(), 20)
 }
 
-/// One in so many of the rules must be met.
+/// At least one in `one_in` of the rules must decide a connection.
 fn run(name: &str, text: &'static str, one_in: usize) -> Result<()> {
     let source = Source { name, text };
     let compiled = compile(&source, "0.0.0").map_err(|errors| anyhow!(render(&source, &errors)))?;
@@ -94,7 +94,7 @@ fn run(name: &str, text: &'static str, one_in: usize) -> Result<()> {
     policy.finish()
 }
 
-/// Ends of connections at the edges of what the rules name.
+/// Connection ends at the boundaries of the rules' values.
 struct Ends {
     ports: Vec<u16>,
     remotes: Vec<IpAddr>,
@@ -130,7 +130,7 @@ impl Ends {
                 }
             }
             Formula::Test(Test::Address(_, prefixes)) => {
-                // Of long lists some, lest they be all that is met.
+                // Take a few from long lists, so that they do not dominate.
                 let some = prefixes.iter().step_by(1 + prefixes.len() / 64);
                 some.for_each(|prefix| self.edges(*prefix));
             }
@@ -155,7 +155,7 @@ impl Ends {
         }
     }
 
-    /// The same numbers each time: a failure can be had again.
+    /// The numbers are the same each time, so a failure is reproducible.
     fn random(&mut self, below: usize) -> usize {
         self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (self.state >> 33) as usize % below
@@ -164,11 +164,11 @@ impl Ends {
     fn port(&mut self) -> u16 {
         let at = self.random(self.ports.len());
         let port = self.ports[at];
-        // Any will do: nothing else runs in this namespace.
+        // Any port works: nothing else runs in this namespace.
         port.max(1)
     }
 
-    /// A local and a remote end of one family.
+    /// A local and a remote end of the same family.
     fn pair(&mut self) -> (SocketAddr, SocketAddr) {
         let at = self.random(self.remotes.len());
         let remote = self.remotes[at];

@@ -1,5 +1,5 @@
-//! What bad input and unwilling kernels get: an exit code, one line of cause, one of help, and nothing
-//! changed.
+//! The response to bad input and to kernels that refuse: an exit code, one line with the cause, one hint, and no
+//! changes.
 
 use std::path::Path;
 
@@ -31,7 +31,7 @@ tests! {
     refuses_a_pin_outside_of_bpffs: 60,
 }
 
-/// Of wrong arguments.
+/// The exit code for wrong arguments.
 const USAGE: &[i32] = &[1];
 
 fn refuses_wrong_arguments() -> Result<()> {
@@ -85,14 +85,14 @@ fn mounts_bpffs_where_it_is_missing() -> Result<()> {
     ensure!(mounted == [Path::new(mounts::BPFFS)], "bpffs is mounted at {mounted:?}");
     ensure!(a.status()?.code == 0, "not installed: {:?}", a.status()?);
     a.ok(&["remove"])?;
-    // An install that fails leaves no mount behind.
+    // A failed install leaves no mount behind.
     mounts::unmount_all("bpf")?;
     let alone = Neighbour::Silent.load("alone")?;
     bpf::attach(bpf::SOCK_OPS, &sandbox::cgroup()?, &alone, 0)?;
     refused(&a, &["install"], &["ALLOW_MULTI"])
 }
 
-/// Things that are not ours where our link belongs: never replaced, never removed.
+/// Foreign objects in the place of our link are never replaced and never removed.
 fn refuses_a_foreign_object_at_the_pin() -> Result<()> {
     let a = SetRto::of("a")?;
     let place = Path::new(PIN).join("link");
@@ -121,7 +121,7 @@ fn refuses_a_foreign_object_at_the_pin() -> Result<()> {
         ensure!(status.code == 4, "{}: {status:?}", context());
         ensure!(!status.installed()?, "{}: {status:?}", context());
         a.run(&["status"])?.exits(4)?;
-        // The hint works.
+        // Following the hint works.
         let other = "/sys/fs/bpf/set-rto2";
         a.ok(&["install", "--pin", other]).with_context(context)?;
         a.ok(&["remove", "--pin", other]).with_context(context)?;
@@ -146,16 +146,16 @@ fn refuses_a_cgroup_that_is_none() -> Result<()> {
     let a = SetRto::of("a")?;
     let mut places: Vec<String> =
         ["/proc", "/dev/null", mounts::BPFFS, ""].map(String::from).to_vec();
-    // A cgroup of the first version, where there is one.
+    // A version 1 cgroup, if there is one.
     let old = mounts::of_type("cgroup")?.into_iter().next();
     places.extend(old.map(|path| path.display().to_string()));
     let file = sandbox::cgroup()?.join("cgroup.procs");
     places.push(file.display().to_string());
     for place in places {
-        // One that is missing may have been there when the command was written.
+        // A missing cgroup may have existed when the command was written, so either code is valid.
         refused_by(&[1, 2], &a, &["install", "--cgroup", &place], &["cgroup"]).context(place)?;
     }
-    // One that may be there at another time.
+    // This cgroup may exist at another time.
     refused(&a, &["install", "--cgroup", "/no/such/place"], &["/no/such/place", "--cgroup"])
 }
 
@@ -167,9 +167,9 @@ fn refuses_a_pin_outside_of_bpffs() -> Result<()> {
         refused_by(USAGE, &a, &arguments, words).context(place)?;
         ensure!(place == "/" || !Path::new(place).exists(), "{place} was made");
     }
-    // Names on a bpffs have no dot.
+    // Names on a bpffs contain no dot.
     refused(&a, &["install", "--pin", "/sys/fs/bpf/a.b"], &["dot"])?;
-    // Also with nothing mounted yet, where the place would be the same.
+    // The same applies before anything is mounted.
     mounts::unmount_all("bpf")?;
     refused_by(USAGE, &a, &["install", "--pin", "/dev/shm/set-rto"], &["bpf"])
 }

@@ -1,4 +1,4 @@
-//! remove: what it leaves, and doing it twice.
+//! remove: what it leaves behind, and a second run.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ fn remove_gives_the_default_back() -> Result<()> {
     let a = SetRto::of("a")?;
     let (_lab, cable) = Lab::with_cable()?;
     let fresh = pins()?;
-    // At once: the kernel frees a link from a work queue, some milliseconds later.
+    // The default applies at once, although the kernel frees a link from a work queue some milliseconds later.
     for _ in 0..20 {
         a.ok(&["install"])?;
         expect_timer(&cable, A)?;
@@ -37,7 +37,7 @@ fn remove_gives_the_default_back() -> Result<()> {
         expect_timer(&cable, DEFAULT_RTO)?;
         ensure!(attached()?.is_empty(), "{:?} are attached", attached()?);
     }
-    // And also while somebody else has the link open.
+    // It also applies while another process holds the link open.
     a.ok(&["install"])?;
     let held = bpf::open_pin(&Path::new(PIN).join("link"))?;
     a.ok(&["remove"])?;
@@ -55,14 +55,15 @@ fn remove_twice() -> Result<()> {
     let first = a.ok(&["remove"])?;
     ensure!(first.stderr.is_empty(), "a first remove has nothing to remark: {first}");
     a.ok(&["remove"])?.says(&["set-rto: ", "not installed"])?;
-    // By the executable of other rules, too.
+    // The executable of other rules can remove it, too.
     a.ok(&["install"])?;
     SetRto::of("b")?.ok(&["remove"])?;
     ensure!(a.status()?.json["installed"] == Value::Bool(false), "{:?}", a.status()?);
     Ok(())
 }
 
-/// What another binary has attached stays with `--own`, as when a pod that is replaced ends after its successor began.
+/// With `--own`, a policy attached by another binary stays, as when a replaced pod ends after its successor has
+/// started.
 fn remove_own_leaves_other_rules() -> Result<()> {
     let (a, b) = (SetRto::of("a")?, SetRto::of("b")?);
     a.ok(&["remove", "--own"])?.says(&["set-rto: ", "not installed"])?;
@@ -74,7 +75,7 @@ fn remove_own_leaves_other_rules() -> Result<()> {
     Ok(())
 }
 
-/// Somebody else's pin in our directory stays, and is no obstacle.
+/// A foreign pin in our directory stays and does not prevent the removal.
 fn remove_leaves_what_others_pinned() -> Result<()> {
     let a = SetRto::of("a")?;
     a.ok(&["install"])?;

@@ -1,4 +1,4 @@
-//! What status, rules, check, try and --version print.
+//! The output of status, rules, check, try and --version.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ tests! {
     version_and_help: 60,
 }
 
-/// The keys every status has.
+/// The keys of every status.
 const KEYS: [&str; 12] = [
     "cgroup",
     "current",
@@ -100,7 +100,7 @@ fn status_of_an_install() -> Result<()> {
     Ok(())
 }
 
-/// Installed by the executable of other rules: neither "installed" nor "not installed".
+/// A policy installed by the executable of other rules is neither "installed" nor "not installed".
 fn status_of_other_rules() -> Result<()> {
     let (a, b) = (SetRto::of("a")?, SetRto::of("b")?);
     a.ok(&["install"])?;
@@ -118,7 +118,7 @@ fn status_of_other_rules() -> Result<()> {
     Ok(())
 }
 
-/// The same without JSON: exit codes, and the facts in some words.
+/// The same without JSON: exit codes, and the facts in plain text.
 fn status_for_people() -> Result<()> {
     let default = SetRto::of("default")?;
     let none = default.run(&["status"])?;
@@ -152,7 +152,7 @@ fn rules_are_those_of_the_file() -> Result<()> {
         ensure!(hex && !digests.contains(&digest.to_owned()), "digest of {name}: {digest}");
         digests.push(digest.to_owned());
         let rules = said["rules"].as_array().context("no rules")?;
-        // A rule begins where its table header stands.
+        // A rule starts at the line of its table header.
         let mut expected = Vec::new();
         let mut begin = 0;
         for (line, content) in text.lines().enumerate() {
@@ -198,7 +198,7 @@ fn check_of_a_good_kernel() -> Result<()> {
     Ok(())
 }
 
-/// The timer of a connection that is answered, refused or met with silence.
+/// The timer of a connection that is answered, refused or left without an answer.
 fn try_prints_the_timer() -> Result<()> {
     let default = SetRto::of("default")?;
     let (_lab, cable) = Lab::with_cable()?;

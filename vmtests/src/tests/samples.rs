@@ -1,5 +1,5 @@
-//! What the kernel's own examples of sock_ops programs do (`samples/bpf/tcp_*_kern.c`), said as rules: read from
-//! the socket or the wire, and beside a connection that no rule is for.
+//! The kernel's own examples of sock_ops programs (`samples/bpf/tcp_*_kern.c`), written as rules. The tests read the
+//! socket or the wire and compare with a connection that no rule matches.
 
 use std::io::Read as _;
 use std::io::Write as _;
@@ -51,13 +51,13 @@ tests! {
     sample_tos_of_mapped_addresses: 60,
 }
 
-/// No rule is for this port.
+/// No rule matches this port.
 pub(super) const OTHER: u16 = 7777;
 
-/// Installs as much of a rules file as this kernel can, and demands all that one of its rules sets.
+/// Installs as much of a rules file as this kernel supports, and requires all settings of one of its rules.
 ///
 /// # Errors
-/// [`Skip`] where the kernel lacks some of that and is too old for it.
+/// [`Skip`] if the kernel does not support one of them and is too old for it.
 pub(super) fn install(rules: &str, rule: &str) -> Result<SetRto> {
     let set_rto = SetRto::of(rules)?;
     let report = set_rto.run(&["check", "--json"])?.json()?;
@@ -68,7 +68,7 @@ pub(super) fn install(rules: &str, rule: &str) -> Result<SetRto> {
         ensure!(!one["ok"].is_null(), "not tried: {one}");
         if one["ok"] == false {
             let detail = one["detail"].as_str().unwrap_or_default();
-            // A distribution may have more than its version says, but hardly less.
+            // A distribution kernel may have more than its version suggests, but hardly less.
             let since = one["since"].as_str().and_then(|text| text.split_once('.'));
             let (major, minor) = since.context("no `since`")?;
             let is_new = kernel_version()? >= (major.parse()?, minor.parse()?);
@@ -80,14 +80,14 @@ pub(super) fn install(rules: &str, rule: &str) -> Result<SetRto> {
     Ok(set_rto)
 }
 
-/// A cable to somebody who answers.
+/// A cable to a host that answers.
 pub(super) fn lab() -> Result<(Lab, Cable)> {
     let (lab, cable) = Lab::with_cable()?;
     lab.settle(&cable)?;
     Ok((lab, cable))
 }
 
-/// What this side sends over a cable while `work` is done, and for `after` from then on.
+/// The packets that this side sends over a cable during `work` and for `after` from then on.
 pub(super) fn sent(
     cable: &Cable,
     after: Duration,
@@ -99,10 +99,10 @@ pub(super) fn sent(
     Ok(seen.iter().copied().filter(|one| one.outgoing).collect())
 }
 
-/// Long enough for what is sent at once to be seen.
+/// Long enough to capture what is sent immediately.
 pub(super) const AT_ONCE: Duration = Duration::from_millis(60);
 
-/// 10 ms between hosts of one /44, and the kernel's second outside it.
+/// 10 ms between hosts of one /44, and the kernel's default of one second outside it.
 fn sample_synrto() -> Result<()> {
     need_ipv6()?;
     let (lab, cable) = Lab::with_cable()?;
@@ -116,14 +116,15 @@ fn sample_synrto() -> Result<()> {
         for connection in connections.take(50) {
             let connection = connection?;
             let armed = expect_armed(&connection, rto);
-            // Ten milliseconds may be over before one can look.
+            // Ten milliseconds may pass before the timer can be read.
             if connection.retransmits()? == 0 {
                 return armed;
             }
         }
         bail!("each of 50 SYNs to {end} was sent again before its timer could be read")
     };
-    // On the link, but nobody is there: a packet must leave for the timer to be armed, so over the gateway.
+    // The address is on the link, but no host has it. The timer is armed only if a packet leaves, so send it through
+    // the gateway.
     for (end, rto) in [
         (in_44("fd20:1::fffe", 4000)?, ten),
         (in_44("fd20:1::fffe", 4001)?, DEFAULT_RTO),
@@ -149,7 +150,7 @@ fn install_samples() -> Result<SetRto> {
     install("samples", "clamp")
 }
 
-/// The advertised window of SYN and SYN-ACK is 40 segments; without a rule it is another.
+/// The advertised window of SYN and SYN-ACK is 40 segments. Without a rule it differs.
 fn sample_rwnd() -> Result<()> {
     install_samples()?;
     let lab = lab()?;
@@ -162,13 +163,13 @@ fn sample_rwnd() -> Result<()> {
     Ok(())
 }
 
-/// Both directions, for a port and for one that no rule is for.
+/// Both directions, for a port with a rule and for a port without one.
 fn with_and_without(port: u16) -> impl Iterator<Item = (Direction, u16, bool)> {
     let of_way = move |way| [(way, port, true), (way, OTHER, false)];
     BOTH.into_iter().flat_map(of_way)
 }
 
-/// The window that this side advertises first, and the segments in which the kernel counts it.
+/// The first window that this side advertises, and the segment size in which the kernel counts it.
 pub(super) fn first_window(
     (lab, cable): &(Lab, Cable),
     way: Direction,
@@ -179,15 +180,16 @@ pub(super) fn first_window(
     let segment = first.segment;
     ensure!(segment.ack == (way == Direction::Incoming), "{segment:?}");
     let mss = segment.mss.context("no MSS")?;
-    // By then it is known that time stamps go into each segment (tcp_openreq_init_rwin, net/ipv4/tcp_minisocks.c).
+    // By then the kernel knows that each segment carries timestamps (tcp_openreq_init_rwin,
+    // net/ipv4/tcp_minisocks.c).
     let stamps = if way == Direction::Incoming { 12 } else { 0 };
     Ok((segment.window, mss - stamps))
 }
 
-/// So many segments are sent before the first ACK comes in.
+/// The initial window: this many segments are sent before the first ACK arrives.
 fn sample_iw() -> Result<()> {
     install_samples()?;
-    // Neither pacing nor a probe for lost tails shall add to what is measured.
+    // Pacing and tail loss probes must not affect the measurement.
     for (name, value) in [("tcp_congestion_control", "reno"), ("tcp_early_retrans", "0")] {
         write_sysctl(&format!("ipv4/{name}"), value)?;
     }
@@ -200,7 +202,7 @@ fn sample_iw() -> Result<()> {
     Ok(())
 }
 
-/// How many segments are sent at once, where so many are expected.
+/// The number of segments sent in the first flight, given the expected number.
 fn first_flight(
     (lab, cable): &(Lab, Cable),
     way: Direction,
@@ -213,7 +215,7 @@ fn first_flight(
     lab.cut(cable)?;
     const SND_MSS: usize = 16;
     let mss = pair::tcp_info(&pair.here, SND_MSS)?;
-    // An earlier connection may still send its data again.
+    // An earlier connection may still retransmit data.
     let ends = (pair.here.local_addr()?.port(), pair.here.peer_addr()?.port());
     let segments = |seen: &[Seen]| {
         let data = || {
@@ -222,21 +224,21 @@ fn first_flight(
             own.filter(|segment| (segment.source.port(), segment.destination.port()) == ends)
         };
         let first = data().next().map(|segment| segment.sequence).unwrap_or_default();
-        // Distance from the first byte, so that what is sent again is not counted twice.
+        // Measure the distance from the first byte, so that retransmissions are not counted twice.
         let end = |segment: Segment| segment.sequence.wrapping_sub(first) + segment.data as u32;
         data().map(end).max().unwrap_or_default().div_ceil(mss)
     };
     let mut capture = Capture::start(&cable.name)?;
-    // As much as the socket takes at once: more than a window.
+    // Write as much as the socket takes at once, which is more than a window.
     let _ = pair.here.write(&[0; 200_000])?;
     capture.until(Duration::from_secs(10), |seen| segments(seen) >= expected)?;
-    // And no more.
+    // No further segment may follow.
     Ok(segments(capture.until(AT_ONCE * 2, |_| false)?))
 }
 
 const CONGESTION: Opt = Opt(libc::IPPROTO_TCP, libc::TCP_CONGESTION);
 
-/// The algorithm of both ends, for the addresses of a prefix.
+/// The congestion control algorithm of both ends, for the addresses of a prefix.
 fn sample_cong() -> Result<()> {
     let set_rto = install("samples", "cong")?;
     let default = sysctl("ipv4/tcp_congestion_control").context("no default algorithm")?;
@@ -261,14 +263,14 @@ fn sample_cong() -> Result<()> {
             }
         }
     }
-    // Outside the prefix.
+    // An address outside the prefix.
     let outside = std::net::TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, 4003)));
     ensure!(outside.is_err(), "somebody listens at a port of this test");
     ensure!(set_rto.status()?.hits("cong")? == 4 * families.len() as u64, "not once for each end");
     Ok(())
 }
 
-/// 150 KB, which the kernel doubles; and no more than it allows everybody.
+/// 150 KB, which the kernel doubles, capped at the limit for all sockets.
 fn sample_bufs() -> Result<()> {
     install("samples", "bufs")?;
     let (lab, cable) = lab()?;
@@ -293,7 +295,7 @@ fn sample_bufs() -> Result<()> {
     Ok(())
 }
 
-/// The congestion window stays at or below 100 segments while data are sent.
+/// The congestion window stays at or below 100 segments during a transfer.
 fn sample_clamp() -> Result<()> {
     install_samples()?;
     write_sysctl("ipv4/tcp_congestion_control", "reno")?;
@@ -301,7 +303,7 @@ fn sample_clamp() -> Result<()> {
     for (way, port, is_meant) in with_and_without(4005) {
         let largest = largest_window(Pair::open(&lab, &cable, way, port)?)?;
         note(format!("{way:?}, port {port}: at most {largest} segments"));
-        // Without the clamp it must grow beyond, or this proves nothing.
+        // Without the clamp it must grow larger, or the test proves nothing.
         ensure!((largest <= 100) == is_meant, "{way:?}, port {port}: {largest} segments");
         ensure!(largest > 10, "{way:?}, port {port}: the window never grew");
     }
@@ -326,7 +328,7 @@ fn largest_window(mut pair: Pair) -> Result<u32> {
     })
 }
 
-/// In every packet from the SYN on; of an incoming connection, once it is accepted.
+/// The setting applies to every packet from the SYN on; for an incoming connection, from the accept on.
 fn sample_tos() -> Result<()> {
     install("samples", "tos")?;
     let (lab, cable) = lab()?;
@@ -355,7 +357,7 @@ fn tos_on_the_wire(
     end: SocketAddr,
     expected: u8,
 ) -> Result<()> {
-    // What an IPv6 listener accepts by IPv4 has a mapped address, and some kernels refuse it the option.
+    // An IPv4 connection to an IPv6 listener has a mapped address, and some kernels refuse the option on its socket.
     let any: IpAddr = match end {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
@@ -367,7 +369,7 @@ fn tos_on_the_wire(
     ensure!(seen.iter().any(|one| one.segment.data > 0), "{way:?} {end}: no data in {seen:?}");
     for one in seen {
         let segment = one.segment;
-        // The SYN-ACK leaves before there is a socket to set anything on.
+        // The SYN-ACK leaves before there is a socket to set options on.
         if !(segment.syn && segment.ack) {
             ensure!(segment.tos == expected, "{way:?} {end}: {:#x}, {segment:?}", segment.tos);
         }
@@ -375,7 +377,7 @@ fn tos_on_the_wire(
     Ok(())
 }
 
-/// An IPv6 socket that speaks IPv4: where the kernel refuses, that is counted.
+/// An IPv6 socket with an IPv4 connection. If the kernel refuses the setting, the refusal is counted.
 fn sample_tos_of_mapped_addresses() -> Result<()> {
     need_ipv6()?;
     let set_rto = install("samples", "tos")?;
@@ -386,7 +388,7 @@ fn sample_tos_of_mapped_addresses() -> Result<()> {
     // Both ends are such sockets.
     let refused = refusals(&set_rto, "tos", "tos")?;
     drop(pair);
-    // `check` has tried it on such a socket, too.
+    // `check` has probed such a socket, too.
     let check = set_rto.ok(&["check"])?.stdout;
     let line =
         check.lines().find(|line| line.contains("`tos`: tos:")).context("no tos in check")?;
@@ -399,7 +401,7 @@ fn sample_tos_of_mapped_addresses() -> Result<()> {
     tos_on_the_wire(&lab, &cable, Direction::Outgoing, mapped, 0)
 }
 
-/// How often the kernel refused a setting of a rule, by `status`.
+/// The number of times the kernel refused a setting of a rule, according to `status`.
 pub(super) fn refusals(set_rto: &SetRto, rule: &str, setting: &str) -> Result<u64> {
     let status = set_rto.status()?;
     let refused = status.rule(rule)?["refused"].as_array().context("no refusals")?.clone();

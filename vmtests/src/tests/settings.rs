@@ -1,4 +1,4 @@
-//! Every setting that is not in `samples.rs`: read from the sockets of both ends, or from the wire.
+//! Every setting that `samples.rs` does not cover, read from the sockets of both ends or from the wire.
 
 use std::io::Read as _;
 use std::io::Write as _;
@@ -77,10 +77,10 @@ const fn socket(option: libc::c_int) -> Opt {
     Opt(libc::SOL_SOCKET, option)
 }
 
-/// linux/tcp.h, 6.15 and newer.
+/// linux/tcp.h, Linux 6.15 and newer.
 const TCP_RTO_MAX_MS: libc::c_int = 44;
 
-/// Demands options of both ends of connections both ways; without a rule they must have other values.
+/// Checks options at both ends of connections in both directions. Without a rule their values must differ.
 fn options(rule: &str, port: u16, expected: &[(Opt, u32)]) -> Result<()> {
     let set_rto = install("settings", rule)?;
     let (lab, cable) = lab()?;
@@ -101,10 +101,10 @@ fn options(rule: &str, port: u16, expected: &[(Opt, u32)]) -> Result<()> {
     Ok(())
 }
 
-/// The option, and the SYNs that it leads to.
+/// The option, and the resulting number of SYNs.
 fn setting_syn_retries() -> Result<()> {
     install("settings", "syn-retries")?;
-    // Since 6.5, so many more of them come first.
+    // Since 6.5, this many linear timeouts precede the doubling.
     if sysctl("ipv4/tcp_syn_linear_timeouts").is_some() {
         write_sysctl("ipv4/tcp_syn_linear_timeouts", "0")?;
     }
@@ -115,7 +115,7 @@ fn setting_syn_retries() -> Result<()> {
     let count = pair::number(&connection, tcp(libc::TCP_SYNCNT))?;
     ensure!(count == 2, "TCP_SYNCNT is {count}");
     let ends = (connection.local()?, remote);
-    // Sent at 0, 50 and 150 ms; where a fourth would follow, at 350 ms, the connection is given up.
+    // SYNs are sent at 0, 50 and 150 ms. The connection is given up at 350 ms, when a fourth would follow.
     const CLOSED: u8 = 7;
     until("the connection is not given up", || {
         Ok(pair::tcp_info(&connection, 0)?.to_ne_bytes()[0] == CLOSED)
@@ -125,7 +125,7 @@ fn setting_syn_retries() -> Result<()> {
     Ok(())
 }
 
-/// What the timer of an established connection is, once round trips are known.
+/// The timer of an established connection once its round-trip time is known.
 fn setting_rto_min() -> Result<()> {
     install("settings", "rto-min")?;
     let (lab, cable) = lab()?;
@@ -138,7 +138,7 @@ fn setting_rto_min() -> Result<()> {
                 if range.contains(&rto.as_millis()) {
                     break;
                 }
-                // None, where a SYN was repeated (RFC 6298, 5.7).
+                // There is no sample if a SYN was retransmitted (RFC 6298 section 5.7).
                 let is_disturbed = trip.is_zero() || trip > Duration::from_millis(2);
                 let is_last = attempts.next().is_none();
                 ensure!(is_disturbed && !is_last, "{way:?}, port {port}: {rto:?} after {trip:?}");
@@ -149,7 +149,7 @@ fn setting_rto_min() -> Result<()> {
     Ok(())
 }
 
-/// The timer, and the round trip that it was made of with its variation.
+/// The timer, and the sum of the round-trip time and its variation on which it is based.
 fn settled_timer(
     lab: &Lab,
     cable: &Cable,
@@ -158,7 +158,7 @@ fn settled_timer(
 ) -> Result<(Duration, Duration)> {
     let mut pair = Pair::open(lab, cable, way, port)?;
     if way == Direction::Incoming {
-        // Its first measure was taken before the callback; later ones replace that.
+        // The first sample precedes the callback. Later ones replace it.
         pair.here.set_nodelay(true)?;
         pair.there.set_nodelay(true)?;
         for _ in 0..100 {
@@ -176,18 +176,18 @@ fn settled_timer(
     Ok((Duration::from_micros(microseconds(pair::RTO)?), Duration::from_micros(trip)))
 }
 
-/// How long an ACK waits for data to travel with.
+/// The delay of an ACK that waits for data to carry it.
 fn setting_delack_max() -> Result<()> {
     install("settings", "delack-max")?;
     let hz = Hz::of_this_kernel()?;
     let (lab, cable) = lab()?;
-    // 10 ms or two jiffies, and what the timer wheel adds, one jiffy at most (calc_index(), kernel/time/timer.c), until
-    // the tick, after which a slow machine takes a moment to send; without a rule TCP_ATO_MIN, which is 40 ms.
+    // 10 ms or two jiffies, plus at most one jiffy from the timer wheel (calc_index(), kernel/time/timer.c). A slow
+    // machine takes a moment to send after the tick. Without a rule the delay is TCP_ATO_MIN, which is 40 ms.
     let jiffies = hz.jiffies(Duration::from_millis(10)).max(2) + 1;
     let expected = hz.duration(jiffies) + Duration::from_millis(2);
     for way in BOTH {
         let least = Duration::from_millis(40).saturating_sub(hz.jiffy());
-        // Late now and then, on a busy machine; a wrong one is so each time.
+        // A busy machine is late now and then. A wrong delay is wrong each time.
         for (port, right) in
             [(OTHER, least..=Duration::from_secs(1)), (5002, Duration::from_millis(4)..=expected)]
         {
@@ -195,7 +195,7 @@ fn setting_delack_max() -> Result<()> {
             let mut waited = Vec::new();
             while !waited.last().is_some_and(is_right) {
                 ensure!(waited.len() < 20, "{way:?}, port {port}: ACKs wait {waited:?}");
-                // Each from another place between two ticks, lest all begin right after one.
+                // Start each one at a different point between two ticks, so that not all start right after one.
                 let pause = Duration::from_micros(5000 + 300 * waited.len() as u64);
                 waited.push(delayed_ack(&lab, &cable, way, port, pause)?);
             }
@@ -212,7 +212,7 @@ fn delayed_ack(
     pause: Duration,
 ) -> Result<Duration> {
     let mut pair = Pair::open(lab, cable, way, port)?;
-    // As if data went both ways, where an ACK is not sent at once.
+    // Simulate data in both directions, so that an ACK is not sent at once.
     pair::set(&pair.here, tcp(libc::TCP_QUICKACK), 0)?;
     sleep(pause);
     let mut capture = Capture::start(&cable.name)?;
@@ -221,7 +221,7 @@ fn delayed_ack(
     let is_ack = |one: &&Seen| one.outgoing && one.segment.source.port() == own;
     let limit = Duration::from_secs(10);
     let seen = capture.until(limit, |seen| seen.iter().any(|one| is_ack(&one)))?;
-    // The far side may send its data again before.
+    // The far side may retransmit its data first.
     let data = seen.iter().find(|one| !one.outgoing && one.segment.data == 4);
     let ack = seen.iter().find(is_ack);
     let times = data.zip(ack).with_context(|| format!("no data and ACK: {seen:?}"))?;
@@ -236,7 +236,7 @@ fn setting_user_timeout() -> Result<()> {
     options("user-timeout", 5004, &[(tcp(libc::TCP_USER_TIMEOUT), 12_345)])
 }
 
-/// The options, keepalive itself switched on, and the first probe.
+/// The options, keepalive itself, and the first probe.
 fn setting_keepalive() -> Result<()> {
     let expected = [
         (socket(libc::SO_KEEPALIVE), 1),
@@ -255,7 +255,7 @@ fn setting_keepalive() -> Result<()> {
         let mut capture = Capture::start(&cable.name)?;
         let pair = Pair::open(&lab, &cable, way, 5005)?;
         let ends = (pair.here.local_addr()?.port(), pair.here.peer_addr()?.port());
-        // What leaves after the handshake and half a second of silence.
+        // Count what is sent after the handshake and half a second of silence.
         let count = |seen: &[Seen]| {
             let (Some(first), silence) = (seen.first(), Duration::from_millis(500)) else {
                 return 0;
@@ -266,7 +266,7 @@ fn setting_keepalive() -> Result<()> {
         };
         capture.until(Duration::from_secs(10), |seen| count(seen) > 0)?;
         let seen = capture.until(Duration::from_millis(800), |_| false)?;
-        // The far end probes, too, and is answered: at most that.
+        // The far end also probes and gets an answer, so there are at most two segments.
         let probes = count(seen);
         ensure!((1..=2).contains(&probes), "{way:?}: {probes} segments in silence: {seen:?}");
     }
@@ -282,7 +282,8 @@ fn setting_notsent_lowat() -> Result<()> {
 }
 
 fn setting_max_pacing_rate() -> Result<()> {
-    // In the first four bytes of the option, or the last, where the kernel gives 64 bits.
+    // If the kernel returns 64 bits, the value is in the first four bytes of the option on little-endian machines and
+    // in the last four on big-endian ones.
     if cfg!(all(target_endian = "big", target_pointer_width = "64")) {
         note("left out: the option's upper half on this machine");
         return Ok(());
@@ -294,7 +295,7 @@ fn setting_mark() -> Result<()> {
     options("mark", 5009, &[(socket(libc::SO_MARK), 0x8000_0123)])
 }
 
-/// `ip rule` with a mark sends even the SYN over another device.
+/// `ip rule` with a mark routes even the SYN through another device.
 fn setting_mark_routes_the_syn() -> Result<()> {
     const TABLE: u8 = 100;
     install("settings", "mark")?;
@@ -315,10 +316,10 @@ fn setting_mark_routes_the_syn() -> Result<()> {
     Ok(())
 }
 
-/// The kernel takes no less than two of its ticks; `install` says what it makes of less.
+/// The kernel's minimum is two ticks. `install` reports the effective value of anything smaller.
 fn setting_below_two_ticks_is_said() -> Result<()> {
     let set_rto = SetRto::of("settings")?;
-    // Older kernels lack another rule's setting.
+    // Older kernels do not support another rule's setting.
     let output = set_rto.ok(&["install", "--partial"])?;
     let hz = set_rto.status()?.json["hz"].as_u64().context("no HZ")?;
     let is_said = output.stderr.contains("`least`: rto_min or delack_max 2 ms becomes");
@@ -331,8 +332,8 @@ fn setting_priority() -> Result<()> {
     options("priority", 5010, &[(socket(libc::SO_PRIORITY), 5)])
 }
 
-/// The kernel makes a priority of the type of service; that which the rule names counts. By IPv4 at both ends: many
-/// kernels let no program set the type of service of an IPv6 socket with mapped addresses.
+/// The kernel derives a priority from the type of service, but the rule's priority takes precedence. Both ends use
+/// IPv4, because many kernels let no program set the type of service of an IPv6 socket with mapped addresses.
 fn setting_priority_beside_tos() -> Result<()> {
     const TOS: Opt = Opt(libc::IPPROTO_IP, libc::IP_TOS);
     install("settings", "priority-tos")?;
@@ -352,7 +353,7 @@ fn setting_priority_beside_tos() -> Result<()> {
     Ok(())
 }
 
-/// The SYN asks for it and the SYN-ACK agrees, where the sysctl has it switched off.
+/// The SYN requests ECN and the SYN-ACK accepts it, although the sysctl turns it off.
 fn setting_ecn() -> Result<()> {
     install("settings", "ecn")?;
     let (lab, cable) = lab()?;
@@ -379,7 +380,7 @@ fn setting_ecn() -> Result<()> {
     Ok(())
 }
 
-/// An algorithm that looks, when it starts, at what the handshake has agreed on.
+/// An algorithm that checks at its start what the handshake negotiated.
 fn setting_congestion_with_ecn() -> Result<()> {
     const CONGESTION: Opt = Opt(libc::IPPROTO_TCP, libc::TCP_CONGESTION);
     let known = sysctl("ipv4/tcp_available_congestion_control").context("no algorithms")?;
@@ -401,7 +402,7 @@ fn setting_congestion_with_ecn() -> Result<()> {
     Ok(())
 }
 
-/// Far less than the default, by itself in a rule.
+/// A window far below the default, as the only setting of a rule.
 fn setting_initial_rwnd() -> Result<()> {
     let set_rto = install("settings", "small-window")?;
     let lab = lab()?;
@@ -416,7 +417,7 @@ fn setting_initial_rwnd() -> Result<()> {
     Ok(())
 }
 
-/// A rule for one client sets nothing on the listener, so that the next client's connection has none of it.
+/// A rule for one client sets nothing on the listener, so the next client's connection does not inherit it.
 fn settings_of_one_client_only() -> Result<()> {
     let set_rto = install("settings", "one-client")?;
     let (lab, cable) = lab()?;
@@ -426,7 +427,7 @@ fn settings_of_one_client_only() -> Result<()> {
     let priority = socket(libc::SO_PRIORITY);
     let default = pair::number(&listener, count)?;
     for (port, is_meant) in [(5999, false), (5012, true), (5998, false)] {
-        // On the far side no rule sees this port as remote; here it is the client's.
+        // On the far side this port is not remote, so no rule matches there. Here it is the client's port.
         let _client = lab.far(|| bound_client(cable.there4(), port, end))?;
         let (accepted, from) = listener.accept()?;
         ensure!(from.port() == port, "another client: {from}");
@@ -446,16 +447,16 @@ fn bound_client(local: IpAddr, port: u16, remote: SocketAddr) -> Result<Connecti
     let local = Some(SocketAddr::new(local, port));
     let from = crate::harness::sockets::From { local, device: None };
     let connection = Connection::open_from(from, remote)?;
-    // Its handshake takes no longer than the first look at it from the other end.
+    // The handshake is complete by the time the other end first checks for it.
     Ok(connection)
 }
 
-/// Without `rto`, too: each once, however often its SYN or SYN-ACK is sent.
+/// A rule without `rto` also counts each connection once, however often its SYN or SYN-ACK is sent.
 fn settings_count_connections_once() -> Result<()> {
     let set_rto = install("settings", "priority")?;
     let (lab, cable) = lab()?;
     let hits = |rule| set_rto.status()?.hits(rule);
-    // One SYN that is sent again.
+    // A SYN that is retransmitted.
     let connection = Connection::open(cable.remote4(5010))?;
     let window = Connection::open(cable.remote4(5013))?;
     let end = Instant::now() + Duration::from_secs(10);
@@ -467,8 +468,8 @@ fn settings_count_connections_once() -> Result<()> {
         let count = hits(rule)?;
         ensure!(count == 1, "{rule}: one outgoing connection: {count} hits");
     }
-    // A half-open connection is counted when the kernel asks for its timer, though it has no socket for options yet; an
-    // accepted one is not counted again.
+    // A half-open connection is counted when the kernel requests its timer, although it has no socket for options
+    // yet. It is not counted again when it is accepted.
     let _listener = listen((Ipv4Addr::UNSPECIFIED, 5010).into(), None)?;
     lab.syns(&cable, &[(cable.remote4(3000), (cable.here4(), 5010).into())])?;
     sleep(AT_ONCE);

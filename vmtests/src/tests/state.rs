@@ -1,4 +1,4 @@
-//! What is in force, pinned, attached and mounted: before and after what a test does.
+//! The system's state: the policy in effect, pins, attached programs and mounts, before and after a test's actions.
 
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
@@ -25,7 +25,7 @@ pub(crate) const B: Duration = Duration::from_secs(5);
 /// The default of `--pin`.
 pub(crate) const PIN: &str = "/sys/fs/bpf/set-rto";
 
-/// Demands a timer of a new connection to anywhere.
+/// Checks the timer of a new connection to any address.
 pub(crate) fn expect_timer(cable: &Cable, rto: Duration) -> Result<()> {
     expect_armed(&Connection::open(cable.remote4(80))?, rto)
 }
@@ -35,7 +35,7 @@ pub(crate) fn attached() -> Result<Vec<u32>> {
     bpf::attached(bpf::SOCK_OPS, &sandbox::cgroup()?)
 }
 
-/// Waits until the hook is empty: where the last descriptor of a link is closed, some kernels detach it from a work
+/// Waits until the hook is empty. After the last descriptor of a link is closed, some kernels detach it from a work
 /// queue.
 pub(crate) fn nothing_attached() -> Result<()> {
     let end = Instant::now() + Duration::from_secs(5);
@@ -46,7 +46,7 @@ pub(crate) fn nothing_attached() -> Result<()> {
     Ok(())
 }
 
-/// All paths under the place of the bpffs.
+/// All paths below the bpffs mount point.
 pub(crate) fn pins() -> Result<Vec<String>> {
     let mut found = tree(Path::new(mounts::BPFFS))?;
     found.sort();
@@ -65,7 +65,7 @@ fn tree(directory: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Makes a directory on the bpffs that is nobody else's, as set-rto does.
+/// Creates a directory on the bpffs that is accessible only to its owner, as set-rto does.
 pub(crate) fn make_directory(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     std::fs::DirBuilder::new()
@@ -74,12 +74,12 @@ pub(crate) fn make_directory(path: impl AsRef<Path>) -> Result<()> {
         .with_context(|| format!("cannot make {}", path.display()))
 }
 
-/// The programs that see the SYNs of the present network namespace.
+/// The programs that see the SYNs of the current network namespace.
 pub(crate) fn lookups() -> Result<Vec<u32>> {
     bpf::attached(bpf::SK_LOOKUP, Path::new("/proc/thread-self/ns/net"))
 }
 
-/// The cgroups below the test's own: of a loader that has ended there is none.
+/// The cgroups below the test's own cgroup. A loader that has ended leaves none.
 pub(crate) fn cgroups() -> Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(sandbox::cgroup()?)? {
@@ -92,7 +92,7 @@ pub(crate) fn cgroups() -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Everything set-rto could change: mounts, pins and what is pinned there, the hooks, cgroups.
+/// Everything that set-rto could change: mounts, pins and their objects, the hooks, cgroups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     mounts: String,
@@ -103,9 +103,9 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// How things are now.
+    /// Takes the current state.
     pub(crate) fn take() -> Result<Self> {
-        // Without a cgroup2 mount, or BPF for cgroups, there is no looking at the hook.
+        // Without a cgroup2 mount or cgroup BPF, the hook cannot be queried.
         let is_there = sandbox::cgroup().is_ok() && bpf::has_cgroups();
         let pinned = |path: String| {
             let object = bpf::identify(Path::new(&path)).ok();
@@ -115,18 +115,19 @@ impl Snapshot {
             mounts: mounts::all()?,
             pins: pins()?.into_iter().map(pinned).collect(),
             attached: is_there.then(attached).transpose()?,
-            // Linux 5.9, and not every kernel.
+            // Needs Linux 5.9 and is not in every kernel.
             lookups: lookups().ok(),
             cgroups: sandbox::cgroup().is_ok().then(cgroups).transpose()?,
         })
     }
 
-    /// Demands that nothing has changed.
+    /// Checks that nothing has changed.
     pub(crate) fn still(&self) -> Result<()> {
         self.is(&Snapshot::take()?)
     }
 
-    /// Demands that nothing has changed once the kernel has done what it does later: some detach from a work queue.
+    /// Checks that nothing has changed once the kernel's deferred work is done. Some kernels detach from a work
+    /// queue.
     pub(crate) fn still_soon(&self) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(5);
         while Instant::now() < end && self != &Snapshot::take()? {
@@ -158,12 +159,12 @@ impl Snapshot {
     }
 }
 
-/// Demands a refusal with exit code 2, with all of `words`, that leaves everything as it was.
+/// Requires a refusal with exit code 2 that contains all of `words` and changes nothing.
 pub(crate) fn refused(set_rto: &SetRto, arguments: &[&str], words: &[&str]) -> Result<()> {
     refused_by(&[2], set_rto, arguments, words)
 }
 
-/// The same with one of these exit codes.
+/// The same with any of these exit codes.
 pub(crate) fn refused_by(
     codes: &[i32],
     set_rto: &SetRto,

@@ -1,4 +1,4 @@
-//! What several tests ask of a connection.
+//! Checks of a connection that several tests share.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU16;
@@ -25,7 +25,7 @@ use crate::harness::wait::until;
 use crate::harness::wire::Kind;
 use crate::harness::wire::intervals;
 
-/// Skips the test, or what is left of it, where the kernel has no IPv6.
+/// Skips the test, or the rest of it, if the kernel has no IPv6.
 pub(crate) fn need_ipv6() -> Result<()> {
     if !has_ipv6() {
         bail!(Skip::new("this kernel has no IPv6"));
@@ -33,7 +33,7 @@ pub(crate) fn need_ipv6() -> Result<()> {
     Ok(())
 }
 
-/// Demands the timer a connection was given, exact to the jiffy.
+/// Checks the timer of a connection, exact to the jiffy.
 pub(crate) fn expect_armed(connection: &Connection, rto: Duration) -> Result<()> {
     let hz = Hz::of_this_kernel()?;
     let (armed, expected) = (hz.nearest(connection.rto()?), hz.jiffies(rto));
@@ -45,7 +45,7 @@ pub(crate) fn expect_armed(connection: &Connection, rto: Duration) -> Result<()>
     Ok(())
 }
 
-/// Sends a SYN from the far side and demands the timer of its SYN-ACK.
+/// Sends a SYN from the far side and checks the timer of its SYN-ACK.
 pub(crate) fn expect_synack_timer(
     lab: &Lab,
     cable: &Cable,
@@ -59,11 +59,11 @@ pub(crate) fn expect_synack_timer(
     judge_synack_timer(found, start.elapsed(), rto)
 }
 
-/// Whether a SYN-ACK's timer has left what remains of `rto` after at most `elapsed`. Where that is over before one
-/// can look, since the machine stood still, the next intervals count.
+/// Whether the remaining time of a SYN-ACK's timer fits `rto` after at most `elapsed`. If the timer expired before it
+/// could be read, because the machine stalled, the next intervals count.
 ///
 /// # Errors
-/// Says what was expected. Exact to a jiffy, the file's unit and the time the reading took.
+/// Reports the expected value. It is exact to a jiffy, the file's unit and the duration of the read.
 pub(crate) fn judge_synack_timer(found: Request, elapsed: Duration, rto: Duration) -> Result<()> {
     let hz = Hz::of_this_kernel()?;
     let Request { left, repeated, .. } = found;
@@ -79,7 +79,7 @@ pub(crate) fn judge_synack_timer(found: Request, elapsed: Duration, rto: Duratio
     Ok(())
 }
 
-/// A half-open connection, once it is there.
+/// Waits for a half-open connection.
 pub(crate) fn synack_timer(remote: SocketAddr, local: SocketAddr) -> Result<Request> {
     let mut found = None;
     until(format_args!("no half-open connection from {remote} to {local}"), || {
@@ -89,7 +89,7 @@ pub(crate) fn synack_timer(remote: SocketAddr, local: SocketAddr) -> Result<Requ
     found.context("no half-open connection")
 }
 
-/// Demands that a SYN from the far side is not answered.
+/// Checks that a SYN from the far side gets no answer.
 pub(crate) fn expect_no_synack(
     lab: &Lab,
     cable: &Cable,
@@ -103,14 +103,14 @@ pub(crate) fn expect_no_synack(
     Ok(())
 }
 
-/// A half-open connection, if it is there by now.
+/// A half-open connection, if it exists by now.
 pub(crate) fn half_open(remote: SocketAddr, local: SocketAddr) -> Result<Option<Request>> {
     let ends = (canonical(local), canonical(remote));
     Ok(requests::pending()?.into_iter().find(|one| (one.local, one.remote) == ends))
 }
 
-/// A port for the far end of an incoming connection that none has had before: of one whose listener is gone, the
-/// kernel keeps the half-open connection until its timer is over.
+/// A far-end port for an incoming connection that no other connection has used. After a listener closes, the kernel
+/// keeps its half-open connections until their timers expire.
 pub(crate) fn far_port() -> u16 {
     static LAST: AtomicU16 = AtomicU16::new(20_000);
     LAST.fetch_add(1, Ordering::Relaxed) + 1

@@ -1,5 +1,5 @@
-//! The loader that links the system's libbpf, libelf and zlib, as packages of distributions have it: an older libbpf
-//! than the one of the sources, most often. `cargo xtask image debian` runs it with the one of Debian 13.
+//! The loader linked against the system's libbpf, libelf and zlib, as in distribution packages. That libbpf is
+//! usually older than the bundled one. `cargo xtask image debian` runs it with the libbpf of Debian 13.
 
 use std::fs;
 use std::path::Path;
@@ -22,13 +22,13 @@ tests! {
     system_libbpf: 60,
 }
 
-/// The executable of the rules on interfaces that is linked that way.
+/// The executable of the interface rules that is linked this way.
 const LINKED: &str = "interfaces-system";
 
-/// The first libbpf that will do.
+/// The oldest supported libbpf.
 const ENOUGH: (u32, u32) = (1, 5);
 
-/// The file that the loader of dynamic executables finds for libbpf.
+/// The libbpf file that the dynamic loader finds.
 fn library(executable: &Path) -> Result<PathBuf> {
     let output = Command::new("ldd").arg(executable).output().context("cannot run ldd")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -36,7 +36,7 @@ fn library(executable: &Path) -> Result<PathBuf> {
     Ok(fs::canonicalize(path.with_context(|| format!("no libbpf.so.1 in: {text}"))?)?)
 }
 
-/// 1 and 5 of `libbpf.so.1.5.0`.
+/// Returns 1 and 5 for `libbpf.so.1.5.0`.
 fn version(file: &Path) -> Option<(u32, u32)> {
     let mut numbers = file.to_str()?.rsplit_once(".so.")?.1.split('.').map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))

@@ -1,4 +1,4 @@
-//! What the rules' durations become: jiffies, notes about rounding, counters.
+//! The rules' durations in effect: jiffies, notes about rounding, counters.
 
 use std::net::SocketAddr;
 use std::thread::sleep;
@@ -24,7 +24,7 @@ use crate::harness::wire::transmissions;
 
 const RULES: &str = include_str!("../../rules/wire.toml");
 
-/// Rules of `wire.toml` with their ports.
+/// Rules of `wire.toml` and their ports.
 const TIMERS: [(&str, u16); 7] = [
     ("quick", 2001),
     ("slower", 2002),
@@ -41,7 +41,7 @@ tests! {
     hits_count_connections_not_retransmissions: 60,
 }
 
-/// TCP_INFO, and what `status` and `try` say.
+/// TCP_INFO, and the output of `status` and `try`.
 fn timer_is_exact_to_the_jiffy() -> Result<()> {
     let set_rto = SetRto::of("wire")?;
     let hz = Hz::of_this_kernel()?;
@@ -58,7 +58,7 @@ fn timer_is_exact_to_the_jiffy() -> Result<()> {
         ensure!(entry["rto_jiffies"] == expected, "{rule}: expected {expected} in {entry}");
         let milliseconds = entry["rto_ms"].as_f64().context("rto_ms")?;
         ensure!((milliseconds / 1e3 - rto.as_secs_f64()).abs() < 1e-9, "{rule}: rto_ms in {entry}");
-        // A timer this short may have doubled before `try` can look.
+        // A timer this short may double before `try` can read it.
         if expected > 10 {
             let said = set_rto.try_to(cable.remote4(port))?;
             let words = format!("({expected} jiffies at HZ {})", hz.get());
@@ -68,7 +68,7 @@ fn timer_is_exact_to_the_jiffy() -> Result<()> {
     Ok(())
 }
 
-/// The timer of a SYN's first transmission, even where it is over before one can look.
+/// The timer of a SYN's first transmission, even if it expires before it can be read.
 fn first_timer(remote: SocketAddr) -> Result<Duration> {
     for _ in 0..100 {
         let connection = Connection::open(remote)?;
@@ -80,7 +80,7 @@ fn first_timer(remote: SocketAddr) -> Result<Duration> {
     bail!("each of 100 SYNs to {remote} was sent again before its timer could be read")
 }
 
-/// `install` names the rules whose timer the tick makes over 10 % longer, and no others.
+/// `install` names exactly the rules whose timer the tick lengthens by more than 10 %.
 fn install_tells_of_coarse_rounding() -> Result<()> {
     let hz = Hz::of_this_kernel()?;
     let output = SetRto::of("wire")?.ok(&["install"])?;
@@ -97,7 +97,7 @@ fn install_tells_of_coarse_rounding() -> Result<()> {
     Ok(())
 }
 
-/// Each connection once, however often its SYN or SYN-ACK is sent.
+/// Each connection counts once, however often its SYN or SYN-ACK is sent.
 fn hits_count_connections_not_retransmissions() -> Result<()> {
     let set_rto = SetRto::of("wire")?;
     let (lab, cable) = Lab::with_cable()?;
@@ -117,7 +117,7 @@ fn hits_count_connections_not_retransmissions() -> Result<()> {
     let mut capture = Capture::start(&cable.name)?;
     lab.syns(&cable, &[(from, to)])?;
     synack_timer(from, to)?;
-    // The client repeats its SYN, too.
+    // The client retransmits its SYN, too.
     lab.syns(&cable, &[(from, to)])?;
     let limit = Duration::from_secs(30);
     let sent = transmissions(&mut capture, Kind::SynAck, (to, from), 4, limit)?.len();

@@ -1,4 +1,4 @@
-//! Related state changes together, and the output about it is true at each moment.
+//! Related state changes together, and the output about it is correct at each moment.
 
 use std::mem;
 use std::net::IpAddr;
@@ -49,7 +49,7 @@ tests! {
     thousands_of_addresses: 180,
 }
 
-/// The timer of the rule `named` in `devices.toml`, which is about `ax0`.
+/// The timer of the rule `named` in `devices.toml`, which matches `ax0`.
 const NAMED_RTO: Duration = Duration::from_secs(2);
 
 const BY_ADDRESS: [&str; 3] = ["install", "--interface-method", "address"];
@@ -83,7 +83,7 @@ impl Moving {
         })
     }
 
-    /// The timers of connections from each of them.
+    /// The timers of connections from each of these addresses.
     fn timers(&self, remote: SocketAddr) -> Result<Vec<Duration>> {
         let one = |address: &IpAddr| {
             let from = From { local: Some((*address, 0).into()), device: None };
@@ -93,8 +93,8 @@ impl Moving {
     }
 }
 
-/// An install that reads devices again is killed between any two calls. The map has all the old addresses or all the
-/// new ones.
+/// An install that reads the devices again is killed between any two calls. The map has either all old addresses or
+/// all new ones.
 fn addresses_change_as_one() -> Result<()> {
     let mut scene = Scene::of("devices")?;
     let remote = scene.cable.remote4(81);
@@ -133,7 +133,7 @@ fn addresses_change_as_one() -> Result<()> {
     scene.clear()
 }
 
-/// Both programs are replaced, or neither is.
+/// Either both programs are replaced or neither is.
 fn second_program_is_put_back() -> Result<()> {
     let scene = Scene::of("devices")?;
     let old = SetRto::of("interfaces")?;
@@ -165,7 +165,7 @@ fn second_program_is_put_back() -> Result<()> {
     scene.clear()
 }
 
-/// Asks while others replace, and gives how often it did.
+/// Queries while other processes replace the policy. Returns the number of queries.
 fn ask_during(
     replace: impl Fn() -> Result<()> + Send + Sync,
     ask: impl Fn() -> Result<()>,
@@ -193,7 +193,7 @@ fn ask_during(
     })
 }
 
-/// `status` reports these rules or the other ones, each completely.
+/// `status` reports one set of rules or the other, always completely.
 fn status_is_true_during_replacements() -> Result<()> {
     let scene = Scene::of("devices")?;
     scene.a.ok(&["install"])?;
@@ -206,7 +206,7 @@ fn status_is_true_during_replacements() -> Result<()> {
             Ok(())
         },
     )?;
-    // The same rules all the time.
+    // The rules stay the same throughout.
     if scene.a.run(&BY_ROUTE)?.code == Some(0) {
         count += ask_during(
             || scene.a.ok(&BY_ADDRESS).and_then(|_| scene.a.ok(&BY_ROUTE)).map(drop),
@@ -217,7 +217,7 @@ fn status_is_true_during_replacements() -> Result<()> {
     scene.clear()
 }
 
-/// Another connection is decided in between by another rule.
+/// In between, another rule decides another connection.
 fn try_names_the_rule_of_its_own_connection() -> Result<()> {
     let scene = Scene::of("devices")?;
     scene.a.ok(&["install"])?;
@@ -251,7 +251,7 @@ fn try_names_the_rule_of_its_own_connection() -> Result<()> {
     scene.clear()
 }
 
-/// The sandbox of a service without AF_UNIX: the number of the namespace is found otherwise, or the install refused.
+/// A service sandbox without AF_UNIX: the number of the namespace is found by other means, or the install is refused.
 fn without_unix_sockets_rules_keep_to_their_namespace() -> Result<()> {
     let a = SetRto::of("devices")?;
     let mut near = Lab::new()?;
@@ -276,8 +276,8 @@ fn without_unix_sockets_rules_keep_to_their_namespace() -> Result<()> {
     Ok(())
 }
 
-/// What a connection of another namespace gets where one of this gets `rto`: before Linux 5.15 programs cannot ask
-/// which they are in.
+/// The timer of a connection in another namespace if a connection in this one gets `rto`. Before Linux 5.15 programs
+/// cannot read which namespace they are in.
 fn of_another_namespace(rto: Duration) -> Result<Duration> {
     Ok(if kernel_version()? < (5, 15) { rto } else { DEFAULT_RTO })
 }
@@ -287,7 +287,7 @@ fn number() -> Result<u64> {
     Ok(std::fs::metadata("/proc/thread-self/ns/net")?.ino())
 }
 
-/// A namespace ends and the next one gets its number. The rules do not apply to that one.
+/// A namespace ends and the next one reuses its number. The rules do not apply to the next one.
 fn namespace_whose_number_is_used_again() -> Result<()> {
     let a = SetRto::of("devices")?;
     for method in [BY_ROUTE, BY_ADDRESS] {
@@ -333,14 +333,15 @@ fn namespace_whose_number_is_used_again() -> Result<()> {
     Ok(())
 }
 
-/// The time that the processor has worked for children of this process.
+/// The CPU time of this process's children.
 fn processor_time() -> Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let time = usage.user_time() + usage.system_time();
     Ok(Duration::new(time.tv_sec().try_into()?, time.tv_usec() as u32 * 1000))
 }
 
-/// A relay or a host of many containers: the time of an install grows with their number, not with its square.
+/// On a relay or a host of many containers, the time of an install grows linearly with their number, not
+/// quadratically.
 fn thousands_of_addresses() -> Result<()> {
     const DEVICES: u8 = 8;
     let each: u16 = if is_guest() { 250 } else { 4000 };
@@ -363,7 +364,7 @@ fn thousands_of_addresses() -> Result<()> {
     let (first, again) = (took()?, took()?);
     let count = u32::from(each) * u32::from(DEVICES);
     note(format!("{count} addresses: install takes {first:.0?} of a processor, again {again:.0?}"));
-    // The time of an emulated guest is not comparable.
+    // The time in an emulated guest is not comparable.
     let is_quick = first.max(again) < Duration::from_millis(1500);
     ensure!(is_quick || is_guest(), "{count} addresses: {first:?}, again {again:?}");
     scene.clear()

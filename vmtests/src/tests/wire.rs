@@ -1,4 +1,4 @@
-//! Schedules on the wire, as a capture with the kernel's time stamps sees them.
+//! Schedules on the wire, measured by a capture with the kernel's timestamps.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -28,7 +28,7 @@ use crate::harness::wire::expect_schedule;
 
 const RULES: &str = include_str!("../../rules/wire.toml");
 
-/// Ports of the rules; the last has none.
+/// Ports of the rules. The last port has no rule.
 const QUICK: u16 = 2001;
 const SLOWER: u16 = 2002;
 const NO_RULE: u16 = 2003;
@@ -46,12 +46,12 @@ tests! {
 /// A connection whose schedule is measured.
 struct Flow {
     kind: Kind,
-    /// This host's end of a SYN-ACK, the other one's of a SYN.
+    /// The local end for a SYN-ACK, the remote end for a SYN.
     end: SocketAddr,
-    /// What the server listens on.
+    /// The server's listening address.
     listen: IpAddr,
     rto: Duration,
-    /// How many intervals to measure.
+    /// The number of intervals to measure.
     count: u32,
 }
 
@@ -65,7 +65,7 @@ impl Flow {
     }
 }
 
-/// Measures all flows at the same time.
+/// Measures all flows concurrently.
 fn measure(lab: &Lab, cable: &Cable, flows: &[Flow]) -> Result<()> {
     thread::scope(|scope| {
         let threads: Vec<_> =
@@ -104,7 +104,7 @@ fn measure_one(lab: &Lab, cable: &Cable, flow: &Flow) -> Result<()> {
     }
 }
 
-/// The kernel's own second, both ways and both families, whenever no policy is in force.
+/// The kernel's default of one second, in both directions and for both families, whenever no policy is in effect.
 fn wire_default_before_install_and_after_remove() -> Result<()> {
     let set_rto = SetRto::of("wire")?;
     let (lab, cable) = Lab::with_cable()?;
@@ -128,7 +128,7 @@ fn wire_default_before_install_and_after_remove() -> Result<()> {
     measure(&lab, &cable, &flows()).context("after remove")
 }
 
-/// SYNs to two rules' ports and to one without a rule.
+/// SYNs to the ports of two rules and to a port without a rule.
 fn syn_to(port: impl Fn(&Cable, u16) -> SocketAddr) -> Result<()> {
     let set_rto = SetRto::of("wire")?;
     let (lab, cable) = Lab::with_cable()?;
@@ -158,7 +158,7 @@ fn wire_syn_ipv6() -> Result<()> {
     syn_to(|cable, port| cable.remote6(port))
 }
 
-/// SYN-ACKs from two rules' ports and from one without a rule.
+/// SYN-ACKs from the ports of two rules and from a port without a rule.
 fn synack_from(here: impl Fn(&Cable) -> IpAddr, listen: IpAddr) -> Result<()> {
     let set_rto = SetRto::of("wire")?;
     let (lab, cable) = Lab::with_cable()?;

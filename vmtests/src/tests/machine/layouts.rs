@@ -1,4 +1,4 @@
-//! How a machine has its cgroups: unified, both versions side by side, or version 1 alone.
+//! The cgroup layouts of a machine: unified, hybrid, or version 1 alone.
 
 use std::fs;
 use std::path::Path;
@@ -31,8 +31,8 @@ tests! {
     machine_layout_version_1: 60,
 }
 
-/// Version 1 as systemd has it: its own hierarchy, which has no controller, and some that have one. A controller
-/// that this kernel lacks, or needs for version 2, is left out.
+/// Version 1 as systemd sets it up: a named hierarchy without a controller, and several with one. A controller that
+/// this kernel does not have, or that version 2 uses, is left out.
 fn mount_version_1() -> Result<()> {
     let hierarchies =
         [("systemd", "none,name=systemd"), ("freezer", "freezer"), ("devices", "devices")];
@@ -50,14 +50,14 @@ fn mount_version_1() -> Result<()> {
     Ok(())
 }
 
-/// In place of what is mounted: an empty directory for hierarchies.
+/// Replaces the existing mounts with an empty directory for hierarchies.
 fn clear() -> Result<()> {
     mounts::unmount_all("cgroup2")?;
     mounts::unmount_all("cgroup")?;
     mounts::mount_fresh("tmpfs", Path::new(CGROUPS))
 }
 
-/// Installs, and sees where and whether.
+/// Installs, and checks the cgroup and the result.
 fn installs_at(root: &Path, (lab, cable): &(Lab, Cable)) -> Result<()> {
     let set_rto = SetRto::of("default")?;
     let before = mounts::all()?;
@@ -87,7 +87,7 @@ fn machine_layout_hybrid() -> Result<()> {
     installs_at(&unified, &Lab::with_cable()?)
 }
 
-/// Refused with what to do, which then helps.
+/// The refusal includes a hint, and following the hint works.
 fn machine_layout_version_1() -> Result<()> {
     clear()?;
     mount_version_1()?;
@@ -100,7 +100,7 @@ fn machine_layout_version_1() -> Result<()> {
     ensure!(set_rto.status()?.code == 3, "not `not installed`: {:?}", set_rto.status()?);
     ensure!(mounts::all()? == before, "a refused install mounted something: {}", mounts::all()?);
     expect_both(&net.0, &net.1, PORT, DEFAULT_RTO).context("refused")?;
-    // The hint's own words.
+    // Use the exact command from the hint.
     let hint = refusal.stderr.lines().find_map(|line| line.strip_prefix("hint: "));
     let hint = hint.context("no hint")?;
     let status = std::process::Command::new("sh").args(["-ec", hint]).status()?;

@@ -1,4 +1,4 @@
-//! On a whole machine, with its real root cgroup and mounts: in guests of the matrix only.
+//! Tests on a whole machine with its real root cgroup and mounts. They run only in guests of the matrix.
 
 pub(super) mod layouts;
 pub(super) mod net_cls;
@@ -22,21 +22,21 @@ use crate::tests::support::expect_armed;
 use crate::tests::support::expect_synack_timer;
 use crate::tests::support::far_port;
 
-/// A cgroup of the machine's, gone at the end; the test's process moves in and out.
+/// A cgroup on the machine, removed at the end. The test's process moves in and out.
 struct Part {
     root: PathBuf,
     path: PathBuf,
 }
 
 impl Part {
-    /// Makes it below the machine's root, or below a part of it.
+    /// Creates it below the machine's root or below one of its cgroups.
     fn new(parent: &Path, name: &str) -> Result<Self> {
         let (root, path) = (sandbox::cgroup()?, parent.join(name));
         std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Part { root, path })
     }
 
-    /// Does `work` as a process of this cgroup.
+    /// Runs `work` as a process in this cgroup.
     fn inside<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         move_to(&self.path)?;
         let result = work();
@@ -48,7 +48,7 @@ impl Part {
 impl Drop for Part {
     fn drop(&mut self) {
         if let Err(error) = cgroup::remove_empty(&self.path) {
-            // The next test would find it.
+            // Otherwise the next test would find it.
             assert!(std::thread::panicking(), "{error}");
         }
     }
@@ -60,7 +60,7 @@ fn move_to(cgroup: &Path) -> Result<()> {
         .with_context(|| format!("cannot move into {}", cgroup.display()))
 }
 
-/// Demands the timers of a SYN to a port and of a SYN-ACK from it.
+/// Checks the timers of a SYN to a port and of a SYN-ACK from it.
 fn expect_both(lab: &Lab, cable: &Cable, port: u16, rto: Duration) -> Result<()> {
     expect_armed(&Connection::open(cable.remote4(port))?, rto)
         .with_context(|| format!("SYN to port {port}"))?;

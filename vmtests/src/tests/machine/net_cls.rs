@@ -1,6 +1,6 @@
-//! Version 1's net_cls or net_prio in use: before Linux 5.15, sockets made since then belong to the root of version 2.
+//! Version 1's net_cls or net_prio in use. Before Linux 5.15, new sockets then belong to the root of version 2.
 //!
-//! That lasts until the machine ends, so these run last.
+//! This lasts until the machine shuts down, so these tests run last.
 
 use std::fs;
 use std::path::Path;
@@ -32,19 +32,19 @@ tests! {
 }
 
 fn machine_net_cls_in_use() -> Result<()> {
-    // In use is what a class has been given.
+    // The controller is in use once a class has been assigned.
     in_use("net_cls", "net_cls.classid", "0x100001", OURS)
 }
 
-/// The effect is the same, and lasts: on an older kernel it is there before, where there is net_cls.
+/// net_prio has the same lasting effect. On an older kernel with net_cls, the effect is already present.
 fn machine_net_prio_in_use() -> Result<()> {
     let is_there_before = is_lost()? && has("net_cls")?;
     let before = if is_there_before { DEFAULT_RTO } else { OURS };
-    // It knows the machine's devices only, not those of a namespace.
+    // net_prio knows only the machine's own devices, not those of a namespace.
     in_use("net_prio", "net_prio.ifpriomap", "lo 5", before)
 }
 
-/// Sockets of a cgroup belong to the root once a controller of version 1 is in use.
+/// Sockets of any cgroup belong to the root once a version 1 controller is in use.
 fn is_lost() -> Result<bool> {
     Ok(kernel_version()? < (5, 15))
 }
@@ -54,7 +54,7 @@ fn has(controller: &str) -> Result<bool> {
     Ok(all.lines().any(|line| line.split_whitespace().next() == Some(controller)))
 }
 
-/// `before`: the timer of a cgroup with a policy, before the controller is used by writing to a file of a class.
+/// `before` is the timer in a cgroup with a policy, before a write to a class file puts the controller in use.
 fn in_use(controller: &str, file: &str, text: &str, before: Duration) -> Result<()> {
     if !has(controller)? {
         bail!(Skip::new(format!("this kernel has no {controller}")));
@@ -81,7 +81,7 @@ fn in_use(controller: &str, file: &str, text: &str, before: Duration) -> Result<
         expect_both(&lab, &cable, PORT, rto).with_context(|| format!("with {controller}"))
     })?;
     set_rto.ok(&["remove", "--pin", there])?;
-    // The root's programs are asked all the same.
+    // The root's programs still run.
     set_rto.ok(&["install"])?;
     part.inside(|| expect_both(&lab, &cable, PORT, OURS).context("at the root"))?;
     set_rto.ok(&["remove"])?;

@@ -1,4 +1,5 @@
-//! A policy on the machine's real root cgroup: every socket has it, wherever its process is, whoever else is there.
+//! A policy on the machine's real root cgroup. It applies to every socket, in any cgroup and beside any other
+//! program.
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,11 +31,11 @@ use crate::harness::setrto::SetRto;
 use crate::harness::tests;
 use crate::harness::wire::kernel_version;
 
-/// The port and timer of the default rule, and a port that has no rule.
+/// The port and timer of the default rule, and a port without a rule.
 const PORT: u16 = 12345;
 const OURS: Duration = Duration::from_secs(20);
 const NO_RULE: u16 = 12346;
-/// What a neighbour answers.
+/// The answer of the other program.
 const THEIRS: Duration = Duration::from_secs(7);
 
 tests! {
@@ -45,7 +46,7 @@ tests! {
     machine_with_few_capabilities: 60,
 }
 
-/// With a rule and without one.
+/// For a port with a rule and for one without.
 fn expect(lab: &Lab, cable: &Cable, with_rule: Duration, without: Duration) -> Result<()> {
     expect_both(lab, cable, PORT, with_rule)?;
     expect_both(lab, cable, NO_RULE, without)
@@ -58,7 +59,7 @@ fn machine_root_covers_every_cgroup() -> Result<()> {
         std::fs::read_to_string("/proc/self/cgroup")?.lines().any(|line| line == "0::/"),
         "this process is not in the machine's root cgroup"
     );
-    // Only the real root has no file for the type of the cgroup.
+    // Only the real root has no `cgroup.type` file.
     ensure!(!root.join("cgroup.type").exists(), "{} is not the root", root.display());
     let (lab, cable) = Lab::with_cable()?;
     let outer = Part::new(&root, "outer")?;
@@ -74,7 +75,7 @@ fn machine_root_covers_every_cgroup() -> Result<()> {
         }
         .with_context(|| format!("in {name}"))?;
     }
-    // Another host of this machine, as a container is.
+    // A separate host on this machine, like a container.
     Namespace::create()?.run(|| {
         let (lab, cable) = Lab::with_cable()?;
         expect(&lab, &cable, OURS, DEFAULT_RTO).context("in another network namespace")
@@ -85,8 +86,8 @@ fn machine_root_covers_every_cgroup() -> Result<()> {
         .inside(|| expect(&lab, &cable, DEFAULT_RTO, DEFAULT_RTO).context("in a part after remove"))
 }
 
-/// Before and after ours, at the root and below: of those at the root the last one decides, and all of them after
-/// those below.
+/// Other programs before and after ours, at the root and below. At the root the last one decides. All of those run
+/// after the ones below.
 fn machine_root_neighbours() -> Result<()> {
     let set_rto = SetRto::of("default")?;
     let root = sandbox::cgroup()?;
@@ -111,7 +112,7 @@ fn machine_root_neighbours() -> Result<()> {
     expect(&lab, &cable, THEIRS, THEIRS).context("after ours")?;
     let status = set_rto.status()?;
     ensure!(status.json["neighbours"][0]["name"] == "after", "not listed: {status:?}");
-    // Another install changes the program, not its place.
+    // Another install replaces the program but keeps its place.
     SetRto::of("a")?.ok(&["install"])?;
     set_rto.ok(&["install"])?;
     expect(&lab, &cable, THEIRS, THEIRS).context("after ours, installed again")?;
@@ -125,7 +126,7 @@ fn machine_root_neighbours() -> Result<()> {
     Ok(())
 }
 
-/// As at boot on a small system: `install` mounts the file system that keeps the policy.
+/// As at boot of a small system: `install` mounts the bpffs that keeps the policy.
 fn machine_without_bpffs() -> Result<()> {
     let set_rto = SetRto::of("default")?;
     let (lab, cable) = Lab::with_cable()?;
@@ -140,10 +141,9 @@ fn machine_without_bpffs() -> Result<()> {
     expect(&lab, &cable, DEFAULT_RTO, DEFAULT_RTO).context("after remove")
 }
 
-/// As a service that is given no more: it installs, replaces and removes at the root.
+/// As a service with minimal privileges: it installs, replaces and removes a policy at the root.
 ///
-/// Before 5.11, BPF's memory counts as locked memory, of which there are 64 KiB by default: large tables need a higher
-/// limit.
+/// Before 5.11, BPF memory counts as locked memory, with a default limit of 64 KiB. Large tables need a higher limit.
 fn machine_with_few_capabilities() -> Result<()> {
     let (lab, cable) = Lab::with_cable()?;
     let few = |rules: &str, more: &[Capability]| {
@@ -158,7 +158,7 @@ fn machine_with_few_capabilities() -> Result<()> {
         refusal.exits(2)?;
         refusal.says(&["hint: ", "ulimit -l"])?;
         expect(&lab, &cable, DEFAULT_RTO, DEFAULT_RTO).context("after a refusal")?;
-        // As a service manager does for a unit with LimitMEMLOCK.
+        // Set the limit as a service manager does for a unit with LimitMEMLOCK.
         setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)?;
     }
     default.ok(&["install"])?;

@@ -1,5 +1,5 @@
-//! A verb with something going wrong at one of its system calls, one after the other: afterwards the new policy is
-//! attached or exactly what was there before, the exit code is true, and the next commands work and leave nothing.
+//! Injects a fault into each system call of a verb in turn. Afterwards the policy is the new one or exactly the
+//! previous one, the exit code is correct, and the next commands work and leave nothing behind.
 
 mod what;
 
@@ -46,10 +46,10 @@ use crate::harness::trace::Verdict;
 use crate::harness::trace::follow;
 use crate::harness::trace::follow_both;
 
-/// Where a fault was put.
+/// The place of a fault.
 struct Place {
     call: Call,
-    /// In words.
+    /// A description.
     what: String,
 }
 
@@ -62,13 +62,13 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// With `rules`, whose timer is that of `a.toml`.
+    /// Starts with `rules`, whose timer is that of `a.toml`.
     pub(crate) fn of(rules: &str) -> Result<Self> {
         let (lab, cable) = Lab::with_cable()?;
         Ok(Scene { a: SetRto::of(rules)?, b: SetRto::of("b")?, cable, lab })
     }
 
-    /// The timer that a connection gets.
+    /// The timer of a new connection.
     pub(crate) fn timer(&self) -> Result<Duration> {
         Connection::open(self.cable.remote4(80))?.rto()
     }
@@ -84,7 +84,7 @@ impl Scene {
         vec![words.into()]
     }
 
-    /// What the verb is to find.
+    /// Prepares the state that the verb expects.
     fn prepare(&self, verb: Verb) -> Result<()> {
         match verb {
             Verb::Install | Verb::StatusOfNothing => Ok(()),
@@ -94,7 +94,7 @@ impl Scene {
         }
     }
 
-    /// Tries faults at the calls of a verb that `chosen` picks, each from the same beginning.
+    /// Injects faults into the calls of a verb that `chosen` picks, each from the same initial state.
     pub(crate) fn sweep(
         &self,
         verb: Verb,
@@ -132,7 +132,7 @@ impl Scene {
             };
             let outcome =
                 outcome.and_then(|()| self.one(verb, &words, (at, fault), &method, &mut found));
-            // What is exactly as it was needs no clearing, and serves the next one.
+            // An unchanged state needs no cleanup and serves the next fault.
             is_ready = matches!(outcome, Ok(true));
             let name = found.map_or_else(|| "none".into(), |call| call.what);
             let place = format!("{fault:?} at call {at} of {}, {name}", calls.len());
@@ -141,7 +141,7 @@ impl Scene {
             }
             if let Err(error) = outcome {
                 wrong.push(format!("{place}: {error:#}"));
-                // All of it is of interest, but a scene that is lost is not.
+                // Report every failure, but stop if the scene cannot be reset.
                 self.reset().with_context(|| wrong.join("\n"))?;
             }
             tried += 1;
@@ -165,7 +165,7 @@ impl Scene {
         Ok(())
     }
 
-    /// One fault. Tells whether everything is as it was before; otherwise it is cleared.
+    /// Injects one fault. Returns whether the state is unchanged; otherwise it is cleaned up.
     fn one(
         &self,
         verb: Verb,
@@ -177,11 +177,11 @@ impl Scene {
         let before = Snapshot::take()?;
         let (old, new) = verb.timers();
         let fewest = usize::from(old != DEFAULT_RTO && new != DEFAULT_RTO);
-        // Whether the program has been told that something is not there.
+        // Whether the program has received an error that something is missing.
         let was_absent = Cell::new(false);
         let decide = |call: &Call| {
             let is_like = found.as_ref().is_some_and(|first| call.is_like(&first.call));
-            // Their number may differ by one or two from run to run.
+            // The number of such calls may differ by one or two from run to run.
             let is_first = found.is_none() && call.at == at && fault.applies(call);
             if is_first {
                 let path = call.path().map(|path| format!(" {path}")).unwrap_or_default();
@@ -195,7 +195,7 @@ impl Scene {
                 _ => Verdict::Go,
             }
         };
-        // At every call after which the hook may be another one.
+        // Check after every call that may change the hook.
         let watch = |call: &Call| {
             if [libc::SYS_bpf, libc::SYS_unlinkat, libc::SYS_close].contains(&call.number)
                 || syscalls::path_argument(call.number) == Some(0)
@@ -211,7 +211,7 @@ impl Scene {
             return self.clear().map(|()| false);
         };
         self.judge(verb, fault, call, &run, &before)?;
-        // What says that something may not be done, or is not there, may be the kernel's verdict on a method.
+        // EACCES or ENOENT may be the kernel's verdict on a method.
         let is_plain = match fault {
             Fault::Once(errno) => ![Errno::EACCES, Errno::ENOENT].contains(&errno),
             _ => false,
@@ -243,10 +243,10 @@ impl Scene {
             End::Killed(signal) => bail!("it died of {signal}: {run:?}"),
         };
         ensure!(!run.stderr.contains("panicked"), "it panicked: {run:?}");
-        // Advice to break things.
+        // This would be advice to remove our own policy.
         ensure!(!run.stderr.contains("something else"), "ours is called foreign: {run:?}");
         if let Some(code) = code {
-            // Also a cgroup that is not there, which is a wrong argument.
+            // A missing cgroup also counts as a wrong argument.
             let is_believed = absent && (code == 1 || verb == Verb::Status && code == 3);
             ensure!(verb.codes().contains(&code) || is_believed, "exit code {code}: {run:?}");
         }
@@ -261,7 +261,7 @@ impl Scene {
                 ensure!(count == 0, "removed, and {timer:?}: {run:?}");
                 ensure!(lookups().unwrap_or_default().is_empty(), "the second one stays: {run:?}");
             }
-            // What cannot be removed stays, for the next one.
+            // What cannot be removed stays for the next command.
             (Verb::Check, Some(_)) if removes => {}
             (Verb::Try, Some(0)) if !run.stdout.is_empty() => {
                 ensure!(run.stdout.contains("timer 3 s "), "not the timer: {run:?}");
@@ -274,7 +274,7 @@ impl Scene {
                 before.still().with_context(|| format!("{run:?}"))?;
             }
             (_, Some(0)) => ensure!(absent || timer == new, "installed, and {timer:?}: {run:?}"),
-            // For good, what has been switched may have to stay so.
+            // After a permanent fault, what has already been replaced may have to stay replaced.
             (_, Some(_)) if verb.installs() && (at_once || timer == old && !removes) && !absent => {
                 before.still_soon().with_context(|| format!("{run:?}"))?;
             }
@@ -285,8 +285,8 @@ impl Scene {
         Ok(())
     }
 
-    /// The timer, once it is one of the two; where the exit code says which, once it is that. Some kernels detach from
-    /// a work queue.
+    /// Waits until the timer is one of the two, or the one that the exit code implies. Some kernels detach from a
+    /// work queue.
     fn timer_soon(&self, old: Duration, new: Duration, code: Option<i32>) -> Result<Duration> {
         let end = Instant::now() + Duration::from_secs(5);
         loop {
@@ -304,8 +304,7 @@ impl Scene {
         }
     }
 
-    /// Without a fault, `status` tells the truth: soon, as what a process leaves behind that is pinned nowhere is detached
-    /// by a work queue.
+    /// Without a fault, `status` is soon correct: a work queue detaches what a process leaves behind unpinned.
     fn told_soon(&self, run: &Run) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(5);
         loop {
@@ -315,7 +314,7 @@ impl Scene {
                 B => 4,
                 _ => 3,
             };
-            // Where the second program is lost, that is the truth.
+            // This is correct if the second program is lost.
             let is_half = said.code == Some(4) && timer == A && run.end != End::Exited(0);
             if said.code == Some(expected) || is_half {
                 return Ok(());
@@ -326,7 +325,7 @@ impl Scene {
         }
     }
 
-    /// The next commands work, and leave nothing.
+    /// The next commands work and leave nothing behind.
     fn afterwards(&self) -> Result<()> {
         self.a.ok(&["install"])?;
         let timer = self.timer()?;
@@ -337,7 +336,7 @@ impl Scene {
         self.clear()
     }
 
-    /// No policy, no pins, no cgroup of a probe; the bpffs, once.
+    /// No policy, no pins, no cgroup of a probe, and a single bpffs.
     pub(crate) fn clear(&self) -> Result<()> {
         self.a.ok(&["remove"])?;
         self.is_clear()
@@ -353,7 +352,7 @@ impl Scene {
             mounts::mount_fresh("bpf", Path::new(mounts::BPFFS))?;
         }
         let left = pins()?;
-        // The kernel's own two iterators may be there.
+        // The kernel's own two iterators may be present.
         let is_ours = |pin: &String| !pin.ends_with(".debug");
         ensure!(!left.iter().any(is_ours), "the pins {left:?} are left");
         let left = super::state::cgroups()?;
@@ -361,7 +360,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Where a fault has spoiled everything: a new bpffs, and with it no pin, no link.
+    /// Resets the state after a fault: a new bpffs, and with it no pins and no links.
     fn reset(&self) -> Result<()> {
         mounts::unmount_all("bpf")?;
         mounts::mount_fresh("bpf", Path::new(mounts::BPFFS))?;
@@ -375,7 +374,7 @@ impl Scene {
         Ok(())
     }
 
-    /// How devices are found; empty where no rule asks for one.
+    /// The method of finding devices; empty if no rule needs one.
     fn method(&self) -> Result<String> {
         let status = self.a.status()?;
         Ok(status.json["interface_method"].as_str().unwrap_or_default().to_owned())

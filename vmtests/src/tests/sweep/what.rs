@@ -1,4 +1,4 @@
-//! What can go wrong in a verb, and how much of it is tried.
+//! The faults that a verb can meet, and how many of them are tried.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use crate::harness::trace::Call;
 use crate::tests::state::A;
 use crate::tests::state::B;
 
-/// What a call that fails says.
+/// The error of a call that fails.
 pub(crate) const ERRNOS: [Errno; 6] =
     [Errno::ENOMEM, Errno::EINTR, Errno::EACCES, Errno::ENOENT, Errno::EMFILE, Errno::EIO];
 
-/// What goes wrong.
+/// The kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     Killed,
     /// One call fails.
     Once(Errno),
-    /// It fails, and every later call of its kind.
+    /// The call fails, and so does every later call of its kind.
     FromThenOn(Errno),
 }
 
 impl Fault {
-    /// Whether the kernel could do that. The calls that are left out: those that do not return; those that only fail
-    /// where a program is wrong (signals, memory that is given back, numbers of processes); sleeping, waiting, closing
-    /// and random numbers with errors that they do not have, which Rust's library takes for its own.
+    /// Whether the kernel could produce this fault. Calls that do not return are left out. So are calls that fail
+    /// only in a broken program (signals, freed memory, process IDs). Sleeping, waiting, closing and random numbers
+    /// get only errors that they can return, because Rust's library treats others as bugs of its own.
     pub(super) fn applies(self, call: &Call) -> bool {
         let (Fault::Once(errno) | Fault::FromThenOn(errno)) = self else { return true };
         let for_good = matches!(self, Fault::FromThenOn(_));
@@ -39,13 +39,13 @@ impl Fault {
             libc::SYS_rt_sigaction | libc::SYS_rt_sigprocmask | libc::SYS_sigaltstack => false,
             libc::SYS_getpid | libc::SYS_gettid | libc::SYS_getppid | libc::SYS_geteuid => false,
             libc::SYS_futex | libc::SYS_kill | libc::SYS_set_robust_list | libc::SYS_rseq => false,
-            // Streams that fail have tests of their own: what was done stays done.
+            // Failing streams have tests of their own. Completed changes stay.
             libc::SYS_write if call.arguments[0] <= 2 => false,
-            // A process that may write to no cgroup any more cannot leave one.
+            // A process that can no longer write to any cgroup cannot leave one.
             libc::SYS_write => !for_good,
-            // What a sleep goes on with after a stop.
+            // The kernel resumes an interrupted sleep with this call.
             libc::SYS_restart_syscall => false,
-            // A program without memory dies: that is judged as a kill.
+            // A program without memory dies, which is judged like a kill.
             libc::SYS_mmap | libc::SYS_brk | libc::SYS_mremap => errno == Errno::ENOMEM,
             libc::SYS_clock_nanosleep
             | libc::SYS_nanosleep
@@ -54,40 +54,40 @@ impl Fault {
             | libc::SYS_getrandom
             | libc::SYS_ppoll => errno == Errno::EINTR && !for_good,
             libc::SYS_close => [Errno::EINTR, Errno::EIO].contains(&errno),
-            // Whoever is interrupted tries again, for ever if need be.
+            // An interrupted call is retried, forever if necessary.
             _ => !(for_good && errno == Errno::EINTR),
         }
     }
 }
 
-/// Whether the kernel says that something is not there. A program has to believe that: what it concludes from a lie is
-/// judged by how it ends.
+/// Whether the kernel reports that something is missing. A program must believe that, so a run that acts on a false
+/// report is judged by how it ends.
 pub(super) fn is_absence(fault: Fault, call: &Call) -> bool {
     const OBJ_GET: u64 = 7;
     let by_path = syscalls::path_argument(call.number).is_some() || call.bpf() == Some(OBJ_GET);
     by_path && matches!(fault, Fault::Once(Errno::ENOENT) | Fault::FromThenOn(Errno::ENOENT))
 }
 
-/// Whether a program that gets no memory here may die.
+/// Whether the program may die if this call returns no memory.
 pub(super) fn is_of_memory(call: &Call) -> bool {
     [libc::SYS_mmap, libc::SYS_brk, libc::SYS_mremap].contains(&call.number)
 }
 
-/// A verb, and what it finds.
+/// A verb and its initial state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     /// The first install.
     Install,
-    /// The same where no bpffs is mounted.
+    /// The first install, without a mounted bpffs.
     InstallAndMount,
-    /// Over other rules.
+    /// An install over other rules.
     Replace,
-    /// The same rules once more.
+    /// A second install of the same rules.
     Again,
     Remove,
-    /// Where these rules are installed.
+    /// With these rules installed.
     Status,
-    /// Where nothing is.
+    /// With nothing installed.
     StatusOfNothing,
     Check,
     Try,
@@ -98,7 +98,7 @@ impl Verb {
         matches!(self, Verb::Install | Verb::InstallAndMount | Verb::Replace | Verb::Again)
     }
 
-    /// The timers before it and after it.
+    /// The timers before and after it.
     pub(super) fn timers(self) -> (Duration, Duration) {
         match self {
             Verb::Install | Verb::InstallAndMount => (DEFAULT_RTO, A),
@@ -118,22 +118,22 @@ impl Verb {
     }
 }
 
-/// How many faults one test tries.
+/// The number of faults that one test tries.
 pub(crate) enum Share {
-    /// So many, spread over all calls and errors; a guest, which may be emulated, a tenth of them.
+    /// This many, spread over all calls and errors. A guest, which may be emulated, tries a tenth of them.
     Some(usize),
     /// Each call with each error.
     All,
 }
 
 impl Share {
-    /// All with `--thorough`.
+    /// All of them with `--thorough`.
     pub(crate) fn of(count: usize) -> Self {
         if sandbox::is_thorough() { Share::All } else { Share::Some(count) }
     }
 }
 
-/// All calls, but of a file that is read in hundreds of pieces only the first two and the last one.
+/// All calls, except that a file read in hundreds of pieces contributes only the first two and the last.
 pub(super) fn different(calls: &[Call]) -> Vec<&Call> {
     let is_next = |one: &Call, other: &Call| {
         one.number == libc::SYS_read && one.is_like(other) && one.arguments[0] == other.arguments[0]
@@ -147,14 +147,14 @@ pub(super) fn different(calls: &[Call]) -> Vec<&Call> {
         .collect()
 }
 
-/// A share of all, the same in each run, and no two neighbours one after the other.
+/// An evenly spread share of all, the same in each run.
 pub(super) fn spread<T: Copy>(all: &[T], share: &Share) -> Vec<T> {
     let count = match share {
         Share::All => return all.to_vec(),
         Share::Some(count) if is_guest() => (count / 10).max(3),
         Share::Some(count) => *count,
     };
-    // Steps of the golden ratio: however many are taken, they lie evenly.
+    // Steps of the golden ratio give an even spread for any number of steps.
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let place =
         |step: u64| ((u128::from(step.wrapping_mul(GOLDEN)) * all.len() as u128) >> 64) as usize;
