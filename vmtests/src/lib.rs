@@ -1,4 +1,4 @@
-//! What the programs of this crate share: kernels to boot, guests that boot them, and machines of other kinds.
+//! Code shared by the programs of this crate: kernels to boot, guests that boot them, and boards.
 
 pub mod boards;
 pub mod guests;

@@ -3,10 +3,10 @@
 //!     live [--bin-dir DIR] [--thorough] [arguments of a Rust test binary]
 //!     live --bin-dir DIR --demo            the demonstration's scenes (see `demo`)
 //!
-//! DIR has one set-rto executable for each file of `vmtests/rules/`, named like it: `a.toml` makes
-//! `DIR/a`. Without it, only the tests of the harness itself run. Each test is a process of its own,
-//! in its own cgroup, network and mount namespaces, with its own bpffs: the machine is left alone. Tests that try a
-//! share of very many things try all of them with `--thorough`.
+//! DIR has one set-rto executable for each file of `vmtests/rules/`, with the same name: `a.toml` makes `DIR/a`.
+//! Without `--bin-dir`, only the tests of the harness itself run. Each test is a process in its own cgroup, network and
+//! mount namespaces, with its own bpffs. The host is not changed. Tests that try a share of many cases try all of them
+//! with `--thorough`.
 
 mod demo;
 mod harness;
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     let is_thorough = arguments.iter().any(|argument| argument == "--thorough");
     arguments.retain(|argument| argument != "--thorough");
     let mut arguments = Arguments::from_iter(arguments);
-    // Timers are measured: tests that share the processors disturb each other.
+    // Timers are measured. Tests that share processors disturb each other.
     arguments.test_threads = arguments.test_threads.or(Some(1));
     if let Err(error) = cgroup::sweep() {
         eprintln!("live: cannot remove what an earlier run left: {error:#}");
@@ -62,7 +62,7 @@ fn all() -> impl Iterator<Item = &'static Test> {
     tests::ALL.iter().flat_map(|tests| tests.iter())
 }
 
-/// Runs one test in this process: its name, its cgroup and perhaps the directory of executables.
+/// Runs one test in this process. The arguments are its name, its cgroup and optionally the directory of executables.
 fn inside(arguments: &[OsString]) -> ExitCode {
     let (name, cgroup, bin_dir) = match arguments {
         [name, cgroup] => (name, cgroup, None),

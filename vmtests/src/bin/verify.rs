@@ -1,10 +1,10 @@
-//! Has the kernel's verifier judge objects of the rule compiler: each is loaded by libbpf, as set-rto does, and
-//! attached to nothing. The compiler's tests run it where they are told to (`SET_RTO_VERIFY`).
+//! Runs the kernel's verifier on objects of the rule compiler. libbpf loads each object, as in set-rto, without
+//! attaching it. The compiler's tests run this program if `SET_RTO_VERIFY` is set.
 //!
 //!     verify OBJECT...
 //!
-//! Prints for each object milliseconds, verified and translated instructions of its programs; the kernel's reason and exit code 1
-//! where it refuses one.
+//! Prints for each object: milliseconds, and the numbers of verified and translated instructions. If the kernel refuses
+//! an object, prints its reason and exits with code 1.
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -19,10 +19,10 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Instant;
 
-/// libbpf's messages, with the verifier's log.
+/// Collects libbpf's messages, with the verifier's log.
 static LOG: Mutex<String> = Mutex::new(String::new());
 
-/// Bytes of the log's end that are printed.
+/// The number of bytes printed from the end of the log.
 const SHOWN: usize = 2_000;
 
 fn main() -> ExitCode {

@@ -1,5 +1,5 @@
-//! Machines of other kinds, as qemu makes them, with Debian's kernels for them: busybox, the static binary, and what
-//! leaves the machine captured by qemu.
+//! Boards: machines of other kinds, emulated by qemu, with Debian's kernels for them, busybox and the static binary.
+//! qemu captures the packets that leave the machine.
 
 use super::wire;
 use crate::guests::apt::Suite;
@@ -11,42 +11,42 @@ use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// A machine.
+/// A board.
 #[derive(Debug, Clone, Copy)]
 pub struct Board {
-    /// What it is called here.
+    /// Its name here.
     pub name: &'static str,
-    /// The target of `cargo xtask dist` that it gets.
+    /// The target of `cargo xtask dist` that it runs.
     pub target: &'static str,
     /// Its kernel.
     pub kernel: From,
-    /// The program, and what it is to imitate.
+    /// The qemu program and the machine it emulates.
     pub qemu: &'static [&'static str],
-    /// In the kernel's package, below `usr/lib/linux-image-RELEASE`.
+    /// The path of its device tree in the kernel's package, below `usr/lib/linux-image-RELEASE`.
     pub device_tree: Option<&'static str>,
-    /// Its serial line, as the kernel calls it, and further words for the kernel.
+    /// The kernel's name for its serial line, and further words for the kernel command line.
     pub console: &'static str,
-    /// Its network card; without one, nothing is captured.
+    /// Its network card. Without one, nothing is captured.
     pub card: Option<&'static str>,
 }
 
-/// Where a board's kernel and busybox come from.
+/// The origin of a board's kernel and busybox.
 #[derive(Debug, Clone, Copy)]
 pub enum From {
-    /// Debian's packages for the machine.
+    /// Debian's packages for the architecture.
     Packages {
-        /// A suite that has them.
+        /// A suite that has the packages.
         suite: &'static str,
-        /// Debian's name of the machine.
+        /// Debian's name of the architecture.
         architecture: &'static str,
         /// The kernel's meta-package.
         kernel: &'static str,
     },
-    /// Debian's sources: it has no packages for big-endian MIPS any more.
+    /// Debian's sources: it no longer has packages for big-endian MIPS.
     MipsSources {
-        /// Suites with commas between: the newest kernel in any of them.
+        /// Suites separated by commas. The newest kernel in any of them is used.
         suites: &'static str,
-        /// In `vmtests/kernels`.
+        /// A configuration in `vmtests/kernels`.
         config: &'static str,
         /// A suite with busybox.
         busybox: &'static str,
@@ -64,7 +64,7 @@ impl From {
         }
     }
 
-    /// The kernel and the busybox. `configs` is `vmtests/kernels`.
+    /// Fetches or builds the kernel and the busybox. `configs` is `vmtests/kernels`.
     fn get(&self, configs: &Path) -> Result<(Image, PathBuf)> {
         match *self {
             Self::Packages { suite, architecture, kernel } => {
@@ -79,7 +79,7 @@ impl From {
     }
 }
 
-/// What a card and a dummy interface need, where it is not built in.
+/// The modules that a card and a dummy interface need if they are not built in.
 const MODULES: [&str; 8] = [
     "pci-host-generic",
     "virtio_pci",
@@ -92,16 +92,16 @@ const MODULES: [&str; 8] = [
 ];
 
 impl Board {
-    /// Its kernel, for the report.
+    /// The kernel's package, for the report.
     pub fn describe(&self) -> String {
         self.kernel.describe()
     }
 
-    /// Boots it with the binary of `built` and the scripts of `room` (vmtests/images/board). The kernel's package, the
-    /// guest's checks, and those of what it sent.
+    /// Boots the board with the binary of `built` and the scripts of `room` (vmtests/images/board). Returns the
+    /// kernel's package, the guest's checks, and the checks of the captured packets.
     ///
     /// # Errors
-    /// It cannot be made, or does not come to its end.
+    /// It cannot be created, or does not finish.
     pub fn run(
         &self,
         room: &Path,
@@ -116,7 +116,7 @@ impl Board {
         busybox::lay_out(&busybox, room, built, &root)?;
         copy(&room.join("init.sh"), &root.join("init"))?;
         if env::var_os("SET_RTO_BTF").is_some_and(|value| !value.is_empty()) {
-            // It was built in, and must serve.
+            // The BTF was built into the binary, and the guest must use it.
             fs::write(root.join("payload/btf"), "")?;
         }
         match image.modules {
@@ -126,8 +126,8 @@ impl Board {
         let initrd = scratch.join("initramfs.gz");
         initramfs::pack(&root, &initrd)?;
         let mut qemu: Vec<String> = self.qemu.iter().map(|&word| word.to_owned()).collect();
-        // The guest's clock counts instructions while it works, and is this host's while it waits: if it jumped then, as
-        // in the matrix, it would do so before qemu has captured what is to be sent.
+        // The guest's clock counts instructions while the guest works, and follows this host's clock while it waits. If
+        // it skipped idle time, as in the matrix, it would do so before qemu has captured the packets.
         qemu.extend(["-icount", "shift=2"].map(str::to_owned));
         if let Some(tree) = self.device_tree {
             let (root, release) = image.modules.as_ref().context("a kernel without modules")?;

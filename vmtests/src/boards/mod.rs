@@ -1,12 +1,12 @@
-//! Machines of other kinds, by name: each boots a kernel of Debian's, or one built from its source, with what
-//! `cargo xtask dist` makes for it.
+//! The boards by name. Each boots one of Debian's kernels, or one built from source, with the output of `cargo xtask
+//! dist` for its target.
 
 mod board;
 mod wire;
 
 pub use board::{Board, From};
 
-/// All of them.
+/// All boards.
 pub const BOARDS: [Board; 7] = [
     Board {
         name: "aarch64-virt",
@@ -58,20 +58,20 @@ pub const BOARDS: [Board; 7] = [
         },
         qemu: &["qemu-system-arm", "-M", "raspi0"],
         device_tree: Some("bcm2835-rpi-zero.dtb"),
-        // qemu has no registers where that driver looks for them.
+        // qemu does not emulate the registers that this driver expects.
         console: "ttyAMA0 initcall_blacklist=bcm2835_power_driver_init",
         card: None,
     },
     Board {
         name: "mipsel",
         target: "mipsel",
-        // The last one with kernels for this machine.
+        // The last suite with kernels for this machine.
         kernel: From::Packages {
             suite: "bookworm",
             architecture: "mipsel",
             kernel: "linux-image-4kc-malta",
         },
-        // The kernel measures the processor by the clock of the day, so both must go by the instructions.
+        // The kernel calibrates the processor with the real-time clock. Both must count instructions.
         qemu: &[
             "qemu-system-mipsel",
             "-M",
@@ -87,7 +87,7 @@ pub const BOARDS: [Board; 7] = [
         console: "ttyS0",
         card: Some("virtio-net-pci"),
     },
-    // As OpenWrt's routers with such a processor: without BTF, big-endian, 32 bits.
+    // As in OpenWrt's routers with such a processor: no BTF, big-endian, 32 bits.
     Board {
         name: "mips",
         target: "mips",

@@ -1,5 +1,5 @@
-//! What a machine sent, as qemu captured it: for each connection that nobody answers, the time from the first SYN to
-//! the second.
+//! Packets of a board, as captured by qemu. For each connection without an answer, the interval between the first SYN
+//! and its retransmission is checked.
 
 use crate::guests::machine::Found;
 use anyhow::{Context as _, Result, ensure};
@@ -8,18 +8,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// A SYN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Syn {
-    /// Microseconds of the machine's clock.
+    /// Microseconds on the machine's clock.
     time: u64,
     local_port: u16,
     remote: IpAddr,
     remote_port: u16,
 }
 
-/// Where images/board/test.sh connects to, what the rules of images/board/1.toml make of it in milliseconds, and why.
+/// The destinations of images/board/test.sh, the timers in milliseconds that the rules of images/board/1.toml give
+/// them, and the reasons.
 const EXPECTED: [(&str, u16, u64, &str); 16] = [
     ("192.0.2.2", 12345, 3000, "port"),
     ("192.0.2.2", 12346, 1000, "another port"),
-    // 12345 with its bytes swapped.
+    // 12345 with its two bytes swapped.
     ("192.0.2.2", 14640, 1000, "port in the other byte order"),
     ("192.0.2.2", 7999, 1000, "below a range"),
     ("192.0.2.2", 8000, 2000, "first of a range"),
@@ -36,10 +37,10 @@ const EXPECTED: [(&str, u16, u64, &str); 16] = [
     ("203.0.113.9", 80, 15, "a few jiffies"),
 ];
 
-/// The SYNs in a capture (libpcap's file format, Ethernet, the byte order of this host).
+/// Reads the SYNs of a capture (libpcap's file format, Ethernet, the byte order of this host).
 ///
 /// # Errors
-/// It is none.
+/// It is not such a capture.
 pub(crate) fn syns(bytes: &[u8]) -> Result<Vec<Syn>> {
     ensure!(bytes.starts_with(&0xa1b2_c3d4_u32.to_ne_bytes()), "no capture of qemu's");
     let mut rest = bytes.get(24..).context("the capture has no header")?;
@@ -50,7 +51,7 @@ pub(crate) fn syns(bytes: &[u8]) -> Result<Vec<Syn>> {
             u64::from(u32::from_ne_bytes(bytes))
         };
         let length = usize::try_from(word(8))?;
-        // The last one may be cut off by the end of the machine.
+        // The last record may be truncated by the end of the machine.
         let Some((frame, behind)) = behind.split_at_checked(length) else { break };
         found.extend(syn(frame, word(0) * 1_000_000 + word(4)));
         rest = behind;
@@ -77,13 +78,13 @@ fn syn(frame: &[u8], time: u64) -> Option<Syn> {
     is_syn.then_some(Syn { time, local_port: port(0)?, remote, remote_port: port(2)? })
 }
 
-/// Compares with what is expected of a kernel with this HZ.
+/// Compares the intervals with those expected of a kernel with this HZ.
 pub(crate) fn check(syns: &[Syn], hz: u64, found: &mut Found) {
     for (remote, port, expected, what) in EXPECTED {
         let name = format!("wire: {what} ({remote} port {port})");
         let to = |syn: &&Syn| syn.remote_port == port && remote.parse() == Ok(syn.remote);
         let own: Vec<_> = syns.iter().filter(to).collect();
-        // Connections of before, which were given up at once, have one each.
+        // Earlier connections that were aborted at once have one SYN each.
         let pair = own.iter().enumerate().find_map(|(at, first)| {
             let second = own[at + 1..].iter().find(|syn| syn.local_port == first.local_port)?;
             Some((first, second))
@@ -93,7 +94,8 @@ pub(crate) fn check(syns: &[Syn], hz: u64, found: &mut Found) {
             continue;
         };
         let took = second.time.saturating_sub(first.time) / 1000;
-        // A tick more at most for the one that has begun, and what the kernel's timer wheel adds: an eighth.
+        // The permitted delay: one tick, because the current one has begun, and the granularity of the kernel's timer
+        // wheel, an eighth.
         let tick = 1000_u64.div_ceil(hz);
         let jiffies = expected.div_ceil(tick) * tick;
         let good = expected.saturating_sub(tick).max(1)..=jiffies + jiffies / 8 + 2 * tick;
@@ -108,12 +110,12 @@ pub(crate) fn check(syns: &[Syn], hz: u64, found: &mut Found) {
 mod tests {
     use super::*;
 
-    /// A capture of two SYNs to each expected address, this many milliseconds apart.
+    /// A capture of two SYNs to each expected address, with this many milliseconds between them.
     fn capture(of: impl Fn(u64) -> u64) -> Vec<u8> {
         let mut bytes = 0xa1b2_c3d4_u32.to_ne_bytes().to_vec();
         bytes.resize(24, 0);
         for (remote, port, expected, _) in EXPECTED {
-            // The first is of a connection that was given up.
+            // The first SYN is of an aborted connection.
             for (time, from) in [(3, 39999), (5, 40000), (5 + of(expected), 40000)] {
                 let frame = frame(remote.parse().expect("an address"), from, port);
                 let (seconds, micros) = (time / 1000, time % 1000 * 1000);
@@ -161,7 +163,7 @@ mod tests {
         let bad = judged(|expected| if expected == 3000 { 1000 } else { expected });
         let port = ("wire: port (192.0.2.2 port 12345)", "1000 ms, expected 3000");
         assert_eq!(bad.failed, [(port.0.to_owned(), port.1.to_owned())]);
-        // Microseconds taken for jiffies, or jiffies of another kernel.
+        // Microseconds taken for jiffies, or the jiffies of a kernel with another HZ.
         for factor in [4, 10] {
             assert_eq!(judged(|expected| expected * factor).passed.len(), 0);
         }

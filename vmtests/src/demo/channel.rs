@@ -1,11 +1,12 @@
-//! A radio channel between two stations, half duplex: what either sends goes through one queue.
+//! A half-duplex radio channel between two stations. The packets of both go through one queue.
 //!
-//! Three network namespaces: a station, the air, a station. The air takes every packet of both stations over an ifb
-//! device with one netem queue: a packet is sent when the one before it is through, whoever sent that, and arrives
-//! after the delay of the equipment. What gets lost gets lost at the receiver, after it occupied the channel.
+//! Three network namespaces model it: a station, the air, a station. The air sends every packet of both stations
+//! through an ifb device with one netem queue. A packet is sent when the previous one is through, whichever station
+//! sent that, and arrives after the delay of the equipment. Losses happen at the receiver, after the packet has
+//! occupied the channel.
 //!
-//! The model favours a sender of too many packets: only one station transmits at a time, nothing collides, and nothing is
-//! sent twice by the modems.
+//! The model favours a sender of too many packets: only one station transmits at a time, nothing collides, and modems
+//! retransmit nothing.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -26,45 +27,45 @@ use crate::harness::rtnetlink;
 use crate::harness::rtnetlink::Mac;
 use crate::harness::rtnetlink::Prefix;
 
-/// Bytes of a frame around the IP packet: what AX.25 has in a UI frame with its checksum and flags.
+/// Bytes of framing around the IP packet: those of an AX.25 UI frame with its checksum and flags.
 pub(super) const FRAMING: usize = 20;
-/// The Ethernet header that the queue sees there in its place.
+/// The length of the Ethernet header, which the queue counts in place of the framing.
 const ETHERNET: usize = 14;
-/// An IPv4 packet with a SYN as Linux sends it: MSS, SACK, time stamps, window scale.
+/// The length of an IPv4 SYN as Linux sends it: MSS, SACK, timestamps, window scale.
 const SYN: usize = 60;
-/// From a SYN to its answer on an idle channel: a ping over a LoRa link with IP was measured to take 7.545 s.
+/// The time from a SYN to its answer on an idle channel: a ping over a LoRa link with IP took 7.545 s.
 const ROUND_TRIP: Duration = Duration::from_millis(7500);
 
 /// The queue's device, in the namespace of the air.
 const AIR: &str = "air";
 /// The device of a station.
 const RADIO: &str = "ax0";
-/// Where the calling station's address is; the other's network is the next one.
+/// The address of the calling station. The other station's network is the next one.
 const CALLER: u8 = 1;
 const ANSWERER: u8 = 2;
 
-/// What a channel is like.
+/// The properties of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Link {
-    /// Bits a second.
+    /// Bits per second.
     pub(super) rate: u32,
-    /// Of a hundred packets, how many don't arrive.
+    /// Packets lost, in percent.
     pub(super) loss: u32,
 }
 
 impl Link {
-    /// How long a packet of this many bytes occupies the channel.
+    /// The time for which a packet of this many bytes occupies the channel.
     pub(super) fn air_time(self, bytes: usize) -> Duration {
         Duration::from_secs_f64(((bytes + FRAMING) * 8) as f64 / f64::from(self.rate))
     }
 
-    /// From the end of a transmission until the other station has the packet: what is left of half the round trip.
+    /// The delay between the end of a transmission and the packet's arrival: the rest of half the round-trip time.
     pub(super) fn delay(self) -> Duration {
         (ROUND_TRIP / 2).saturating_sub(self.air_time(SYN))
     }
 }
 
-/// Two stations with the air between them.
+/// Two stations with a channel between them.
 pub(super) struct Channel {
     pub(super) link: Link,
     pub(super) caller: Namespace,
@@ -73,10 +74,10 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    /// Sets one up.
+    /// Creates the namespaces and devices.
     ///
     /// # Errors
-    /// What the kernel, `ip` or `tc` refused.
+    /// The request that the kernel, `ip` or `tc` refused.
     pub(super) fn new(link: Link) -> Result<Self> {
         let (caller, answerer, air) =
             (Namespace::create()?, Namespace::create()?, Namespace::create()?);
@@ -93,18 +94,18 @@ impl Channel {
         Ok(Channel { link, caller, answerer, air })
     }
 
-    /// Where the answering station listens.
+    /// The address of the listener at the answering station.
     pub(super) fn there() -> IpAddr {
         address(ANSWERER, 1)
     }
 
-    /// Begins to record what goes through the air; a packet is seen when it arrives.
+    /// Starts to capture the packets on the air. A packet is seen when it arrives.
     pub(super) fn listen(&self) -> Result<Capture> {
         self.air.run(|| Capture::start(AIR))
     }
 }
 
-/// IPv6 would send packets of its own.
+/// Disables IPv6, which would send packets of its own.
 fn be_quiet() -> Result<()> {
     if has_ipv6() {
         for scope in ["all", "default"] {
@@ -114,7 +115,7 @@ fn be_quiet() -> Result<()> {
     Ok(())
 }
 
-/// Host 1 of a network is the station, host 2 the air, which forwards.
+/// Host 1 of a network is the station. Host 2 is the air, which forwards.
 fn address(network: u8, host: u8) -> IpAddr {
     Ipv4Addr::new(10, 44, network, host).into()
 }
@@ -126,7 +127,7 @@ fn connect(station: &Namespace, air: &Namespace, network: u8) -> Result<()> {
     let place = |name: &str, host: u8| {
         rtnetlink::set_up(name)?;
         rtnetlink::add_address(name, Prefix { address: address(network, host), length: 24 })?;
-        // No address resolution.
+        // Static neighbours avoid address resolution.
         let other = 3 - host;
         rtnetlink::add_neighbour(address(network, other), mac(other), name)
     };
@@ -139,7 +140,7 @@ fn connect(station: &Namespace, air: &Namespace, network: u8) -> Result<()> {
     })
 }
 
-/// The words for `tc`.
+/// The arguments for `tc`.
 fn queue(link: Link) -> String {
     let Link { rate, loss } = link;
     let overhead = FRAMING - ETHERNET;
@@ -149,8 +150,8 @@ fn queue(link: Link) -> String {
     );
     for network in [CALLER, ANSWERER] {
         let port = format!("dev to{network}");
-        // On the way out, behind the forwarding: a sender whose packet is still in a queue of its own host does
-        // not send it again, and a modem is no queue of the host.
+        // The queue is on egress, after forwarding: a sender does not retransmit a packet that is still in a queue of
+        // its own host. A modem is not such a queue.
         lines.push_str(&format!("qdisc add {port} clsact\n"));
         lines.push_str(&format!(
             "filter add {port} egress matchall action mirred egress redirect dev {AIR}\n"
@@ -162,7 +163,7 @@ fn queue(link: Link) -> String {
     lines
 }
 
-/// Runs `ip` or `tc` with a script, in the calling thread's namespace.
+/// Runs a script with `ip` or `tc` in the calling thread's namespace.
 pub(super) fn script(program: &str, lines: &str) -> Result<()> {
     let mut command = Command::new(program);
     command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
@@ -170,7 +171,7 @@ pub(super) fn script(program: &str, lines: &str) -> Result<()> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run {program} (package iproute2)"))?;
-    // It ends with the script.
+    // The program ends with the script.
     child.stdin.take().context("no pipe")?.write_all(lines.as_bytes())?;
     let output = child.wait_with_output()?;
     ensure!(

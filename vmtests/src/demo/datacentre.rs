@@ -1,4 +1,4 @@
-//! A fast network that loses the first SYN of each connection.
+//! A fast network that drops the first SYN of each connection.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -20,7 +20,7 @@ use crate::harness::rtnetlink::Prefix;
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 45, 0, 1));
 const THERE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 45, 0, 2));
 
-/// How long `connect` takes, so many times, to a port of a server that does not get the first SYN.
+/// The durations of that many `connect` calls to a port of a server that does not get the first SYN.
 pub(super) fn connects(port: u16, count: usize) -> Result<Vec<Duration>> {
     let (client, server) = (Namespace::create()?, Namespace::create()?);
     client.run(|| {
@@ -33,7 +33,7 @@ pub(super) fn connects(port: u16, count: usize) -> Result<Vec<Duration>> {
             rtnetlink::add_address("eth0", Prefix { address, length: 24 })
         })?;
     }
-    // What the first connection would learn of its neighbour, it shall not pay for.
+    // The first connection must not pay for what it learns about its neighbour.
     let there = SocketAddr::new(THERE, port);
     let listener = server.run(|| Ok(TcpListener::bind(there)?))?;
     client.run(|| {
@@ -52,7 +52,7 @@ pub(super) fn connects(port: u16, count: usize) -> Result<Vec<Duration>> {
     })
 }
 
-/// Beginning with the first.
+/// Drops every other SYN, beginning with the first.
 const LOSE_EVERY_OTHER_SYN: &str = "\
 qdisc add dev eth0 handle ffff: ingress
 filter add dev eth0 parent ffff: protocol ip flower ip_proto tcp tcp_flags 0x2/0x12 \

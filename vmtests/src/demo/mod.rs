@@ -1,7 +1,7 @@
-//! The demonstration's scenes, on the running kernel: what set-rto is for, on networks that need it.
+//! The demonstration's scenes on the running kernel: networks that need set-rto.
 //!
-//! `live --demo --bin-dir DIR`: DIR has the executable `rules`, made of `vmtests/demo/rules.toml`. One line of JSON
-//! for each connection comes out, each behind [`RESULT`]. It needs what `ip` and `tc` ask for: veth, ifb, netem,
+//! `live --demo --bin-dir DIR`: DIR has the executable `rules`, built from `vmtests/demo/rules.toml`. Prints one line
+//! of JSON for each connection, prefixed with [`RESULT`]. The kernel needs what `ip` and `tc` use: veth, ifb, netem,
 //! mirred, matchall, flower and gact.
 
 mod channel;
@@ -30,24 +30,24 @@ use channel::Channel;
 use channel::Link;
 use radio::Call;
 
-/// The argument that asks for the scenes.
+/// The argument that requests the scenes.
 pub(crate) const DEMO: &str = "--demo";
-/// The same, in the process that runs them; its cgroup follows.
+/// The argument for the process that runs the scenes. Its cgroup follows.
 pub(crate) const INSIDE: &str = "--demo-inside";
-/// Begins a line with a result.
+/// Prefix of a line with a result.
 const RESULT: &str = "demo: ";
 
-/// Connections over each channel that loses nothing, and over each that does.
+/// The number of connections over each lossless channel, and over each lossy one.
 const SURE: usize = 3;
 const LOSSY: usize = 16;
 /// Connections in the datacentre.
 const FAST: usize = 20;
 
-/// A policy, and the ports that stand for it: of the radio, of the datacentre.
+/// A policy, and the ports that select it: on the radio and in the datacentre.
 const POLICIES: [(&str, u16, Option<u16>); 3] =
     [("none", 12340, Some(9041)), ("caller", 12346, None), ("both", 12345, Some(9042))];
 
-/// Runs the scenes in a process of its own, which has a cgroup of its own for the policy.
+/// Runs the scenes in a separate process with its own cgroup for the policy.
 pub(crate) fn run(bin_dir: Option<&Path>) -> ExitCode {
     let ran = || -> Result<bool> {
         let bin_dir = bin_dir.context("--demo needs --bin-dir DIR")?;
@@ -67,7 +67,7 @@ pub(crate) fn run(bin_dir: Option<&Path>) -> ExitCode {
     }
 }
 
-/// Runs them in this process.
+/// Runs the scenes in this process.
 pub(crate) fn inside(cgroup: &Path, bin_dir: PathBuf) -> ExitCode {
     let scenes =
         Test { name: "demo", limit: 0, needs_bpf: true, whole_machine: false, run: scenes };
@@ -88,7 +88,7 @@ fn scenes() -> Result<()> {
     radio()
 }
 
-/// All channels at the same time: they mostly wait.
+/// Runs all channels at the same time: they mostly wait.
 fn radio() -> Result<()> {
     let linear = sysctl("ipv4/tcp_syn_linear_timeouts");
     let mut calls = Vec::new();

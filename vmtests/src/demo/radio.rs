@@ -1,4 +1,4 @@
-//! One connection over a radio channel: what it takes until the caller has the first byte, and what goes over the air.
+//! One connection over a radio channel: the time until the caller has the first byte, and the packets on the air.
 
 use std::io::Read as _;
 use std::io::Write as _;
@@ -25,28 +25,28 @@ use crate::harness::capture::Seen;
 
 /// A mailbox's greeting.
 const GREETING: &[u8; 64] = b"[set-rto demo] Welcome to the mailbox. Read, write, list, bye: >";
-/// The longest that a connection may take.
+/// The limit of a connection.
 const LIMIT: Duration = Duration::from_secs(300);
-/// Nothing more is to come after such a silence: longer than the timers of the rules, and than any packet's way.
+/// The connection is over after a silence of this length. It exceeds the timers of the rules and every packet's delay.
 const SILENCE: Duration = Duration::from_secs(35);
 
-/// A connection under way, and the record of its channel.
+/// A connection in progress, with the capture of its channel.
 pub(super) struct Call {
     link: Link,
     port: u16,
     capture: Capture,
     begin: Instant,
     answer: Receiver<Duration>,
-    /// From `connect` to the first byte.
+    /// The time from `connect` to the first byte.
     first_byte: Option<Duration>,
-    /// How many packets were there at the last look, and when one was new.
+    /// The number of packets at the last look, and the time of the latest one.
     packets: usize,
     news: Instant,
     _channel: Arc<Channel>,
 }
 
 impl Call {
-    /// Listens at one station, which greets whoever comes, and calls it from the other.
+    /// Listens at one station, which greets each caller, and calls it from the other one.
     pub(super) fn start(channel: Channel, port: u16) -> Result<Self> {
         let there = SocketAddr::new(Channel::there(), port);
         let listener = channel.answerer.run(|| Ok(TcpListener::bind(there)?))?;
@@ -54,7 +54,7 @@ impl Call {
         thread::spawn(move || -> Result<()> {
             let (mut peer, _) = listener.accept()?;
             peer.write_all(GREETING)?;
-            // Kept open: closing would cost packets. The process ends it.
+            // The socket stays open, because closing would cost packets. The end of the process closes it.
             thread::sleep(LIMIT);
             Ok(())
         });
@@ -68,7 +68,7 @@ impl Call {
                 peer.set_read_timeout(Some(LIMIT))?;
                 let mut byte = [0];
                 peer.read_exact(&mut byte)?;
-                // Nobody waits for it any more once the time is over.
+                // The receiver is gone if the limit has expired.
                 let _ = sender.send(begin.elapsed());
                 peer.read_exact(&mut [0; GREETING.len() - 1])?;
                 thread::sleep(LIMIT);
@@ -90,7 +90,7 @@ impl Call {
         Ok(call)
     }
 
-    /// Looks what has come; true if nothing more will.
+    /// Reads new packets. Returns true if no more are expected.
     pub(super) fn is_over(&mut self) -> Result<bool> {
         let seen = self.capture.until(Duration::from_millis(1), |_| false)?.len();
         let now = Instant::now();
@@ -104,7 +104,7 @@ impl Call {
         Ok(quiet || now - self.begin > LIMIT)
     }
 
-    /// What it was like. `whole`: with every packet.
+    /// Summarises the connection. `whole`: with every packet.
     pub(super) fn report(&mut self, whole: bool) -> Result<Value> {
         let link = self.link;
         let seen = self.capture.until(Duration::ZERO, |_| true)?;
@@ -112,9 +112,9 @@ impl Call {
         let syns = seen.iter().filter(|it| it.segment.syn && !it.segment.ack).count();
         let syn_acks = seen.iter().filter(|it| it.segment.syn && it.segment.ack).count();
         let bytes: usize = seen.iter().map(|it| it.segment.length + FRAMING).sum();
-        // When the first began to be sent.
+        // The time at which transmission of the first packet began.
         let start = sent(link, &seen[0]);
-        // What the ACK that ends the handshake acknowledges.
+        // The sequence number acknowledged by the ACK that ends the handshake.
         let answer = seen.iter().map(|it| it.segment).find(|it| it.syn && it.ack);
         let handshake = answer.map(|it| it.sequence.wrapping_add(1));
         let packet = |it: &Seen| {
@@ -151,7 +151,7 @@ impl Call {
     }
 }
 
-/// When a packet that has arrived began to be sent, by the kernel's clock.
+/// The time at which transmission of a received packet began, on the kernel's clock.
 fn sent(link: Link, seen: &Seen) -> Duration {
     seen.at.saturating_sub(link.delay() + link.air_time(seen.segment.length))
 }

@@ -1,4 +1,4 @@
-//! First file systems that are all there is: busybox, the static binary, and a script that runs there.
+//! Initramfs images without another root: busybox, the static binary, and a script.
 
 use super::apt::Suite;
 use super::{cache, kernel};
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-/// The busybox of a package of Debian's for another machine.
+/// Fetches Debian's busybox package for another architecture.
 ///
 /// # Errors
-/// There is none, the mirror does not answer, the disk is full.
+/// There is no such package, the mirror does not answer, or the disk is full.
 pub fn packaged(suite: &Suite, architecture: &str) -> Result<PathBuf> {
     let version = suite.version("busybox-static")?;
     let name = format!("debian/busybox-static_{version}_{architecture}");
@@ -26,15 +26,15 @@ pub fn packaged(suite: &Suite, architecture: &str) -> Result<PathBuf> {
     places.into_iter().find(|path| path.is_file()).context("no busybox in its package")
 }
 
-/// One built from Debian's source package, for a machine that Debian has none for. `tools` is how the names of
-/// its compiler and linker begin.
+/// Builds busybox from Debian's source package for an architecture without packages. `tools` is the prefix of the
+/// compiler and linker names.
 ///
 /// # Errors
 /// The step that failed.
 pub fn built(suite: &str, tools: &str) -> Result<PathBuf> {
     let sources = Suite::fetch_sources(suite)?;
     let version = sources.source_version("busybox")?;
-    // make takes a colon in a path for one of its own.
+    // make treats a colon in a path as its own syntax.
     let plain = version.replace(':', "_");
     let dir = cache::entry(&format!("built/busybox_{plain}_{tools}"), |dir| {
         let tree = dir.join("tree");
@@ -49,7 +49,7 @@ pub fn built(suite: &str, tools: &str) -> Result<PathBuf> {
         kernel::run(make().arg("defconfig"))?;
         let file = tree.join(".config");
         let config = fs::read_to_string(&file)?;
-        // Newer kernel headers do not have what its tc needs.
+        // Newer kernel headers do not have what busybox's tc needs.
         let config = config.replace("# CONFIG_STATIC is not set", "CONFIG_STATIC=y");
         fs::write(&file, config.replace("CONFIG_TC=y", "# CONFIG_TC is not set"))?;
         let jobs = thread::available_parallelism().map_or(2, usize::from);
@@ -60,10 +60,10 @@ pub fn built(suite: &str, tools: &str) -> Result<PathBuf> {
     Ok(dir.join("busybox"))
 }
 
-/// Lays one out: `room` has the script test.sh, next to it is lib.sh, and `built` has set-rto.
+/// Creates the file tree. `room` has the script test.sh, its parent has lib.sh, and `built` has set-rto.
 ///
 /// # Errors
-/// Something is not there, or the disk is full.
+/// A file is missing, or the disk is full.
 pub fn lay_out(busybox: &Path, room: &Path, built: &Path, root: &Path) -> Result<()> {
     for dir in ["bin", "sbin", "lib", "proc", "sys", "dev", "tmp"] {
         fs::create_dir_all(root.join(dir))?;
@@ -77,7 +77,7 @@ pub fn lay_out(busybox: &Path, room: &Path, built: &Path, root: &Path) -> Result
 /// Copies a program to its place.
 ///
 /// # Errors
-/// It is not there, or the disk is full.
+/// The file is missing, or the disk is full.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent)?;

@@ -1,5 +1,4 @@
-//! One guest: booted by vmtest in a process group of its own, so that one that hangs can be killed with all that
-//! belongs to it.
+//! One guest, booted by vmtest in its own process group. If it hangs, the whole group can be killed.
 
 use super::initramfs;
 use super::kernel::Image;
@@ -17,74 +16,75 @@ use std::time::{Duration, Instant};
 use vmtest::output::Output;
 use vmtest::{Config, Target, VMConfig, Vmtest};
 
-/// The argument that makes this binary boot one guest and print what comes out of it.
+/// The argument that makes this binary boot one guest and print its output.
 pub const BOOT: &str = "--boot";
 
-/// On the command line of every guest's kernel, which has no use for it: what runs there can tell that the machine is
-/// a guest of ours, and does not outlive it.
+/// A word on the command line of every guest's kernel, which ignores it. Tests recognise from it that the machine is a
+/// guest and does not outlive them.
 pub const MARK: &str = "set_rto.guest=1";
 
-/// How long a guest may be silent before it counts as hung: the longest test's limit, and time for a slow machine.
+/// The longest permitted silence of a guest before it counts as hung: the longest test's limit, plus a margin for a
+/// slow machine.
 const SILENCE: Duration = Duration::from_secs(600);
 
-/// So many times it may be too slow to boot.
+/// The number of attempts at a boot that takes too long.
 const BOOTS: u32 = 4;
 
-/// The longest that a whole guest may take.
+/// The time limit of a guest.
 const LIMIT: Duration = Duration::from_secs(45 * 60);
 
-/// An emulated guest executes an instruction in two to the power of that many nanoseconds of its own time: 250 million
-/// a second, about as fast as the emulation really is.
+/// An emulated guest executes one instruction in two to the power of this many nanoseconds of its own time: 250 million
+/// a second, close to the real speed of the emulation.
 const NANOSECONDS_SHIFT: u32 = 2;
 
 /// Memory of a guest.
 const MEMORY: &str = "1G";
 
-/// How machines are made here.
+/// How guests run here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
-    /// By the processor.
+    /// With KVM.
     Kvm,
-    /// Emulated: slow, and always there. The guest's clock counts its instructions, and jumps where it has nothing
-    /// to do: a host that is busy does not disturb its timers, and waiting takes no time.
+    /// Emulated: slow, and always available. The guest's clock counts its instructions and skips idle time: a busy host
+    /// does not disturb its timers, and waiting takes no time.
     Tcg,
 }
 
-/// What a guest is to do.
+/// The task of a guest.
 #[derive(Debug)]
 pub struct Guest<'a> {
     /// What is booted.
     pub image: &'a Image,
-    /// Words for the kernel's command line.
+    /// Additional words for the kernel's command line.
     pub args: &'a [String],
-    /// How the machine is made.
+    /// With KVM or emulated.
     pub accelerator: Accelerator,
-    /// A place for the initramfs.
+    /// The path for the initramfs.
     pub scratch: &'a Path,
-    /// Run by bash.
+    /// The command for bash.
     pub command: String,
 }
 
-/// What came of it.
+/// The result of a guest.
 #[derive(Debug, Default)]
 pub struct Ran {
-    /// What the kernel printed.
+    /// The kernel's console output.
     pub console: Vec<String>,
-    /// What the command printed.
+    /// The command's output.
     pub output: Vec<String>,
-    /// The command's exit code. None where it did not come so far.
+    /// The command's exit code, or `None` if the command did not finish.
     pub code: Option<i64>,
 }
 
 impl Guest<'_> {
-    /// Boots it and runs the command. `line` sees the command's output as it comes.
+    /// Boots the guest and runs the command. `line` receives the command's output as it arrives.
     ///
     /// # Errors
-    /// It does not boot, or hangs: with the end of its console.
+    /// The guest does not boot, or it hangs. The error includes the end of its console.
     pub fn run(&self, mut line: impl FnMut(&str)) -> Result<Ran> {
         let initrd = self.scratch.join("initramfs.gz");
         initramfs::write(self.image, self.scratch, &initrd).context("cannot make the initramfs")?;
-        // vmtest gives a guest no more than 80 s, which a busy host may need for booting alone.
+        // vmtest limits a boot to 80 s, which may be too short on a busy host.
         for _ in 1..BOOTS {
             match self.run_once(&initrd, &mut line) {
                 Err(error) if format!("{error:#}").contains("waiting for QGA") => {}
@@ -151,7 +151,7 @@ pub(super) fn lines(child: &mut Child) -> Result<mpsc::Receiver<String>> {
     let stdout = child.stdout.take().ok_or_else(|| anyhow!("no pipe"))?;
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        // Ends with the pipe; a broken one is as good as the end.
+        // The thread ends with the pipe. A broken pipe counts as the end.
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             if sender.send(line).is_err() {
                 return;
@@ -161,7 +161,7 @@ pub(super) fn lines(child: &mut Child) -> Result<mpsc::Receiver<String>> {
     Ok(receiver)
 }
 
-/// The process that boots: kernel, initramfs, `kvm` or `tcg`, arguments, command.
+/// The process that boots a guest: kernel, initramfs, `kvm` or `tcg`, arguments, command.
 ///
 /// # Errors
 /// Wrong arguments.
@@ -169,17 +169,17 @@ pub fn boot(arguments: &[String]) -> Result<()> {
     let [kernel, initrd, accelerator, args, command] = arguments else { bail!("wrong arguments") };
     let mut extra = vec!["-initrd".to_owned(), initrd.clone()];
     if accelerator == "tcg" {
-        // After vmtest's own, which request KVM if /dev/kvm exists.
+        // These follow vmtest's own options, which request KVM if /dev/kvm exists.
         extra.extend(["-machine", "accel=tcg", "-cpu", "max"].map(str::to_owned));
         let clock = format!("shift={NANOSECONDS_SHIFT},sleep=off");
         extra.extend(["-icount".to_owned(), clock]);
     }
-    // One thread of the host counts the instructions of all processors of the guest.
+    // One thread of the host counts the instructions of all the guest's processors.
     let num_cpus = if accelerator == "tcg" { 1 } else { 2 };
     let target = Target {
         name: "guest".into(),
         kernel: Some(PathBuf::from(kernel)),
-        // What guards against hostile programs costs an emulated processor a lot.
+        // Mitigations against hostile programs are expensive on an emulated processor.
         kernel_args: Some(format!("mitigations=off {MARK} {args}")),
         command: command.clone(),
         vm: VMConfig { num_cpus, memory: MEMORY.into(), extra_args: extra, ..VMConfig::default() },
@@ -190,7 +190,7 @@ pub fn boot(arguments: &[String]) -> Result<()> {
     let booting = thread::spawn(move || vm.run_one(0, sender));
     let mut out = std::io::stdout();
     let mut print = |kind: char, text: &str| {
-        // Lines are what the other end reads.
+        // The other end reads whole lines.
         text.lines().try_for_each(|line| writeln!(out, "{kind} {line}")).and_then(|()| out.flush())
     };
     for update in receiver {
@@ -209,7 +209,8 @@ pub fn boot(arguments: &[String]) -> Result<()> {
     booting.join().map_err(|_| anyhow!("vmtest panicked"))
 }
 
-/// How machines can be made here: KVM only where a guest has really started with it, since a /dev/kvm proves nothing.
+/// Finds how guests can run here. KVM counts only if a guest has started with it: the presence of /dev/kvm proves
+/// nothing.
 pub fn accelerator(image: &Image, scratch: &Path) -> Result<Accelerator> {
     const PROBE: Duration = Duration::from_secs(20);
     if !Path::new("/dev/kvm").exists() {
@@ -242,7 +243,7 @@ pub fn accelerator(image: &Image, scratch: &Path) -> Result<Accelerator> {
     let lines = lines(&mut qemu)?;
     let end = Instant::now() + PROBE;
     let mut accelerator = Accelerator::Tcg;
-    // Our init gets as far as finding no root to mount.
+    // This init runs until it finds no root to mount.
     while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
         if line.contains("set-rto: no root") {
             accelerator = Accelerator::Kvm;

@@ -1,8 +1,8 @@
-//! The first file system: busybox and the kernel's modules. It mounts the host's root, read-only, puts a writable
-//! layer in memory over it, and goes on with vmtest's init there.
+//! The initramfs: busybox and the kernel's modules. It mounts the host's root read-only with a writable layer in memory
+//! on top, and continues there with vmtest's init.
 //!
-//! Debian's kernels have virtio and 9p as modules. The layer keeps whatever runs as root in the guest away from the
-//! host's files. The word `payload` on the command line mounts a second folder, and runs its before.sh in the image
+//! Debian's kernels have virtio and 9p as modules. The layer protects the host's files from programs that run as root
+//! in the guest. The word `payload` on the command line mounts a second folder and runs its before.sh in the image
 //! before the image's own init starts.
 
 use super::kernel::{Image, run};
@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the machine and the tests need. A kernel that has one built in has no module of that name.
+/// The modules that the machine and the tests need. Drivers that are built in are not modules of that name.
 const MODULES: [&str; 27] = [
     "virtio_pci",
     "virtio_console",
@@ -20,7 +20,7 @@ const MODULES: [&str; 27] = [
     "9p",
     "overlay",
     "veth",
-    // Kinds of devices.
+    // Device types.
     "dummy",
     "8021q",
     "bridge",
@@ -35,7 +35,7 @@ const MODULES: [&str; 27] = [
     "tcp_bbr",
     "tcp_dctcp",
     "sch_fq",
-    // The channels of the demonstration.
+    // For the channels of the demonstration.
     "ifb",
     "sch_ingress",
     "cls_matchall",
@@ -80,10 +80,10 @@ exec /bin/busybox switch_root /root "$init"
 fail "no init"
 "#;
 
-/// Writes the archive for this kernel to `file`.
+/// Writes the initramfs for this kernel to `file`.
 ///
 /// # Errors
-/// No busybox, no such module, a full disk.
+/// No busybox, a missing module, or a full disk.
 pub fn write(image: &Image, dir: &Path, file: &Path) -> Result<()> {
     let root = dir.join("initramfs");
     begin(&root, INIT)?;
@@ -91,11 +91,11 @@ pub fn write(image: &Image, dir: &Path, file: &Path) -> Result<()> {
     pack(&root, file)
 }
 
-/// Puts modules, those of these names that there are, and what they need, into `lib` below the root, and their paths
-/// into the file `modules`, in the order in which they can be loaded.
+/// Copies those of the named modules that exist, with their dependencies, to `lib` below the root. Writes their paths
+/// to the file `modules` in load order.
 ///
 /// # Errors
-/// None of them is there, a full disk.
+/// None of them exists, or the disk is full.
 pub fn put_modules(image: &Image, wanted: &[&str], root: &Path) -> Result<()> {
     let mut names = String::new();
     for module in modules(image, wanted)? {
@@ -112,10 +112,10 @@ pub fn put_modules(image: &Image, wanted: &[&str], root: &Path) -> Result<()> {
     Ok(fs::write(root.join("modules"), names)?)
 }
 
-/// Writes one without modules, with a static program as `/bin/program`.
+/// Writes an initramfs without modules, with a static program as `/bin/program`.
 ///
 /// # Errors
-/// No busybox, no such program, a full disk.
+/// No busybox, a missing program, or a full disk.
 pub(crate) fn small(program: &Path, init: &str, root: &Path, file: &Path) -> Result<()> {
     begin(root, init)?;
     fs::copy(program, root.join("bin/program"))
@@ -135,10 +135,10 @@ fn begin(root: &Path, init: &str) -> Result<()> {
     Ok(fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?)
 }
 
-/// Makes the archive of all below the root.
+/// Archives everything below the root.
 ///
 /// # Errors
-/// No cpio, a full disk.
+/// No cpio, or a full disk.
 pub fn pack(root: &Path, file: &Path) -> Result<()> {
     let script = format!("find . | cpio --quiet -o -H newc | gzip -1 > '{}'", file.display());
     run(Command::new("sh").arg("-c").arg(script).current_dir(root))
@@ -153,13 +153,13 @@ fn unpack(program: &str, from: &Path, to: &Path) -> Result<()> {
     Ok(fs::write(to, output.stdout)?)
 }
 
-/// The files of the modules, each behind those that it needs.
+/// The files of the modules, each after its dependencies.
 fn modules(image: &Image, wanted: &[&str]) -> Result<Vec<PathBuf>> {
     let Some((root, release)) = &image.modules else { return Ok(Vec::new()) };
     let base = root.join("lib/modules").join(release);
     let base = if base.is_dir() { base } else { root.join("usr/lib/modules").join(release) };
     if !base.join("modules.dep").exists() {
-        // modprobe looks for lib/modules below the root that it is given.
+        // modprobe searches lib/modules below the given root.
         let parent = base.parent().and_then(Path::parent).and_then(Path::parent).unwrap_or(root);
         run(Command::new("depmod").arg("-b").arg(parent).arg(release))?;
     }
@@ -172,7 +172,7 @@ fn modules(image: &Image, wanted: &[&str]) -> Result<Vec<PathBuf>> {
             name.split('.').next() == Some(*wanted)
         });
         let Some((own, needs)) = line.and_then(|line| line.split_once(':')) else { continue };
-        // modules.dep has the nearest first.
+        // modules.dep lists the nearest dependency first.
         for path in needs.split_whitespace().rev().chain([own]) {
             let path = base.join(path);
             if !files.contains(&path) {

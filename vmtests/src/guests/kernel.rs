@@ -1,4 +1,4 @@
-//! Kernels to boot: Debian's, taken out of their packages, and our own, built from Debian's sources.
+//! Kernels to boot: Debian's, extracted from their packages, and ours, built from Debian's sources.
 
 use super::apt::{self, Suite};
 use super::cache;
@@ -16,22 +16,22 @@ use std::time::{Duration, Instant};
 pub struct Image {
     /// What is booted.
     pub file: PathBuf,
-    /// The root of its modules, with its release; none where all is built in.
+    /// The root of its modules and its release. `None` if everything is built in.
     pub modules: Option<(PathBuf, String)>,
-    /// What the package is called, with its version.
+    /// The name of the package, with its version.
     pub origin: String,
-    /// Its BTF, `RELEASE.btf`, if that was made.
+    /// Its BTF, `RELEASE.btf`, if it was generated.
     pub btf: Option<PathBuf>,
 }
 
-/// What a kernel is built for.
+/// A build target.
 #[derive(Debug)]
 pub struct Processor {
-    /// In the name of its source tree: one processor's objects are nothing to another's build.
+    /// Part of the source tree's name: the object files of one architecture are useless to another one's build.
     name: &'static str,
-    /// Words for make.
+    /// Arguments for make.
     make: &'static [&'static str],
-    /// What is made, and where that is.
+    /// The make target, and the path of its result.
     target: &'static str,
     file: &'static str,
 }
@@ -39,7 +39,7 @@ pub struct Processor {
 const HOST: Processor =
     Processor { name: "", make: &[], target: "bzImage", file: "arch/x86/boot/bzImage" };
 
-/// Big-endian MIPS, by Debian's compiler for it.
+/// Big-endian MIPS, built with Debian's cross compiler.
 pub const MIPS: Processor = Processor {
     name: "_mips",
     make: &["ARCH=mips", "CROSS_COMPILE=mips-linux-gnu-"],
@@ -47,7 +47,7 @@ pub const MIPS: Processor = Processor {
     file: "vmlinux",
 };
 
-/// Suites whose lists have been fetched in this run, or why not: a mirror that hangs is tried once.
+/// The suites whose lists were fetched in this run, or the error. A mirror that hangs is tried only once.
 #[derive(Default)]
 pub struct Suites(HashMap<String, Result<Suite, String>>);
 
@@ -58,7 +58,7 @@ impl Suites {
         suite.as_ref().map_err(|why| anyhow!("{why}"))
     }
 
-    /// Gets the kernel, from the cache if it is there.
+    /// Gets the kernel, from the cache if possible.
     ///
     /// # Errors
     /// The step that failed.
@@ -72,7 +72,7 @@ impl Suites {
         }
     }
 
-    /// Builds one from the newest sources of suites separated by commas, unless the cache has it.
+    /// Builds a kernel from the newest sources of suites separated by commas, unless it is in the cache.
     ///
     /// # Errors
     /// The step that failed.
@@ -86,8 +86,8 @@ impl Suites {
         built(self.newest(suites, "linux-source")?, configs, config, processor)
     }
 
-    /// Of suites separated by commas, the one with the newest version of a package. One that has gone is
-    /// reported; the others serve.
+    /// Of suites separated by commas, picks the one with the newest version of a package. A missing suite is reported,
+    /// and the others are used.
     fn newest(&mut self, suites: &str, meta: &str) -> Result<&Suite> {
         let mut best: Option<(&str, String)> = None;
         let mut gone = Vec::new();
@@ -109,7 +109,7 @@ impl Suites {
     }
 }
 
-/// The kernel that a meta-package stands for.
+/// Resolves a meta-package to its kernel package.
 ///
 /// # Errors
 /// The step that failed.
@@ -119,7 +119,7 @@ pub fn stock(suite: &Suite, meta: &str) -> Result<Image> {
     let version = suite.version(&package)?;
     let release = package.trim_start_matches(IMAGE).to_owned();
     let boot = |root: &Path| {
-        // Before Linux 7.3 it was in the first place, since then it is in the second; on MIPS in the third.
+        // Before Linux 7.3 it was in the first place. Since then it is in the second; on MIPS, in the third.
         let places = [
             format!("boot/vmlinuz-{release}"),
             format!("usr/lib/modules/{release}/vmlinuz"),
@@ -128,7 +128,7 @@ pub fn stock(suite: &Suite, meta: &str) -> Result<Image> {
         places.map(|place| root.join(place)).into_iter().find(|file| file.is_file())
     };
     let root = cache::entry(&format!("debian/{package}_{version}"), |dir| {
-        // Newer packages have the kernel and its modules in others of the same release.
+        // Newer releases split the kernel and its modules into further packages.
         let parts = suite.depends(&package)?.into_iter();
         let parts = parts.filter(|it| it.starts_with("linux-") && it.ends_with(&release));
         for package in [package.clone()].into_iter().chain(parts) {
@@ -150,14 +150,14 @@ fn built(suite: &Suite, configs: &Path, config: &str, processor: &Processor) -> 
     let version = suite.version(&package)?;
     let fragments = fragments(configs, config)?;
     let text: String = fragments.iter().map(|(_, text)| text.as_str()).collect();
-    // Another configuration is another kernel; other comments are not.
+    // A different configuration makes a different kernel. Comments do not count.
     let options: Vec<_> = text.lines().filter(|line| line.starts_with("CONFIG_")).collect();
     let mark = fingerprint(&options.join("\n"));
     let name = format!("built/{package}_{version}_{config}_{mark:016x}");
     let image = cache::entry(&name, |dir| {
         let tree = format!("{package}_{version}{}", processor.name);
         let source = source(suite, &package, &tree)?;
-        // Two runs must not build in one tree.
+        // Two runs must not build in the same tree.
         let _lock = cache::lock(&tree)?;
         println!("building {package} {version} as {config}: some minutes; {}", dir.display());
         build(&source, &text, config, dir, processor)
@@ -172,7 +172,7 @@ fn built(suite: &Suite, configs: &Path, config: &str, processor: &Processor) -> 
     })
 }
 
-/// The unpacked source: one tree for all configurations, to make later builds short.
+/// The unpacked source: one tree for all configurations, which shortens later builds.
 fn source(suite: &Suite, package: &str, tree: &str) -> Result<PathBuf> {
     cache::entry(&format!("source/{tree}"), |dir| {
         let parts = dir.join("package");
@@ -232,7 +232,7 @@ fn build(
     fs::copy(source.join(processor.file), into.join(processor.target))?;
     let configured = fs::read_to_string(source.join(".config"))?;
     if configured.contains("\nCONFIG_DEBUG_INFO=y\n") {
-        // It has no BTF, but its DWARF describes the same.
+        // It has no BTF, but its DWARF contains the same information.
         let release = fs::read_to_string(source.join("include/config/kernel.release"))?;
         let file = into.join(format!("{}.btf", release.trim()));
         let option = format!("--btf_encode_detached={}", file.display());
@@ -241,7 +241,7 @@ fn build(
     Ok(())
 }
 
-/// Waits for a step of a build, telling how far it is from what it has written so far.
+/// Waits for a build step and reports progress from its output.
 fn watch(child: &mut Child, config: &str, log: &Path) -> Result<ExitStatus> {
     const EVERY: Duration = Duration::from_secs(30);
     let start = Instant::now();
@@ -260,9 +260,9 @@ fn watch(child: &mut Child, config: &str, log: &Path) -> Result<ExitStatus> {
     }
 }
 
-/// Options that are missing in the result, because their dependencies are.
+/// Options that are missing in the result because their dependencies are missing.
 fn complain(fragment: &str, config: &str) -> Result<()> {
-    // Later fragments overrule earlier ones.
+    // Later fragments override earlier ones.
     let mut wanted: HashMap<&str, &str> = HashMap::new();
     for line in fragment.lines().filter(|line| line.starts_with("CONFIG_")) {
         wanted.extend(line.split_once('='));
@@ -274,7 +274,7 @@ fn complain(fragment: &str, config: &str) -> Result<()> {
     let mut lost: Vec<_> =
         wanted.iter().filter(|option| !is_there(option)).map(|(name, _)| *name).collect();
     lost.sort_unstable();
-    // Options come and go between releases. Those that tests need must be set.
+    // Options change between releases. Those that tests need must be set.
     let vital = [
         "CONFIG_CGROUP_BPF",
         "CONFIG_BPF_SYSCALL",
@@ -292,7 +292,7 @@ fn complain(fragment: &str, config: &str) -> Result<()> {
     Ok(())
 }
 
-/// FNV-1a: a name for the cache, nothing more.
+/// FNV-1a, used only for names in the cache.
 #[must_use]
 pub fn fingerprint(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
@@ -303,7 +303,7 @@ pub fn fingerprint(text: &str) -> u64 {
 /// Runs a command that must succeed.
 ///
 /// # Errors
-/// It cannot be started, or fails: with its output.
+/// It cannot be started or it fails. The error includes its output.
 pub fn run(command: &mut Command) -> Result<()> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     if !output.status.success() {

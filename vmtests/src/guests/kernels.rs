@@ -1,50 +1,50 @@
-//! The file KERNELS.
+//! Parses the file KERNELS.
 
 use anyhow::{Context as _, Result, bail};
 
-/// Where a kernel comes from.
+/// The origin of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// The stock kernel of a suite of Debian.
+    /// The stock kernel of a Debian suite.
     Debian {
-        /// Its name, or several with commas between.
+        /// The suite's name, or several names separated by commas.
         suite: String,
     },
-    /// Built from a suite's linux-source package with a configuration of ours.
+    /// Built from a suite's linux-source package with one of our configurations.
     Source {
-        /// Its name, or several with commas between.
+        /// The suite's name, or several names separated by commas.
         suite: String,
-        /// The name of a file of `vmtests/kernels/`, without its end.
+        /// The name of a file in `vmtests/kernels/`, without its extension.
         config: String,
     },
 }
 
-/// One line, with those that belong to it.
+/// One kernel line, with the lines that belong to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kernel {
-    /// The first word.
+    /// The kernel's name.
     pub name: String,
-    /// Where it comes from.
+    /// Its origin.
     pub origin: Origin,
-    /// CI runs it.
+    /// True if CI runs it.
     pub core: bool,
-    /// Its BTF, which it does not carry itself, is built into one of the executables.
+    /// True if its BTF is built into one of the executables, because the kernel itself has none.
     pub btf: bool,
     /// Words for the kernel's command line.
     pub args: Vec<String>,
-    /// Patterns of tests that cannot pass, with the reasons; without a reason, of tests that do pass.
+    /// Patterns of tests that cannot pass, with reasons. A pattern without a reason names tests that pass.
     pub unsupported: Vec<(String, Option<String>)>,
 }
 
 impl Kernel {
-    /// Why a test cannot pass here, if so.
+    /// The reason why a test cannot pass here, if it cannot.
     pub fn excuse(&self, test: &str) -> Option<&str> {
         let matching = |(pattern, _): &&(String, _)| matches(pattern, test);
         self.unsupported.iter().find(matching)?.1.as_deref()
     }
 }
 
-/// `*` is any run of characters.
+/// `*` matches any characters.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
@@ -57,7 +57,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 /// Reads the file.
 ///
 /// # Errors
-/// What is wrong, with the line.
+/// The error, with its line.
 pub fn parse(text: &str) -> Result<Vec<Kernel>> {
     let mut kernels: Vec<Kernel> = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -80,7 +80,7 @@ pub fn parse(text: &str) -> Result<Vec<Kernel>> {
     Ok(kernels)
 }
 
-/// A line that belongs to the kernel above it.
+/// Parses a line that belongs to the kernel above it.
 fn expected(line: &str) -> Result<Option<(String, Option<String>)>> {
     if let Some(pattern) = line.strip_prefix('+') {
         return Ok(Some((pattern.trim().to_owned(), None)));

@@ -10,40 +10,40 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest that a guest may take: some minutes without KVM on a busy machine.
+/// The time limit of a guest: some minutes without KVM on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// How long it may be silent.
+/// The longest permitted silence.
 const SILENCE: Duration = Duration::from_secs(5 * 60);
 
-/// What is booted.
+/// The configuration of a machine.
 #[derive(Debug)]
 pub struct Machine<'a> {
-    /// What is booted.
+    /// The kernel image.
     pub kernel: &'a Path,
-    /// Its first file system.
+    /// Its initramfs.
     pub initrd: &'a Path,
-    /// The program that makes the machine, and words for it.
+    /// The qemu program and its arguments.
     pub qemu: Vec<String>,
     /// The kernel's command line.
     pub append: String,
-    /// Folders of this host, read-only there, by the names that the guest mounts.
+    /// Folders of this host, mounted read-only in the guest under these names.
     pub shares: Vec<(&'static str, PathBuf)>,
 }
 
 /// The guest's output.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// The names of the checks that held.
+    /// The names of the checks that passed.
     pub passed: Vec<String>,
-    /// Those that did not, with what was found instead.
+    /// The checks that failed, with the values found instead.
     pub failed: Vec<(String, String)>,
-    /// How many checks the guest counted. None if it did not finish.
+    /// The number of checks that the guest counted, or `None` if it did not finish.
     end: Option<usize>,
 }
 
 impl Found {
-    /// Takes a line of the console.
+    /// Processes a line of the console.
     fn read(&mut self, line: &str) {
         let Some((_, text)) = line.split_once("image: ") else { return };
         match text.trim_end().split_once(' ') {
@@ -58,7 +58,7 @@ impl Found {
     }
 
     /// # Errors
-    /// It ended early, or lines were lost.
+    /// The guest ended early, or lines were lost.
     fn complete(self) -> Result<Self> {
         let seen = self.passed.len() + self.failed.len();
         match self.end {
@@ -74,7 +74,7 @@ impl Found {
 }
 
 impl Machine<'_> {
-    /// Boots it; the console is kept in `log`.
+    /// Boots the machine and writes its console to `log`.
     ///
     /// # Errors
     /// It does not boot, hangs, or ends early.
@@ -106,7 +106,7 @@ impl Machine<'_> {
                 Err(RecvTimeoutError::Timeout) => break true,
             }
         };
-        // It has finished, or will not. Not every machine can switch itself off.
+        // The guest has finished or hangs. Not every machine can switch itself off.
         let _ = qemu.kill();
         qemu.wait()?;
         if hung {
@@ -115,11 +115,11 @@ impl Machine<'_> {
         found.complete().with_context(|| format!("see its console, {}", log.display()))
     }
 
-    /// The program and words for a machine like this host.
+    /// The qemu program and arguments for a machine like this host.
     pub fn x86(accelerator: Accelerator) -> Vec<String> {
         let kind = match accelerator {
             Accelerator::Kvm => "-enable-kvm -cpu host -smp 2",
-            // As in the matrix, the guest's clock counts instructions: a busy host does not disturb its timers.
+            // As in the matrix, the guest's clock counts instructions. A busy host does not disturb its timers.
             Accelerator::Tcg => "-machine accel=tcg -cpu max -icount shift=2,sleep=off",
         };
         let line = format!("qemu-system-x86_64 {kind} -m 2G -nic none");

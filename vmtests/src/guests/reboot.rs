@@ -1,7 +1,7 @@
-//! A machine that is started anew: the policy is gone, and `install` works as before.
+//! Reboots a machine: the policy is gone afterwards, and `install` works again.
 //!
-//! Not by vmtest, whose guests end with their command: the first file system has all that is needed, and the kernel
-//! starts twice in one machine.
+//! vmtest cannot do this, because its guests end with their command. The initramfs has everything needed, and the
+//! kernel boots twice in one machine.
 
 use super::guest::{Accelerator, lines};
 use super::initramfs;
@@ -11,13 +11,13 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Begins the lines that count.
+/// Prefix of the lines with results.
 const SAID: &str = "set-rto: then ";
 
-/// The results of each start: exit codes (3: not installed).
+/// The results of each boot: exit codes (3: not installed).
 const EACH: [&str; 3] = ["status 3", "install 0", "status 0"];
 
-/// The longest that both starts may take, on a busy host without KVM.
+/// The time limit of both boots on a busy host without KVM.
 const LIMIT: Duration = Duration::from_secs(600);
 
 const INIT: &str = r#"#!/bin/busybox sh
@@ -35,10 +35,10 @@ done
 /bin/busybox reboot -f
 "#;
 
-/// Starts the kernel twice, each time with `status`, `install`, `status`.
+/// Boots the kernel twice and runs `status`, `install`, `status` each time.
 ///
 /// # Errors
-/// It does not start, or prints something else; with the end of its console.
+/// It does not boot, or prints something else. The error includes the end of its console.
 pub fn check(image: &Image, accelerator: Accelerator, program: &Path, dir: &Path) -> Result<()> {
     let initrd = dir.join("reboot.gz");
     initramfs::small(program, INIT, &dir.join("reboot"), &initrd)?;

@@ -1,4 +1,4 @@
-//! BPF instructions by hand.
+//! BPF instructions assembled by hand.
 
 use std::os::fd::AsRawFd as _;
 use std::os::fd::OwnedFd;
@@ -27,7 +27,7 @@ pub(crate) fn add(register: u8, value: i32) -> u64 {
     instruction(0x07, register, 0, 0, value)
 }
 
-/// A helper by its number.
+/// Calls a helper by its number.
 pub(crate) fn call(helper: i32) -> u64 {
     instruction(0x85, 0, 0, 0, helper)
 }
@@ -48,13 +48,13 @@ pub(crate) fn skip_if_equal(register: u8, value: i32, count: i16) -> u64 {
     instruction(0x15, register, 0, count, value)
 }
 
-/// A map itself.
+/// Loads a reference to a map.
 pub(crate) fn load_map(to: u8, map: &OwnedFd) -> [u64; 2] {
     const PSEUDO_MAP_FD: u8 = 1;
     [instruction(0x18, to, PSEUDO_MAP_FD, 0, map.as_raw_fd()), instruction(0, 0, 0, 0, 0)]
 }
 
-/// The address of the first byte of an array map's only value.
+/// Loads the address of the first byte of an array map's only value.
 pub(crate) fn load_map_value(to: u8, map: &OwnedFd) -> [u64; 2] {
     const PSEUDO_MAP_VALUE: u8 = 2;
     [instruction(0x18, to, PSEUDO_MAP_VALUE, 0, map.as_raw_fd()), instruction(0, 0, 0, 0, 0)]

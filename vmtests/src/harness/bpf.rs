@@ -1,4 +1,4 @@
-//! bpf(2) without a library: what the neighbours and the foreign objects of the tests need.
+//! bpf(2) without a library, for the neighbour programs and foreign objects of the tests.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -32,25 +32,25 @@ pub(crate) enum Command {
     LinkDetach = 34,
 }
 
-/// Several programs may sit on the hook (`BPF_F_ALLOW_MULTI`).
+/// Several programs may be attached to the hook (`BPF_F_ALLOW_MULTI`).
 pub(crate) const ALLOW_MULTI: u32 = 2;
 
 const MAP_TYPE_ARRAY: u32 = 2;
 const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 
-/// A program type together with its attach type on a cgroup.
+/// A program type with its attach type on a cgroup.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Hook {
     program_type: u32,
     attach_type: u32,
 }
 
-/// sock_ops, set-rto's own hook.
+/// sock_ops, the hook of set-rto.
 pub(crate) const SOCK_OPS: Hook = Hook { program_type: 13, attach_type: 3 };
-/// Packets that leave a cgroup: a hook that is not set-rto's.
+/// Packets that leave a cgroup: a hook that set-rto does not use.
 pub(crate) const EGRESS: Hook = Hook { program_type: 8, attach_type: 1 };
 
-/// The search for a listener in a network namespace, which takes the place of the cgroup then.
+/// Listener lookup in a network namespace, which then takes the place of the cgroup.
 pub(crate) const SK_LOOKUP: Hook = Hook { program_type: 30, attach_type: 36 };
 
 /// `union bpf_attr`, filled by offset in its native byte order.
@@ -75,7 +75,7 @@ impl Attributes {
         self
     }
 
-    /// Sets the name of an object, of 16 bytes at most.
+    /// Sets the name of an object, at most 16 bytes.
     fn name(mut self, offset: usize, name: &str) -> Self {
         for (at, chunk) in name.as_bytes().chunks(4).enumerate().take(4) {
             let mut word = [0; 4];
@@ -98,19 +98,19 @@ impl Attributes {
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
     }
 
-    /// Calls bpf(2) for a command that gives a descriptor.
+    /// Calls bpf(2) for a command that returns a descriptor.
     ///
     /// # Safety
     /// As for [`Attributes::call`].
     unsafe fn open(&mut self, command: Command) -> io::Result<OwnedFd> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller upholds the contract.
         let raw = unsafe { self.call(command)? };
-        // SAFETY: the kernel has just made this descriptor for us.
+        // SAFETY: the kernel has just returned this new descriptor.
         Ok(unsafe { OwnedFd::from_raw_fd(raw) })
     }
 }
 
-/// Loads a program of the given instructions; `name` at most 15 characters.
+/// Loads a program from instructions. `name` has at most 15 characters.
 pub(crate) fn load(hook: Hook, name: &str, instructions: &[u64]) -> Result<OwnedFd> {
     let license = c"GPL";
     let mut attributes = Attributes::new()
@@ -120,7 +120,7 @@ pub(crate) fn load(hook: Hook, name: &str, instructions: &[u64]) -> Result<Owned
         .pointer(16, license.as_ptr())
         .word(68, hook.attach_type)
         .name(48, name);
-    // SAFETY: both pointers are to data that outlive the call.
+    // SAFETY: both pointers are to data that outlives the call.
     unsafe { attributes.open(Command::ProgLoad) }
         .with_context(|| format!("cannot load the test's program {name}"))
 }
@@ -138,7 +138,7 @@ pub(crate) fn attach(hook: Hook, cgroup: &Path, program: &OwnedFd, flags: u32) -
     Ok(())
 }
 
-/// Attaches a program to a cgroup by a link, which lasts while it is open or pinned.
+/// Attaches a program to a cgroup by a link, which exists while it is open or pinned.
 pub(crate) fn link(hook: Hook, cgroup: &Path, program: &OwnedFd) -> Result<OwnedFd> {
     let directory = open_cgroup(cgroup)?;
     let mut attributes = Attributes::new()
@@ -149,17 +149,17 @@ pub(crate) fn link(hook: Hook, cgroup: &Path, program: &OwnedFd) -> Result<Owned
     unsafe { attributes.open(Command::LinkCreate) }.context("cannot link the test's program")
 }
 
-/// A descriptor of the program with that id.
+/// Opens the program with that id.
 pub(crate) fn program(id: u32) -> Result<OwnedFd> {
     // SAFETY: no pointers.
     unsafe { Attributes::new().word(0, id).open(Command::ProgGetFdById) }
         .with_context(|| format!("cannot open the program {id}"))
 }
 
-/// How many instructions the kernel made of a program.
+/// The number of translated instructions of a program.
 pub(crate) fn translated(program: &OwnedFd) -> Result<usize> {
-    // `struct bpf_prog_info`: xlated_prog_len, in bytes, is its sixth word. The lengths and pointers
-    // before and after it ask for nothing else while they are zero.
+    // xlated_prog_len, in bytes, is the sixth word of `struct bpf_prog_info`. The lengths and pointers around it
+    // request nothing while they are zero.
     let mut info = [0_u32; 64];
     let mut attributes = Attributes::new()
         .word(0, program.as_raw_fd().cast_unsigned())
@@ -170,12 +170,13 @@ pub(crate) fn translated(program: &OwnedFd) -> Result<usize> {
     Ok(info[5] as usize / 8)
 }
 
-/// Makes an array map of one 8-byte element.
+/// Creates an array map with one 8-byte element.
 pub(crate) fn map() -> Result<OwnedFd> {
     map_named("", 8, false)
 }
 
-/// The same with a name of at most 15 characters and any size of the element; `per_cpu`: one for each processor.
+/// Creates an array map with a name of at most 15 characters and an element of any size. `per_cpu`: one element for
+/// each processor.
 pub(crate) fn map_named(name: &str, size: u32, per_cpu: bool) -> Result<OwnedFd> {
     let kind = if per_cpu { MAP_TYPE_PERCPU_ARRAY } else { MAP_TYPE_ARRAY };
     let mut attributes =
@@ -184,14 +185,14 @@ pub(crate) fn map_named(name: &str, size: u32, per_cpu: bool) -> Result<OwnedFd>
     unsafe { attributes.open(Command::MapCreate) }.context("cannot make a map")
 }
 
-/// The value of that element.
+/// Reads the value of that element.
 pub(crate) fn read(map: &OwnedFd) -> Result<u64> {
     let (key, mut value) = (0_u32, 0_u64);
     let mut attributes = Attributes::new()
         .word(0, map.as_raw_fd().cast_unsigned())
         .pointer(8, &raw const key)
         .pointer(16, (&raw mut value).cast_const());
-    // SAFETY: key and value have the sizes that the map was made with, and outlive the call.
+    // SAFETY: key and value have the sizes that the map was created with, and outlive the call.
     unsafe { attributes.call(Command::MapLookup) }.context("cannot read a map")?;
     Ok(value)
 }
@@ -207,19 +208,19 @@ pub(crate) fn pin(object: &OwnedFd, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a descriptor is of.
+/// The kind of object behind a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Map,
     Program,
-    /// A link, and of what type: `enum bpf_link_type`.
+    /// A link with its type: `enum bpf_link_type`.
     Link(u32),
 }
 
 /// A link to a network namespace.
 pub(crate) const LINK_OF_NETNS: Kind = Kind::Link(5);
 
-/// What is pinned at a path, and the kernel's number for it.
+/// The kind of object pinned at a path, and its kernel id.
 pub(crate) fn identify(path: &Path) -> Result<(Kind, u32)> {
     let object = open_pin(path)?;
     let name = std::fs::read_link(format!("/proc/self/fd/{}", object.as_raw_fd()))?;
@@ -237,11 +238,11 @@ pub(crate) fn identify(path: &Path) -> Result<(Kind, u32)> {
         () if name.contains("prog") => Kind::Program,
         () => Kind::Link(info[0]),
     };
-    // In all three structures the number is the second word.
+    // In all three structures the id is the second word.
     Ok((kind, info[1]))
 }
 
-/// Detaches a link for good, as `bpftool link detach` does.
+/// Detaches a link permanently, as `bpftool link detach` does.
 pub(crate) fn detach_link(link: &OwnedFd) -> Result<()> {
     let mut attributes = Attributes::new().word(0, link.as_raw_fd().cast_unsigned());
     // SAFETY: no pointers.
@@ -249,7 +250,7 @@ pub(crate) fn detach_link(link: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-/// Opens what is pinned at a path.
+/// Opens the object pinned at a path.
 pub(crate) fn open_pin(path: &Path) -> Result<OwnedFd> {
     let text = CString::new(path.as_os_str().as_encoded_bytes())?;
     // SAFETY: the path outlives the call.
@@ -272,7 +273,7 @@ pub(crate) fn attached(hook: Hook, cgroup: &Path) -> Result<Vec<u32>> {
     Ok(ids[..count as usize].to_vec())
 }
 
-/// Why this kernel has no cgroup BPF, if it has none.
+/// The reason why this kernel does not support cgroup BPF, or `None` if it does.
 pub(crate) fn missing() -> Option<String> {
     // SAFETY: no pointers.
     match unsafe { Attributes::new().call(Command::ProgGetNextId) } {
@@ -284,8 +285,8 @@ pub(crate) fn missing() -> Option<String> {
     }
 }
 
-/// Whether programs can be attached to cgroups: where they cannot, even a question about a cgroup is invalid. True
-/// where there is none to ask about.
+/// Whether programs can be attached to cgroups. If they cannot, even a query of a cgroup is invalid. Returns true if
+/// there is no cgroup to query.
 pub(crate) fn has_cgroups() -> bool {
     let Some(cgroup) = mounts::of_type("cgroup2").ok().and_then(|mut all| all.pop()) else {
         return true;
@@ -295,7 +296,7 @@ pub(crate) fn has_cgroups() -> bool {
     errno != Some(libc::EINVAL)
 }
 
-/// Whether programs may read the kernel's memory: not without CONFIG_BPF_EVENTS, nor under lockdown=confidentiality.
+/// Whether programs may read kernel memory. They cannot without CONFIG_BPF_EVENTS or under lockdown=confidentiality.
 pub(crate) fn may_read_memory() -> bool {
     const PROBE_READ_KERNEL: i32 = 113;
     // probe_read_kernel(r10 - 8, 8, 0)

@@ -1,4 +1,4 @@
-//! A kernel whose BTF is hidden, and executables that carry the offsets of some.
+//! Hides the kernel's BTF, and handles executables with built-in offsets of some kernels.
 
 use std::fs;
 use std::path::Path;
@@ -12,13 +12,13 @@ use set_rto_compiler::structures::MEMBERS;
 use super::mounts;
 use super::sandbox;
 
-/// Where the kernel shows its own.
+/// The directory of the kernel's own BTF.
 const DIRECTORY: &str = "/sys/kernel/btf";
 
-/// The executable of the rules on interfaces that carries the BTF of kernels.
+/// The executable of the `interface` rules with built-in BTF of kernels.
 pub(crate) const CARRIER: &str = "interfaces-btf";
 
-/// From now on, nothing in this test sees the kernel's own BTF.
+/// Hides the kernel's own BTF for the rest of this test.
 pub(crate) fn hide() -> Result<()> {
     let directory = Path::new(DIRECTORY);
     if directory.exists() {
@@ -33,7 +33,7 @@ pub(crate) fn release() -> Result<String> {
     Ok(nix::sys::utsname::uname()?.release().to_string_lossy().into_owned())
 }
 
-/// Whether the kernel shows its own.
+/// True if the kernel provides its own BTF.
 pub(crate) fn is_shown() -> bool {
     Path::new(DIRECTORY).join("vmlinux").exists()
 }
@@ -43,7 +43,7 @@ pub(crate) fn carrier() -> Result<PathBuf> {
     Ok(sandbox::bin_dir()?.join(CARRIER))
 }
 
-/// Whether an executable carries the BTF of the kernel that runs here: it tells the release then.
+/// Whether an executable has the BTF of the running kernel built in: it then prints the release.
 pub(crate) fn is_of_this_kernel(executable: &Path) -> Result<bool> {
     let release = release()?;
     let bytes = fs::read(executable)?;
@@ -54,7 +54,7 @@ pub(crate) fn is_of_this_kernel(executable: &Path) -> Result<bool> {
 pub(crate) struct Copy {
     pub(crate) path: PathBuf,
     bytes: Vec<u8>,
-    /// Where those of each kernel are.
+    /// The positions of the offsets of each kernel.
     carried: Vec<usize>,
 }
 
@@ -69,7 +69,7 @@ impl Copy {
         Ok(Copy { path, bytes, carried })
     }
 
-    /// Writes the copy anew with one member moved by some bytes in every kernel that it knows.
+    /// Writes the copy again, with one member moved by some bytes for every kernel in it.
     pub(crate) fn move_member(&self, name: &str, by: u32) -> Result<()> {
         let member = MEMBERS.iter().position(|(it, _)| *it == name);
         let member = member.with_context(|| format!("no member {name}"))?;
@@ -93,7 +93,7 @@ fn number(bytes: &[u8]) -> u32 {
     bytes.try_into().map(u32::from_ne_bytes).unwrap_or_default()
 }
 
-/// Offsets as every kernel from 5.10 to 7.3 has them: some are the same everywhere, and none of the others is 0.
+/// True for the offsets of a kernel from 5.10 to 7.3: some are the same in all of them, and none of the others is 0.
 fn is_kernel(bytes: &[u8]) -> bool {
     MEMBERS.iter().zip(bytes.chunks_exact(4).map(number)).all(|((name, _), offset)| match *name {
         "ops_sk" | "dst_dev" | "node_next" => offset == 0,

@@ -1,4 +1,4 @@
-//! Packets of a device with the kernel's own time stamps, and frames put on a device.
+//! Captures packets of a device with the kernel's own timestamps, and injects frames into a device.
 
 use std::fs::File;
 use std::io;
@@ -31,12 +31,12 @@ use super::wait::until;
 /// `SO_TIMESTAMPNS` depends on the width of its `time_t`.
 const SO_TIMESTAMPNS_NEW: libc::c_int = 64;
 
-/// A TCP segment that went over a device.
+/// A TCP segment captured on a device.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
-    /// When the kernel sent or received it, on its real-time clock.
+    /// The time at which the kernel sent or received it, on its real-time clock.
     pub(crate) at: Duration,
-    /// Sent by this side of the device.
+    /// True if this side of the device sent it.
     pub(crate) outgoing: bool,
     pub(crate) segment: Segment,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    /// Begins to capture; everything from now on is kept until [`Capture::until`] reads it.
+    /// Starts a capture. Packets are kept until [`Capture::until`] reads them.
     pub(crate) fn start(device: &str) -> Result<Self> {
         wait_for_stamps()?;
         let socket = packet_socket(device, libc::ETH_P_ALL)?;
@@ -58,8 +58,8 @@ impl Capture {
         Ok(Capture { socket, seen: Vec::new() })
     }
 
-    /// Reads until `enough` says so, and at most what came within `limit`, also where the machine stood still meanwhile;
-    /// gives everything seen so far.
+    /// Reads until `enough` returns true, or until all packets that arrived within `limit` are read. This includes
+    /// packets that arrived while the machine stalled. Returns everything captured so far.
     pub(crate) fn until(
         &mut self,
         limit: Duration,
@@ -84,14 +84,14 @@ impl Capture {
     }
 }
 
-/// Of a packet that was received: when it came, whether this side sent it, how much of it there is.
+/// Metadata of a received packet: its time, whether this side sent it, and its length.
 struct Packet {
     at: Duration,
     outgoing: bool,
     length: usize,
 }
 
-/// One packet of a socket that has time stamps; `None` after a while without one.
+/// Receives one packet from a socket with timestamps. Returns `None` after a timeout.
 fn receive(socket: &impl AsRawFd, frame: &mut [u8]) -> Result<Option<Packet>> {
     // u64s, for the alignment of control messages.
     let mut control = [0_u64; 32];
@@ -118,7 +118,7 @@ fn receive(socket: &impl AsRawFd, frame: &mut [u8]) -> Result<Option<Packet>> {
     Ok(Some(Packet { at, outgoing: from.sll_pkttype == libc::PACKET_OUTGOING, length }))
 }
 
-/// Has packets that a socket receives come with the time at which they did.
+/// Enables receive timestamps on a socket.
 fn turn_stamps_on(socket: &impl AsRawFd) -> Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the option's value is one int, which outlives the call.
@@ -137,8 +137,9 @@ fn turn_stamps_on(socket: &impl AsRawFd) -> Result<()> {
     }
 }
 
-/// Waits until packets are stamped as they come, from now on in this test. The kernel turns that on from a work queue,
-/// and has those that come before say when they are read (`__sock_recv_timestamp()`, net/socket.c).
+/// Waits until packets are timestamped on arrival, which lasts for the rest of this test. The kernel enables that from
+/// a work queue. Packets that arrive earlier get the time at which they are read (`__sock_recv_timestamp()`,
+/// net/socket.c).
 fn wait_for_stamps() -> Result<()> {
     static WAITED: OnceLock<UdpSocket> = OnceLock::new();
     if WAITED.get().is_some() {
@@ -154,17 +155,17 @@ fn wait_for_stamps() -> Result<()> {
         sleep(Duration::from_millis(1));
         Ok(receive(&socket, &mut [0])?.is_some_and(|packet| packet.at <= sent))
     })?;
-    // They are as long as one socket wants it.
+    // Timestamps stay enabled while at least one socket requests them.
     WAITED.get_or_init(|| socket);
     Ok(())
 }
 
-/// The time of the clock that packets are stamped with.
+/// Reads the clock that packets are timestamped with.
 fn now() -> Result<Duration> {
     SystemTime::now().duration_since(UNIX_EPOCH).context("a clock before 1970")
 }
 
-/// Puts frames on a device of the calling thread's namespace.
+/// Injects frames into a device of the calling thread's namespace.
 pub(crate) fn inject(device: &str, frames: &[Vec<u8>]) -> Result<()> {
     let mut socket = File::from(packet_socket(device, 0)?);
     for frame in frames {
@@ -193,7 +194,7 @@ fn time_stamp(message: &libc::msghdr) -> Option<Duration> {
 /// A raw packet socket bound to a device; `protocol` 0 receives nothing.
 fn packet_socket(device: &str, protocol: libc::c_int) -> Result<OwnedFd> {
     let index = rtnetlink::index(device)?;
-    // Protocol 0: nothing of other interfaces comes in before the bind.
+    // Protocol 0: the socket receives nothing from other interfaces before the bind.
     // SAFETY: no pointers; the result is checked.
     let raw = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     if raw < 0 {

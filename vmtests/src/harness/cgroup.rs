@@ -1,4 +1,4 @@
-//! The child cgroup each test lives in.
+//! The child cgroup of each test.
 
 use std::fs;
 use std::path::Path;
@@ -17,13 +17,13 @@ use super::mounts;
 
 const PREFIX: &str = "set-rto-live-";
 
-/// A cgroup of the unified hierarchy; dropped, it is removed with all that is in it.
+/// A cgroup of the unified hierarchy. Drop removes it with everything in it.
 pub(crate) struct Cgroup {
     path: PathBuf,
 }
 
 impl Cgroup {
-    /// Makes one for a test, under the machine's cgroup2 mount.
+    /// Creates the cgroup of a test under the machine's cgroup2 mount.
     pub(crate) fn create(test: &str) -> Result<Self> {
         let mount = mounts::of_type("cgroup2")?.into_iter().next().context(
             "no cgroup2 mount in /proc/self/mountinfo; \
@@ -35,7 +35,7 @@ impl Cgroup {
         Ok(Cgroup { path })
     }
 
-    /// Where it is.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -43,7 +43,7 @@ impl Cgroup {
     /// Kills all its processes and removes it.
     ///
     /// # Errors
-    /// Names what stays where that cannot be done within two seconds.
+    /// Names what remains if this does not succeed within two seconds.
     pub(crate) fn remove(&self) -> Result<()> {
         until_removed(&self.path, || {
             for pid in members(&self.path) {
@@ -58,13 +58,13 @@ impl Cgroup {
 /// Removes a cgroup after its processes have moved away or ended.
 ///
 /// # Errors
-/// Says why it stays where that cannot be done within two seconds.
+/// Gives the reason if this does not succeed within two seconds.
 pub(crate) fn remove_empty(path: &Path) -> Result<()> {
     // A thread can be joined before the kernel takes it out of its cgroup (do_exit in kernel/exit.c, Linux 5.10).
     until_removed(path, || fs::remove_dir(path))
 }
 
-/// Tries for two seconds.
+/// Retries for two seconds.
 fn until_removed(path: &Path, attempt: impl Fn() -> std::io::Result<()>) -> Result<()> {
     let mut last = None;
     for _ in 0..200 {
@@ -88,7 +88,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// Removes what killed runs left: our cgroups without a living process.
+/// Removes the cgroups that killed runs left: those of ours without a living process.
 pub(crate) fn sweep() -> Result<()> {
     for mount in mounts::of_type("cgroup2")? {
         for entry in fs::read_dir(&mount)?.flatten() {
@@ -98,7 +98,7 @@ pub(crate) fn sweep() -> Result<()> {
             };
             let owner = rest.split('-').next().unwrap_or_default();
             if !Path::new("/proc").join(owner).exists() {
-                // One that still has processes belongs to someone: it stays.
+                // A cgroup with processes is in use and stays.
                 let _ = remove_tree(&entry.path());
             }
         }
@@ -106,7 +106,7 @@ pub(crate) fn sweep() -> Result<()> {
     Ok(())
 }
 
-/// The processes of a cgroup and of those below it.
+/// The processes of a cgroup and of its descendants.
 fn members(path: &Path) -> Vec<Pid> {
     let own = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
     let mut pids: Vec<Pid> =

@@ -1,4 +1,4 @@
-//! Jiffies, and how exactly the kernel can keep a timer.
+//! Jiffies, and the precision of kernel timers.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use nix::time::ClockId;
 use nix::time::clock_getres;
 
-/// TCP's own first timer where no program answers.
+/// TCP's initial timer if no program answers.
 pub(crate) const DEFAULT_RTO: Duration = Duration::from_secs(1);
 
 /// Ticks per second of the running kernel.
@@ -15,7 +15,7 @@ pub(crate) const DEFAULT_RTO: Duration = Duration::from_secs(1);
 pub(crate) struct Hz(u64);
 
 impl Hz {
-    /// Asks the kernel: the coarse clock's resolution is one tick.
+    /// Reads HZ from the kernel: the coarse clock's resolution is one tick.
     pub(crate) fn of_this_kernel() -> Result<Self> {
         let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
             .context("cannot read the resolution of CLOCK_MONOTONIC_COARSE")?;
@@ -23,7 +23,7 @@ impl Hz {
         Ok(Hz((1_000_000_000 + nanoseconds / 2) / nanoseconds))
     }
 
-    /// As a number.
+    /// HZ as a number.
     pub(crate) fn get(self) -> u64 {
         self.0
     }
@@ -33,23 +33,23 @@ impl Hz {
         self.duration(1)
     }
 
-    /// The length of that many jiffies.
+    /// The duration of that many jiffies.
     pub(crate) fn duration(self, jiffies: u64) -> Duration {
         Duration::from_nanos(jiffies * 1_000_000_000 / self.0)
     }
 
-    /// The jiffies set-rto promises for a duration: rounded up, at least one.
+    /// The number of jiffies that set-rto documents for a duration: rounded up, at least one.
     pub(crate) fn jiffies(self, duration: Duration) -> u64 {
         let ticks = (duration.as_micros() as u64 * self.0).div_ceil(1_000_000);
         ticks.max(1)
     }
 
-    /// The nearest number of jiffies to a duration the kernel reports.
+    /// The number of jiffies nearest to a duration that the kernel reports.
     pub(crate) fn nearest(self, duration: Duration) -> u64 {
         (duration.as_micros() as u64 * self.0 + 500_000) / 1_000_000
     }
 
-    /// How late a timer of that many jiffies may fire without anything being wrong.
+    /// The permitted delay of a timer of that many jiffies.
     ///
     /// The timer wheel (kernel/time/timer.c) keeps timers under 63 jiffies to one jiffy, under
     /// 504 to eight, under 4032 to 64 and so on: with HZ 250, a timer of 20 s is up to 2 s late.

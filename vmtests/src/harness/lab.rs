@@ -1,8 +1,8 @@
-//! The network of a test: this host, and cables to a silent far side.
+//! The network of a test: this host, and cables to a far side that does not answer.
 //!
-//! Cable number n has 10.20.n.1 and fd20:n::1 here. What is sent to 10.30.n.0/24 or fd30:n::/64 (and,
-//! over the first cable, to anywhere else) goes to a gateway that does not exist: it leaves the
-//! device, and there is silence. Where a test asks for it, 10.20.n.2 and fd20:n::2 answer.
+//! Cable number n has 10.20.n.1 and fd20:n::1 here. Packets to 10.30.n.0/24 or fd30:n::/64 (and, over the first cable,
+//! to any other address) go to a gateway that does not exist: they leave the device and get no answer. If a test
+//! requests it, 10.20.n.2 and fd20:n::2 answer.
 
 use std::fs::File;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ use super::rtnetlink;
 use super::rtnetlink::Mac;
 use super::rtnetlink::Prefix;
 
-/// This host, the far side, and how many cables lie between them.
+/// This host, the far side, and the number of cables between them.
 pub(crate) struct Lab {
     far: Namespace,
     cables: u8,
@@ -36,45 +36,45 @@ pub(crate) struct Cable {
     /// The device on this side.
     pub(crate) name: String,
     number: u8,
-    /// The VLAN that its packets are of.
+    /// The VLAN of its packets.
     vlan: Option<u16>,
-    /// The table of its routes.
+    /// The routing table of its routes.
     table: u8,
 }
 
-/// What the near end of a cable is made to be.
+/// The kind of device at the near end of a cable.
 pub(crate) enum Over<'a> {
-    /// It is the port of a bridge, which has the cable's name.
+    /// The port of a bridge, which has the cable's name.
     Bridge,
-    /// It is the member of a bond.
+    /// The member of a bond.
     Bond,
-    /// Another Ethernet address on it.
+    /// A device with a second Ethernet address on top of it.
     Macvlan,
-    /// A VLAN on it.
+    /// A VLAN on top of it.
     Vlan(u16),
-    /// The near end itself, in a VRF of that name with that routing table.
+    /// The near end itself, in a VRF with that name and routing table.
     Vrf(&'a str, u8),
 }
 
 impl Lab {
-    /// A far side without cables.
+    /// Creates a far side without cables.
     pub(crate) fn new() -> Result<Self> {
         Ok(Lab { far: Namespace::create()?, cables: 0 })
     }
 
-    /// A far side and one cable to it, called `va` here.
+    /// Creates a far side with one cable to it, called `va` here.
     pub(crate) fn with_cable() -> Result<(Self, Cable)> {
         let mut lab = Lab::new()?;
         let cable = lab.lay("va")?;
         Ok((lab, cable))
     }
 
-    /// Lays a cable whose device on this side, in the calling thread's namespace, has that name.
+    /// Adds a cable whose device on this side has that name, in the calling thread's namespace.
     pub(crate) fn lay(&mut self, name: &str) -> Result<Cable> {
         self.lay_again(name, self.cables + 1)
     }
 
-    /// Lays a cable with the number, and so the addresses, of one that is gone.
+    /// Adds a cable with the number, and so the addresses, of one that was removed.
     pub(crate) fn lay_again(&mut self, name: &str, number: u8) -> Result<Cable> {
         self.cables = self.cables.max(number);
         let cable = Cable { name: name.to_owned(), number, vlan: None, table: rtnetlink::MAIN };
@@ -85,7 +85,7 @@ impl Lab {
         Ok(cable)
     }
 
-    /// Lays a cable with the near end `end`, under a device of another kind: that has the name and the addresses.
+    /// Adds a cable with the near end `end` below a device of another kind, which has the name and the addresses.
     pub(crate) fn lay_under(&mut self, name: &str, end: &str, over: &Over<'_>) -> Result<Cable> {
         self.cables += 1;
         let (vlan, table) = match over {
@@ -95,7 +95,7 @@ impl Lab {
         };
         let cable = Cable { name: name.to_owned(), number: self.cables, vlan, table };
         let mac = cable.mac();
-        // Where the device over it has its own, the end has another one.
+        // If the upper device has its own Ethernet address, the end has another one.
         let other = [2, 0, 0, 0, cable.number, 3];
         let is_one = matches!(over, Over::Bond | Over::Vrf(..));
         self.draw(&cable, end, if is_one { mac } else { other })?;
@@ -130,7 +130,7 @@ impl Lab {
         Ok(cable)
     }
 
-    /// A tun device with the addresses of a cable, and its other end, which reads and writes IP packets.
+    /// Adds a tun device with the addresses of a cable, and its other end, which reads and writes IP packets.
     pub(crate) fn lay_tun(&mut self, name: &str) -> Result<(Cable, File)> {
         self.cables += 1;
         let number = self.cables;
@@ -141,7 +141,7 @@ impl Lab {
         Ok((cable, end))
     }
 
-    /// A tunnel of IPv4 in IPv4 over a cable to [`Cable::there4`], with the addresses of another cable.
+    /// Adds an IPv4-in-IPv4 tunnel over a cable to [`Cable::there4`], with the addresses of another cable.
     pub(crate) fn lay_ipip(&mut self, name: &str, over: &Cable) -> Result<Cable> {
         let (IpAddr::V4(local), IpAddr::V4(remote)) = (over.here4(), over.there4()) else {
             bail!("not IPv4");
@@ -151,13 +151,13 @@ impl Lab {
         let cable = Cable { name: name.to_owned(), number, vlan: None, table: rtnetlink::MAIN };
         links::add_ipip(name, local, remote)?;
         rtnetlink::set_up(name)?;
-        // It carries nothing but IPv4.
+        // The tunnel carries IPv4 only.
         cable.connect(Ipv4Addr::new(10, 20, number, 254).into(), cable.remote4(0).ip(), 24)?;
         rtnetlink::replace_neighbour(over.there4(), over.far_mac(), &over.name)?;
         Ok(cable)
     }
 
-    /// Sends an IP packet in another one over a cable, from where [`Lab::lay_ipip`] has its tunnel end.
+    /// Sends an IP packet inside another one over a cable, from the remote end of the tunnel of [`Lab::lay_ipip`].
     pub(crate) fn send_in_ipip(&self, over: &Cable, packet: &[u8]) -> Result<()> {
         let (IpAddr::V4(from), IpAddr::V4(to)) = (over.there4(), over.here4()) else {
             bail!("not IPv4");
@@ -166,24 +166,24 @@ impl Lab {
         self.far.run(|| inject(&over.far_name(), &[frame]))
     }
 
-    /// A veth pair from `end` to the far side, which is up.
+    /// Creates a veth pair from `end` to the far side, where it is up.
     fn draw(&self, cable: &Cable, end: &str, mac: Mac) -> Result<()> {
         let far = cable.far_name();
         rtnetlink::add_veth(end, mac, &far, cable.far_mac(), self.far.as_fd())?;
         self.far.run(|| rtnetlink::set_up(&far))
     }
 
-    /// Waits until packets can leave by devices of a cable here, and by its far end.
+    /// Waits until packets can leave through the devices of a cable here and through its far end.
     fn wait_for_carrier(&self, cable: &Cable, devices: &[&str]) -> Result<()> {
         devices.iter().try_for_each(|device| rtnetlink::wait_for_carrier(device))?;
         self.far.run(|| rtnetlink::wait_for_carrier(&cable.far_name()))
     }
 
-    /// Gives the far end of a cable addresses, [`Cable::there4`] and [`Cable::there6`]: there, someone answers.
+    /// Gives the far end of a cable addresses that answer: [`Cable::there4`] and [`Cable::there6`].
     pub(crate) fn settle(&self, cable: &Cable) -> Result<()> {
         let name = cable.far_name();
         self.far.run(|| {
-            // It needs no address resolution, which would delay its first answer.
+            // It needs no address resolution, which would delay the first answer.
             rtnetlink::add_address(&name, Prefix { address: cable.there4(), length: 24 })?;
             rtnetlink::replace_neighbour(cable.here4(), cable.mac(), &name)?;
             if has_ipv6() {
@@ -195,7 +195,7 @@ impl Lab {
         self.mend(cable)
     }
 
-    /// From now on, nothing that is sent to the far end of a cable arrives.
+    /// Drops everything that is sent to the far end of a cable from now on.
     pub(crate) fn cut(&self, cable: &Cable) -> Result<()> {
         cable.neighbour_there(cable.nobody())
     }
@@ -210,7 +210,7 @@ impl Lab {
         self.far.run(work)
     }
 
-    /// Sends SYNs from the far side over a cable, each from an end that is not there to an end here.
+    /// Sends SYNs from the far side over a cable, each from a silent remote end to an end on this host.
     pub(crate) fn syns(&self, cable: &Cable, ends: &[(SocketAddr, SocketAddr)]) -> Result<()> {
         let frames: Vec<Vec<u8>> = ends
             .iter()
@@ -219,7 +219,7 @@ impl Lab {
         self.far.run(|| inject(&cable.far_name(), &frames))
     }
 
-    /// Ends the handshake of such a SYN, which was answered with a number.
+    /// Ends the handshake of such a SYN, whose SYN-ACK had the given sequence number.
     pub(crate) fn last_ack(
         &self,
         cable: &Cable,
@@ -244,7 +244,7 @@ impl Lab {
 }
 
 impl Cable {
-    /// Gives the device here another name; all else stays as it was.
+    /// Renames the device here and restores its state.
     pub(crate) fn rename(&self, to: &str) -> Result<Cable> {
         let cable = Cable { name: to.to_owned(), ..*self };
         if rtnetlink::rename(&self.name, to)? {
@@ -290,24 +290,24 @@ impl Cable {
         Ok(SocketAddrV6::new(address, port, 0, index).into())
     }
 
-    /// The silent end with that port reached over this cable by IPv4.
+    /// The silent end with that port, reached over this cable by IPv4.
     pub(crate) fn remote4(&self, port: u16) -> SocketAddr {
         (Ipv4Addr::new(10, 30, self.number, 0), port).into()
     }
 
-    /// The silent end with that port reached over this cable by IPv6.
+    /// The silent end with that port, reached over this cable by IPv6.
     pub(crate) fn remote6(&self, port: u16) -> SocketAddr {
         (Cable::ipv6(0xfd30, self.number, 0), port).into()
     }
 
-    /// The silent link-local end with that port on this cable.
+    /// The silent link-local end with that port, on this cable.
     pub(crate) fn remote_local(&self, port: u16) -> Result<SocketAddr> {
         let mut end = self.here_local(port)?;
         end.set_ip(Cable::nobody_local());
         Ok(end)
     }
 
-    /// An address of the one gateway that is a neighbour on every cable.
+    /// The address of the gateway that is a neighbour on every cable.
     fn nobody_local() -> IpAddr {
         Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x77).into()
     }
@@ -316,7 +316,7 @@ impl Cable {
         Ipv6Addr::new(network, number.into(), 0, 0, 0, 0, 0, host).into()
     }
 
-    /// A frame with the tag of the cable's VLAN, if there is one (IEEE 802.1Q: behind the Ethernet addresses).
+    /// Adds the cable's VLAN tag to a frame, if there is one (IEEE 802.1Q: after the Ethernet addresses).
     fn tagged(&self, mut frame: Vec<u8>) -> Vec<u8> {
         if let Some(id) = self.vlan {
             let [high, low] = id.to_be_bytes();
@@ -353,7 +353,7 @@ impl Cable {
         Ok(())
     }
 
-    /// Gives this side its address of the gateway's family and routes the remote prefix.
+    /// Assigns this side its address of the gateway's family and routes the remote prefix.
     fn connect(&self, gateway: IpAddr, remote: IpAddr, length: u8) -> Result<()> {
         let here = if gateway.is_ipv4() { self.here4() } else { self.here6() };
         rtnetlink::add_address(&self.name, Prefix { address: here, length })?;

@@ -1,5 +1,5 @@
-//! Devices of other kinds than a cable's: those that a host's configuration makes over its network cards, or of
-//! nothing. Every function acts on the network namespace of the calling thread.
+//! Devices other than cables: those that a host's configuration creates on top of its network cards, and virtual ones.
+//! Every function acts on the network namespace of the calling thread.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ use super::rtnetlink::Mac;
 use super::rtnetlink::Request;
 use super::rtnetlink::ifinfo;
 
-/// A VLAN (802.1Q) of a device.
+/// Creates a VLAN (802.1Q) on a device.
 pub(crate) fn add_vlan(name: &str, mac: Mac, over: &str, id: u16) -> Result<()> {
     const IFLA_VLAN_ID: u16 = 1;
     let over = rtnetlink::index(over)?.to_ne_bytes();
@@ -29,7 +29,7 @@ pub(crate) fn add_vlan(name: &str, mac: Mac, over: &str, id: u16) -> Result<()> 
     })
 }
 
-/// A second Ethernet address of a device, as a device of its own.
+/// Creates a device with a second Ethernet address on another one (macvlan).
 pub(crate) fn add_macvlan(name: &str, mac: Mac, over: &str) -> Result<()> {
     const IFLA_MACVLAN_MODE: u16 = 1;
     const BRIDGE: u32 = 4;
@@ -41,28 +41,28 @@ pub(crate) fn add_macvlan(name: &str, mac: Mac, over: &str) -> Result<()> {
     })
 }
 
-/// A bridge without ports.
+/// Creates a bridge without ports.
 pub(crate) fn add_bridge(name: &str, mac: Mac) -> Result<()> {
     add("bridge", name, |request, _| request.attribute(libc::IFLA_ADDRESS, &mac))
 }
 
-/// A bond without members, which takes its Ethernet address from the first.
+/// Creates a bond without members. It takes its Ethernet address from the first member.
 pub(crate) fn add_bond(name: &str) -> Result<()> {
     add("bond", name, |_, _| {})
 }
 
-/// A device that drops its packets.
+/// Creates a device that drops its packets.
 pub(crate) fn add_dummy(name: &str) -> Result<()> {
     add("dummy", name, |_, _| {})
 }
 
-/// A routing domain of its own, with that table.
+/// Creates a VRF with that routing table.
 pub(crate) fn add_vrf(name: &str, table: u8) -> Result<()> {
     const IFLA_VRF_TABLE: u16 = 1;
     add("vrf", name, |_, data| data.attribute(IFLA_VRF_TABLE, &u32::from(table).to_ne_bytes()))
 }
 
-/// A tunnel of IPv4 in IPv4.
+/// Creates an IPv4-in-IPv4 tunnel.
 pub(crate) fn add_ipip(name: &str, local: Ipv4Addr, remote: Ipv4Addr) -> Result<()> {
     const IFLA_IPTUN_LOCAL: u16 = 2;
     const IFLA_IPTUN_REMOTE: u16 = 3;
@@ -72,10 +72,10 @@ pub(crate) fn add_ipip(name: &str, local: Ipv4Addr, remote: Ipv4Addr) -> Result<
     })
 }
 
-/// A device for a program that sends and receives its packets. It lives as long as the file.
+/// Creates a tun device for a program that sends and receives its packets. It lives as long as the file.
 ///
 /// # Errors
-/// The kernel's errno; [`Skip`] where it has no such devices.
+/// The kernel's errno. [`Skip`] if it does not support such devices.
 pub(crate) fn add_tun(name: &str) -> Result<File> {
     let file = match File::options().read(true).write(true).open("/dev/net/tun") {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
@@ -89,7 +89,7 @@ pub(crate) fn add_tun(name: &str) -> Result<File> {
         *to = from as libc::c_char;
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
-    // SAFETY: the request is what TUNSETIFF takes.
+    // SAFETY: the request is the structure that TUNSETIFF expects.
     let outcome =
         unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw const request) };
     match outcome {
@@ -98,7 +98,7 @@ pub(crate) fn add_tun(name: &str) -> Result<File> {
     }
 }
 
-/// Puts a device into a bridge, a bond or a VRF.
+/// Adds a device to a bridge, a bond or a VRF.
 pub(crate) fn join(name: &str, master: &str) -> Result<()> {
     let mut request = Request::new(libc::RTM_NEWLINK, 0);
     request.bytes(&ifinfo(rtnetlink::index(name)?, 0, 0));
@@ -106,7 +106,7 @@ pub(crate) fn join(name: &str, master: &str) -> Result<()> {
     request.send().with_context(|| format!("cannot put {name} into {master}"))
 }
 
-/// Makes a device of a kind, down. `fill` gets the request and what is for that kind only.
+/// Creates a device of a kind, down. `fill` receives the request and adds the attributes of that kind.
 fn add(kind: &str, name: &str, fill: impl FnOnce(&mut Request, &mut Request)) -> Result<()> {
     let mut request = Request::new(libc::RTM_NEWLINK, CREATE);
     request.bytes(&ifinfo(0, 0, 0));

@@ -1,4 +1,4 @@
-//! What the tests use: a sandbox for each test, networks, captures, and set-rto itself as a program.
+//! The test harness: a sandbox for each test, networks, captures, and set-rto as a program.
 
 pub(crate) mod asm;
 pub(crate) mod bpf;
@@ -28,19 +28,19 @@ pub(crate) mod wire;
 
 use std::fmt;
 
-/// One test: a name, a limit, and what to do inside the sandbox.
+/// One test: a name, a limit, and a function that runs inside the sandbox.
 pub(crate) struct Test {
     pub(crate) name: &'static str,
-    /// Seconds after which it is killed and counts as failed.
+    /// The limit in seconds. A test that exceeds it is killed and fails.
     pub(crate) limit: u64,
-    /// Whether it runs only where programs can be attached to cgroups, as all do that are not marked `anywhere`.
+    /// True if the test runs only where programs can be attached to cgroups. Tests marked `anywhere` run without that.
     pub(crate) needs_bpf: bool,
-    /// Whether it works on the whole machine, its root cgroup and mounts: for guests of the matrix only.
+    /// True if the test uses the whole machine, its root cgroup and mounts. It runs only in guests of the matrix.
     pub(crate) whole_machine: bool,
     pub(crate) run: fn() -> anyhow::Result<()>,
 }
 
-/// Names a test function and its limit in seconds; `anywhere` marks one that a kernel without BPF for cgroups runs, too.
+/// Lists a test function and its limit in seconds. A kernel without cgroup BPF also runs tests marked `anywhere`.
 macro_rules! tests {
     ($($name:ident: $limit:literal $($anywhere:ident)?,)*) => {
         crate::harness::tests! { in whole_machine = false; $($name: $limit $($anywhere)?,)* }
@@ -60,7 +60,7 @@ macro_rules! tests {
 }
 pub(crate) use tests;
 
-/// The error of a test that cannot run here; it is counted as ignored and its reason printed.
+/// The error of a test that cannot run here. The test counts as ignored and the reason is printed.
 #[derive(Debug)]
 pub(crate) struct Skip {
     reason: String,
@@ -81,8 +81,8 @@ impl fmt::Display for Skip {
 
 impl std::error::Error for Skip {}
 
-/// Says something a reader of the results should know (a measure, a part left out); it is printed
-/// with the test's name at the end of the run.
+/// Prints information for readers of the results (a measurement, a part left out) with the test's name at the end of
+/// the run.
 pub(crate) fn note(text: impl fmt::Display) {
     println!("{}{text}", runner::NOTE);
 }

@@ -1,4 +1,4 @@
-//! What is mounted, and the mounts of a test's private mount namespace.
+//! Lists mounts, and sets up the private mount namespace of a test.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use nix::mount::umount2;
 
 use super::Skip;
 
-/// Where bpftool and set-rto expect the BPF file system.
+/// The path at which bpftool and set-rto expect the BPF file system.
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 
 /// The mount points of a file system type, in the order of mountinfo.
@@ -33,9 +33,9 @@ pub(crate) fn of_type(kind: &str) -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// Takes every mount of a type away from this mount namespace.
+/// Unmounts every mount of a type in this mount namespace.
 pub(crate) fn unmount_all(kind: &str) -> Result<()> {
-    // A mount point may be covered several times; the bound is far above any machine's mounts.
+    // Several mounts may be stacked on one mount point. The bound is far above any machine's number of mounts.
     for _ in 0..64 {
         let Some(place) = of_type(kind)?.pop() else { return Ok(()) };
         umount2(&place, MntFlags::MNT_DETACH)
@@ -50,7 +50,7 @@ pub(crate) fn mount_fresh(kind: &str, place: &Path) -> Result<()> {
         .with_context(|| format!("cannot mount {kind} at {}", place.display()))
 }
 
-/// Has `/sys` show the devices of the present network namespace, not of the one in which it was mounted.
+/// Remounts `/sys` to show the devices of the current network namespace.
 pub(crate) fn show_devices() -> Result<()> {
     let place = std::env::temp_dir().join(format!("set-rto-sys-{}", std::process::id()));
     std::fs::create_dir(&place)?;
@@ -59,15 +59,14 @@ pub(crate) fn show_devices() -> Result<()> {
         let (from, to) = (place.join(part), Path::new("/sys").join(part));
         mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
     });
-    // What is bound stays.
+    // The bind mount stays.
     umount2(&place, MntFlags::MNT_DETACH)?;
     std::fs::remove_dir(&place)?;
     bound.context("cannot mount the present devices in /sys")
 }
 
-/// Makes all mounts private, then replaces bpffs by an empty one and cgroup2 by one whose root is
-/// the calling process's own cgroup (which needs a cgroup namespace): whatever a test does, the
-/// machine's root cgroup and pins stay out of reach.
+/// Makes all mounts private. Replaces bpffs by an empty one, and cgroup2 by one whose root is the calling process's own
+/// cgroup (which needs a cgroup namespace). Tests cannot reach the machine's root cgroup and pins.
 pub(crate) fn isolate() -> Result<()> {
     make_private()?;
     let cgroup = of_type("cgroup2")?.into_iter().next().context("cgroup2 is not mounted")?;
@@ -86,7 +85,7 @@ pub(crate) fn fresh_bpffs() -> Result<()> {
     empty_bpffs()
 }
 
-/// Also shows the processes of the present namespace of process IDs.
+/// Also remounts `/proc` to show the processes of the current PID namespace.
 fn make_private() -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .context("cannot make the mounts private")?;
@@ -103,7 +102,7 @@ fn empty_bpffs() -> Result<()> {
     }
 }
 
-/// All mounts, to see whether something changed them.
+/// Lists all mounts, to detect changes.
 pub(crate) fn all() -> Result<String> {
     std::fs::read_to_string("/proc/self/mountinfo").context("cannot read mountinfo")
 }

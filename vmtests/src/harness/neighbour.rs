@@ -1,4 +1,4 @@
-//! Other people's sock_ops programs, a few instructions each.
+//! sock_ops programs of other owners, a few instructions each.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -19,36 +19,35 @@ use super::asm::skip_unless_equal;
 use super::asm::store_word;
 use super::bpf;
 
-/// What another program on the hook does.
+/// The behaviour of another program on the hook.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Neighbour {
-    /// Answers TIMEOUT_INIT with that many jiffies; leaves the other questions alone.
+    /// Answers TIMEOUT_INIT with that many jiffies and ignores other operations.
     Answers(u32),
     /// Answers nothing.
     Silent,
-    /// Answers every other question with -1 and leaves TIMEOUT_INIT alone.
+    /// Answers every other operation with -1 and ignores TIMEOUT_INIT.
     AnswersOthers,
 }
 
 impl Neighbour {
-    /// Loads it under a name of at most 15 characters.
+    /// Loads the program under a name of at most 15 characters.
     pub(crate) fn load(self, name: &str) -> Result<OwnedFd> {
         bpf::load(bpf::SOCK_OPS, name, &self.instructions())
     }
 
-    /// Loads it and attaches it in addition to others, without a link: it stays until the cgroup is removed.
+    /// Attaches the program in addition to others, without a link. It stays until the cgroup is removed.
     pub(crate) fn attach(self, name: &str, cgroup: &Path) -> Result<()> {
         bpf::attach(bpf::SOCK_OPS, cgroup, &self.load(name)?, bpf::ALLOW_MULTI)
     }
 
-    /// Loads it and attaches it by a link: it stays while the link is open.
+    /// Attaches the program by a link. It stays while the link is open.
     pub(crate) fn link(self, name: &str, cgroup: &Path) -> Result<OwnedFd> {
         bpf::link(bpf::SOCK_OPS, cgroup, &self.load(name)?)
     }
 
     fn instructions(self) -> Vec<u64> {
-        // The context stays in a register of its own: some kernels get a field wrong that is loaded
-        // over it.
+        // The context stays in its own register: some kernels corrupt a field that is loaded over it.
         let asks_op = [mov_register(6, 1), load_word(2, 6, OP)];
         let end = [mov(0, 1), EXIT];
         let answer = |jump: u64, reply: i32| {
@@ -64,14 +63,14 @@ impl Neighbour {
     }
 }
 
-/// Counts the calls of TIMEOUT_INIT for a full socket, and how often programs before it had answered.
+/// Counts the calls of TIMEOUT_INIT for a full socket, and how many of them an earlier program had answered.
 pub(crate) struct Replies {
     asked: OwnedFd,
     answered: OwnedFd,
 }
 
 impl Replies {
-    /// Attaches it behind those that are there.
+    /// Attaches it after the programs that are already there.
     pub(crate) fn attach(cgroup: &Path) -> Result<Self> {
         let counts = Replies { asked: bpf::map()?, answered: bpf::map()? };
         let [first, second] = load_map_value(4, &counts.asked);
@@ -97,13 +96,13 @@ impl Replies {
         Ok(counts)
     }
 
-    /// How often it was called and answered so far.
+    /// The number of calls, and how many of them had been answered.
     pub(crate) fn read(&self) -> Result<(u64, u64)> {
         Ok((bpf::read(&self.asked)?, bpf::read(&self.answered)?))
     }
 }
 
-/// `return 1` for a hook on packets.
+/// `return 1` for a packet hook.
 pub(crate) fn pass_all() -> [u64; 2] {
     [mov(0, 1), EXIT]
 }

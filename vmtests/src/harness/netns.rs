@@ -1,4 +1,4 @@
-//! Network namespaces: a new one, and running code or programs inside one.
+//! Network namespaces: creates one, and runs code or programs inside it.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -15,7 +15,7 @@ use nix::sched::unshare;
 
 use super::rtnetlink;
 
-/// A network namespace; it lives as long as this value or a socket or process in it.
+/// A network namespace. It lives as long as this value, or a socket or process in it.
 pub(crate) struct Namespace {
     file: File,
 }
@@ -28,7 +28,7 @@ impl Namespace {
         Ok(Namespace { file })
     }
 
-    /// Makes a namespace: loopback up, no duplicate address detection, no reverse path filter.
+    /// Creates a namespace: loopback up, no duplicate address detection, no reverse path filter.
     pub(crate) fn create() -> Result<Self> {
         thread::scope(|scope| {
             join(scope.spawn(|| {
@@ -39,7 +39,7 @@ impl Namespace {
         })
     }
 
-    /// Runs `work` in a thread of this namespace. Sockets made there stay there.
+    /// Runs `work` in a thread of this namespace. Sockets created there stay in it.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         thread::scope(|scope| {
             join(scope.spawn(|| {
@@ -57,7 +57,7 @@ impl AsFd for Namespace {
     }
 }
 
-/// Brings the present, new namespace into the state every test starts from.
+/// Brings the current, new namespace into the initial state of every test.
 pub(crate) fn prepare() -> Result<()> {
     rtnetlink::set_up("lo")?;
     for setting in ["ipv4/conf/all/rp_filter", "ipv4/conf/default/rp_filter"] {
@@ -73,7 +73,7 @@ pub(crate) fn prepare() -> Result<()> {
     Ok(())
 }
 
-/// Whether this kernel speaks IPv6.
+/// True if this kernel supports IPv6.
 pub(crate) fn has_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6").exists()
 }

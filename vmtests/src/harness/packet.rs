@@ -1,4 +1,4 @@
-//! TCP segments on Ethernet: building a SYN, reading what a capture saw.
+//! TCP segments on Ethernet: builds SYNs and parses captured frames.
 
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
@@ -15,37 +15,37 @@ const FLAG_ACK: u8 = 0x10;
 const FLAG_ECE: u8 = 0x40;
 const FLAG_CWR: u8 = 0x80;
 
-/// What a test wants to know of a TCP segment.
+/// The fields of a TCP segment that tests examine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Segment {
     pub(crate) source: SocketAddr,
     pub(crate) destination: SocketAddr,
     pub(crate) syn: bool,
     pub(crate) ack: bool,
-    /// The flags of ECN (RFC 3168): echo, and window reduced.
+    /// The flags of ECN (RFC 3168): ECE and CWR.
     pub(crate) ece: bool,
     pub(crate) cwr: bool,
-    /// The window in the header, not scaled.
+    /// The window in the header, without scaling.
     pub(crate) window: u16,
-    /// The number of the first byte of data.
+    /// The sequence number.
     pub(crate) sequence: u32,
-    /// The number of the next byte expected.
+    /// The acknowledgement number.
     pub(crate) acknowledged: u32,
-    /// Bytes of the whole IP packet.
+    /// Length of the whole IP packet in bytes.
     pub(crate) length: usize,
-    /// Bytes of data. A device that cuts packets itself is handed several segments in one.
+    /// Length of the data in bytes. A device with segmentation offload receives several segments in one packet.
     pub(crate) data: usize,
-    /// The MSS option of the sender.
+    /// The MSS option, if the segment has one.
     pub(crate) mss: Option<u16>,
     /// IPv4 type of service or IPv6 traffic class.
     pub(crate) tos: u8,
 }
 
 impl Segment {
-    /// Reads an Ethernet frame; `None` where it carries no TCP or is cut short.
+    /// Parses an Ethernet frame. Returns `None` if it carries no TCP or is truncated.
     pub(crate) fn parse(frame: &[u8]) -> Option<Self> {
         let packet = frame.get(14..)?;
-        // What follows the header of IP, as long as that says: the frame may be cut short.
+        // `whole` comes from the length in the IP header, because the frame may be truncated.
         let (source, destination, tos, whole, tcp): (IpAddr, IpAddr, u8, usize, &[u8]) =
             match number(frame, 12)? {
                 ETHERTYPE_IPV4 => {
@@ -98,7 +98,7 @@ impl Segment {
     }
 }
 
-/// The option of that name, of those in a header of TCP.
+/// Finds an option of this kind in a TCP header.
 fn mss(mut options: &[u8]) -> Option<u16> {
     const NO_OPERATION: u8 = 1;
     const MSS: u8 = 2;
@@ -114,12 +114,12 @@ fn mss(mut options: &[u8]) -> Option<u16> {
     }
 }
 
-/// A SYN as an Ethernet frame. Both ends must be of one family.
+/// Builds a SYN as an Ethernet frame. Both ends must be of the same family.
 pub(crate) fn syn(from: Mac, to: Mac, source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     syn_with(&[], from, to, source, destination)
 }
 
-/// The same with data, of an even number of bytes, fewer than 100 (RFC 7413: Fast Open).
+/// Builds a SYN with data (RFC 7413: Fast Open): an even number of bytes, fewer than 100.
 pub(crate) fn syn_with(
     data: &[u8],
     from: Mac,
@@ -130,7 +130,7 @@ pub(crate) fn syn_with(
     segment(data, &[], (from, to), (source, destination), (FLAG_SYN, FIRST, 0))
 }
 
-/// The IP packet that answers a SYN with this number; with its own and the SYN's timestamp, if there are some.
+/// The IP packet that answers a SYN with this sequence number. It carries timestamps if they are given.
 pub(crate) fn syn_ack(
     ends: (SocketAddr, SocketAddr),
     acknowledged: u32,
@@ -143,7 +143,7 @@ pub(crate) fn syn_ack(
     of_frame(&segment(&[], &options, ([0; 6], [0; 6]), ends, flags)).to_vec()
 }
 
-/// The IP packet of a SYN, or of what ends the handshake of such a SYN, with data.
+/// The IP packet of a SYN, or of the segment that ends its handshake, with data.
 pub(crate) fn from_far(
     ends: (SocketAddr, SocketAddr),
     acknowledged: Option<u32>,
@@ -173,10 +173,10 @@ pub(crate) fn timestamp(packet: &[u8]) -> Option<u32> {
     }
 }
 
-/// The number of a SYN.
+/// The sequence number of a SYN.
 const FIRST: u32 = 0x1234_5678;
 
-/// What ends the handshake that such a SYN began: it acknowledges the SYN-ACK's number.
+/// The segment that ends the handshake of such a SYN: it acknowledges the SYN-ACK's sequence number.
 pub(crate) fn last_ack(
     macs: (Mac, Mac),
     ends: (SocketAddr, SocketAddr),
@@ -185,7 +185,7 @@ pub(crate) fn last_ack(
     segment(&[], &[], macs, ends, (FLAG_ACK, FIRST + 1, acknowledged.wrapping_add(1)))
 }
 
-/// Options in whole words, besides the MSS; flags, the number of the first byte, and that of the next one expected.
+/// `options` besides the MSS, in whole words; the flags, the sequence number and the acknowledgement number.
 fn segment(
     data: &[u8],
     options: &[u8],
@@ -235,12 +235,12 @@ fn segment(
     frame
 }
 
-/// The IP packet in a frame without a VLAN's tag.
+/// The IP packet in a frame without a VLAN tag.
 pub(crate) fn of_frame(frame: &[u8]) -> &[u8] {
     frame.get(14..).unwrap_or_default()
 }
 
-/// An IPv4 packet in another one (RFC 2003), as an Ethernet frame.
+/// Encapsulates an IPv4 packet in another one (RFC 2003), as an Ethernet frame.
 pub(crate) fn ipip(
     from: Mac,
     to: Mac,

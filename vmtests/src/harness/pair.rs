@@ -1,4 +1,4 @@
-//! Connections between two ends of ours, one on each side of a cable, and the socket options of an end.
+//! Connections whose two ends are both ours, one on each side of a cable, and socket options of an end.
 
 use std::io;
 use std::mem;
@@ -17,7 +17,7 @@ use super::lab::Cable;
 use super::lab::Lab;
 use super::netns::has_ipv6;
 
-/// Whose SYN it is, ours or the far side's.
+/// The sender of the SYN: this side or the far side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
     Outgoing,
@@ -33,7 +33,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Opens one by IPv4 to a port of the end that answers.
+    /// Opens a connection by IPv4 to a port of the end that answers.
     pub(crate) fn open(lab: &Lab, cable: &Cable, way: Direction, port: u16) -> Result<Self> {
         let to = match way {
             Direction::Outgoing => cable.there4(),
@@ -42,7 +42,7 @@ impl Pair {
         Self::open_to(lab, way, (to, port).into())
     }
 
-    /// Opens one to an end. An IPv4-mapped one makes an IPv6 socket; the listener takes both families.
+    /// Opens a connection to an end. An IPv4-mapped end makes an IPv6 socket. The listener accepts both families.
     pub(crate) fn open_to(lab: &Lab, way: Direction, to: SocketAddr) -> Result<Self> {
         let any: IpAddr = match has_ipv6() {
             true => Ipv6Addr::UNSPECIFIED.into(),
@@ -51,7 +51,7 @@ impl Pair {
         Self::open_from_listener(lab, way, to, any)
     }
 
-    /// Opens one to an end, where a socket listens on an address of a given family, or of both.
+    /// Opens a connection to an end. The listener's address is of the given family, or of both.
     pub(crate) fn open_from_listener(
         lab: &Lab,
         way: Direction,
@@ -80,7 +80,7 @@ impl Pair {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Opt(pub(crate) libc::c_int, pub(crate) libc::c_int);
 
-/// Reads an option of one 32-bit number.
+/// Reads an option that is one 32-bit number.
 pub(crate) fn number(socket: &impl AsRawFd, option: Opt) -> Result<u32> {
     let bytes = read(socket, option)?;
     let word = bytes.get(..4).and_then(|word| word.try_into().ok()).map(u32::from_ne_bytes);
@@ -94,7 +94,7 @@ pub(crate) fn name(socket: &impl AsRawFd, option: Opt) -> Result<String> {
     Ok(String::from_utf8_lossy(text).into_owned())
 }
 
-/// Sets an option of one number.
+/// Sets an option that is one number.
 pub(crate) fn set(socket: &impl AsRawFd, Opt(level, option): Opt, value: u32) -> Result<()> {
     let size = mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: the option's value is one number, which outlives the call.
@@ -115,9 +115,9 @@ pub(crate) fn tcp_info(socket: &impl AsRawFd, offset: usize) -> Result<u32> {
     word.map(u32::from_ne_bytes).context("TCP_INFO is too short")
 }
 
-/// Of TCP_INFO: the retransmission timer in microseconds.
+/// The field of TCP_INFO with the retransmission timer in microseconds.
 pub(crate) const RTO: usize = 8;
-/// Of TCP_INFO: the congestion window in segments.
+/// The field of TCP_INFO with the congestion window in segments.
 pub(crate) const SND_CWND: usize = 80;
 
 fn read(socket: &impl AsRawFd, Opt(level, option): Opt) -> Result<Vec<u8>> {

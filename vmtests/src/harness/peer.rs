@@ -1,4 +1,4 @@
-//! Many hosts behind a tun device, which answer when a test wants them to: a path with any delay and any loss.
+//! Many hosts behind a tun device that answer only on request: a path with any delay and any loss.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -24,23 +24,23 @@ pub(crate) struct Peer {
     tun: File,
 }
 
-/// A segment that left this host, and when it was read.
+/// A segment that this host sent, and the time at which it was read.
 pub(crate) struct Sent {
     pub(crate) at: Instant,
     pub(crate) segment: Segment,
     timestamp: Option<u32>,
 }
 
-/// The most that anything is waited for, but for timers.
+/// The limit of every wait except those for timers.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Peer {
-    /// Of what [`Lab::lay_tun`](super::lab::Lab::lay_tun) made.
+    /// Uses the device that [`Lab::lay_tun`](super::lab::Lab::lay_tun) made.
     pub(crate) fn new(tun: File) -> Self {
         Peer { tun }
     }
 
-    /// The next SYN or SYN-ACK from or to a port of this host, within that time.
+    /// Reads the next SYN or SYN-ACK from or to a port of this host within that time.
     pub(crate) fn next(&self, within: Duration) -> Result<Option<Sent>> {
         let end = Instant::now() + within;
         loop {
@@ -58,7 +58,7 @@ impl Peer {
             let at = Instant::now();
             let mut packet = [0; 2048];
             let length = (&self.tun).read(&mut packet).context("cannot read from the tun")?;
-            // Where an Ethernet header would be.
+            // Stands in for the Ethernet header.
             let kind: [u8; 2] = if packet[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] };
             let frame = [&[0; 12][..], &kind, &packet[..length]].concat();
             if let Some(segment) = Segment::parse(&frame).filter(|segment| segment.syn) {
@@ -68,12 +68,12 @@ impl Peer {
         }
     }
 
-    /// The SYN, or its retransmission, that must come.
+    /// Reads the SYN or its retransmission. It must arrive.
     pub(crate) fn expect(&self) -> Result<Sent> {
         self.next(PATIENCE)?.context("no SYN or SYN-ACK")
     }
 
-    /// What comes to the tun until then is lost.
+    /// Drops everything that arrives at the tun device until then.
     pub(crate) fn forget(&self) -> Result<()> {
         while self.next(Duration::from_millis(1))?.is_some() {}
         Ok(())
@@ -84,15 +84,15 @@ impl Peer {
         (&self.tun).write_all(packet).context("cannot write to the tun")
     }
 
-    /// Answers a SYN, with a timestamp if it has one and `with_timestamp`.
+    /// Answers a SYN. The answer has a timestamp if the SYN has one and `with_timestamp` is set.
     pub(crate) fn answer(&self, syn: &Sent, with_timestamp: bool) -> Result<()> {
         let Segment { source, destination, sequence, .. } = syn.segment;
         let timestamps = syn.timestamp.filter(|_| with_timestamp).map(|its| (1_000, its));
         self.send(&packet::syn_ack((destination, source), sequence, timestamps))
     }
 
-    /// Opens a connection whose first SYN is answered after that time. Returns the timer of the SYN and the round trip
-    /// that the kernel measured.
+    /// Opens a connection and answers its first SYN after that time. Returns the timer of the SYN and the round-trip
+    /// time that the kernel measured.
     pub(crate) fn connect(
         &self,
         remote: SocketAddr,

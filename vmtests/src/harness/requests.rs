@@ -11,19 +11,19 @@ use anyhow::Result;
 
 use super::sockets::canonical;
 
-/// /proc/net/tcp gives times in this unit on every machine (USER_HZ).
+/// The unit of times in /proc/net/tcp on every machine (USER_HZ).
 pub(crate) const TIMER_UNIT: Duration = Duration::from_millis(10);
 
 const SYN_RECV: &str = "03";
 
-/// A connection whose SYN-ACK was sent and not yet acknowledged.
+/// A connection whose SYN-ACK was sent but not yet acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
-    /// Until the SYN-ACK is sent again, in whole [`TIMER_UNIT`]s, rounded down.
+    /// The time until the next retransmission of the SYN-ACK, in whole [`TIMER_UNIT`]s, rounded down.
     pub(crate) left: Duration,
-    /// How often it was sent again.
+    /// The number of SYN-ACK retransmissions.
     pub(crate) repeated: u32,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Request {
 pub(crate) fn pending() -> Result<Vec<Request>> {
     let mut found = Vec::new();
     for file in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
-        // Without IPv6 in the kernel, the second does not exist.
+        // The second file does not exist in a kernel without IPv6.
         let Ok(text) = std::fs::read_to_string(file) else { continue };
         for line in text.lines().skip(1) {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -54,7 +54,7 @@ fn parse(fields: &[&str]) -> Option<Request> {
     })
 }
 
-/// `0100007F:1F90`: each 32-bit word of the address as this machine reads it.
+/// `0100007F:1F90`: each 32-bit word of the address is in this machine's byte order.
 fn end(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let mut bytes = Vec::new();

@@ -1,5 +1,5 @@
-//! What a program under test is not allowed to do, or has to do without: missing capabilities, a kernel without BPF, no
-//! connections, few descriptors, a host's mounts.
+//! Restrictions on a program under test: missing capabilities, a kernel without BPF, no connections, few descriptors, a
+//! host's mounts.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -15,26 +15,26 @@ use nix::unistd::fork;
 
 use super::Skip;
 
-/// A capability's number in linux/capability.h.
+/// The number of a capability in linux/capability.h.
 pub(crate) type Capability = u8;
 pub(crate) const CAP_NET_ADMIN: Capability = 12;
 pub(crate) const CAP_PERFMON: Capability = 38;
 pub(crate) const CAP_BPF: Capability = 39;
 
-/// The last number that has a bit in the sets.
+/// The highest number that has a bit in the capability sets.
 const LAST_CAPABILITY: Capability = 63;
 /// An ordinary user: `nobody` on most systems.
 const NOBODY: libc::uid_t = 65534;
 
-/// Commands of bpf(2) that answer EINVAL in a kernel without CONFIG_CGROUP_BPF.
+/// Commands of bpf(2) that return EINVAL in a kernel without CONFIG_CGROUP_BPF.
 const OF_CGROUPS: [u32; 3] = [8, 16, 28];
 
-/// A restriction on a program, taken up between fork and exec.
+/// A restriction on a program, applied between fork and exec.
 #[derive(Debug, Clone)]
 pub(crate) enum Restriction {
-    /// An ordinary user without any capability.
+    /// Runs as an ordinary user without any capability.
     Unprivileged,
-    /// Root with these capabilities only.
+    /// Runs as root with these capabilities only.
     Only(Vec<Capability>),
     /// bpf(2) fails with ENOSYS, as without CONFIG_BPF_SYSCALL.
     NoBpf,
@@ -42,17 +42,17 @@ pub(crate) enum Restriction {
     NoCgroupBpf,
     /// connect(2) fails with EPERM, as under a strict service manager.
     NoConnect,
-    /// There are no UNIX sockets, as in the sandbox of a service.
+    /// UNIX sockets cannot be created, as in the sandbox of a service.
     NoUnixSockets,
-    /// Mounts of its own, which end with it: `unshare -m`.
+    /// Runs in its own mount namespace, which ends with it: `unshare -m`.
     OwnMounts,
-    /// It is process 1 of a namespace of its own, as in a container.
+    /// Runs as process 1 of a new PID namespace, as in a container.
     FirstProcess,
-    /// At most so much of a resource.
+    /// Limits a resource to this value.
     Limit(Resource, u64),
-    /// Without this descriptor: 0, 1 or 2.
+    /// Closes this descriptor: 0, 1 or 2.
     Closed(RawFd),
-    /// What its children end with is not kept for it (SIGCHLD is ignored).
+    /// The exit status of its children is discarded (SIGCHLD is ignored).
     NoChildren,
 }
 
@@ -84,7 +84,7 @@ impl Restriction {
         }
     }
 
-    /// Skips the test where this kernel cannot restrict a process so.
+    /// Skips the test if this kernel cannot apply such a restriction.
     pub(crate) fn require(&self) -> Result<()> {
         let needs_seccomp = matches!(
             self,
@@ -112,15 +112,15 @@ fn become_nobody() -> io::Result<()> {
     }
 }
 
-/// Goes on as the first process of a new namespace. Who has forked waits for it, and ends as it does.
+/// Continues as the first process of a new namespace. The process that forked waits for it and ends as it does.
 fn become_first() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWPID)?;
-    // SAFETY: both sides do nothing but system calls until they end or exec.
+    // SAFETY: both sides only make system calls until they end or exec.
     match unsafe { fork() }? {
         ForkResult::Child => Ok(()),
         ForkResult::Parent { child } => {
-            // SAFETY: descriptors that nobody uses any more in this process; whoever waits for the exec would wait for
-            // this end of the pipe, too. Then plain system calls.
+            // SAFETY: nothing uses these descriptors in this process any more. A process that waits for the exec would
+            // also wait for this end of the pipe. The rest is plain system calls.
             unsafe {
                 libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
                 let mut status = 0;
@@ -136,7 +136,7 @@ fn become_first() -> io::Result<()> {
     }
 }
 
-/// An exec by root grants the bounding set: drop capabilities there.
+/// An exec by root grants the bounding set, so capabilities are dropped there.
 fn keep_only(kept: &[Capability]) -> io::Result<()> {
     for capability in 0..=LAST_CAPABILITY {
         if kept.contains(&capability) {
@@ -146,7 +146,7 @@ fn keep_only(kept: &[Capability]) -> io::Result<()> {
         let outcome =
             unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) };
         match check(outcome.into()) {
-            // Beyond the last capability this kernel knows.
+            // The number exceeds the last capability that this kernel knows.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
             other => other?,
         }
@@ -171,7 +171,7 @@ fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Offsets in `struct seccomp_data`: the call's number, the low half of its first argument.
+/// Offsets in `struct seccomp_data`: the number of the call and the low half of its first argument.
 const NUMBER: u32 = 0;
 const ARGUMENT: u32 = if cfg!(target_endian = "big") { 20 } else { 16 };
 

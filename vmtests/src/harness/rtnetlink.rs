@@ -1,4 +1,4 @@
-//! The few rtnetlink requests that a test network needs, to be independent of the `ip` of a machine.
+//! The few rtnetlink requests that a test network needs. The tests do not depend on the machine's `ip`.
 //!
 //! Every function acts on the network namespace of the calling thread.
 
@@ -38,11 +38,11 @@ pub(crate) struct Prefix {
     pub(crate) length: u8,
 }
 
-/// Creates a veth pair: `name` here, `peer` in the namespace `peer_ns`; both with the given
-/// Ethernet addresses, both still down.
+/// Creates a veth pair: `name` here and `peer` in the namespace `peer_ns`. Both get the given Ethernet addresses and
+/// are down.
 ///
 /// # Errors
-/// The kernel's errno; [`Skip`] where it has no veth devices.
+/// The kernel's errno. [`Skip`] if it does not support veth devices.
 pub(crate) fn add_veth(
     name: &str,
     mac: Mac,
@@ -88,8 +88,8 @@ fn set_flags(name: &str, flags: u32) -> Result<()> {
     request.send().with_context(|| format!("cannot bring {name} up or down"))
 }
 
-/// Gives a device another name. Returns true where the kernel wanted it to be down for that (before Linux 6.2): then
-/// it is up again, and has lost its routes, neighbours and IPv6 addresses.
+/// Renames a device. Returns true if the kernel required it to be down for that (before Linux 6.2). It is up again
+/// then, but has lost its routes, neighbours and IPv6 addresses.
 pub(crate) fn rename(name: &str, to: &str) -> Result<bool> {
     let request = |name: &str| -> Result<Request> {
         let mut request = Request::new(libc::RTM_NEWLINK, 0);
@@ -109,19 +109,19 @@ pub(crate) fn rename(name: &str, to: &str) -> Result<bool> {
     }
 }
 
-/// Removes a device (and with a veth device its peer).
+/// Removes a device. The peer of a veth device goes with it.
 pub(crate) fn delete_link(name: &str) -> Result<()> {
     let mut request = Request::new(libc::RTM_DELLINK, 0);
     request.bytes(&ifinfo(index(name)?, 0, 0));
     request.send().with_context(|| format!("cannot remove {name}"))
 }
 
-/// Removes a device that may have gone with another one.
+/// Removes a device that may have been removed with another one.
 pub(crate) fn delete_link_if_there(name: &str) -> Result<()> {
     if if_nametoindex(name).is_ok() { delete_link(name) } else { Ok(()) }
 }
 
-/// Takes an address from a device.
+/// Removes an address from a device.
 pub(crate) fn remove_address(name: &str, prefix: Prefix) -> Result<()> {
     let (family, address) = octets(prefix.address);
     let mut request = Request::new(libc::RTM_DELADDR, 0);
@@ -131,8 +131,8 @@ pub(crate) fn remove_address(name: &str, prefix: Prefix) -> Result<()> {
     request.send().with_context(|| format!("cannot take {} from {name}", prefix.address))
 }
 
-/// Waits until a device that is up has a carrier and the kernel has noticed that, from a work queue: until then it
-/// drops what is to leave by the device (`linkwatch_do_dev()`, net/core/link_watch.c).
+/// Waits until a device that is up has a carrier and the kernel has noticed it from a work queue. Until then the kernel
+/// drops packets that leave through the device (`linkwatch_do_dev()`, net/core/link_watch.c).
 pub(crate) fn wait_for_carrier(name: &str) -> Result<()> {
     const UP: &[u8] = &[6];
     until(format_args!("{name} has no carrier"), || {
@@ -143,7 +143,7 @@ pub(crate) fn wait_for_carrier(name: &str) -> Result<()> {
     })
 }
 
-/// Waits until packets to an IPv6 address are this host's. The kernel enters its route from a work queue, even without
+/// Waits until packets to an IPv6 address reach this host. The kernel adds the route from a work queue, even without
 /// duplicate address detection (`addrconf_dad_completed()`, net/ipv6/addrconf.c).
 pub(crate) fn wait_for_ipv6(address: Ipv6Addr) -> Result<()> {
     const RTF_LOCAL: u32 = 0x8000_0000;
@@ -160,8 +160,8 @@ pub(crate) fn wait_for_ipv6(address: Ipv6Addr) -> Result<()> {
     })
 }
 
-/// Gives a device, which is up, an address, if it does not have it; usable as soon as this returns (no duplicate
-/// address detection).
+/// Assigns an address to a device that is up, unless it has it already. The address is usable when this returns (no
+/// duplicate address detection).
 pub(crate) fn add_address(name: &str, prefix: Prefix) -> Result<()> {
     let (family, address) = octets(prefix.address);
     let mut request = Request::new(libc::RTM_NEWADDR, REPLACE);
@@ -182,12 +182,12 @@ pub(crate) fn add_route(to: Prefix, gateway: IpAddr, name: &str) -> Result<()> {
     add_route_in(MAIN, to, gateway, name)
 }
 
-/// Routes a prefix over a device without a gateway.
+/// Routes a prefix through a device without a gateway.
 pub(crate) fn add_route_over(to: Prefix, name: &str) -> Result<()> {
     route(MAIN, to, None, name)
 }
 
-/// Routes a prefix over a gateway in a routing table, by its number.
+/// Routes a prefix through a gateway in the routing table with that number.
 pub(crate) fn add_route_in(table: u8, to: Prefix, gateway: IpAddr, name: &str) -> Result<()> {
     route(table, to, Some(gateway), name)
 }
@@ -207,16 +207,16 @@ fn route(table: u8, to: Prefix, gateway: Option<IpAddr>, name: &str) -> Result<(
     request.send().with_context(|| format!("cannot route {to:?} over {gateway:?} on {name}"))
 }
 
-/// Looks IPv4 packets with that mark up in a routing table: `ip rule add fwmark MARK lookup TABLE`.
+/// Adds a rule for IPv4 packets with a mark: `ip rule add fwmark MARK lookup TABLE`.
 ///
 /// # Errors
-/// The kernel's errno; [`Skip`] where it has one table only (CONFIG_IP_MULTIPLE_TABLES).
+/// The kernel's errno. [`Skip`] if it supports only one table (without CONFIG_IP_MULTIPLE_TABLES).
 pub(crate) fn route_by_mark(mark: u32, table: u8) -> Result<()> {
     const FRA_FWMARK: u16 = 10;
     add_rule(libc::AF_INET as u8, 0, (FRA_FWMARK, &mark.to_ne_bytes()), table)
 }
 
-/// The same for packets from an address, of either family: `ip rule add from ADDRESS lookup TABLE`.
+/// Adds a rule for packets from an address of either family: `ip rule add from ADDRESS lookup TABLE`.
 ///
 /// # Errors
 /// As for [`route_by_mark`].
@@ -237,12 +237,12 @@ fn add_rule(family: u8, length: u8, (kind, value): (u16, &[u8]), table: u8) -> R
     }
 }
 
-/// Adds a permanent neighbour: packets to it leave without address resolution.
+/// Adds a permanent neighbour. Packets to it need no address resolution.
 pub(crate) fn add_neighbour(address: IpAddr, mac: Mac, name: &str) -> Result<()> {
     neighbour(CREATE, address, mac, name)
 }
 
-/// The same in place of one that is there.
+/// Replaces a permanent neighbour.
 pub(crate) fn replace_neighbour(address: IpAddr, mac: Mac, name: &str) -> Result<()> {
     neighbour(REPLACE, address, mac, name)
 }
@@ -259,19 +259,19 @@ fn neighbour(flags: u16, address: IpAddr, mac: Mac, name: &str) -> Result<()> {
     request.send().with_context(|| format!("cannot enter the neighbour {address} on {name}"))
 }
 
-/// The number the kernel gave a device in the present namespace.
+/// The index of a device in the current namespace.
 pub(crate) fn index(name: &str) -> Result<u32> {
     if_nametoindex(name).with_context(|| format!("no device {name}"))
 }
 
-/// The routing table in which `ip route` writes by itself.
+/// The routing table that `ip route` uses by default.
 pub(crate) const MAIN: u8 = libc::RT_TABLE_MAIN;
 
 const VETH_INFO_PEER: u16 = 1;
 const IFA_F_NODAD: u8 = 2;
-/// Of a request that makes something new.
+/// Flags of a request that creates an object.
 pub(super) const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
-/// Of one that makes it, or takes the place of what is there.
+/// Flags of a request that creates or replaces an object.
 const REPLACE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
 const HEADER: usize = 16;
 
@@ -283,7 +283,7 @@ pub(super) fn ifinfo(index: u32, flags: u32, change: u32) -> [u8; 16] {
     bytes
 }
 
-/// The value of an attribute in an answer about a device.
+/// The value of an attribute in a reply about a device.
 fn attribute(answer: &[u8], wanted: u16) -> Option<&[u8]> {
     let mut rest = answer.get(HEADER + 16..)?;
     loop {
@@ -317,7 +317,7 @@ impl Request {
         Request { bytes }
     }
 
-    /// Attributes alone, to be nested.
+    /// Attributes without a header, for nesting.
     pub(super) fn attributes() -> Self {
         Request { bytes: Vec::new() }
     }
@@ -353,12 +353,12 @@ impl Request {
         self.attribute(kind, &terminated);
     }
 
-    /// Sends the request and waits until the kernel has done it.
+    /// Sends the request and waits for the kernel's acknowledgement.
     pub(super) fn send(self) -> Result<(), Errno> {
         self.ask().map(drop)
     }
 
-    /// Sends the request and gives the kernel's first answer, whole.
+    /// Sends the request and returns the kernel's first reply.
     fn ask(mut self) -> Result<Vec<u8>, Errno> {
         let length = self.bytes.len() as u32;
         self.bytes[..4].copy_from_slice(&length.to_ne_bytes());

@@ -1,4 +1,4 @@
-//! Runs each test as a process of its own, within a limit, and leaves nothing behind.
+//! Runs each test in its own process with a time limit and cleans up after it.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -26,14 +26,14 @@ use super::bpf;
 use super::cgroup::Cgroup;
 use super::sandbox;
 
-/// Begins a line of a test's output that is shown even where the test passes.
+/// Prefix of an output line that is shown even if the test passes.
 pub(crate) const NOTE: &str = "note: ";
-/// Begins the line with the reason of a skipped test.
+/// Prefix of the line with the reason of a skipped test.
 pub(crate) const SKIPPED: &str = "skipped: ";
 /// The exit code of a skipped test.
 pub(crate) const SKIP_CODE: u8 = 77;
 
-/// The argument that makes this binary run one test here and now, in a sandbox.
+/// The argument that makes this binary run one test in a sandbox.
 pub(crate) const INSIDE: &str = "--inside";
 
 static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -63,13 +63,13 @@ pub(crate) fn trial(test: &'static Test, bin_dir: Option<PathBuf>, is_thorough: 
     })
 }
 
-/// Whether this machine is a guest of the matrix.
+/// True if this machine is a guest of the matrix.
 pub(crate) fn is_guest() -> bool {
     let words = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
     words.split_ascii_whitespace().any(|word| word == MARK)
 }
 
-/// Runs one test; the inner result is the test's, the outer one the harness's own.
+/// Runs one test. The inner result is the test's, the outer one the harness's.
 fn run(
     test: &Test,
     bin_dir: Option<&Path>,
@@ -80,13 +80,13 @@ fn run(
     let mut child = start(test, cgroup.path(), bin_dir, is_thorough, writer)?;
     let reader = thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What could be read is shown; a failed read loses no verdict.
+        // Shows as much output as could be read. A failed read does not change the verdict.
         let _ = output.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     });
     let limit = Duration::from_secs(test.limit);
     let status = wait(&mut child, limit)?;
-    // Also kills what the test left running, to end the pipe.
+    // This also kills processes that the test left running, which ends the pipe.
     cgroup.remove()?;
     let _ = child.kill();
     child.wait()?;
@@ -114,7 +114,7 @@ fn start(
     command.spawn().context("cannot start the test's process")
 }
 
-/// Waits until the process ends; `None` where the limit is reached first.
+/// Waits until the process ends. Returns `None` if the limit expires first.
 fn wait(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let end = Instant::now() + limit;
     while Instant::now() < end {

@@ -1,5 +1,5 @@
-//! The inside of a test's process: its own cgroup, network, mounts, bpffs and process IDs. It is process 1 there, so
-//! that its mounts are those of a whole host: what set-rto mounts outlives it.
+//! The sandbox of a test's process: its own cgroup, network, mounts, bpffs and process IDs. The process is process 1
+//! there, and its mounts are those of a whole host: what set-rto mounts outlives set-rto.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -30,18 +30,18 @@ use super::runner::SKIPPED;
 
 static BIN_DIR: OnceLock<PathBuf> = OnceLock::new();
 
-/// Set for the process of a test where the run is to leave nothing out.
+/// Set for the process of a test if the run must be exhaustive.
 pub(crate) const THOROUGH: &str = "SET_RTO_LIVE_THOROUGH";
 
-/// Whether tests that take a share of what they could try take all.
+/// True if tests that normally try a share of the cases try all of them.
 pub(crate) fn is_thorough() -> bool {
     std::env::var_os(THOROUGH).is_some()
 }
 
-/// Where the executables under test are.
+/// The directory of the executables under test.
 ///
 /// # Errors
-/// [`Skip`] where the run was given none.
+/// [`Skip`] if the run has no such directory.
 pub(crate) fn bin_dir() -> Result<&'static Path> {
     match BIN_DIR.get() {
         Some(path) => Ok(path),
@@ -49,13 +49,13 @@ pub(crate) fn bin_dir() -> Result<&'static Path> {
     }
 }
 
-/// The test's own cgroup, which inside the sandbox is the root of cgroup2; the machine's root where the test works on
-/// the whole machine.
+/// The test's own cgroup, which is the root of cgroup2 inside the sandbox. For a test that uses the whole machine, it
+/// is the machine's root.
 pub(crate) fn cgroup() -> Result<PathBuf> {
     mounts::of_type("cgroup2")?.into_iter().next().context("cgroup2 is not mounted")
 }
 
-/// Runs one test in this process, which moves into `cgroup` and new namespaces first.
+/// Runs one test in this process, which first moves into `cgroup` and new namespaces.
 pub(crate) fn run(test: &Test, cgroup: &Path, bin_dir: Option<PathBuf>) -> ExitCode {
     if let Some(path) = bin_dir {
         BIN_DIR.get_or_init(|| path);
@@ -89,7 +89,7 @@ fn conclude(outcome: Result<()>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// For a test that works on the whole machine: new mounts and a new network, so that what it pins ends with it; the
+/// For a test that uses the whole machine: creates new mounts and a new network, so that its pins end with it. The
 /// cgroups are the machine's.
 fn stay_outside() -> Result<()> {
     end_with_the_run();
@@ -97,7 +97,8 @@ fn stay_outside() -> Result<()> {
     unshare(some).context("cannot make namespaces")
 }
 
-/// Goes on in a child that is process 1 of the new namespace. The parent gets its exit code; the child gets None.
+/// Continues in a child that is process 1 of the new namespace. The parent gets its exit code, and the child gets
+/// `None`.
 fn first_process() -> Result<Option<ExitCode>> {
     // SAFETY: this process has one thread.
     match unsafe { fork() }.context("cannot start the first process")? {
@@ -114,7 +115,7 @@ fn first_process() -> Result<Option<ExitCode>> {
 }
 
 fn end_with_the_run() {
-    // SAFETY: sets one number of this process: the signal it gets when the run that started it ends.
+    // SAFETY: sets one number of this process: the signal it gets when its parent run ends.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) };
 }
 
@@ -136,9 +137,9 @@ fn enter(cgroup: &Path) -> Result<()> {
     }
 }
 
-/// Before Linux 5.11 what BPF holds counts against this limit, also for some time after it is freed, by this test or
-/// the one before. A service manager sets it so (LimitMEMLOCK); set-rto with few capabilities cannot raise it itself.
-/// Nor may every root.
+/// Before Linux 5.11, BPF memory counts against this limit, even for some time after it is freed by this test or the
+/// one before. A service manager raises it (LimitMEMLOCK). set-rto with few capabilities cannot raise it itself, and
+/// neither can every root user.
 fn lock_all_memory() -> Result<()> {
     if setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY).is_err() {
         let (_, most) = getrlimit(Resource::RLIMIT_MEMLOCK)?;

@@ -1,4 +1,4 @@
-//! set-rto as a program: started with arguments, judged by exit code, output and messages.
+//! Runs set-rto as a program: passes arguments, and checks its exit code, output and messages.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -21,15 +21,15 @@ use serde_json::Value;
 use super::restrict::Restriction;
 use super::sandbox;
 
-/// In place of the first executable, the second one.
+/// Runs the second executable instead of the first.
 static SUBSTITUTE: OnceLock<(&str, &str)> = OnceLock::new();
 
-/// From now on in this test, another executable of the same rules stands for that of a rule file.
+/// Replaces the executable of a rules file by another one with the same rules, for the rest of this test.
 pub(crate) fn substitute(rules: &'static str, other: &'static str) {
     SUBSTITUTE.get_or_init(|| (rules, other));
 }
 
-/// The executable built from one rule file.
+/// The executable built from one rules file.
 #[derive(Debug, Clone)]
 pub(crate) struct SetRto {
     binary: PathBuf,
@@ -53,7 +53,7 @@ impl SetRto {
         SetRto { binary, restrictions: Vec::new() }
     }
 
-    /// The same executable, from now on run under a restriction.
+    /// The same executable, run under a restriction.
     pub(crate) fn restricted(&self, restriction: Restriction) -> Result<Self> {
         restriction.require()?;
         let mut restricted = self.clone();
@@ -81,7 +81,7 @@ impl SetRto {
     pub(crate) fn finish(&self, command: &mut Command) -> Result<Output> {
         let rules = self.binary.file_name().unwrap_or_default().to_string_lossy();
         let words: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
-        // A word may be a megabyte.
+        // One word may be a megabyte long.
         let what = format!("set-rto[{rules}] {:.200}", words.join(" "));
         let output = command.output().with_context(|| format!("cannot run {what}"))?;
         Ok(Output {
@@ -93,7 +93,7 @@ impl SetRto {
         })
     }
 
-    /// Runs it; anything but exit code 0 is an error.
+    /// Runs it. An exit code other than 0 is an error.
     pub(crate) fn ok(&self, arguments: &[&str]) -> Result<Output> {
         let output = self.run(arguments)?;
         output.exits(0)?;
@@ -105,13 +105,13 @@ impl SetRto {
         Status::of(&self.run(&["status", "--json"])?)
     }
 
-    /// What `try` printed for a connection to there.
+    /// The output of `try` for a connection to that end.
     pub(crate) fn try_to(&self, remote: SocketAddr) -> Result<String> {
         Ok(self.ok(&["try", &remote.to_string()])?.stdout)
     }
 }
 
-/// What a run of set-rto left.
+/// The result of one run of set-rto.
 #[derive(Debug)]
 pub(crate) struct Output {
     what: String,
@@ -133,7 +133,7 @@ impl fmt::Display for Output {
 }
 
 impl Output {
-    /// Demands an exit code.
+    /// Requires an exit code.
     pub(crate) fn exits(&self, code: i32) -> Result<()> {
         if self.code != Some(code) {
             bail!("expected exit code {code} of {self}");
@@ -141,8 +141,8 @@ impl Output {
         Ok(())
     }
 
-    /// Demands a refusal: the exit code; one line `set-rto: …` with the cause and one line
-    /// `hint: …`, no more; all of `words` somewhere in them (in any case).
+    /// Requires a refusal: the exit code, one line `set-rto: …` with the cause and one line `hint: …`, and nothing
+    /// else. All of `words` must appear in them, in any case.
     pub(crate) fn refuses(&self, code: i32, words: &[&str]) -> Result<()> {
         self.exits(code)?;
         let lines: Vec<&str> = self.stderr.lines().collect();
@@ -153,7 +153,7 @@ impl Output {
         self.says(words)
     }
 
-    /// Demands an end without a signal and without a panic, and an exit code among those that are documented.
+    /// Requires an end without a signal or a panic, with a documented exit code.
     pub(crate) fn ends_well(&self) -> Result<i32> {
         ensure!(!self.stderr.contains("panicked"), "a panic: {self}");
         match self.code {
@@ -162,7 +162,7 @@ impl Output {
         }
     }
 
-    /// Demands words on stderr (in any case).
+    /// Requires words on stderr, in any case.
     pub(crate) fn says(&self, words: &[&str]) -> Result<()> {
         let text = self.stderr.to_lowercase();
         for word in words {
@@ -188,7 +188,7 @@ pub(crate) struct Status {
 }
 
 impl Status {
-    /// Reads what `status --json` printed.
+    /// Parses the output of `status --json`.
     pub(crate) fn of(output: &Output) -> Result<Self> {
         let code = output.code.context("status was killed")?;
         Ok(Status { code, json: output.json()? })
@@ -199,12 +199,12 @@ impl Status {
         self.json["installed"].as_bool().with_context(|| format!("no `installed` in {self:?}"))
     }
 
-    /// Connections a rule decided.
+    /// The number of connections that a rule decided.
     pub(crate) fn hits(&self, rule: &str) -> Result<u64> {
         self.rule(rule)?["hits"].as_u64().with_context(|| format!("no hits of {rule}: {self:?}"))
     }
 
-    /// The timer of a rule, as in its file.
+    /// The timer of a rule, as written in its file.
     pub(crate) fn rto(&self, rule: &str) -> Result<Duration> {
         let ms = self.rule(rule)?["rto_ms"].as_u64();
         Ok(Duration::from_millis(ms.with_context(|| format!("no rto_ms of {rule}: {self:?}"))?))

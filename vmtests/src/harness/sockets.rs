@@ -1,4 +1,4 @@
-//! TCP sockets of a test: opened without waiting, listening, and their TCP_INFO.
+//! TCP sockets of a test: non-blocking connections, listeners, and their TCP_INFO.
 
 use std::io;
 use std::mem;
@@ -29,22 +29,22 @@ use nix::sys::socket::sockopt::Ipv6V6Only;
 use nix::sys::socket::sockopt::Mark;
 use nix::sys::socket::sockopt::ReuseAddr;
 
-/// How to open a connection beyond where to.
+/// Options of a new connection besides its destination.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct From<'a> {
-    /// The local end to bind to; port 0 leaves that to the kernel.
+    /// The local end to bind to. With port 0 the kernel chooses the port.
     pub(crate) local: Option<SocketAddr>,
     /// The device to bind the socket to.
     pub(crate) device: Option<&'a str>,
 }
 
-/// A connection in the making: its SYN is sent, nothing waits for the answer.
+/// A connection in progress: its SYN is sent, and nothing waits for the answer.
 pub(crate) struct Connection {
     socket: OwnedFd,
 }
 
 impl Connection {
-    /// Sends a SYN from an address that the kernel chooses.
+    /// Sends a SYN from an address chosen by the kernel.
     pub(crate) fn open(remote: SocketAddr) -> Result<Self> {
         Self::open_from(From::default(), remote)
     }
@@ -61,7 +61,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Sends a SYN from a socket that hears no answer, until [`Connection::hear`].
+    /// Sends a SYN from a socket that drops all answers until [`Connection::hear`].
     pub(crate) fn open_deaf(local: SocketAddr, remote: SocketAddr) -> Result<Self> {
         let socket = tcp_socket(remote, None)?;
         setsockopt(&socket, ReuseAddr, &true)?;
@@ -85,7 +85,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// From now on it hears answers.
+    /// Accepts answers from now on.
     pub(crate) fn hear(&self) -> Result<()> {
         let unused = 0;
         // SAFETY: a plain number, which the kernel does not even read.
@@ -110,12 +110,12 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Gives the connection up, and has the same socket open another.
+    /// Aborts the connection and opens another one with the same socket.
     pub(crate) fn open_again(&self, remote: SocketAddr) -> Result<()> {
         let nobody =
             libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
         let size = mem::size_of_val(&nobody) as libc::socklen_t;
-        // SAFETY: an address of that size, which the kernel only reads.
+        // SAFETY: the address has that size, and the kernel only reads it.
         let outcome = unsafe { libc::connect(self.socket.as_raw_fd(), &raw const nobody, size) };
         Errno::result(outcome).context("cannot disconnect a socket")?;
         self.send_syn(remote)
@@ -136,8 +136,8 @@ impl Connection {
         four.or(six).context("a TCP socket without an address")
     }
 
-    /// The retransmit timer that the first SYN was given. Where that is over before one can look, since the machine
-    /// stood still, the timer has doubled, and as often as its backoff says (but not beyond two minutes).
+    /// The retransmission timer of the first SYN. If the machine stalled and the timer has already expired, it has
+    /// doubled as often as its backoff says, up to two minutes.
     pub(crate) fn rto(&self) -> Result<Duration> {
         let info = self.tcp_info()?;
         let rto = Duration::from_micros(word(&info, RTO)?.into());
@@ -145,7 +145,7 @@ impl Connection {
         Ok(rto / 1_u32.checked_shl((*backoff).into()).context("a backoff beyond all timers")?)
     }
 
-    /// The smoothed round trip. When the connection is established, it is the handshake's.
+    /// The smoothed round-trip time. For a newly established connection it is the handshake's.
     pub(crate) fn rtt(&self) -> Result<Duration> {
         Ok(Duration::from_micros(word(&self.tcp_info()?, 68)?.into()))
     }
@@ -155,12 +155,12 @@ impl Connection {
         Ok(self.tcp_info()?.first() == Some(&1))
     }
 
-    /// How many segments were sent again so far.
+    /// The number of segments retransmitted so far.
     pub(crate) fn retransmits(&self) -> Result<u32> {
         word(&self.tcp_info()?, 100)
     }
 
-    /// `struct tcp_info`, as much of it as the kernel has.
+    /// `struct tcp_info`, as far as the kernel provides it.
     fn tcp_info(&self) -> Result<Vec<u8>> {
         let mut info = vec![0_u8; 256];
         let mut length = info.len() as libc::socklen_t;
@@ -182,7 +182,7 @@ impl Connection {
     }
 }
 
-/// Of `struct tcp_info`: how often the timer was doubled, one byte; the timer in microseconds.
+/// Offsets in `struct tcp_info`: the backoff, one byte, and the timer in microseconds.
 const BACKOFF: usize = 4;
 const RTO: usize = 8;
 
@@ -198,9 +198,9 @@ impl AsRawFd for Connection {
     }
 }
 
-/// A listening socket. The unspecified IPv6 address listens for IPv4 too.
+/// A listening socket. The unspecified IPv6 address also listens for IPv4.
 ///
-/// With `device`, it is bound to that device and takes connections from there only.
+/// With `device`, it is bound to that device and accepts connections from there only.
 pub(crate) fn listen(local: SocketAddr, device: Option<&str>) -> Result<OwnedFd> {
     let socket = tcp_socket(local, device)?;
     setsockopt(&socket, ReuseAddr, &true)?;
@@ -214,7 +214,7 @@ pub(crate) fn listen(local: SocketAddr, device: Option<&str>) -> Result<OwnedFd>
     Ok(socket)
 }
 
-/// The address as rules see it: an IPv4-mapped one is IPv4.
+/// The address as rules see it: an IPv4-mapped address is IPv4.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,11 +1,11 @@
-//! System calls as a tracer sees them: which one is entered, its name, and how to make it fail.
+//! System calls as a tracer sees them: identifies them, names them, and makes them fail.
 
 use anyhow::Context as _;
 use anyhow::Result;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-/// `struct ptrace_syscall_info` (include/uapi/linux/ptrace.h) where a call is entered.
+/// `struct ptrace_syscall_info` (include/uapi/linux/ptrace.h) at the entry of a call.
 #[repr(C)]
 #[derive(Default)]
 struct Info {
@@ -16,11 +16,11 @@ struct Info {
     stack: u64,
     number: u64,
     arguments: [u64; 6],
-    /// Of calls that a seccomp filter has stopped.
+    /// For calls that a seccomp filter has stopped.
     data: u32,
 }
 
-/// The call that a stopped process is entering; None where it is leaving one.
+/// The call that a stopped process is entering, or `None` if it is leaving one.
 ///
 /// # Errors
 /// The process is gone, or the kernel is older than Linux 5.3.
@@ -33,7 +33,7 @@ pub(crate) fn entered(pid: Pid) -> Result<Option<(i64, [u64; 6])>> {
         libc::ptrace(PTRACE_GET_SYSCALL_INFO as _, pid.as_raw(), size_of_val(&info), &raw mut info)
     };
     match Errno::result(ret) {
-        // Killed between its stop and this look.
+        // The process was killed between its stop and this call.
         Err(Errno::ESRCH) => return Ok(None),
         other => other.context("cannot ask for the system call")?,
     };
@@ -47,7 +47,7 @@ pub(crate) fn entered(pid: Pid) -> Result<Option<(i64, [u64; 6])>> {
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn skip(pid: Pid) -> Result<()> {
     let mut registers = nix::sys::ptrace::getregs(pid)?;
-    // There is no such call.
+    // No call has this number.
     registers.orig_rax = u64::MAX;
     Ok(nix::sys::ptrace::setregs(pid, registers)?)
 }
@@ -72,7 +72,7 @@ pub(crate) fn set_result(_: Pid, _: Errno) -> Result<()> {
 
 macro_rules! names {
     ($($name:ident)*) => {
-        /// Its name, or its number if the loader is not known to make it.
+        /// The name of the call, or its number if the loader is not known to make it.
         pub(crate) fn name(number: i64) -> String {
             $(if number == libc::$name {
                 return stringify!($name).trim_start_matches("SYS_").to_owned();
@@ -102,7 +102,7 @@ names! {
     SYS_move_mount SYS_open_tree SYS_capget SYS_perf_event_open SYS_epoll_create1
 }
 
-/// Calls that newer architectures lack.
+/// Calls that newer architectures do not have.
 #[cfg(target_arch = "x86_64")]
 const OF_X86: [(i64, &str); 11] = [
     (libc::SYS_open, "open"),
@@ -132,7 +132,7 @@ const BY_PATH: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const BY_PATH: &[i64] = &[];
 
-/// Which argument is a path; None where none is.
+/// The index of the path argument, if the call has one.
 pub(crate) fn path_argument(number: i64) -> Option<usize> {
     const AT: [i64; 11] = [
         libc::SYS_openat,
@@ -155,7 +155,7 @@ pub(crate) fn path_argument(number: i64) -> Option<usize> {
     is_first.then_some(0)
 }
 
-/// Calls that look something up and change nothing: by path, by descriptor, or a list.
+/// Calls that only read: by path, by descriptor, or a list.
 pub(crate) fn is_look(number: i64) -> bool {
     const LOOKS: [i64; 13] = [
         libc::SYS_openat,

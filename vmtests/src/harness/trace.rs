@@ -1,6 +1,7 @@
-//! A program followed from system call to system call. At each one it can be killed, held up, or have the call fail.
+//! Follows a program from system call to system call. Each call can be delayed or made to fail, or the program can be
+//! killed.
 //!
-//! Its children are followed, too: a fault in what the loader forks counts as one in the loader.
+//! Child processes are followed, too: a fault in a process that the loader forks counts as one in the loader.
 
 use std::collections::HashMap;
 use std::io;
@@ -29,33 +30,33 @@ use nix::unistd::Pid;
 
 use super::syscalls;
 
-/// Longer than the loader may wait for anything. After that it is killed and counts as hung.
+/// Longer than any wait of the loader. After this time it is killed and counts as hung.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A system call that the traced program is about to make.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
-    /// Its place among the calls of the program and its children, from 1. Those before `main` have 0.
+    /// Its position among the calls of the program and its children, from 1. Calls before `main` have 0.
     pub(crate) at: u32,
     pub(crate) number: i64,
     pub(crate) arguments: [u64; 6],
-    /// Whether a child of the program makes it.
+    /// True if a child of the program makes it.
     pub(crate) of_child: bool,
     pid: Pid,
 }
 
 impl Call {
-    /// The command of bpf(2), where it is that.
+    /// The command, if the call is bpf(2).
     pub(crate) fn bpf(&self) -> Option<u64> {
         (self.number == libc::SYS_bpf).then_some(self.arguments[0])
     }
 
-    /// The text that an argument points to.
+    /// The string that an argument points to.
     pub(crate) fn text(&self, argument: usize) -> String {
         let read = || -> Result<Vec<u8>> {
             let mut bytes = Vec::new();
             let mut at = self.arguments[argument];
-            // Eight bytes at a time: a text may end where memory does.
+            // Reads eight bytes at a time, because a string may end where the mapping ends.
             while bytes.len() < libc::PATH_MAX as usize && !bytes.contains(&0) {
                 let word = ptrace::read(self.pid, at as ptrace::AddressType)?;
                 bytes.extend_from_slice(&word.to_ne_bytes());
@@ -68,12 +69,12 @@ impl Call {
         String::from_utf8_lossy(text).into_owned()
     }
 
-    /// The path that it is about, where it has one.
+    /// The path argument of the call, if it has one.
     pub(crate) fn path(&self) -> Option<String> {
         syscalls::path_argument(self.number).map(|argument| self.text(argument))
     }
 
-    /// Its name, and of bpf(2) the command.
+    /// The name of the call, with the command of bpf(2).
     pub(crate) fn name(&self) -> String {
         let name = syscalls::name(self.number);
         let what = match self.bpf() {
@@ -83,19 +84,19 @@ impl Call {
         if self.of_child { format!("{what} of the child") } else { what }
     }
 
-    /// Calls of the same kind: the same number, and of bpf(2) the same command.
+    /// True for calls of the same kind: the same number and, for bpf(2), the same command.
     pub(crate) fn is_like(&self, other: &Call) -> bool {
         self.number == other.number && self.bpf() == other.bpf()
     }
 }
 
-/// The verdict on a call.
+/// The decision about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Go,
-    /// It is not carried out, and returns this.
+    /// The call is not made and returns this value.
     Fail(Errno),
-    /// The program dies in front of it.
+    /// The program is killed before the call.
     Kill,
 }
 
@@ -110,7 +111,7 @@ pub(crate) enum End {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) end: End,
-    /// How many calls it made from `main` on, with those of its children.
+    /// The number of calls from `main` on, including those of its children.
     pub(crate) calls: u32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -120,7 +121,7 @@ impl Run {
     /// The exit code.
     ///
     /// # Errors
-    /// It ended otherwise.
+    /// The program did not end with an exit code.
     pub(crate) fn code(&self) -> Result<i32> {
         match self.end {
             End::Exited(code) => Ok(code),
@@ -129,8 +130,7 @@ impl Run {
     }
 }
 
-/// Runs a program to its end, and asks `decide` about each system call that it makes. `decide` may take its time: the
-/// program stands still meanwhile.
+/// Runs a program to its end and calls `decide` for each system call. The program is stopped while `decide` runs.
 ///
 /// # Errors
 /// It cannot be started or followed, or hangs.
@@ -138,7 +138,7 @@ pub(crate) fn follow(command: Command, decide: impl FnMut(&Call) -> Verdict) -> 
     follow_both(command, decide, |_| Ok(()))
 }
 
-/// The same; `after` is called when a call that was let through has returned.
+/// Like [`follow`], but also calls `after` when a call that was allowed has returned.
 ///
 /// # Errors
 /// As for [`follow`], and those of `after`.
@@ -151,7 +151,7 @@ pub(crate) fn follow_both(
     unsafe { command.pre_exec(|| ptrace::traceme().map_err(io::Error::from)) };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot start a program to follow")?;
-    // Its streams are kept by this process alone once it has ended: what they say is read then.
+    // This process alone keeps the program's streams after its end, and reads them then.
     let pid = Pid::from_raw(child.id().cast_signed());
     let (done, watchdog) = mpsc::channel::<()>();
     let watch = thread::spawn(move || match watchdog.recv_timeout(LIMIT) {
@@ -160,7 +160,7 @@ pub(crate) fn follow_both(
     });
     let outcome = Follower::new(pid, decide, after).run();
     if outcome.is_err() {
-        // The run has failed already: leave no process stopped.
+        // The run has failed already. Leave no stopped process behind.
         let _ = kill(pid, Signal::SIGKILL);
         let _ = child.wait();
     }
@@ -176,14 +176,14 @@ pub(crate) fn follow_both(
 
 fn streams(child: &mut Child) -> (String, String) {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    // What could be read is shown; a failed read loses no verdict.
+    // Shows as much output as could be read. A failed read does not change the verdict.
     let _ = child.stdout.take().map(|mut stream| stream.read_to_end(&mut stdout));
     let _ = child.stderr.take().map(|mut stream| stream.read_to_end(&mut stderr));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (text(stdout), text(stderr))
 }
 
-/// What one process is in the middle of.
+/// The state of one traced process.
 #[derive(Default)]
 struct Place {
     inside: Option<(Call, Verdict)>,
@@ -195,7 +195,7 @@ struct Follower<D, A> {
     after: A,
     places: HashMap<Pid, Place>,
     calls: u32,
-    /// How often sigaltstack(2) was called: the runtime does so twice before `main`.
+    /// The number of sigaltstack(2) calls: the runtime makes two before `main`.
     stacks: u32,
     last: String,
 }
@@ -221,7 +221,7 @@ impl<D: FnMut(&Call) -> Verdict, A: FnMut(&Call) -> Result<()>> Follower<D, A> {
         proceed(self.main, None)?;
         let mut end = None;
         loop {
-            // Wait only for processes of this thread: other threads may trace programs of their own.
+            // Waits only for processes of this thread: other threads may trace other programs.
             let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
             let status = match waitpid(None::<Pid>, Some(flags)) {
                 Err(Errno::ECHILD) => break,
@@ -231,7 +231,7 @@ impl<D: FnMut(&Call) -> Verdict, A: FnMut(&Call) -> Result<()>> Follower<D, A> {
                 WaitStatus::PtraceSyscall(pid) => self.stop(pid)?,
                 WaitStatus::PtraceEvent(pid, ..) => proceed(pid, None)?,
                 WaitStatus::Stopped(pid, signal) => {
-                    // A new child begins with a stop, which is not meant for it.
+                    // A new child begins with a stop that is not a signal for it.
                     let is_new = self.places.insert(pid, Place::default()).is_none();
                     proceed(pid, (!is_new).then_some(signal))?;
                 }
@@ -269,7 +269,7 @@ impl<D: FnMut(&Call) -> Verdict, A: FnMut(&Call) -> Result<()>> Follower<D, A> {
         self.last = call.name();
         match verdict {
             Verdict::Kill => {
-                // A detached child continues by itself.
+                // A detached child continues without tracing.
                 kill(self.main, Signal::SIGKILL)?;
             }
             Verdict::Fail(_) => syscalls::skip(pid)?,
@@ -280,7 +280,7 @@ impl<D: FnMut(&Call) -> Verdict, A: FnMut(&Call) -> Result<()>> Follower<D, A> {
     }
 }
 
-/// Lets a process continue to its next stop. It may have been killed meanwhile.
+/// Continues a process until its next stop. It may have been killed in the meantime.
 fn proceed(pid: Pid, signal: Option<Signal>) -> Result<()> {
     match ptrace::syscall(pid, signal) {
         Err(Errno::ESRCH) | Ok(()) => Ok(()),

@@ -1,4 +1,4 @@
-//! Waiting for what the kernel does in its own time.
+//! Waits for actions that the kernel completes asynchronously.
 
 use std::fmt;
 use std::thread::sleep;
@@ -8,14 +8,14 @@ use std::time::Instant;
 use anyhow::Result;
 use anyhow::ensure;
 
-/// Longer than the pauses of a busy machine.
+/// Longer than the stalls of a busy machine.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Waits until a condition is true.
 ///
 /// # Errors
-/// `failed` where it does not within ten seconds. It is asked once more after them, lest a machine that stood still
-/// meanwhile looks at nothing.
+/// Returns `failed` if the condition does not become true within ten seconds. It is checked once more after that time,
+/// because the machine may have stalled.
 pub(crate) fn until(
     failed: impl fmt::Display,
     mut condition: impl FnMut() -> Result<bool>,

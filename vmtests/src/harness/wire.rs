@@ -1,4 +1,4 @@
-//! Retransmission schedules, as expected and as seen on the wire.
+//! Retransmission schedules: expected and observed on the wire.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use super::netns::sysctl;
 use super::note;
 use super::sockets::canonical;
 
-/// How much later than the timer a packet may leave: interrupts held off, a busy virtual machine.
+/// The permitted delay of a packet after its timer: interrupts held off, a busy virtual machine.
 const SLACK: Duration = Duration::from_millis(20);
-/// How often a schedule is measured until no packet is late. A wrong timer is so each time.
+/// The number of measurements before a late packet counts as a failure. A wrong timer is late each time.
 const ATTEMPTS: u32 = 20;
-/// How often it may seem wrong meanwhile: where one processor stands still, another sets timers by jiffies that stand
-/// still, too, and they are early by as much.
+/// The number of measurements that may look wrong. If one processor stalls, jiffies stall too, and another processor
+/// sets its timers early by that time.
 const WRONG: u32 = 1;
 
-/// What is sent again and again.
+/// The segment that is retransmitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Syn,
@@ -37,12 +37,12 @@ pub(crate) fn intervals(kind: Kind, hz: Hz, rto: Duration, count: u32) -> Result
     let doubling = |index: u32| first << index;
     Ok(match kind {
         Kind::Syn => {
-            // Since 6.5, so many timeouts pass before the first doubling.
+            // Since Linux 6.5, this many timeouts pass before the first doubling.
             let linear = match sysctl("ipv4/tcp_syn_linear_timeouts") {
                 Some(text) => text.parse()?,
                 None => 0,
             };
-            // After that many the kernel gives up (the linear ones are on top).
+            // The kernel gives up after this many (linear timeouts come on top).
             let retries: u32 = match sysctl("ipv4/tcp_syn_retries") {
                 Some(text) => text.parse()?,
                 None => 6,
@@ -52,27 +52,27 @@ pub(crate) fn intervals(kind: Kind, hz: Hz, rto: Duration, count: u32) -> Result
                 .collect()
         }
         Kind::SynAck if kernel_version()? < (5, 18) => {
-            // Before 5.18 a program's answer holds for the first interval only; the kernel's own
-            // second one is worth waiting for, no more.
+            // Before Linux 5.18, a program's answer applies to the first interval only. The test waits for the kernel's
+            // own second one, but no longer.
             [first, hz.jiffies(DEFAULT_RTO) << 1].into_iter().take(count as usize).collect()
         }
         Kind::SynAck => (0..count).map(doubling).collect(),
     })
 }
 
-/// Whether measured intervals are those expected.
+/// The result of comparing measured intervals with the expected ones.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Exact,
-    /// Too late, or too early by a little, which a stalled machine explains: the tick was late when the
-    /// timer was set, or the packet was (a SYN-ACK leaves after its timer is set).
+    /// Too late, or slightly too early. A stalled machine explains both: the tick was late when the timer was set, or
+    /// the packet was (a SYN-ACK leaves after its timer is set).
     Late,
-    /// Much too early or too few.
+    /// Much too early, or too few transmissions.
     Wrong,
 }
 
-/// Compares times of transmission with intervals in jiffies: exact is none more than a jiffy early and
-/// none later than the timer wheel's step plus [`SLACK`]; more than [`SLACK`] early is wrong.
+/// Compares transmission times with intervals in jiffies. The result is exact if none is more than a jiffy early and
+/// none is later than the timer wheel's step plus [`SLACK`]. More than [`SLACK`] early is wrong.
 pub(crate) fn judge(hz: Hz, sent: &[Duration], expected: &[u64]) -> Verdict {
     if sent.len() <= expected.len() {
         return Verdict::Wrong;
@@ -91,11 +91,12 @@ pub(crate) fn judge(hz: Hz, sent: &[Duration], expected: &[u64]) -> Verdict {
     verdict
 }
 
-/// Measures until the schedule is exact; `send` starts one connection and gives its local and
-/// remote end, whose SYNs or SYN-ACKs leave by `device`.
+/// Measures until the schedule is exact. `send` starts one connection and returns its local and remote ends. Its SYNs
+/// or SYN-ACKs leave through `device`.
 ///
-/// A packet that is not in time is measured anew, and said: on a machine whose processors are taken away
-/// for a while (a virtual one) that says nothing about the timer. One much too early twice is an error.
+/// If a packet is late, the schedule is measured again and a note is printed: on a virtual machine that loses its
+/// processors for a while, the delay is no evidence against the timer. Two measurements that are much too early are an
+/// error.
 pub(crate) fn expect_schedule(
     kind: Kind,
     device: &str,
@@ -132,7 +133,7 @@ pub(crate) fn expect_schedule(
     bail!("{kind:?} was not in time {ATTEMPTS} times; see the notes")
 }
 
-/// The times of the first `count` transmissions from one end to the other.
+/// The times of the first `count` transmissions from one end to the other end.
 pub(crate) fn transmissions(
     capture: &mut Capture,
     kind: Kind,
@@ -155,7 +156,7 @@ pub(crate) fn transmissions(
     Ok(times)
 }
 
-/// The running kernel's version, two numbers of it.
+/// The major and minor version of the running kernel.
 pub(crate) fn kernel_version() -> Result<(u32, u32)> {
     let name = uname()?;
     let release = name.release().to_string_lossy();

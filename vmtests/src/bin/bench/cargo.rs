@@ -1,4 +1,4 @@
-//! Builds of set-rto itself: the time of a build after the first one, and binaries to measure `install` with.
+//! Measures builds of set-rto itself: the duration of a build after the first one. Keeps the binaries for `install`.
 
 use crate::rule;
 use crate::sets::RuleSet;
@@ -14,36 +14,36 @@ use std::process::Command;
 use std::process::Stdio;
 use std::time::Instant;
 
-/// What is installed.
+/// The policies that are installed.
 pub(crate) const POLICIES: [(&str, Shape, usize); 3] = [
     ("1 rule", Shape::Ports, 1),
     ("10,000 rules", Shape::Ports, 10_000),
     ("100,000 prefixes", Shape::List { is_v4: true }, 100_000),
 ];
 
-/// What came out.
+/// The results.
 #[derive(Default)]
 pub(crate) struct Builds {
-    /// Policy, seconds of a build after the first; bytes of the binary.
+    /// Policy, seconds of a build after the first, and bytes of the binary.
     pub(crate) built: Vec<(String, f64, u64)>,
 }
 
-/// Where `set-rto` and `set_rto.o` of a policy are.
+/// The directory with `set-rto` and `set_rto.o` of a policy.
 pub(crate) fn directory(work: &Path, policy: &str) -> PathBuf {
     work.join(policy.replace(',', "").replace(' ', "-"))
 }
 
-/// The build before all others: everything that set-rto depends on.
+/// Makes a first build, which compiles all dependencies of set-rto.
 pub(crate) fn first() -> Result<()> {
     cargo(Path::new("rules.toml")).map(drop)
 }
 
-/// Builds every policy once, and those of up to 10,000 rules again with one timer changed.
+/// Builds every policy once, then builds those of up to 10,000 rules again with one timer changed.
 pub(crate) fn build(work: &Path, quick: bool, end: Instant) -> Result<Builds> {
     let mut builds = Builds::default();
     for (name, shape, size) in POLICIES {
         let directory = directory(work, name);
-        // One of an earlier run must not be taken for this one's.
+        // The result of an earlier run must not be mistaken for a result of this one.
         let _ = fs::remove_dir_all(&directory);
         if quick && size > 10_000 || Instant::now() > end {
             continue;
@@ -57,7 +57,7 @@ pub(crate) fn build(work: &Path, quick: bool, end: Instant) -> Result<Builds> {
         let mut times = Vec::new();
         let rounds = if quick || size > 10_000 { 1 } else { 3 };
         for round in 0..rounds {
-            // Another timer for the last rule: another digest, another object.
+            // Another timer for the last rule gives another digest and another object.
             fs::write(&rules, format!("{text}# {round}\n").replacen("20000ms", "20100ms", round))?;
             let start = Instant::now();
             cargo(&rules)?;
@@ -72,16 +72,16 @@ pub(crate) fn build(work: &Path, quick: bool, end: Instant) -> Result<Builds> {
     Ok(builds)
 }
 
-/// Moves the earlier binary away: the bench's rules must not be installed by mistake.
+/// Moves an earlier binary away. The bench's rules must not be installed by mistake.
 pub(crate) struct Kept {
     place: PathBuf,
     aside: PathBuf,
 }
 
 impl Kept {
-    /// Puts it away until this is dropped.
+    /// Moves the binary away until this value is dropped.
     pub(crate) fn aside() -> Result<Self> {
-        // Cargo puts it next to this binary.
+        // Cargo writes it to the directory of this binary.
         let place = std::env::current_exe()?.with_file_name("set-rto");
         let kept = Kept { aside: place.with_extension("before-bench"), place };
         if kept.place.exists() {
@@ -93,13 +93,13 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // Where there was none before, none is left.
+        // If there was no binary before, none remains.
         let _ = fs::remove_file(&self.place);
         let _ = fs::rename(&self.aside, &self.place);
     }
 }
 
-/// Builds with these rules; the binary, and what build.rs made.
+/// Builds with these rules. Returns the binary and the output of build.rs.
 fn cargo(rules: &Path) -> Result<(PathBuf, PathBuf)> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
@@ -126,12 +126,12 @@ fn cargo(rules: &Path) -> Result<(PathBuf, PathBuf)> {
     Ok((binary.context("cargo built no binary")?, out.context("build.rs did not run")?))
 }
 
-/// Keeps the binary and the object that is inside it.
+/// Keeps the binary and the object inside it.
 fn copy(binary: &Path, out: &Path, to: &Path) -> Result<()> {
     fs::copy(binary, to.join("set-rto"))?;
     let is_object = |path: &PathBuf| path.extension().is_some_and(|it| it == "o");
     let objects = fs::read_dir(out)?.flatten().map(|entry| entry.path()).filter(is_object);
-    // Earlier builds may have left theirs.
+    // Earlier builds may have left their own.
     let made = |path: &PathBuf| fs::metadata(path).and_then(|it| it.modified()).ok();
     let object = objects.max_by_key(made).context("build.rs left no object")?;
     fs::copy(object, to.join("set_rto.o"))?;

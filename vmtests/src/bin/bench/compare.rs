@@ -1,8 +1,8 @@
-//! Times of one thing against times of another, on a machine that does other things as well.
+//! Compares the times of two programs on a machine with other load.
 //!
-//! The two take turns in the order A B B A: slow changes (clock rate, caches, load) affect both
-//! alike. Each item is compared with itself only, and medians are taken of the ratios: a turn that was disturbed
-//! counts as one, however long the disturbance was.
+//! The two take turns in the order A B B A: slow changes (clock rate, caches, load) affect both alike. Each item is
+//! compared only with itself, and medians are taken of the ratios. A disturbed turn counts as one turn, however long
+//! the disturbance was.
 
 use crate::row::median;
 
@@ -17,14 +17,14 @@ pub(crate) struct Estimate {
 /// Two-sided, of a normal distribution.
 const CONFIDENCE_99: f64 = 2.576;
 
-/// The ratio that one turn shows: the median over its items. All four have as many, in the same order.
+/// The ratio of one turn: the median over its items. All four blocks have the same items in the same order.
 pub(crate) fn turn(base: [&[f64]; 2], own: [&[f64]; 2]) -> Option<f64> {
     let items = base[0].iter().zip(base[1]).zip(own[0].iter().zip(own[1]));
     median(items.map(|((a, d), (b, c))| (b * c / (a * d)).sqrt()).collect())
 }
 
-/// The median of the turns, with the bounds that its order statistics give, whatever the distribution is. None for
-/// fewer than 20 turns.
+/// The median of the turns. The bounds come from order statistics, which require no particular distribution. Returns
+/// `None` for fewer than 20 turns.
 pub(crate) fn estimate(turns: &[f64]) -> Option<Estimate> {
     let mut sorted = turns.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn slow_changes_cancel_out() {
-        // Items of very different cost, own 1 % slower, all growing by 10 % from one block to the next.
+        // Items of very different cost: ours are 1 % slower, and all grow by 10 % from one block to the next.
         let block = |at: i32, factor: f64| -> Vec<f64> {
             (1..25).map(|item| f64::from(item) * factor * 1.1_f64.powi(at)).collect()
         };
@@ -59,7 +59,7 @@ mod tests {
         let mut random = Random::of("turns");
         let mut held = 0;
         for _ in 0..500 {
-            // Around 1.015; every tenth far off, to one side.
+            // Ratios around 1.015. Every tenth one is far off, to one side.
             let one = |random: &mut Random| {
                 let noise = (random.below(1_001) as f64 - 500.0) / 10_000.0;
                 if random.percent(10) { 4.0 } else { 1.015 + noise }
@@ -67,7 +67,7 @@ mod tests {
             let turns: Vec<f64> = (0..200).map(|_| one(&mut random)).collect();
             let Estimate { middle, low, high } = estimate(&turns).expect("200 turns");
             assert!(low <= middle && middle <= high);
-            // A tenth above moves the median up: to the 55.6th hundredth of the rest.
+            // A tenth of outliers above moves the median up: to the 55.6th percentile of the rest.
             held += usize::from((low..=high).contains(&(1.015 + 0.1 * (0.5 / 0.9 - 0.5))));
         }
         assert!((488..=500).contains(&held), "{held} of 500");

@@ -1,4 +1,4 @@
-//! What needs no kernel: rules to C, C to an object, instructions executed per decision.
+//! Measurements that need no kernel: rules to C, C to an object, instructions executed per decision.
 
 use crate::count;
 use crate::elf;
@@ -23,26 +23,26 @@ use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 
-/// Clang and the verifier may take so long over one program.
+/// The time limit of clang and of the verifier for one program.
 pub(crate) fn patience(quick: bool) -> Duration {
     Duration::from_secs(if quick { 4 } else { 12 })
 }
 
-/// Measurements are repeated up to this time.
+/// Measurements are repeated for up to this time.
 const QUICK: Duration = Duration::from_millis(500);
 const REPEATS: usize = 3;
 
-/// Connections that each program decides in the interpreter.
+/// The number of connections that each program decides in the interpreter.
 const CONNECTIONS: usize = 2_000;
-/// Instructions in total, to keep long chains from taking minutes.
+/// The total number of instructions, which limits the time for long chains.
 const CHAIN_BUDGET: usize = 40_000_000;
 
-/// Where the object of a program for a set is.
+/// The path of the object of a program for a set.
 pub(crate) fn object(work: &Path, set: &RuleSet, program: Program) -> PathBuf {
     work.join(format!("{}.{}.o", set.slug(), program.name()))
 }
 
-/// Which programs there are for a set.
+/// The programs of a set.
 pub(crate) fn programs(set: &RuleSet) -> Vec<Program> {
     let is_port = set.shape == Shape::Ports && set.size == 1;
     let fits = |program: &Program| match program {
@@ -53,7 +53,7 @@ pub(crate) fn programs(set: &RuleSet) -> Vec<Program> {
     Program::ALL.into_iter().filter(fits).collect()
 }
 
-/// Compiles and counts one program; the object is left in `work` if there is one.
+/// Compiles one program and counts its instructions. The object, if any, stays in `work`.
 pub(crate) fn measure(
     work: &Path,
     set: &RuleSet,
@@ -85,7 +85,7 @@ pub(crate) fn measure(
         },
     };
     fs::write(&input, c).with_context(|| format!("cannot write {}", input.display()))?;
-    // The compiler's C is free of warnings; the rivals' has variables that not every set needs.
+    // The compiler's C has no warnings. The C of the rivals has variables that some sets do not use.
     let extra = if program == Program::Ours { &[][..] } else { &["-Wno-unused"] };
     if let Err(why) = clang(&input, &output, extra, patience, &mut row) {
         row.note = Some(why);
@@ -108,7 +108,7 @@ pub(crate) fn measure(
     let lookup = entries.as_ref().map(|entries| (count::Lookup::new(entries), entries));
     let lookup = lookup.as_ref().map(|(lookup, entries)| (lookup, *entries));
     let rules = count::expected(&set.rules, &connections);
-    // The hand-written program has its own HZ typed in, the empty one decides nothing.
+    // The hand-written program contains its own HZ, and the empty one decides nothing.
     let checked = !matches!(program, Program::Empty | Program::Hand) || {
         program == Program::Hand && rivals::hz() == rivals::HAND_HZ
     };
@@ -125,7 +125,7 @@ pub(crate) fn measure(
     Ok(row)
 }
 
-/// The compiler's C; None with a note where it refuses the rules.
+/// The compiler's C, or `None` with a note if the compiler refuses the rules.
 fn generate(set: &RuleSet, file: &Path, row: &mut Row) -> Result<Option<String>> {
     let text = rule::toml(&set.rules);
     fs::write(file, &text)?;
@@ -150,7 +150,7 @@ fn generate(set: &RuleSet, file: &Path, row: &mut Row) -> Result<Option<String>>
     Ok(c)
 }
 
-/// Compiles as build.rs does.
+/// Compiles with the options of build.rs.
 fn clang(
     input: &Path,
     output: &Path,
@@ -175,7 +175,7 @@ fn clang(
         match ran {
             None => return Err(format!("clang: over {} s", patience.as_secs())),
             Some(ran) if !ran.success => {
-                // Without the place: the file is the bench's own.
+                // Omits the position: the file belongs to the bench.
                 let first = ran.output.lines().find_map(|line| line.split_once("error: "));
                 return Err(format!("clang: {}", first.map_or("failed", |it| it.1)));
             }
@@ -186,7 +186,7 @@ fn clang(
     Ok(())
 }
 
-/// For a row.
+/// Formats an error for a row.
 pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000.0
 }

@@ -1,4 +1,4 @@
-//! Instructions executed per decision, counted by the compiler's interpreter; and whether the decision is right.
+//! Counts the instructions executed per decision in the compiler's interpreter, and checks the decision.
 
 use crate::elf::Image;
 use crate::elf::MAP;
@@ -13,37 +13,37 @@ use anyhow::bail;
 use anyhow::ensure;
 use std::collections::HashMap;
 
-/// Where the context is; its size is that of struct bpf_sock_ops.
+/// The address of the context, and the size of struct bpf_sock_ops.
 const CONTEXT: u64 = 0x1000;
 const CONTEXT_SIZE: usize = 192;
-/// Where the values of the map are.
+/// The address of the map's values.
 const VALUES: u64 = 1 << 44;
 const VALUE_SIZE: usize = 8;
 
-/// No program is that long.
+/// Exceeds the length of every program.
 const MOST: u64 = 4_000_000;
 
-/// In `ctx->reply` before the program runs.
+/// The value of `ctx->reply` before the program runs.
 const UNTOUCHED: u32 = 0x1234_5678;
 
 const TIMEOUT_INIT: u32 = 1;
-/// Callbacks of Linux 6.18 and some more.
+/// The callbacks of Linux 6.18, and some higher numbers.
 const CALLBACKS: u32 = 24;
 
-/// What was counted.
+/// The result of a count.
 pub(crate) struct Counts {
     pub(crate) median: u64,
     pub(crate) worst: u64,
-    /// Calls of helpers, at most; each runs instructions of the kernel that are not counted.
+    /// The maximum number of helper calls. Each runs kernel instructions that are not counted.
     pub(crate) calls: u64,
-    /// Instructions executed by a callback that no rule needs, at most.
+    /// The maximum number of instructions executed by a callback that no rule needs.
     pub(crate) idle: u64,
 }
 
-/// The map of a rival, as the kernel would look it up.
+/// The map of a rival, with the kernel's lookup semantics.
 pub(crate) struct Lookup<'e> {
     entries: HashMap<&'e [u8], u64>,
-    /// Bytes of a key.
+    /// The key size in bytes.
     key: usize,
     is_trie: bool,
 }
@@ -60,7 +60,7 @@ impl<'e> Lookup<'e> {
         }
     }
 
-    /// The value's address, 0 for none.
+    /// The address of the value, or 0 if there is none.
     fn find(&self, key: &[u8]) -> u64 {
         if !self.is_trie {
             return self.entries.get(key).copied().unwrap_or(0);
@@ -81,7 +81,7 @@ impl<'e> Lookup<'e> {
     }
 }
 
-/// Runs a program on all connections. `expected` has for each the rule that decides; None: do not check.
+/// Runs a program on all connections. `expected` has the deciding rule for each one. `None` disables the check.
 pub(crate) fn count(
     image: &mut Image,
     lookup: Option<(&Lookup<'_>, &Entries)>,
@@ -122,13 +122,13 @@ pub(crate) fn count(
     Ok(Counts { median, worst, calls: most_calls, idle })
 }
 
-/// For each connection the first rule that matches.
+/// The first matching rule for each connection.
 pub(crate) fn expected(rules: &[Rule], connections: &[Connection]) -> Vec<Option<usize>> {
     let first = |it: &Connection| rules.iter().position(|rule| rule.holds(it));
     connections.iter().map(first).collect()
 }
 
-/// One callback: instructions, and calls of helpers.
+/// Runs one callback. Returns the numbers of instructions and of helper calls.
 fn run(
     image: &mut Image,
     lookup: Option<(&Lookup<'_>, &Entries)>,
@@ -148,13 +148,13 @@ fn run(
     Ok((exit.steps, calls))
 }
 
-/// The rule whose hits have grown. Resets them.
+/// Returns the rule whose hits have increased, and resets the hits.
 fn decided(image: &mut Image) -> Result<Option<usize>> {
     if image.hits == 0 {
         return Ok(None);
     }
     let hits = image.memory.region(image.hits).context("no hits")?;
-    // Most are zero: look at many at once.
+    // Most are zero, so many are compared at once.
     let Some(at) = hits.iter().position(|byte| *byte != 0) else { return Ok(None) };
     let sum: u32 = hits[at..].iter().map(|byte| u32::from(*byte)).sum();
     ensure!(sum == 1 && hits[at] == 1, "more than one hit");
@@ -169,7 +169,7 @@ fn word(memory: &mut Memory, offset: usize) -> Result<u32> {
     Ok(u32::from_ne_bytes(word))
 }
 
-/// struct bpf_sock_ops as the kernel fills it (include/uapi/linux/bpf.h).
+/// struct bpf_sock_ops with the contents that the kernel provides (include/uapi/linux/bpf.h).
 fn fill(context: &mut [u8], op: u32, it: &Connection) {
     const SYN_SENT: u32 = 2;
     const NEW_SYN_RECV: u32 = 12;

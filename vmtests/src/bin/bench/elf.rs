@@ -1,4 +1,4 @@
-//! BPF objects: the timers put in, as the loader does; and read for the interpreter.
+//! BPF objects: inserts timers as the loader does, and reads objects for the interpreter.
 
 use crate::machine::Memory;
 use crate::machine::Program;
@@ -16,21 +16,21 @@ use crate::shared;
 const JIFFIES: usize = size_of::<shared::Policy>();
 
 const SECTION: &str = "sockops";
-/// Regions are this far apart: farther than any section is long.
+/// The distance between regions, which exceeds the length of every section.
 const SPACING: u64 = 1 << 36;
 /// The address of the map, if there is one.
 pub(crate) const MAP: u64 = 1 << 45;
 
-/// A program that the interpreter can run.
+/// A program for the interpreter.
 pub(crate) struct Image {
     pub(crate) program: Program,
-    /// Its data.
+    /// Its data regions.
     pub(crate) memory: Memory,
-    /// Where `.bss` is, which begins with the hits; 0 for none.
+    /// The address of `.bss`, which begins with the hits, or 0 if there is none.
     pub(crate) hits: u64,
 }
 
-/// Puts the timers, in jiffies, into a program of the compiler's, as `set-rto install` does.
+/// Inserts the timers, in jiffies, into a program of the compiler, as `set-rto install` does.
 pub(crate) fn complete(object: &mut [u8], jiffies: &[u32]) -> Result<()> {
     let range = |name: &str| -> Result<(usize, usize)> {
         let file = object::File::parse(&*object).context("not an object file")?;
@@ -47,7 +47,7 @@ pub(crate) fn complete(object: &mut [u8], jiffies: &[u32]) -> Result<()> {
     Ok(())
 }
 
-/// Reads the function of that name, or all of the section.
+/// Reads the function with that name, or the whole section.
 pub(crate) fn image(object: &[u8], function: Option<&str>) -> Result<Image> {
     let file = object::File::parse(object).context("not an object file")?;
     let section = file.section_by_name(SECTION).context("no program in the object")?;
@@ -86,7 +86,7 @@ pub(crate) fn image(object: &[u8], function: Option<&str>) -> Result<Image> {
         let symbol = file.symbol_by_index(symbol)?;
         let base = symbol.section_index().and_then(|index| bases.get(&index));
         let base = base.with_context(|| format!("{:?} is in no section", symbol.name()))?;
-        // The addend is in the instruction.
+        // The addend is in the instruction itself.
         let addend = program.loaded(at / 8).context("a relocation of something else")?;
         program.relocate(at / 8, base + symbol.address() + (addend & 0xffff_ffff));
     }

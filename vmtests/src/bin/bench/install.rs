@@ -1,4 +1,4 @@
-//! `set-rto install` against `bpftool prog load` and attach of the same object. Runs in the sandbox.
+//! Compares `set-rto install` with `bpftool prog load` and attach of the same object. Runs in the sandbox.
 
 use crate::compile::milliseconds;
 use crate::row::median;
@@ -13,10 +13,10 @@ use std::process::Command;
 use std::process::Stdio;
 use std::time::Instant;
 
-/// Where bpftool pins.
+/// The path at which bpftool pins.
 const PIN: &str = "/sys/fs/bpf/bench";
 
-/// Measures one directory of [`crate::cargo`]; prints what came out as a JSON object.
+/// Measures one directory of [`crate::cargo`] and prints the results as a JSON object.
 pub(crate) fn measure(name: &str, directory: &Path, pairs: usize, end: Instant) -> Result<()> {
     let (binary, object) = (directory.join("set-rto"), directory.join("set_rto.o"));
     let cgroup = sandbox::cgroup_root()?;
@@ -25,7 +25,7 @@ pub(crate) fn measure(name: &str, directory: &Path, pairs: usize, end: Instant) 
         let start = Instant::now();
         quiet(Command::new(&binary).arg("install"))?;
         let took = milliseconds(start.elapsed());
-        // Only this process is left in the sandbox.
+        // Only this process may remain in the sandbox.
         let left = fs::read_to_string(cgroup.join("cgroup.procs"))?.lines().count();
         ensure!(left == 1, "{left} processes are left after install");
         quiet(Command::new(&binary).arg("remove"))?;

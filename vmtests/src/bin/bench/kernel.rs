@@ -1,4 +1,4 @@
-//! Programs in the kernel: loaded by libbpf, and what the kernel reports about them.
+//! Programs in the kernel: loads them with libbpf, and reads what the kernel reports about them.
 
 use crate::rivals::Entries;
 use anyhow::Context as _;
@@ -19,7 +19,7 @@ use std::os::fd::FromRawFd as _;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
-/// libbpf's messages, with the verifier's log.
+/// Collects libbpf's messages, with the verifier's log.
 static LOG: Mutex<String> = Mutex::new(String::new());
 
 fn keep(_: PrintLevel, text: String) {
@@ -28,7 +28,7 @@ fn keep(_: PrintLevel, text: String) {
     }
 }
 
-/// Loads an object, and fills its map if there is one. Of several functions in it only `function` is loaded.
+/// Loads an object and fills its map, if it has one. If it has several functions, only `function` is loaded.
 ///
 /// # Errors
 /// The kernel's message, in one line.
@@ -70,18 +70,18 @@ fn reason() -> String {
     line.unwrap_or("no reason given").trim().to_owned()
 }
 
-/// The program of an object, the one that was loaded.
+/// The program of an object that was loaded.
 pub(crate) fn program<'o>(object: &'o Object, function: Option<&str>) -> Result<ProgramMut<'o>> {
     let wanted = |program: &ProgramMut<'_>| function.is_none_or(|name| program.name() == name);
     object.progs_mut().find(wanted).context("no program in the object")
 }
 
-/// What the kernel reports about a program.
+/// The kernel's information about a program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Info {
     pub(crate) verified: u32,
     pub(crate) translated: u32,
-    /// By the statistics, while they are on.
+    /// From the run-time statistics while they are enabled.
     pub(crate) run_ns: u64,
     pub(crate) runs: u64,
 }
@@ -103,7 +103,7 @@ pub(crate) fn info(program: BorrowedFd<'_>) -> Result<Info> {
     })
 }
 
-/// Memory of the program and its maps, by their fdinfo.
+/// The memory of the program and its maps, from their fdinfo.
 pub(crate) fn memory(object: &Object, program: BorrowedFd<'_>) -> u64 {
     let held = |fd: BorrowedFd<'_>| {
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()));
@@ -114,7 +114,7 @@ pub(crate) fn memory(object: &Object, program: BorrowedFd<'_>) -> u64 {
     held(program) + object.maps().map(|map| held(map.as_fd())).sum::<u64>()
 }
 
-/// Turns the run-time statistics on, as long as the descriptor is open.
+/// Enables the run-time statistics while the descriptor is open.
 pub(crate) fn statistics() -> Result<OwnedFd> {
     // SAFETY: no pointers.
     let fd = unsafe { sys::bpf_enable_stats(sys::BPF_STATS_RUN_TIME) };

@@ -1,4 +1,4 @@
-//! Programs that are killed when they take too long.
+//! Runs programs with a time limit.
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -9,25 +9,25 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// How a program ended.
+/// The end of a program.
 pub(crate) struct Ended {
     pub(crate) success: bool,
     /// Standard output and error.
     pub(crate) output: String,
 }
 
-/// Runs a program; None where the limit was reached. Returns without delay when it ends.
+/// Runs a program. Returns `None` if the limit expired, and returns without delay when the program ends.
 pub(crate) fn run(mut command: Command, limit: Duration) -> Result<Option<Ended>> {
     let (mut reader, writer) = std::io::pipe().context("cannot make a pipe")?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn().context("cannot be started")?;
-    // Its ends of the pipe are the last ones then.
+    // Only the child then holds write ends of the pipe.
     drop(command);
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut output = Vec::new();
         let _ = reader.read_to_end(&mut output);
-        // The receiver may have given up.
+        // The receiver may have given up already.
         let _ = sender.send(output);
     });
     match receiver.recv_timeout(limit) {

@@ -1,4 +1,4 @@
-//! What needs a kernel: loading, and connections with the programs attached. Runs in the sandbox.
+//! Measurements that need a kernel: loading, and connections with the programs attached. Runs in the sandbox.
 
 use crate::compare;
 use crate::compile;
@@ -27,38 +27,38 @@ use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 
-/// Programs are loaded this often, or for so long.
+/// The number of loads of each program, and the time limit for them.
 const LOADS: usize = 9;
 const LOAD_TIME: Duration = Duration::from_millis(800);
 
-/// Different connections.
+/// The number of different connections.
 const TARGETS: usize = 48;
-/// Rounds of the statistics, and connections of a program in each.
+/// Rounds of the statistics, and connections per program in each round.
 const ROUNDS: usize = 27;
 const PER_ROUND: usize = 144;
-/// Connections with one program before the other has its turn, and how many before these are not looked at.
+/// Connections with one program per turn, and the number of warm-up connections before them.
 const BLOCK: usize = TARGETS / 2;
 const WARM_UP: usize = 3;
-/// Bounds so close that no more turns are needed.
+/// When the bounds are this close, no more turns are needed.
 const PRECISE: f64 = 0.004;
 
 /// How thorough to be.
 #[derive(Clone, Copy)]
 pub(crate) struct Effort {
-    /// For comparing one program with the empty one.
+    /// The limit for comparing one program with the empty one.
     pub(crate) compare: Duration,
-    /// With the verifier.
+    /// The time limit of the verifier.
     pub(crate) patience: Duration,
     pub(crate) end: Instant,
 }
 
-/// A program in the kernel; none for [`Program::Nothing`].
+/// A program in the kernel, or none for [`Program::Nothing`].
 struct Candidate {
     row: Row,
     object: Option<Object>,
 }
 
-/// Loads a program in a process of its own that is killed when the verifier takes too long.
+/// Loads a program in a separate process, which is killed if the verifier takes too long.
 fn trial(object: &Path, program: Program, patience: Duration) -> Result<Result<(), String>> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("trial").arg(object).args(function(program));
@@ -120,7 +120,7 @@ fn load(
     Ok(Some(Candidate { row, object: Some(object) }))
 }
 
-/// Measures all programs for a set side by side; prints a row for each.
+/// Measures all programs of a set side by side and prints a row for each.
 pub(crate) fn measure(work: &Path, set: &RuleSet, effort: Effort) -> Result<()> {
     let mut all = Vec::new();
     for program in compile::programs(set) {
@@ -139,7 +139,7 @@ pub(crate) fn measure(work: &Path, set: &RuleSet, effort: Effort) -> Result<()> 
     Ok(())
 }
 
-/// ns per callback from the kernel's statistics; the programs take turns.
+/// Measures ns per callback with the kernel's statistics. The programs take turns.
 fn callbacks(all: &mut [Candidate], wire: &Wire, hook: &mut Hook) -> Result<()> {
     let _on = kernel::statistics()?;
     let mut times = vec![Vec::new(); all.len()];
@@ -150,7 +150,7 @@ fn callbacks(all: &mut [Candidate], wire: &Wire, hook: &mut Hook) -> Result<()> 
             let function = function(candidate.row.program);
             hook.set(Some((object, function)))?;
             let program = kernel::program(object, function)?;
-            // As where connect() is timed: the program before had the caches.
+            // As in the measurement of connect(): the previous program has filled the caches.
             for connection in 0..WARM_UP {
                 wire.open(connection)?;
             }
@@ -183,7 +183,7 @@ fn callbacks(all: &mut [Candidate], wire: &Wire, hook: &mut Hook) -> Result<()> 
     Ok(())
 }
 
-/// What the programs' own time is of a connection's.
+/// The programs' own share of the time of a connection.
 fn shares(all: &mut [Candidate]) {
     let empty = all.iter().find(|it| it.row.program == Program::Empty);
     let Some(connect) = empty.and_then(|it| it.row.get(Measure::Connect)) else { return };
@@ -198,10 +198,10 @@ fn shares(all: &mut [Candidate]) {
     }
 }
 
-/// connect() with each program against connect() with the empty one, in turns: see [`compare`].
+/// Compares connect() with each program to connect() with the empty one, in turns: see [`compare`].
 fn ratios(all: &mut [Candidate], wire: &Wire, hook: &mut Hook, effort: Effort) -> Result<()> {
     let empty = all.iter().position(|it| it.row.program == Program::Empty);
-    // There was no time to compile it.
+    // There was not enough time to compile it.
     let Some(empty) = empty else { return Ok(()) };
     let block = |hook: &mut Hook, candidate: &Candidate, first: usize| -> Result<Vec<f64>> {
         let function = function(candidate.row.program);
@@ -213,7 +213,7 @@ fn ratios(all: &mut [Candidate], wire: &Wire, hook: &mut Hook, effort: Effort) -
         (0..BLOCK).map(time).collect()
     };
     for at in 0..all.len() {
-        // The empty program against itself shows what the method is worth.
+        // The empty program against itself shows the precision of the method.
         let patience = match all[at].row.program {
             Program::Ours => effort.compare,
             Program::Empty => effort.compare / 2,
@@ -257,7 +257,7 @@ impl Hook {
         Ok(Hook { cgroup: File::open(sandbox::cgroup_root()?)?, link: None })
     }
 
-    /// Attaches that program in place of the one before.
+    /// Replaces the attached program by that one.
     fn set(&mut self, to: Option<(&Object, Option<&str>)>) -> Result<()> {
         let Some((object, function)) = to else {
             self.link = None;

@@ -1,11 +1,11 @@
-//! The bench of the rule compiler: side by side in one run, for each rule set, no program, an empty one, the
-//! hand-written one, a chain of comparisons, a map, and the compiler's. `cargo xtask bench` builds and runs it.
+//! The bench of the rule compiler. For each rule set, one run compares no program, an empty one, the hand-written one,
+//! a chain of comparisons, a map, and the compiler's program. `cargo xtask bench` builds and runs it.
 //!
 //!     bench [--quick]
 //!
-//! Writes `bench.md`, `readme.md` (what the README shows of it) and `bench.json` to `target/bench`, and leaves all programs there in `work`. What needs root
-//! runs in a process of its own, by sudo where this one is not root, in a child cgroup and in namespaces of its
-//! own: nothing outside is touched.
+//! Writes `bench.md`, `readme.md` (the part that the README shows) and `bench.json` to `target/bench`, and leaves all
+//! programs in `work` there. The part that needs root runs in a separate process, with sudo if necessary. That process
+//! runs in a child cgroup and its own namespaces, and changes nothing outside them.
 
 mod cargo;
 mod compare;
@@ -49,7 +49,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use std::time::Instant;
 
-/// The limit of a run. The last step may exceed it.
+/// The time limit of a run. The last step may exceed it.
 const LIMIT: Duration = Duration::from_secs(9 * 60);
 const QUICK_LIMIT: Duration = Duration::from_secs(95);
 
@@ -78,7 +78,7 @@ fn main() -> ExitCode {
 }
 
 fn bench(quick: bool) -> Result<()> {
-    // The first build is neither measured nor part of the limit.
+    // The first build is not measured and does not count towards the limit.
     let kept = cargo::Kept::aside()?;
     cargo::first()?;
     let start = Instant::now();
@@ -132,7 +132,7 @@ fn bench(quick: bool) -> Result<()> {
     Ok(())
 }
 
-/// Compiles one program, unless a smaller one of its kind was too much already.
+/// Compiles one program, unless a smaller one of its kind already exceeded a limit.
 fn compile_one(
     work: &Path,
     set: &RuleSet,
@@ -156,12 +156,12 @@ fn compile_one(
     } else {
         return compile::measure(work, set, program, compile::patience(quick));
     }
-    // An object of an earlier run must not be taken for this one's.
+    // The object of an earlier run must not be mistaken for one of this run.
     let _ = fs::remove_file(compile::object(work, set, program));
     Ok(row)
 }
 
-/// Runs what needs root, and hands on each line that it prints.
+/// Runs the part that needs root and passes on each line that it prints.
 fn live(
     work: &Path,
     quick: bool,
@@ -192,7 +192,7 @@ fn live(
     Ok(())
 }
 
-/// Makes a cgroup for the process that does the work, and removes it afterwards.
+/// Creates a cgroup for the worker process and removes it afterwards.
 fn as_root(arguments: &[&str]) -> Result<()> {
     let cgroup = sandbox::Cgroup::create()?;
     let status = Command::new(std::env::current_exe()?)
@@ -207,7 +207,7 @@ fn as_root(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// `begun` so many seconds ago, with so many `left`.
+/// Prints progress: the run started `begun` seconds ago and has `left` seconds left.
 fn sandboxed(cgroup: &str, work: &Path, quick: bool, begun: &str, left: &str) -> Result<()> {
     let now = Instant::now();
     let begun = now.checked_sub(Duration::from_secs(begun.parse()?)).unwrap_or(now);
@@ -232,7 +232,7 @@ fn sandboxed(cgroup: &str, work: &Path, quick: bool, begun: &str, left: &str) ->
     Ok(())
 }
 
-/// Tries to load an object; the reason why not goes to standard output.
+/// Tries to load an object. If that fails, the reason goes to standard output.
 fn trial(object: &Path, function: Option<&str>) -> ExitCode {
     let loaded = fs::read(object)
         .map_err(anyhow::Error::from)
@@ -246,7 +246,7 @@ fn trial(object: &Path, function: Option<&str>) -> ExitCode {
     }
 }
 
-/// What the figures depend on.
+/// The environment on which the figures depend.
 fn machine() -> Vec<(&'static str, String)> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let said = |program: &str| {

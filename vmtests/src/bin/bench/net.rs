@@ -92,13 +92,13 @@ fn request(kind: u16, flags: u16, body: &[u8]) -> Result<()> {
     }
 }
 
-/// Places to connect to, with a listener at each.
+/// Destinations to connect to, with a listener at each.
 pub(crate) struct Wire {
     targets: Vec<(SocketAddr, Rc<OwnedFd>)>,
 }
 
 impl Wire {
-    /// Listens where the connections go to. Those that this kernel cannot open are left out.
+    /// Listens at the destinations. Those that this kernel cannot open are omitted.
     pub(crate) fn new(connections: &[Connection]) -> Result<Self> {
         let mut listeners: BTreeMap<u16, Rc<OwnedFd>> = BTreeMap::new();
         let mut wire = Wire { targets: Vec::new() };
@@ -118,7 +118,7 @@ impl Wire {
         Ok(wire)
     }
 
-    /// Opens a connection, and resets it; how long connect() took, which on loopback is the whole handshake.
+    /// Opens and resets a connection. Returns the duration of connect(), which on loopback is the whole handshake.
     pub(crate) fn open(&self, at: usize) -> Result<Duration> {
         let (address, listener) = &self.targets[at % self.targets.len()];
         let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };

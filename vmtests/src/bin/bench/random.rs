@@ -1,10 +1,10 @@
-//! Numbers that look random and are the same in every run.
+//! Pseudorandom numbers that are the same in every run.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The same text gives the same numbers.
+    /// The seed is a text: the same text gives the same numbers.
     pub(crate) fn of(text: &str) -> Self {
         // FNV-1a.
         let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -18,7 +18,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// 0 up to but not including `end`, which is not 0.
+    /// A number from 0 up to but not including `end`, which is not 0.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
@@ -27,12 +27,12 @@ impl Random {
         u128::from(self.next()) << 64 | u128::from(self.next())
     }
 
-    /// True this often in a hundred.
+    /// True with this probability in percent.
     pub(crate) fn percent(&mut self, often: usize) -> bool {
         self.below(100) < often
     }
 
-    /// One of the items, by weight.
+    /// Picks one of the items by weight.
     pub(crate) fn weighted<T: Copy>(&mut self, items: &[(T, usize)]) -> Option<T> {
         let mut left = self.below(items.iter().map(|item| item.1).sum::<usize>().max(1));
         for &(item, weight) in items {

@@ -1,5 +1,5 @@
-//! The part of the figures that `vmtests/bench/README.md` shows: all sets by the compiler's program, the largest of
-//! each kind next to the other ways to write them.
+//! The figures that `vmtests/bench/README.md` shows: the compiler's program for all sets, and its rivals for the
+//! largest set of each kind.
 
 use crate::report::Results;
 use crate::report::verdict;
@@ -43,7 +43,7 @@ pub(crate) fn markdown(results: &Results) -> String {
     out.push_str(NOTES);
     out.push_str("\n| figure | target | measured | |\n|---|---|---|---|\n");
     for it in &results.targets {
-        // The sizes in between are in the table.
+        // Sizes in between are in the table.
         let is_growth = it.what.starts_with("growth");
         let end = it.measured.find(" (").filter(|_| is_growth).unwrap_or(it.measured.len());
         let (measured, verdict) = (&it.measured[..end], verdict(it.reached));
@@ -66,8 +66,8 @@ The columns:
 A row that could not be measured shows the reason in its last column.
 ";
 
-/// Every program for the set of one rule; for the largest of each kind those that there is a choice of; for all others
-/// the compiler's.
+/// Every program for the set of one rule. For the largest set of each kind, the realistic alternatives. For all others,
+/// the compiler's program only.
 fn is_shown(row: &Row) -> bool {
     let Some((shape, size)) = named(&row.set) else { return false };
     let sizes: Vec<_> =
@@ -80,7 +80,7 @@ fn is_shown(row: &Row) -> bool {
     }
 }
 
-/// What a set could not be measured for takes the place of its figures.
+/// The reason why a set could not be measured takes the place of its figures.
 fn cells(row: &Row) -> String {
     let number = |measure, scale: f64, digits: usize| {
         row.get(measure).map_or("–".into(), |value| format!("{:.digits$}", value / scale))

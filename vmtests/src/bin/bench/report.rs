@@ -1,4 +1,4 @@
-//! The table, in Markdown and in JSON.
+//! Formats the results in Markdown and in JSON.
 
 use crate::cargo::Builds;
 use crate::row::Measure;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use serde_json::json;
 use std::fmt::Write as _;
 
-/// All that a run has found out.
+/// All results of a run.
 pub(crate) struct Results {
     pub(crate) machine: Vec<(&'static str, String)>,
     pub(crate) rows: Vec<Row>,

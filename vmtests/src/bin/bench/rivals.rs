@@ -1,5 +1,5 @@
-//! The programs that the compiler's are measured against, as a person would write them: the same rules as a
-//! chain of comparisons, and as a map. They count hits as set-rto's do.
+//! The rivals of the compiler's programs, as a person would write them: the same rules as a chain of comparisons and as
+//! a map. They count hits as set-rto does.
 
 use crate::rule::Prefix;
 use crate::rule::Rule;
@@ -8,7 +8,7 @@ use crate::sets::RuleSet;
 use crate::sets::Shape;
 use std::fmt::Write as _;
 
-/// Answers nothing.
+/// A program that answers nothing.
 pub(crate) const EMPTY: &str = r#"
 __attribute__((section("sockops"), used)) int empty(void *ctx)
 {
@@ -18,17 +18,17 @@ __attribute__((section("sockops"), used)) int empty(void *ctx)
 char _license[] __attribute__((section("license"), used)) = "GPL";
 "#;
 
-/// What both begin with.
+/// The common beginning of both.
 const PRELUDE: &str = include_str!("rivals.h");
 
-/// The file of the hand-written program, and the function in it that counts hits.
+/// The file of the hand-written program, and its function that counts hits.
 pub(crate) const HAND_WRITTEN: &str = include_str!("../../../hand_written.bpf.c");
 pub(crate) const HAND_FUNCTION: &str = "hand_counting";
 
-/// What is typed in there.
+/// The constants in that file.
 pub(crate) const HAND_HZ: u32 = 250;
 
-/// Where the map of [`map`] is to be filled: keys and values, one behind the other.
+/// The contents for the map of [`map`]: keys and values, one after the other.
 #[derive(Default)]
 pub(crate) struct Entries {
     pub(crate) count: usize,
@@ -36,7 +36,7 @@ pub(crate) struct Entries {
     pub(crate) values: Vec<u8>,
 }
 
-/// The rules as a chain of comparisons, the first rule first.
+/// The rules as a chain of comparisons, in the order of the rules.
 pub(crate) fn chain(set: &RuleSet) -> String {
     let mut out = start(set);
     out.push_str("\nSEC(\"sockops\") int chain(struct bpf_sock_ops *ctx)\n{\n");
@@ -56,7 +56,7 @@ pub(crate) fn chain(set: &RuleSet) -> String {
             [] | [_] => {
                 let _ = writeln!(out, "\tif ({})\n\t\t{answer}", conditions.join(" && "));
             }
-            // A long list, one comparison each, and one answer for all.
+            // A long list: one comparison for each item, and one answer for all.
             list => {
                 for prefix in list {
                     let _ =
@@ -70,8 +70,8 @@ pub(crate) fn chain(set: &RuleSet) -> String {
     out
 }
 
-/// The rules as a map that is asked for the port of either end, or the longest prefix of the remote address;
-/// none for rules of several conditions.
+/// The rules as a map, with the port of either end or the longest matching prefix of the remote address as the key.
+/// Returns `None` for rules of several conditions.
 pub(crate) fn map(set: &RuleSet) -> Option<(String, Entries)> {
     let (kind, flags, key, body) = match set.shape {
         Shape::Ports => ("HASH", 0, "u32", PORTS),
@@ -124,7 +124,7 @@ pub(crate) fn hz() -> u32 {
     (1_000_000_000.0 / tick as f64).round() as u32
 }
 
-/// `BPF_F_NO_PREALLOC`: tries must have it.
+/// `BPF_F_NO_PREALLOC`, which is mandatory for tries.
 const NO_PREALLOC: u32 = 1;
 
 const PORTS: &str = r#"
@@ -196,7 +196,7 @@ fn conditions(rule: &Rule) -> Vec<String> {
     all
 }
 
-/// Word by word, the longest words only where they matter.
+/// Compares word by word, and the last words only if the prefix reaches them.
 fn inside(end: &str, prefix: Prefix) -> String {
     let mask = |length: u32| u32::MAX.checked_shl(32 - length).unwrap_or(0);
     let word = |name: String, value: u32, length: u32| match length {

@@ -1,4 +1,4 @@
-//! What was measured of one program for one rule set.
+//! The measurements of one program for one rule set.
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -27,7 +27,7 @@ impl Program {
         Program::Ours,
     ];
 
-    /// In the table, and in names of files.
+    /// The name in the table and in file names.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Program::Nothing => "none",
@@ -44,52 +44,52 @@ impl Program {
     }
 }
 
-/// A measure.
+/// A quantity that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Measure {
-    /// Rules file to C, ms.
+    /// Rules file to C, in ms.
     Generator,
-    /// C to object, ms.
+    /// C to object, in ms.
     Clang,
-    /// Of the object.
+    /// Size of the object.
     Bytes,
-    /// Opening and loading by libbpf, and filling the map, ms.
+    /// Opening and loading by libbpf, including filling the map, in ms.
     Load,
-    /// Instructions that the verifier looked at.
+    /// Instructions that the verifier examined.
     Verified,
-    /// Instructions that the kernel made of the program.
+    /// Translated instructions of the program.
     Translated,
-    /// Bytes of kernel memory of the program and its maps.
+    /// Kernel memory of the program and its maps, in bytes.
     Memory,
     /// Instructions executed per decision.
     StepsMedian,
     StepsWorst,
-    /// Calls of helpers per decision, at most.
+    /// The maximum number of helper calls per decision.
     Calls,
-    /// Instructions executed by a callback that no rule needs, at most.
+    /// The maximum number of instructions executed by a callback that no rule needs.
     Idle,
-    /// ns per callback, by the kernel's statistics.
+    /// ns per callback, from the kernel's statistics.
     Callback,
     /// Callbacks per connection.
     Callbacks,
-    /// ns per connection, both ends and all callbacks, more than with the empty program: median of the rounds, and the
-    /// most of them. Of nine rounds the median of all there could be lies below that with a confidence of 99.8 %.
+    /// ns per connection in excess of the empty program, for both ends and all callbacks: the median of the rounds and
+    /// their maximum. With nine rounds, the true median lies below the maximum with a confidence of 99.8 %.
     Extra,
     ExtraMost,
-    /// These as parts of what connect() takes with the empty program.
+    /// The same as shares of the duration of connect() with the empty program.
     Share,
     ShareMost,
-    /// Time of connect() on loopback, µs.
+    /// Duration of connect() on loopback, in µs.
     Connect,
-    /// The same as a multiple of what it takes with the empty program.
+    /// The same as a multiple of the duration with the empty program.
     Ratio,
-    /// Its bounds, with a confidence of 99 %.
+    /// The bounds of that multiple, with a confidence of 99 %.
     RatioLow,
     RatioHigh,
 }
 
 impl Measure {
-    /// All, with their names in the JSON file.
+    /// All measures, with their names in the JSON file.
     const ALL: [(Measure, &'static str); 21] = [
         (Measure::Generator, "generator_ms"),
         (Measure::Clang, "clang_ms"),
@@ -122,7 +122,7 @@ pub(crate) struct Row {
     pub(crate) set: String,
     pub(crate) program: Program,
     pub(crate) values: BTreeMap<Measure, f64>,
-    /// Why it was not measured, or not all of it.
+    /// The reason why some or all measurements are missing.
     pub(crate) note: Option<String>,
 }
 
@@ -139,7 +139,7 @@ impl Row {
         self.values.insert(measure, value);
     }
 
-    /// Nothing of no values.
+    /// Returns `None` if there are no values.
     pub(crate) fn put_median(&mut self, measure: Measure, values: Vec<f64>) {
         if let Some(value) = median(values) {
             self.put(measure, value);
@@ -172,14 +172,14 @@ impl Row {
         Ok(row)
     }
 
-    /// Takes over what the other has measured.
+    /// Takes over the measurements of another row.
     pub(crate) fn merge(&mut self, other: Row) {
         self.values.extend(other.values);
         self.note = other.note.or(self.note.take());
     }
 }
 
-/// The middle one; of an even number the upper one.
+/// The median. For an even number of values, the upper one of the two in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()

@@ -1,5 +1,5 @@
-//! The bench's own idea of a rule: what it writes into a rules file, into the C of the rivals, and what it holds
-//! the answers of all programs against.
+//! The bench's own model of a rule. It writes rules files and the C of the rivals, and checks the answers of all
+//! programs.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -7,27 +7,27 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 
-/// The timer of a rule grows by this with each rule: distinct on every kernel of HZ 100 and more, the last of
-/// 10,000 below 120 s.
+/// The increment of the timer from rule to rule. Timers are distinct on every kernel with HZ 100 or more, and the last
+/// of 10,000 is below 120 s.
 const STEP_MS: u32 = 10;
 
 /// An address prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Prefix {
     pub(crate) is_v4: bool,
-    /// The address as a number of 32 or 128 bits; those behind the length are zero.
+    /// The address as a number of 32 or 128 bits. The bits after the prefix are zero.
     pub(crate) bits: u128,
     pub(crate) length: u32,
 }
 
 impl Prefix {
-    /// The bits behind `length` are dropped.
+    /// Creates a prefix and clears the bits after `length`.
     pub(crate) fn new(is_v4: bool, bits: u128, length: u32) -> Self {
         let prefix = Prefix { is_v4, bits, length };
         Prefix { bits: bits & !prefix.host_mask(), ..prefix }
     }
 
-    /// The bits behind the length.
+    /// A mask of the bits after the prefix.
     pub(crate) fn host_mask(self) -> u128 {
         match self.is_v4 {
             true => u128::from(u32::MAX.checked_shr(self.length).unwrap_or(0)),
@@ -67,10 +67,10 @@ pub(crate) fn address(is_v4: bool, bits: u128) -> IpAddr {
     }
 }
 
-/// From the first port to the last.
+/// The first and the last port of the range.
 pub(crate) type Ports = (u16, u16);
 
-/// A rule: all given conditions must match, of a list one item.
+/// A rule: all given conditions must match, and of a list at least one item.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rule {
     pub(crate) port: Option<Ports>,
@@ -108,12 +108,12 @@ impl Rule {
     }
 }
 
-/// The timer of the rule with that number, in milliseconds. The first one is the hand-written program's.
+/// The timer of the rule with that number, in milliseconds. The first timer is the hand-written program's.
 pub(crate) fn rto_ms(rule: usize) -> u32 {
     if rule == 0 { 20_000 } else { 999 + STEP_MS * rule as u32 }
 }
 
-/// The rules as a rules file. The rivals keep no evidence, so these do not either.
+/// Formats the rules as a rules file, without evidence, because the rivals keep none.
 pub(crate) fn toml(rules: &[Rule]) -> String {
     let mut out = String::from("[evidence]\noff = true\n\n");
     for (at, rule) in rules.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Connections for a rule set: most of them at the edges of its conditions.
+//! Connections for a rule set, most of them at the boundaries of its conditions.
 
 use crate::random::Random;
 use crate::rule::Connection;
@@ -31,7 +31,7 @@ fn one(set: &RuleSet, at: usize, random: &mut Random) -> Connection {
     if random.percent(15) {
         return it;
     }
-    // The first and the last rule are worth looking at in any set.
+    // The first and the last rule are interesting in every set.
     let rule = match at % 50 {
         0 => 0,
         1 => set.rules.len() - 1,
@@ -44,7 +44,7 @@ fn one(set: &RuleSet, at: usize, random: &mut Random) -> Connection {
     it
 }
 
-/// Any address that one can connect to.
+/// Any address that accepts connections.
 fn anywhere(is_v4: bool, random: &mut Random) -> std::net::IpAddr {
     match is_v4 {
         true => address(true, (1 + random.wide() % 222) << 24 | (random.wide() & 0xff_ffff)),
@@ -93,7 +93,7 @@ fn satisfy(rule: &Rule, it: &mut Connection, random: &mut Random) {
     it.incoming = rule.incoming.unwrap_or(it.incoming);
 }
 
-/// Moves the connection by one step, often out of the rule.
+/// Moves the connection by one step, often out of the rule's range.
 fn nudge(rule: &Rule, it: &mut Connection, random: &mut Random) {
     let up = random.percent(50);
     let port = |port: u16| if up { port.saturating_add(1) } else { port.saturating_sub(1) };

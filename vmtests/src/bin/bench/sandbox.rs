@@ -1,5 +1,4 @@
-//! A child cgroup, and a process in it that has a network, mounts and a bpffs of its own: what is attached and
-//! pinned there goes away with it.
+//! A child cgroup, and a process in it with its own network, mounts and bpffs. Its attachments and pins end with it.
 
 use anyhow::Context as _;
 use anyhow::Result;
@@ -20,23 +19,23 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Where bpffs belongs.
+/// The mount point of bpffs.
 pub(crate) const BPFFS: &str = "/sys/fs/bpf";
 
 const PREFIX: &str = "set-rto-bench-";
 
-/// A cgroup; dropped, it is removed.
+/// A cgroup. Drop removes it.
 pub(crate) struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// Makes one under the root of cgroup2, and removes what killed runs have left.
+    /// Creates a cgroup under the root of cgroup2 and removes those that killed runs have left.
     pub(crate) fn create() -> Result<Self> {
         let root = cgroup_root()?;
         for entry in fs::read_dir(&root)?.flatten() {
             let name = entry.file_name();
             let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
             if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) {
-                // One that still has processes stays.
+                // A cgroup with processes stays.
                 let _ = fs::remove_dir(entry.path());
             }
         }
@@ -53,7 +52,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // A process that has just ended may still be counted.
+        // A process that has just ended may still count.
         for _ in 0..100 {
             if fs::remove_dir(&self.0).is_ok() {
                 return;
@@ -64,14 +63,14 @@ impl Drop for Cgroup {
     }
 }
 
-/// The root of cgroup2; in the sandbox, its own cgroup.
+/// The root of cgroup2. In the sandbox, it is the sandbox's own cgroup.
 pub(crate) fn cgroup_root() -> Result<PathBuf> {
     mounts("cgroup2")?.into_iter().next().context("no cgroup2 file system is mounted")
 }
 
-/// Moves this process into the cgroup, and into namespaces of its own.
+/// Moves this process into the cgroup and into new namespaces.
 pub(crate) fn enter(cgroup: &Path) -> Result<()> {
-    // SAFETY: sets one number of this process: the signal it gets when the one that started it ends.
+    // SAFETY: sets one number of this process: the signal it gets when its parent ends.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0) };
     fs::write(cgroup.join("cgroup.procs"), "0")
         .with_context(|| format!("cannot move into the cgroup {}", cgroup.display()))?;
@@ -92,7 +91,7 @@ pub(crate) fn enter(cgroup: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Stays on one processor, before others that want it: a handshake over loopback is then one thread's work.
+/// Binds the process to one processor with priority over others. A loopback handshake is then the work of one thread.
 pub(crate) fn hold_one_processor() -> Result<()> {
     let own = Pid::from_raw(0);
     let allowed = sched_getaffinity(own).context("cannot ask for the processors")?;
@@ -107,7 +106,7 @@ pub(crate) fn hold_one_processor() -> Result<()> {
 }
 
 fn unmount_all(kind: &str) -> Result<()> {
-    // Far above any machine's mounts.
+    // Far above the number of mounts on any machine.
     for _ in 0..64 {
         let Some(place) = mounts(kind)?.pop() else { return Ok(()) };
         umount2(&place, MntFlags::MNT_DETACH)

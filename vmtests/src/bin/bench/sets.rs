@@ -7,21 +7,21 @@ use crate::rule::Rule;
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 
-/// What a set is made of.
+/// The shape of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// Rules of one `port` each.
+    /// Rules with one `port` each.
     Ports,
-    /// One rule, `remote` a list of prefixes.
+    /// One rule with a list of `remote` prefixes.
     List { is_v4: bool },
-    /// Rules of one `remote` prefix each, the longest first.
+    /// Rules with one `remote` prefix each, the longest first.
     Prefixes { is_v4: bool },
-    /// Rules of some of five conditions.
+    /// Rules with some of five conditions.
     Mixed,
 }
 
 impl Shape {
-    /// Sets of one family grow by their size only.
+    /// True if sets of one family differ only in size.
     pub(crate) fn family(self) -> &'static str {
         match self {
             Shape::Ports => "port rules",
@@ -34,7 +34,7 @@ impl Shape {
     }
 }
 
-/// A rule set; the same shape and size are the same rules in every run.
+/// A rule set. The same shape and size give the same rules in every run.
 pub(crate) struct RuleSet {
     pub(crate) shape: Shape,
     pub(crate) size: usize,
@@ -44,7 +44,7 @@ pub(crate) struct RuleSet {
 const V4: bool = true;
 const V6: bool = false;
 
-/// Shapes with their sizes, small ones first. The quick run takes those marked.
+/// Shapes with their sizes in ascending order. The quick run takes those marked.
 const ALL: &[(Shape, &[(usize, bool)])] = &[
     (Shape::Ports, &[(1, true), (10, true), (100, false), (1_000, false), (10_000, true)]),
     (Shape::List { is_v4: V4 }, &[(1_000, true), (10_000, false), (100_000, true)]),
@@ -73,7 +73,7 @@ fn label(shape: Shape, size: usize) -> String {
     if size == 1 { text.trim_end_matches('s').into() } else { text }
 }
 
-/// A number with a comma at the thousands.
+/// Formats a number with a comma as the thousands separator.
 pub(crate) fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -114,17 +114,17 @@ impl RuleSet {
         label(self.shape, self.size)
     }
 
-    /// For a file.
+    /// The name in file names.
     pub(crate) fn slug(&self) -> String {
         self.name().replace(',', "").replace(' ', "-").to_lowercase()
     }
 }
 
-/// Distinct ports, the hand-written program's first.
+/// Distinct ports, beginning with the hand-written program's.
 fn ports(random: &mut Random, count: usize) -> Vec<u16> {
     let mut all = vec![12_345];
     let mut seen: HashSet<u16> = all.iter().copied().collect();
-    // Far more attempts than are needed.
+    // Far more attempts than needed.
     for _ in 0..count * 20 {
         let port = 1_024 + random.below(64_512) as u16;
         if all.len() < count && seen.insert(port) {
@@ -134,7 +134,7 @@ fn ports(random: &mut Random, count: usize) -> Vec<u16> {
     all
 }
 
-/// Lengths as a full routing table has them, in thousandths.
+/// Prefix lengths with the frequencies of a full routing table, per thousand.
 const V4_LENGTHS: &[(u32, usize)] = &[
     (24, 600),
     (23, 100),
@@ -165,11 +165,11 @@ const V6_LENGTHS: &[(u32, usize)] = &[
     (128, 5),
 ];
 
-/// What the registries give addresses out of; RFC 7249 and IANA's list.
+/// The address blocks from which the registries allocate (RFC 7249 and IANA's list).
 const V6_BLOCKS: &[(u128, u32)] =
     &[(0x2001, 16), (0x2400, 12), (0x2600, 12), (0x2800, 12), (0x2a00, 12), (0x2c00, 12)];
 
-/// Distinct prefixes, some within others. Half of them are adjacent to an earlier one, as announcements are.
+/// Distinct prefixes, some of them nested. Half of them are adjacent to an earlier one, as in real announcements.
 fn prefixes(random: &mut Random, is_v4: bool, count: usize) -> Vec<Prefix> {
     let lengths = if is_v4 { V4_LENGTHS } else { V6_LENGTHS };
     let mut all: Vec<Prefix> = Vec::new();
@@ -197,7 +197,7 @@ fn prefixes(random: &mut Random, is_v4: bool, count: usize) -> Vec<Prefix> {
     all
 }
 
-/// Addresses that one can connect to, on a host that takes all of them for its own.
+/// Addresses that accept connections on a host where all of them are local.
 fn is_unicast(prefix: Prefix) -> bool {
     match prefix.is_v4 {
         true => {
@@ -209,12 +209,12 @@ fn is_unicast(prefix: Prefix) -> bool {
     }
 }
 
-/// Ranges of addresses that are taken, to tell prefixes that nothing is left of.
+/// Ranges of addresses in use, to detect prefixes that are covered completely.
 #[derive(Default)]
 struct Covered(BTreeMap<u128, u128>);
 
 impl Covered {
-    /// False if the whole prefix was taken already.
+    /// Returns false if the whole prefix was covered already.
     fn add(&mut self, prefix: Prefix) -> bool {
         let (mut low, mut high) = (prefix.bits, prefix.last());
         let before = self.0.range(..=low).next_back().map(|(start, end)| (*start, *end));
@@ -224,7 +224,7 @@ impl Covered {
             }
             low = start;
         }
-        // All that begin inside, or right behind, become one with it.
+        // Merges all ranges that begin inside this one or directly after it.
         while let Some((start, end)) =
             self.0.range(low..=high.saturating_add(1)).next().map(|(start, end)| (*start, *end))
         {
@@ -242,8 +242,8 @@ impl Covered {
     }
 }
 
-/// Rules of one to five conditions: local and remote ports, local and remote prefixes, the direction. Each has
-/// a port or a remote prefix that no other overlaps, so that none is out of reach.
+/// Rules with one to five conditions: local and remote ports, local and remote prefixes, and the direction. Each rule
+/// has a port or a remote prefix that no other overlaps, so every rule is reachable.
 fn mixed(random: &mut Random, count: usize) -> Vec<Rule> {
     let step = 64_512 / count.max(1) as u32;
     let own = |at: usize, width: u32| -> Ports {

@@ -1,4 +1,4 @@
-//! The figures to reach, and whether they were.
+//! The target figures, and whether they were reached.
 
 use crate::cargo::Builds;
 use crate::row::Measure;
@@ -8,16 +8,16 @@ use crate::sets::Shape;
 use crate::sets::named;
 use serde_json::Value;
 
-/// A figure to reach.
+/// A target figure.
 pub(crate) struct Target {
     pub(crate) what: String,
     pub(crate) target: String,
     pub(crate) measured: String,
-    /// None where it was not measured, or not well enough.
+    /// `None` if it was not measured, or not precisely enough.
     pub(crate) reached: Option<bool>,
 }
 
-/// All figures of the design, against what was measured.
+/// All target figures of the design, compared with the measurements.
 pub(crate) fn all(rows: &[Row], installs: &[Value], builds: &Builds) -> Vec<Target> {
     let mut list = vec![instructions(rows), idle(rows)];
     list.extend(decisions(rows));
@@ -77,7 +77,7 @@ fn decisions(rows: &[Row]) -> Vec<Target> {
     limits.into_iter().map(one).collect()
 }
 
-/// From the smallest set of a family with more than one item to its largest: no faster than the logarithm.
+/// Compares the smallest set with more than one item to the largest of a family: growth must be at most logarithmic.
 fn growth(rows: &[Row]) -> Vec<Target> {
     let mut families: Vec<(&str, Vec<(f64, f64)>)> = Vec::new();
     for row in rows.iter().filter(|row| row.program == Program::Ours) {
@@ -105,7 +105,7 @@ fn growth(rows: &[Row]) -> Vec<Target> {
     families.iter().filter_map(one).collect()
 }
 
-/// Reached if the upper bound is within it, missed if the lower one is not. Otherwise the run was too noisy.
+/// Reached if the upper bound is within the target, missed if the lower bound is not. Otherwise the run was too noisy.
 fn connections(rows: &[Row]) -> Target {
     const LIMIT: f64 = 1.02;
     let ours = rows.iter().filter(|row| row.program == Program::Ours);
@@ -131,8 +131,8 @@ fn connections(rows: &[Row]) -> Target {
     all
 }
 
-/// What the program itself takes of a connection: that is certain where the machine is too noisy for the former.
-/// Reached if the upper bound is within it, missed if the median isn't.
+/// The program's own share of a connection's time. It can be certain on a machine that is too noisy for the previous
+/// figure. Reached if the upper bound is within the target, missed if the median is not.
 fn shares(rows: &[Row]) -> Target {
     const LIMIT: f64 = 2.0;
     let ours = rows.iter().filter(|row| row.program == Program::Ours);
@@ -183,7 +183,7 @@ fn build(builds: &Builds) -> Target {
     )
 }
 
-/// Not a figure of the design: what cannot be loaded has no figures.
+/// Not a target of the design: a program that cannot be loaded has no figures.
 fn refused(rows: &[Row]) -> Target {
     let ours = rows.iter().filter(|row| row.program == Program::Ours && row.note.is_some());
     let list: Vec<_> = ours.map(|row| row.set.as_str()).collect();
@@ -191,7 +191,7 @@ fn refused(rows: &[Row]) -> Target {
     target("sets whose program is refused or not right", "none", Some((text, list.is_empty())))
 }
 
-/// Not a figure of the design, but nothing is worth measuring without.
+/// Not a target of the design, but a precondition of all measurements.
 fn correct(rows: &[Row]) -> Target {
     let is_wrong = |row: &&Row| row.note.as_ref().is_some_and(|note| note.starts_with("WRONG"));
     let wrong: Vec<_> = rows

@@ -1,11 +1,11 @@
-//! The demonstration: connections over slow radio links and in a datacentre, with and without a rule, on a kernel
-//! before and one since Linux 6.5, each in a virtual machine.
+//! The demonstration: connections over slow radio links and in a datacentre, with and without a rule. Runs on a kernel
+//! older than Linux 6.5 and on a newer one, each in a virtual machine.
 //!
 //!     demo --suite FILE --bin-dir DIR --out DIR [KERNEL…]
 //!
-//! FILE is the live suite, which has the scenes (`live --demo`), DIR the executable of `vmtests/demo/rules.toml`,
-//! named `rules`. KERNEL is a name in KERNELS. `cargo xtask demo` builds both and calls this. It leaves a table,
-//! the timeline and all results in the last DIR.
+//! FILE is the live suite, which contains the scenes (`live --demo`). DIR has the executable of
+//! `vmtests/demo/rules.toml`, named `rules`. KERNEL is a name in KERNELS. `cargo xtask demo` builds both and calls this
+//! program. The program writes a table, the timeline and all results to the DIR of `--out`.
 
 mod outcome;
 mod table;
@@ -20,7 +20,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// One on either side of Linux 6.5, which made the schedule of SYNs denser.
+/// One kernel before and one since Linux 6.5, which sends more SYNs at first.
 const KERNELS: [&str; 2] = ["debian-6.1", "debian-6.12"];
 
 fn main() -> ExitCode {

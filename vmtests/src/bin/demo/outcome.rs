@@ -1,26 +1,26 @@
-//! What the scenes printed.
+//! Parses the output of the scenes.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-/// Begins a line with a result.
+/// Prefix of a line with a result.
 pub(crate) const RESULT: &str = "demo: ";
 
-/// Who has the rule.
+/// The stations that have the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Policy {
     Nobody,
-    /// The calling station.
+    /// Only the calling station.
     Caller,
-    /// Both ends.
+    /// Both stations.
     Both,
 }
 
-/// A transmission, times in seconds since the first.
+/// One transmission, with times in seconds since the first one.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Packet {
     pub(crate) kind: String,
-    /// Sent by the calling station.
+    /// True if the calling station sent it.
     pub(crate) by_caller: bool,
     pub(crate) sent: f64,
     pub(crate) until: f64,
@@ -30,33 +30,33 @@ pub(crate) struct Packet {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Call {
     pub(crate) policy: Policy,
-    /// Bits a second.
+    /// Bits per second.
     pub(crate) rate: u64,
-    /// Of a hundred packets, how many are lost.
+    /// Packets lost, in percent.
     pub(crate) loss: u64,
-    /// Seconds; none if it did not come.
+    /// The time in seconds until the first byte, or `None` if it did not arrive.
     pub(crate) first_byte: Option<f64>,
     pub(crate) syns: u64,
     pub(crate) bytes: u64,
-    /// Only of one connection of each kind.
+    /// Recorded for only one connection of each kind.
     pub(crate) packets: Vec<Packet>,
 }
 
-/// All of one kernel.
+/// All results of one kernel.
 #[derive(Debug)]
 pub(crate) struct Scenes {
     /// The kernel's package.
     pub(crate) origin: String,
     pub(crate) calls: Vec<Call>,
-    /// Seconds that `connect` took where the first SYN was lost.
+    /// The durations of `connect` in seconds if the first SYN was lost.
     pub(crate) connects: Vec<(Policy, f64)>,
 }
 
 impl Scenes {
-    /// Reads the output.
+    /// Parses the output.
     ///
     /// # Errors
-    /// A line that is none, or no line at all.
+    /// An invalid line, or no line at all.
     pub(crate) fn read(origin: &str, output: &[String]) -> Result<Self> {
         let mut scenes = Scenes { origin: origin.into(), calls: Vec::new(), connects: Vec::new() };
         for text in output.iter().filter_map(|line| line.strip_prefix(RESULT)) {

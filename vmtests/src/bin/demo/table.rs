@@ -1,11 +1,11 @@
-//! The results in numbers.
+//! Formats the results as numbers.
 
 use crate::outcome::{Call, Policy, Scenes};
 
-/// The channels, in the order of the table: bits a second, and of a hundred packets, how many are lost.
+/// The channels in the order of the table: bits per second, and packets lost in percent.
 const LINKS: [(u64, u64); 4] = [(1200, 0), (300, 0), (1200, 10), (300, 10)];
 
-/// Two tables: the radio, the datacentre.
+/// Formats two tables: the radio and the datacentre.
 pub(crate) fn markdown(scenes: &[Scenes]) -> String {
     let mut out = String::from(
         "| channel | Linux | no rule | rule at the caller | rule at both ends |\n|---|---|---|---|---|\n",
@@ -42,7 +42,7 @@ fn cell(calls: &[&Call]) -> String {
     format!("{syns} SYN{s}, {first}{never}, {bytes} bytes")
 }
 
-/// The median, and the most where that is over a tenth more.
+/// The median, and the maximum if it exceeds the median by more than a tenth.
 fn show(numbers: impl Iterator<Item = f64>, write: impl Fn(f64) -> String) -> String {
     let mut sorted: Vec<f64> = numbers.collect();
     sorted.sort_by(f64::total_cmp);
@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(shown(&[]), "–");
         assert_eq!(shown(&[7.0, 7.2]), "7");
         assert_eq!(shown(&[9.0, 1.0, 3.0]), "3 (at most 9)");
-        // One that was measured, not one between.
+        // The median is a measured value, not an average of two.
         assert_eq!(shown(&[1.0, 2.0, 4.0, 9.0]), "2 (at most 9)");
     }
 

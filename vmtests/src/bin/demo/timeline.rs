@@ -1,12 +1,12 @@
-//! The results as a picture: what a channel carried, packet by packet.
+//! Draws the results: the packets on a channel over time.
 
 use crate::outcome::{Call, Packet, Policy, Scenes};
 use anyhow::{Context as _, Result};
 
-/// The channel that is shown: the slower one, where nothing is lost.
+/// The channel in the picture: the slower lossless one.
 const RATE: u64 = 300;
 
-/// Pixels.
+/// Sizes in pixels.
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 84.0;
 const RIGHT: f64 = 20.0;
@@ -14,7 +14,7 @@ const TOP: f64 = 58.0;
 const LANE: f64 = 78.0;
 const ROW: f64 = 22.0;
 
-/// Colours for a light and a dark page.
+/// Colours for a light and for a dark page.
 const STYLE: &str = "\
 .page{fill:#fff}.text{fill:#1f2328}.soft{fill:#59636e}.row{fill:#eff2f5}.grid{stroke:#d1d9e0}\
 .once{fill:#0969da}.again{fill:#bc4c00}.in{fill:#fff}.done{stroke:#1a7f37}.said{fill:#1a7f37}\
@@ -27,10 +27,10 @@ struct Lane<'a> {
     call: &'a Call,
 }
 
-/// Draws it: every kernel without a rule, the last one with.
+/// Draws every kernel without a rule, and the last kernel with the rule.
 ///
 /// # Errors
-/// A kind of call that is not there.
+/// A kind of call is missing.
 pub(crate) fn svg(scenes: &[Scenes]) -> Result<String> {
     let mut lanes = Vec::new();
     for it in scenes {
@@ -164,7 +164,7 @@ fn short(kind: &str) -> &'static str {
     }
 }
 
-/// Which packets an exchange without copies would not have had: all but the first of a kind.
+/// Packets that an exchange without retransmissions would not contain: all but the first of a kind.
 fn again(packets: &[Packet]) -> Vec<bool> {
     let is_known = |at: usize| packets[..at].iter().any(|it| it.kind == packets[at].kind);
     (0..packets.len()).map(is_known).collect()

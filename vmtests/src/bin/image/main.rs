@@ -1,9 +1,9 @@
-//! Images of the systems that set-rto is packaged for, each booted in a virtual machine: what the package does there.
+//! Boots images of the systems that set-rto is packaged for in virtual machines, and checks each package there.
 //!
 //!     image --built DIR --out DIR [--list] [NAME…]
 //!
-//! DIR is what `cargo xtask image` built: a folder for each of the rules files of an image. A guest prints its results
-//! on its console, one on each line (vmtests/images/lib.sh).
+//! DIR is the output of `cargo xtask image`: one folder for each rules file of an image. A guest prints its results on
+//! its console, one per line (vmtests/images/lib.sh).
 
 mod openwrt;
 mod rootfs;
@@ -19,14 +19,14 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// What an image is made of.
+/// The contents of an image.
 #[derive(Debug, Clone, Copy)]
 enum Made {
-    /// Debian's packages besides the essential ones.
+    /// Debian's packages in addition to the essential ones.
     Debian(&'static [&'static str]),
-    /// busybox and the static binary, nothing else.
+    /// Only busybox and the static binary.
     Busybox,
-    /// The same on a machine of another kind, with its own kernel.
+    /// Busybox and the static binary on a board with its own kernel.
     Board(Board),
 }
 
@@ -34,14 +34,14 @@ enum Made {
 #[derive(Debug, Clone, Copy)]
 struct Image {
     name: &'static str,
-    /// The folder of `images` that has its rules, what is done to it before it boots, and the script that runs in it.
+    /// The folder of `images` with its rules, its preparation before boot, and the script that runs in it.
     room: &'static str,
-    /// Which of the targets of `cargo xtask dist` it gets.
+    /// The target of `cargo xtask dist` whose output it gets.
     target: &'static str,
-    /// Its kernel, of those in KERNELS.
+    /// Its kernel in KERNELS.
     kernel: &'static str,
     made: Made,
-    /// A folder of scripts/packaging that it gets as it is.
+    /// A folder of scripts/packaging that is copied unchanged.
     packaging: Option<&'static str>,
 }
 
@@ -87,7 +87,7 @@ const IMAGES: [Image; 4] = [
     },
 ];
 
-/// All of them.
+/// All images.
 fn images() -> impl Iterator<Item = Image> {
     let board = |board: Board| Image {
         name: board.name,
@@ -147,15 +147,15 @@ impl Options {
     }
 }
 
-/// vmtests/, where this was built.
+/// The path of vmtests/ at build time.
 fn room() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// True if all images did what they should.
+/// Returns true if all images passed.
 fn run(options: &Options) -> Result<bool> {
     if options.list {
-        // `cargo xtask image` reads the first three words.
+        // `cargo xtask image` parses the first three words.
         for Image { name, room, target, kernel, made, .. } in images() {
             let kernel = match made {
                 Made::Board(board) => board.describe(),
@@ -165,7 +165,7 @@ fn run(options: &Options) -> Result<bool> {
         }
         return Ok(true);
     }
-    // One after another, as in the matrix: they share kernels and the processor.
+    // Images run one after another, as in the matrix: they share kernels and the processor.
     let lock = File::create(cache::dir()?.join("image.lock"))?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
     fs::create_dir_all(&options.out)?;

@@ -1,5 +1,5 @@
-//! An image like OpenWrt's: busybox, its kind of init scripts, the static binary, all in the initramfs; no /boot, no
-//! kernel configuration, nothing mounted that OpenWrt does not mount.
+//! An image like OpenWrt's: busybox, init scripts like OpenWrt's and the static binary, all in the initramfs. It has no
+//! /boot, no kernel configuration, and only the mounts of OpenWrt.
 
 use anyhow::{Context as _, Result};
 use set_rto_vmtests::guests::busybox::{self, copy};
@@ -7,14 +7,14 @@ use set_rto_vmtests::guests::initramfs;
 use std::fs;
 use std::path::Path;
 
-/// The files besides those of every busybox image: from where (below the scripts, or what was built), to where.
+/// Files added to the busybox image: source (below the scripts or the built files) and destination.
 const FILES: [(&str, &str); 3] =
     [("init.sh", "init"), ("rc.common", "etc/rc.common"), ("set-rto.init", "etc/init.d/set-rto")];
 
 /// Writes the initramfs; `room` has the scripts.
 ///
 /// # Errors
-/// Something is not there, or the disk is full.
+/// A file is missing, or the disk is full.
 pub(crate) fn write(room: &Path, built: &Path, scratch: &Path, file: &Path) -> Result<()> {
     let root = scratch.join("root");
     let own = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|path| Path::new(path).exists());

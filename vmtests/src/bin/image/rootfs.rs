@@ -1,4 +1,4 @@
-//! Root file systems of Debian, and the folder of what is tried in one.
+//! Debian root file systems, and the payload folder of a guest.
 
 use anyhow::{Context as _, Result};
 use set_rto_vmtests::guests::{apt, cache, kernel};
@@ -8,10 +8,10 @@ use std::process::Command;
 
 const SUITE: &str = "trixie";
 
-/// A minimal Debian with these packages, made once by mmdebstrap from the host's own mirror.
+/// A minimal Debian with these packages. mmdebstrap creates it once from the host's own mirror.
 ///
 /// # Errors
-/// No mmdebstrap, no mirror, a package that is not there.
+/// No mmdebstrap, no mirror, or a missing package.
 pub(crate) fn debian(packages: &[&str]) -> Result<PathBuf> {
     let packages = packages.join(",");
     let name = format!("image/{SUITE}_{:016x}", kernel::fingerprint(&packages));
@@ -23,16 +23,16 @@ pub(crate) fn debian(packages: &[&str]) -> Result<PathBuf> {
         mmdebstrap.arg(format!("--include={packages}"));
         mmdebstrap.arg(SUITE).arg(&root).arg(apt::mirror()?);
         kernel::run(&mut mmdebstrap)?;
-        // What the packages were fetched from is for this host only.
+        // The package source is valid on this host only.
         Ok(fs::write(root.join("etc/apt/sources.list"), "")?)
     })?;
     Ok(dir.join("root"))
 }
 
-/// Lays out what the guest mounts as /payload: a file, and those of some folders.
+/// Creates the folder that the guest mounts as /payload: one file, and the files of some folders.
 ///
 /// # Errors
-/// Something is not there.
+/// A file is missing.
 pub(crate) fn payload(file: &Path, folders: &[PathBuf], to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     let copy = |from: &Path| -> Result<()> {

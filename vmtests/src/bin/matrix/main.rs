@@ -1,12 +1,13 @@
-//! The live suite on a matrix of kernels, each in a virtual machine; and machines of other kinds with their own checks.
+//! Runs the live suite on a matrix of kernels, each in a virtual machine. Also runs the boards with their own checks.
 //!
 //!     matrix --suite FILE --bin-dir DIR --built DIR --out DIR
 //!            [--list] [--core] [--readme] [--jobs N] [--test PART] [NAME…]
 //!
 //!     matrix --needs | --btf [--core] [--test PART] [NAME…]
 //!
-//! FILE is the live suite, its DIR has its executables (see `live`), that of `--built` what boards get. `--needs` tells
-//! which of them a run needs. `cargo xtask matrix` builds all and calls this.
+//! FILE is the live suite. The DIR of `--bin-dir` has its executables (see `live`), and that of `--built` has the
+//! output for boards. `--needs` prints which of them a run needs. `cargo xtask matrix` builds everything and calls this
+//! program.
 
 mod options;
 mod readme;
@@ -46,12 +47,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// vmtests/, where this was built; the tasks run it there.
+/// The path of vmtests/ at build time. The tasks run the program there.
 fn room() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// True if all kernels did as expected.
+/// Returns true if all kernels gave the expected results.
 fn run(options: &Options) -> Result<bool> {
     let kernels = kernels::parse(&fs::read_to_string(room().join("KERNELS"))?)?;
     let is_known = |name: &String| {
@@ -92,7 +93,7 @@ fn run(options: &Options) -> Result<bool> {
     if options.btf {
         let mut suites = Suites::default();
         for kernel in chosen.iter().filter(|kernel| kernel.btf) {
-            // A missing kernel is reported when it is its turn to boot.
+            // A missing kernel is reported when its turn comes.
             match suites.image(kernel, &room().join("kernels")) {
                 Ok(Image { btf: Some(btf), .. }) => println!("btf: {}", btf.display()),
                 Ok(Image { origin, .. }) => println!("no BTF of {origin}"),
@@ -106,7 +107,7 @@ fn run(options: &Options) -> Result<bool> {
     let lock =
         Flock::lock(File::create(options.out.join("lock"))?, FlockArg::LockExclusiveNonblock);
     let _lock = lock.map_err(|(_, errno)| errno).context("another run writes to the same place")?;
-    // Some of what runs there has another working directory.
+    // Some child processes have another working directory.
     let options = &Options { out: fs::canonicalize(&options.out)?, ..options.clone() };
     let outcomes = on_kernels(&chosen, options)?;
     let boards = run::boards(&boards, &room().join("images"), options)?;
@@ -140,12 +141,12 @@ fn run(options: &Options) -> Result<bool> {
         failed += b + usize::from(outcome.broken.is_some());
         unsupported += c;
     }
-    // The unsupported ones are in the table, each with its reason.
+    // Unsupported tests are in the table with their reasons.
     println!("matrix: {passed} passed, {failed} failed, {unsupported} skipped");
     Ok(outcomes.iter().all(Outcome::is_good))
 }
 
-/// The tables of kernels, and those of boards, where there are any.
+/// The tables of kernels and of boards, if any were run.
 fn summary(kernels: &[Outcome], boards: &[Outcome]) -> String {
     let mut tables = Vec::new();
     if !kernels.is_empty() {
@@ -157,7 +158,7 @@ fn summary(kernels: &[Outcome], boards: &[Outcome]) -> String {
     tables.join("\n")
 }
 
-/// Runs the live suite on the kernels, where there are any.
+/// Runs the live suite on the kernels, if any were chosen.
 fn on_kernels(kernels: &[&Kernel], options: &Options) -> Result<Vec<Outcome>> {
     if kernels.is_empty() {
         return Ok(Vec::new());

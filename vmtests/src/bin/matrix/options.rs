@@ -10,29 +10,29 @@ use std::path::PathBuf;
 pub(crate) struct Options {
     pub(crate) suite: PathBuf,
     pub(crate) bin_dir: PathBuf,
-    /// What boards get: a folder `board-TARGET` for each target.
+    /// The output for boards: a folder `board-TARGET` for each target.
     pub(crate) built: PathBuf,
     pub(crate) out: PathBuf,
     pub(crate) list: bool,
-    /// `kernels/README.md` shows the last whole run of each kernel.
+    /// Writes the last whole run of each kernel to `kernels/README.md`.
     pub(crate) readme: bool,
-    /// Tells only what is to be built for what was chosen.
+    /// Only prints what must be built for the chosen kernels and boards.
     pub(crate) needs: bool,
-    /// Tells only which files have the BTF that is to be built in.
+    /// Only prints the files with the BTF to build in.
     pub(crate) btf: bool,
     pub(crate) core: bool,
     pub(crate) filter: Option<String>,
-    /// How many guests run at a time; by default as many as there are processors where each guest has a clock of
-    /// its own, else one.
+    /// The number of concurrent guests. The default is the number of processors if each guest has its own clock, else
+    /// one.
     pub(crate) jobs: Option<usize>,
     pub(crate) names: Vec<String>,
 }
 
 impl Options {
-    /// Reads it.
+    /// Parses the command line.
     ///
     /// # Errors
-    /// The word that is wrong.
+    /// The invalid word.
     pub(crate) fn read(words: &[String]) -> Result<Self> {
         let mut options = Self::default();
         let mut words = words.iter();
@@ -60,7 +60,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether a kernel is to be run.
+    /// True if a kernel was chosen.
     pub(crate) fn chooses(&self, kernel: &Kernel) -> bool {
         match self.names.as_slice() {
             [] => kernel.core || !self.core,
@@ -68,7 +68,7 @@ impl Options {
         }
     }
 
-    /// Whether a board is to be booted. It has its own checks, not the suite's tests.
+    /// True if a board was chosen. A board has its own checks instead of the suite's tests.
     pub(crate) fn chooses_board(&self, board: &Board) -> bool {
         match self.names.as_slice() {
             [] => !self.core && self.filter.is_none(),
@@ -83,7 +83,7 @@ mod tests {
     use set_rto_vmtests::boards::BOARDS;
     use set_rto_vmtests::guests::kernels;
 
-    /// The kernels and boards that a command line chooses.
+    /// The kernels and boards chosen by a command line.
     fn chosen(line: &str) -> (Vec<String>, Vec<&'static str>) {
         let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
         let options = Options::read(&words).expect("good words");

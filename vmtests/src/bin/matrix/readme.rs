@@ -1,10 +1,10 @@
-//! The tables of kernels and boards in `kernels/README.md`: written with `--readme`, between two marks.
+//! Writes the tables of kernels and boards to `kernels/README.md` with `--readme`, between two marks.
 
 use anyhow::{Context as _, Result};
 use std::fs;
 use std::path::Path;
 
-/// What a table is of.
+/// The subject of a table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Of {
     Kernels,
@@ -12,7 +12,7 @@ pub(crate) enum Of {
 }
 
 impl Of {
-    /// The marks before and after it.
+    /// The marks before and after the table.
     fn marks(self) -> [String; 2] {
         let what = match self {
             Self::Kernels => "kernels",
@@ -30,10 +30,10 @@ impl Of {
     }
 }
 
-/// Puts the table into that file.
+/// Writes the table to that file.
 ///
 /// # Errors
-/// The marks are gone.
+/// A mark is missing.
 pub(crate) fn update(readme: &Path, of: Of, table: &str) -> Result<()> {
     let text = fs::read_to_string(readme)?;
     let (before, _, after) = of
@@ -53,7 +53,7 @@ mod tests {
 
     const AGAIN: &str = "run `cargo xtask matrix --readme`";
 
-    /// The run itself is too long for a unit test; what it would write has this shape.
+    /// A real run takes too long for a unit test. Its output has this shape.
     #[test]
     fn the_table_in_the_readme_is_of_these_kernels() {
         let readme = include_str!("../../../kernels/README.md");

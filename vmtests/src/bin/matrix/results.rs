@@ -1,34 +1,34 @@
-//! What came of the tests.
+//! The results of tests.
 
 use serde_json::{Value, json};
 use set_rto_vmtests::guests::kernels::Kernel;
 use set_rto_vmtests::guests::machine::Found;
 use std::collections::BTreeMap;
 
-/// Of one test on one kernel.
+/// The result of one test on one kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Pass,
     Fail(String),
-    /// As KERNELS expects, with its reason.
+    /// Failed as KERNELS expects, with its reason.
     Unsupported(String),
 }
 
-/// Of one kernel, or of one board.
+/// The results of one kernel or board.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) name: String,
     pub(crate) is_board: bool,
     pub(crate) origin: String,
-    /// By the names of the tests.
+    /// Results by test name.
     pub(crate) tests: BTreeMap<String, Verdict>,
-    /// Why there is nothing, or not all.
+    /// The reason why results are missing or incomplete.
     pub(crate) broken: Option<String>,
     pub(crate) seconds: u64,
 }
 
 impl Outcome {
-    /// Reads the output of the live suite. `all`: every test that it has.
+    /// Parses the output of the live suite. `all`: the names of all its tests.
     pub(crate) fn read(kernel: &Kernel, origin: &str, all: &[String], output: &[String]) -> Self {
         let mut tests = BTreeMap::new();
         for name in all {
@@ -55,7 +55,7 @@ impl Outcome {
         Self { tests, ..Self::new(&kernel.name, origin) }
     }
 
-    /// What a board's kernel and its checks came to.
+    /// The results of a board: its kernel's package and its checks.
     pub(crate) fn of_board(name: &str, ran: anyhow::Result<(String, Found)>) -> Self {
         let (origin, found) = match ran {
             Ok(ran) => ran,
@@ -68,7 +68,7 @@ impl Outcome {
         let failed = found.failed.into_iter().map(|(check, why)| (check, Verdict::Fail(why)));
         let mut tests = BTreeMap::new();
         for (check, verdict) in passed.chain(failed) {
-            // Each counts, also where two have one name.
+            // Each check counts, even if two have the same name.
             let names = (2..).map(|number| format!("{check}_{number}"));
             let mut names = [check.clone()].into_iter().chain(names);
             let free = names.find(|name| !tests.contains_key(name));
@@ -82,7 +82,7 @@ impl Outcome {
         Self { name, is_board: false, origin, tests, broken: None, seconds: 0 }
     }
 
-    /// Adds a test that is not the suite's.
+    /// Adds the result of a test outside the suite.
     pub(crate) fn add(&mut self, kernel: &Kernel, name: &str, result: anyhow::Result<()>) {
         let verdict = match (result, kernel.excuse(name)) {
             (Ok(()), None) => Verdict::Pass,
@@ -93,12 +93,12 @@ impl Outcome {
         self.tests.insert(name.to_owned(), verdict);
     }
 
-    /// One that gave no results.
+    /// The outcome of a kernel or board without results.
     pub(crate) fn broken(kernel: &Kernel, why: String) -> Self {
         Self { broken: Some(why), ..Self::new(&kernel.name, "") }
     }
 
-    /// Passed, failed, unsupported.
+    /// The numbers of passed, failed and unsupported tests.
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
         let count =
             |wanted: fn(&Verdict) -> bool| self.tests.values().filter(|it| wanted(it)).count();
@@ -109,12 +109,12 @@ impl Outcome {
         )
     }
 
-    /// True if all is as expected.
+    /// True if all results are as expected.
     pub(crate) fn is_good(&self) -> bool {
         self.broken.is_none() && self.counts().1 == 0
     }
 
-    /// One line.
+    /// A summary in one line.
     pub(crate) fn summary(&self) -> String {
         let Self { name, origin, seconds, .. } = self;
         let (passed, failed, unsupported) = self.counts();
@@ -130,7 +130,7 @@ impl Outcome {
     }
 }
 
-/// What the suite printed of a failed test.
+/// The suite's output about a failed test.
 fn detail(name: &str, output: &[String]) -> String {
     let start = format!("---- {name} ----");
     let lines = output.iter().skip_while(|line| **line != start).skip(1);
@@ -139,13 +139,13 @@ fn detail(name: &str, output: &[String]) -> String {
     lines.join("\n").trim().to_owned()
 }
 
-/// For machines.
+/// The name of the result in JSON.
 pub(crate) fn json(outcomes: &[Outcome]) -> Value {
     outcomes.iter().map(Outcome::json).collect()
 }
 
 impl Outcome {
-    /// For machines, and for [`Outcome::of_json`].
+    /// The results as JSON, which [`Outcome::of_json`] reads.
     pub(crate) fn json(&self) -> Value {
         let test = |verdict: &Verdict| match verdict {
             Verdict::Pass => json!({"result": "pass"}),
@@ -161,7 +161,7 @@ impl Outcome {
         })
     }
 
-    /// What an earlier run wrote; none where it is something else.
+    /// Parses the JSON of an earlier run. Returns `None` if it has another shape.
     pub(crate) fn of_json(value: &Value) -> Option<Self> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let test = |(name, one): (&String, &Value)| {

@@ -1,4 +1,4 @@
-//! Kernel after kernel, some at the same time: got, booted, its results read. Then board after board.
+//! Runs the kernels, several at the same time: gets, boots, and reads the results. Then runs the boards one by one.
 
 use crate::options::Options;
 use crate::results::{Outcome, Verdict};
@@ -19,20 +19,20 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-/// The test that is not the suite's.
+/// The test that is not part of the suite.
 const REBOOT: &str = "machine_reboot";
 
-/// What every guest is given.
+/// The inputs of every guest.
 pub(crate) struct Bench<'a> {
     pub(crate) options: &'a Options,
     pub(crate) stage: Stage,
     /// The names of all tests.
     pub(crate) all: Vec<String>,
-    /// Where the configurations of kernels of our own are.
+    /// The directory of the configurations of our own kernels.
     pub(crate) configs: PathBuf,
 }
 
-/// What the threads that run kernels share: where kernels come from, and how machines are made.
+/// State shared by the threads that run kernels: the origin of kernels, and how guests run.
 #[derive(Default)]
 struct Shared {
     suites: Suites,
@@ -40,7 +40,7 @@ struct Shared {
 }
 
 impl Bench<'_> {
-    /// Runs all, and reports each as soon as it has ended, in the given order.
+    /// Runs all kernels and reports each one as soon as it has ended, in the given order.
     pub(crate) fn run(&self, kernels: &[&Kernel]) -> Vec<Outcome> {
         let next = AtomicUsize::new(0);
         let shared = Mutex::<Shared>::default();
@@ -53,7 +53,7 @@ impl Bench<'_> {
                 outcomes.push(outcome);
             }
         };
-        // The first available kernel shows how machines can be made here.
+        // The first available kernel shows how guests can run here.
         let scratch = self.options.out.join("scratch");
         let accelerator =
             kernels.iter().find_map(|kernel| self.get(kernel, &shared, &scratch).ok());
@@ -92,11 +92,11 @@ impl Bench<'_> {
         let guest =
             Guest { image: &image, args: &kernel.args, accelerator, scratch: &scratch, command };
         let mut done = 0;
-        // Written as it comes, with seconds since the start: a guest that hangs leaves it, too.
+        // The log is written as output arrives, with seconds since the start. It survives a guest that hangs.
         let mut log = File::create(out.join(format!("{}.log", kernel.name)))?;
         let begin = Instant::now();
         let ran = guest.run(|line| {
-            // The log is for people; the results do not depend on it.
+            // The log is for people. The results do not depend on it.
             let _ = writeln!(log, "{:7.1} {line}", begin.elapsed().as_secs_f64());
             if line.starts_with("test ") {
                 done += 1;
@@ -133,16 +133,16 @@ impl Bench<'_> {
     }
 }
 
-/// Boots the boards one after another, and reports each. Their clocks are this host's while they wait.
+/// Boots the boards one after another and reports each. Their clocks follow this host's clock while they wait.
 ///
 /// # Errors
-/// There is no cache for the lock.
+/// The cache for the lock is missing.
 pub(crate) fn boards(boards: &[&Board], scripts: &Path, options: &Options) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     if boards.is_empty() {
         return Ok(outcomes);
     }
-    // As `cargo xtask image` has it: they share downloads and the processor.
+    // This takes the same lock as `cargo xtask image`: they share downloads and the processor.
     let lock = File::create(cache::dir()?.join("image.lock"))?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?;
     for board in boards {
@@ -161,7 +161,7 @@ pub(crate) fn boards(boards: &[&Board], scripts: &Path, options: &Options) -> Re
     Ok(outcomes)
 }
 
-/// Where the last whole run of a kernel or board is kept.
+/// The path of the last whole run of a kernel or board.
 pub(crate) fn last(out: &Path, name: &str) -> PathBuf {
     out.join(format!("{name}.json"))
 }
@@ -173,7 +173,7 @@ fn keep(out: &Path, outcome: &Outcome) {
     }
 }
 
-/// One guest at a time if its timers are real ones; one on each processor if each has a clock of its own.
+/// One guest at a time if timers run in real time. One per processor if each guest has its own clock.
 fn default_jobs(accelerator: Accelerator) -> usize {
     match accelerator {
         Accelerator::Kvm => 1,

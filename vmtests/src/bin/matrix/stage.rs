@@ -1,5 +1,5 @@
-//! What runs in the guests: the live suite and its executables, stripped, for a guest to copy all of them into
-//! its memory. Over 9p, each start of a program costs a guest many messages to the host.
+//! Prepares the programs that run in the guests: the live suite and its executables, stripped. A guest copies all of
+//! them into its memory, because each program start over 9p costs many messages to the host.
 
 use anyhow::{Context as _, Result};
 use set_rto_vmtests::guests::kernel::run;
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where a guest keeps its copy.
+/// The path of a guest's copy.
 const THERE: &str = "/run/set-rto-matrix";
 
 /// The directory that guests copy.
@@ -16,10 +16,10 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Makes it anew.
+    /// Creates the directory again.
     ///
     /// # Errors
-    /// No `strip`, a full disk.
+    /// No `strip`, or a full disk.
     pub(crate) fn make(dir: &Path, suite: &Path, bin_dir: &Path) -> Result<Self> {
         let _ = fs::remove_dir_all(dir);
         let bin = dir.join("bin");
@@ -28,7 +28,7 @@ impl Stage {
         let read = || fs::read_dir(bin_dir)?.collect::<Result<Vec<_>, _>>();
         for entry in read().with_context(|| format!("cannot read {}", bin_dir.display()))? {
             let (from, to) = (entry.path(), bin.join(entry.file_name()));
-            // Executables have no extension: what has one are rules that tests read.
+            // Executables have no extension. Files with one are rules that tests read.
             match from.extension() {
                 None => strip(&from, &to)?,
                 Some(_) => drop(fs::copy(&from, &to).context("cannot copy the suite's files")?),
@@ -37,7 +37,8 @@ impl Stage {
         Ok(Self { dir: dir.to_owned() })
     }
 
-    /// The command, for bash in a guest (whose files are by default for root alone), that runs the tests whose name has the filter in it.
+    /// The command for bash in a guest, which runs the tests whose names contain the filter. Files in the guest are
+    /// private to root by default.
     pub(crate) fn command(&self, filter: Option<&str>) -> String {
         let filter = filter.map(|filter| format!(" '{filter}'")).unwrap_or_default();
         format!(

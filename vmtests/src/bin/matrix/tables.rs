@@ -1,12 +1,13 @@
-//! The results as tables, for people and the README.
+//! Formats the results as tables, for people and for the README.
 
 use crate::results::{Outcome, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// More tests than that are not named in one line of the table.
+/// A line of the table names at most this many tests.
 const MANY: usize = 10;
 
-/// The kernels with their counts, what passes of each part of the suite, and every test that does not pass everywhere.
+/// The kernels with their counts, the passed tests of each part of the suite, and every test that does not pass
+/// everywhere.
 pub(crate) fn summary(outcomes: &[Outcome]) -> String {
     [kernels(outcomes), parts(outcomes), exceptions(outcomes)].concat()
 }
@@ -35,7 +36,7 @@ pub(crate) fn boards(outcomes: &[Outcome]) -> String {
     out + &exceptions(outcomes)
 }
 
-/// A line for each first word of the tests' names. Tests that are alone with theirs share one.
+/// One line for each first word of the test names. Tests with a unique first word share one line.
 fn parts(outcomes: &[Outcome]) -> String {
     const REST: &str = "others";
     let word = |test: &str| test.split('_').next().unwrap_or_default().to_owned();
@@ -67,7 +68,7 @@ fn head(first: &str, outcomes: &[Outcome]) -> String {
     format!("\n| {first} | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(names.len()))
 }
 
-/// How many of these tests pass on a kernel.
+/// The number of these tests that pass on a kernel.
 fn cell(outcome: &Outcome, tests: &[&String]) -> String {
     let of = |wanted: fn(&Verdict) -> bool| {
         tests.iter().filter_map(|test| outcome.tests.get(*test)).filter(|it| wanted(it)).count()
@@ -94,7 +95,7 @@ fn exceptions(outcomes: &[Outcome]) -> String {
             rows.entry((test, what)).or_default().push(&it.name);
         }
     }
-    // What is alike is one line.
+    // Equal entries share one line.
     let mut lines: Vec<(Vec<&str>, String, Vec<&str>)> = Vec::new();
     for ((test, what), kernels) in rows {
         match lines.iter_mut().find(|line| line.0 == kernels && line.1 == what) {
