@@ -222,12 +222,12 @@ impl Kernel {
         }
     }
 
-    /// What the program has stored at an earlier callback, and where that leads since.
+    /// The values that the program stored at an earlier callback, and their current target.
     fn remember(&mut self, connection: &Connection, is_first: bool) {
         let is_found = matches!(connection.path, Path::Route | Path::Bound(_) | Path::Address(_));
         let nobody = Vec::new();
         let name = match connection.socket.retransmits {
-            // The socket was connected before, to somewhere else.
+            // The socket was connected before, to another destination.
             0 if is_first => &connection.decoy,
             0 => return,
             _ if is_found => connection.device.as_ref().unwrap_or(&nobody),
@@ -235,7 +235,7 @@ impl Kernel {
         };
         self.stored[..name.len()].copy_from_slice(name);
         if connection.socket.retransmits > 0 {
-            // The route has gone, and nothing is right any more.
+            // The route is gone, and nothing is correct any more.
             self.put_pointer(self.route, 0);
             self.entries = vec![(connection.words(connection.local), Vec::new(), DECOY_INDEX)];
         }
@@ -247,7 +247,7 @@ impl Kernel {
         let nobody = Vec::new();
         let name = connection.device.as_ref().unwrap_or(&nobody);
         let index = index_of(connection);
-        // In the same chain.
+        // The decoy is in the same chain.
         let decoy_index = index + 256;
         let device = self.device(name, index);
         let decoy = self.device(&connection.decoy, decoy_index);
@@ -258,7 +258,7 @@ impl Kernel {
                     self.device(&connection.decoy, decoy_index + 256 + u32::from(number) * 256);
                 chain.insert(0, passed);
             }
-            // The decoy stands behind the device then.
+            // The decoy then comes after the device.
             chain.insert(before.into(), device);
         }
         self.link(heads, index, &chain);
@@ -388,7 +388,7 @@ impl Kernel {
         value
     }
 
-    /// Answers a helper call. None for one that no kernel would allow.
+    /// Answers a helper call. None for a call that no kernel would allow.
     pub(crate) fn call(
         &self,
         guest: &mut dyn Guest,
@@ -448,7 +448,7 @@ impl Kernel {
                 let size = usize::try_from(second).ok()?;
                 let Some(found) = self.read(from, size) else { return Some(FAULT) };
                 let length = found.iter().position(|byte| *byte == 0).unwrap_or(size - 1);
-                // Nothing is written behind the NUL.
+                // Nothing is written after the NUL.
                 guest.write(first, &[&found[..length], &[0]].concat())?;
                 Some(length as u64 + 1)
             }
