@@ -433,7 +433,7 @@ mod tests {
             ..plain
         };
         assert_eq!(dist(line), expected);
-        // The second equals sign belongs to the value.
+        // Further equals signs belong to the value.
         assert_eq!(dist("dist --btf=6.1=b --btf 6.6=c").btf, ["6.1=b", "6.6=c"]);
         for line in ["dist x86_64", "dist --record --symbols", "dist --record --rules a.toml"] {
             assert!(words(line).is_err(), "{line}");

@@ -151,7 +151,7 @@ fn arrays(out: &mut Writer, name: &str, search: &Search) {
     }
     let last = search.keys.len() - 1;
     let mut keys = search.keys.clone();
-    // No value is above the greatest one, which finds the last number there.
+    // No value is above the padding. The greatest value equals it and finds the last number there.
     keys.resize(keys.len() + search.behind(), u128::MAX);
     let size = search.reached() + search.behind();
     let spell = |out: &mut String, key: &u128| {

@@ -63,7 +63,7 @@ enum { TCP_SYN_SENT = 2, TCP_SYN_RECV = 3 };
 		field;                                                     \
 	})
 #define FIELD(name) LOAD(name, "")
-// The same field in the other byte order.
+// The same field, converted from network to host byte order.
 #define HOST(name) LOAD(name, "\n\t%0 = be32 %0")
 
 // The callback, loaded only for these comparisons. Clang would otherwise keep a copy for later uses.

@@ -199,7 +199,7 @@ impl Body<'_> {
             let last = if record.is_last { LAST } else { 0 };
             let _ = write!(out, "}},{}}}", record.rule | last);
         };
-        // The mask may exceed the last record, so there is room for another one.
+        // A record may begin anywhere within the masked bytes, so the array has room for one more.
         let bound = mask(list.records.len() * bytes) & !3;
         let size = bound / bytes + 2;
         let records = format!("{name}_records");

@@ -121,7 +121,7 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// The context at a callback. `first` marks the first one at which the program acts.
+    /// The context at a callback. `first` marks the first one that the program handles.
     pub(crate) fn new(
         connection: &Connection,
         big_endian: bool,
