@@ -1,9 +1,9 @@
 //! Compiles the rules into the loader: rules.toml → C (the rule compiler, `bpf/`) → BPF object (clang) →
 //! skeleton. Writes to `OUT_DIR` only.
 //!
-//! Environment variables: `SET_RTO_RULES` (another rules file), `SET_RTO_BTF` (kernels without BTF of their own:
-//! vmlinux or raw BTF files, each `PATH` or `RELEASE=PATH`, separated by colons), `CLANG` (another clang),
-//! `BPF_EXTRA_CFLAGS` (more flags for it, separated by spaces).
+//! Environment variables: `SET_RTO_RULES` (another rules file), `SET_RTO_BTF` (vmlinux or raw BTF files for kernels
+//! without built-in BTF, each `PATH` or `RELEASE=PATH`, separated by colons), `CLANG` (another clang),
+//! `BPF_EXTRA_CFLAGS` (more flags for clang, separated by spaces).
 
 use libbpf_cargo::SkeletonBuilder;
 use libbpf_rs::AsRawLibbpf as _;
@@ -48,13 +48,13 @@ fn run() -> Result<(), String> {
     // `set-rto rules --source`
     write(&out.join("rules.toml"), &text)?;
     for note in diag::render_notes(&source, &policy.notes) {
-        // A line each: cargo shows what is behind the colon.
+        // One directive per line: cargo shows the text after the colon.
         note.lines().for_each(|line| println!("cargo::warning={line}"));
     }
     skeleton(&c, &out.join("set_rto.o"), &out)?;
     let mut kernels = kernels()?;
     if !policy.asks_for_interface {
-        // Nothing is read of them.
+        // Nothing in these files is read.
         kernels.clear();
     }
     let constants = policy.constants(version, &kernels);
@@ -67,7 +67,8 @@ fn skeleton(c: &Path, object: &Path, out: &Path) -> Result<(), String> {
     let is_big = env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() == Ok("big");
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let mut flags = Policy::clang_flags(is_big, &arch);
-    // The object must not contain the paths of the build: its BTF names the source, below the folder of the compilation.
+    // The object must not contain paths of the build. Its BTF names the source relative to the directory of the
+    // compilation.
     flags.push("-fdebug-compilation-dir=.".into());
     flags.push(format!("-fdebug-prefix-map={}=.", out.display()));
     flags.extend(extra.split_whitespace().map(String::from));
@@ -127,7 +128,7 @@ fn kernels() -> Result<Vec<Kernel>, String> {
 /// The offsets of a kernel.
 ///
 /// # Errors
-/// What is wrong with its file, and what to do about it.
+/// Describes the problem with the file and its remedy.
 fn offsets_of(path: &Path, file: &[u8]) -> Result<offsets::Offsets, (String, &'static str)> {
     const MAGIC: u16 = 0xeb9f;
     let is_elf = file.starts_with(b"\x7fELF");
@@ -151,7 +152,7 @@ fn offsets_of(path: &Path, file: &[u8]) -> Result<offsets::Offsets, (String, &'s
             ),
         }
     })?;
-    // SAFETY: it lives.
+    // SAFETY: the object is still alive.
     let order = unsafe { libbpf_sys::btf__endianness(btf.as_libbpf_object().as_ptr()) };
     let names = ["little", "big"];
     let target = usize::from(env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() == Ok("big"));
@@ -176,7 +177,7 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     content.map_err(|error| format!("error: cannot read {}: {error}", path.display()))
 }
 
-/// An environment variable that is set and not empty; a change of it runs this script again.
+/// Returns an environment variable that is set and not empty. A change of the variable runs this script again.
 fn variable(name: &str) -> Option<String> {
     println!("cargo::rerun-if-env-changed={name}");
     env::var(name).ok().filter(|value| !value.is_empty())

@@ -1,4 +1,4 @@
-//! `set-rto advise`: what the evidence says about the timer of each rule, in a line for each.
+//! `set-rto advise`: what the evidence says about the timer of each rule, one line per rule.
 
 use crate::bpf;
 use crate::error::{Context as _, Result, hint};
@@ -13,25 +13,25 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Fewer answers prove nothing.
+/// With fewer answers there is no advice.
 const ENOUGH: u64 = 20;
 
-/// No shorter timer is proposed.
+/// The shortest timer that is proposed.
 const SHORTEST_US: u64 = 10_000;
 
-/// Linux's own timer (`TCP_TIMEOUT_INIT`, include/net/tcp.h).
+/// The default timer of Linux (`TCP_TIMEOUT_INIT`, include/net/tcp.h).
 const LINUX_US: u64 = 1_000_000;
 
-/// Retransmissions of the SYN-ACK (`net.ipv4.tcp_synack_retries`): a request ends after 1 + 2 + 4 + … timers.
+/// Retransmissions of the SYN-ACK (`net.ipv4.tcp_synack_retries`): a request expires after 1 + 2 + 4 + … timers.
 const REQUEST_TIMERS: u64 = 63;
 
-/// What is said about a rule.
+/// The advice about a rule.
 struct Advice {
     rule: &'static str,
     direction: Option<&'static str>,
     /// In JSON: `fine`, `unknown`, `unused`, `change` or `refused`.
     kind: &'static str,
-    /// A timer that would be better, microseconds.
+    /// A better timer, in microseconds.
     try_us: Option<u64>,
     text: String,
 }
@@ -125,7 +125,7 @@ fn of_rule(it: &Rule, now: u32, age_s: u64) -> Vec<Advice> {
     all
 }
 
-/// The kind, a better timer, and the text.
+/// Returns the kind, a better timer, and the text.
 fn of_direction(
     it: &Rule,
     direction: usize,
@@ -181,7 +181,7 @@ fn of_direction(
         );
         return ("change", Some(better), text);
     }
-    // A timer below Linux's own has to be wanted.
+    // A timer below the default of Linux must be a deliberate choice.
     let better = if timer > LINUX_US { better.max(LINUX_US) } else { better };
     if it.rule.settings.rto_us > 0 && timer > 2 * better {
         let text = format!(
@@ -209,7 +209,7 @@ fn late(evidence: &Evidence) -> String {
     }
 }
 
-/// To two digits, upwards.
+/// Rounds up to two digits.
 fn round_up(us: u64) -> u64 {
     let mut unit = 1;
     while us / unit >= 100 {

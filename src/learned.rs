@@ -1,4 +1,5 @@
-//! What the program has learned: the map of hosts, and the timer that an estimate gives. As in bpf/src/emit/learn.h.
+//! What the program has learned: the map of hosts, and the timer that follows from an estimate. It matches
+//! bpf/src/emit/learn.h.
 
 use crate::bpf;
 use crate::error::{Context as _, Result, hint};
@@ -9,23 +10,23 @@ use nix::time::{ClockId, clock_gettime};
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 
-/// The map, and the end of its pins' names. The number is the version of its layout.
+/// The map, which is also the suffix of its pins' names. The number is the version of its layout.
 pub(crate) const MAP: &str = "learned";
 pub(crate) const PIN: &str = "learned1";
 
 /// Each processor may keep 128 free entries to itself (`LOCAL_FREE_TARGET`, kernel/bpf/bpf_lru_list.c).
 const FOR_EACH_PROCESSOR: u32 = 256;
 
-/// Without a sample for 2^9 units of about a second, the margin doubles.
+/// The margin doubles after 2^9 seconds (units of about a second) without a sample.
 const AGE_SHIFT: u32 = 9;
 const MOST_AGE: u32 = 16;
 
-/// 2^shift jiffies are nearest to a second: the unit of time of estimates.
+/// Estimates count time in units of 2^shift jiffies, the power of two nearest to a second.
 pub(crate) fn shift(hz: u32) -> u32 {
     (2 * u64::from(hz) * u64::from(hz)).ilog2() / 2
 }
 
-/// How many hosts the map has room for on this machine: as many as the rules say, or more for many processors.
+/// The number of hosts that the map has room for on this machine: the rules set it, and many processors raise it.
 pub(crate) fn hosts() -> u32 {
     // SAFETY: no arguments.
     let processors = unsafe { sys::libbpf_num_possible_cpus() };
@@ -33,24 +34,24 @@ pub(crate) fn hosts() -> u32 {
     rules::HOSTS.map_or(least, |hosts| hosts.max(least))
 }
 
-/// The shape of a map of ours with this layout, but for its size.
+/// The shape of one of our maps with this layout. The size is not compared.
 pub(crate) fn is_ours(shape: Shape) -> bool {
     let Shape { kind, key_size, value_size, .. } = shape;
     let sizes = (size_of::<Peers>() as u32, size_of::<Estimate>() as u32);
     (kind, (key_size, value_size)) == (sys::BPF_MAP_TYPE_LRU_HASH, sizes)
 }
 
-/// What is known of a host, or of all hosts of a rule in one direction.
+/// The estimate for a host, or for all hosts of a rule in one direction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
-    /// None: of all hosts.
+    /// None for all hosts.
     pub(crate) host: Option<IpAddr>,
     /// A hash of the rule's name; the last bit is set for incoming connections.
     pub(crate) rule: u64,
     pub(crate) estimate: Estimate,
 }
 
-/// Everything that is known. `room`: for how many hosts the map has room.
+/// All estimates. `room` is the number of hosts that the map has room for.
 pub(crate) fn all(map: BorrowedFd<'_>, room: u32) -> Result<Vec<Known>> {
     const WHAT: &str = "read what was learned";
     let mut all = Vec::new();
@@ -59,7 +60,7 @@ pub(crate) fn all(map: BorrowedFd<'_>, room: u32) -> Result<Vec<Known>> {
         let mut value = [0; size_of::<Estimate>()];
         match bpf::look_up(map, &key, &mut value) {
             Ok(()) => {}
-            // Displaced meanwhile.
+            // The kernel has evicted the entry in the meantime.
             Err(nix::errno::Errno::ENOENT) => continue,
             Err(errno) => return Err(errno).context(WHAT, hint::ROOT),
         }
@@ -76,7 +77,7 @@ pub(crate) fn all(map: BorrowedFd<'_>, room: u32) -> Result<Vec<Known>> {
     Ok(all)
 }
 
-/// Copies what one map has into another.
+/// Copies the entries of one map to another.
 pub(crate) fn copy(from: BorrowedFd<'_>, room: u32, to: BorrowedFd<'_>) -> Result<()> {
     const WHAT: &str = "keep what was learned";
     let keys = bpf::keys::<{ size_of::<Peers>() }>(from, room as usize);
@@ -89,8 +90,8 @@ pub(crate) fn copy(from: BorrowedFd<'_>, room: u32, to: BorrowedFd<'_>) -> Resul
     Ok(())
 }
 
-/// The time in units of estimates: jiffies begin five minutes before they wrap at 32 bits (`INITIAL_JIFFIES`,
-/// include/linux/jiffies.h), and go on as the monotonic clock.
+/// The time in units of estimates. Jiffies start five minutes before they wrap at 32 bits (`INITIAL_JIFFIES`,
+/// include/linux/jiffies.h), then advance with the monotonic clock.
 pub(crate) fn now(hz: u32) -> Result<u32> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("read the clock", hint::AGAIN)?;
     let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
@@ -101,7 +102,7 @@ pub(crate) fn now(hz: u32) -> Result<u32> {
 impl Estimate {
     /// Seconds since the last sample.
     pub(crate) fn age_s(&self, now: u32, hz: u32) -> u64 {
-        // The clocks may differ by a unit.
+        // The two clocks may differ by one unit.
         let units = u64::from(now.saturating_sub(self.when));
         (units << shift(hz)) / u64::from(hz)
     }
@@ -114,7 +115,7 @@ impl Estimate {
         self.rttvar4 >> 2
     }
 
-    /// The timer that the program answers now, microseconds.
+    /// The timer that the program sets now, in microseconds.
     pub(crate) fn timer_us(&self, settings: &rules::Settings, now: u32) -> u64 {
         let age = now.saturating_sub(self.when) >> AGE_SHIFT;
         let srtt = u64::from(self.srtt_us());
@@ -127,7 +128,7 @@ impl Estimate {
     }
 }
 
-/// What stands for a rule's name in the map: FNV-1a of 64 bits, without the bit of the direction. As in emit/mod.rs.
+/// The key of a rule's name in the map: 64-bit FNV-1a without the bit of the direction. It matches emit/mod.rs.
 pub(crate) fn identity(name: &str) -> u64 {
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

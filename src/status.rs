@@ -1,5 +1,5 @@
 //! `set-rto status`: whether a policy is installed, whether it is this binary's, what happened to the connections of
-//! each rule, and what else is on the hook.
+//! each rule, and which other programs are on the hook.
 
 use crate::Status;
 use crate::bpf;
@@ -19,12 +19,12 @@ use std::time::Duration;
 
 /// Exit code if no policy is in effect.
 pub(crate) const NOT_INSTALLED: u8 = 3;
-/// Exit code for a policy of another binary or of other rules, or something foreign at the pin.
+/// Exit code for the policy of another binary or of other rules, or for a foreign object at the pin.
 pub(crate) const NOT_THIS: u8 = 4;
 /// Exit code if the state cannot be read.
 pub(crate) const UNREADABLE: u8 = 5;
 
-/// The hosts that are shown of one rule.
+/// The maximum number of hosts shown for one rule.
 const HOSTS: usize = 10;
 
 /// `set-rto status`.
@@ -74,7 +74,7 @@ fn once(asked: &Status) -> Result<ExitCode> {
     Ok(ExitCode::from(code(&view.state)))
 }
 
-/// The exit code that states what is at the pin.
+/// The exit code for the state of the pin.
 pub(crate) fn code(state: &State) -> u8 {
     match state {
         State::Foreign(_) => NOT_THIS,
@@ -94,10 +94,10 @@ struct View<'a> {
     asked: &'a Status,
     state: State,
     cgroup: Option<PathBuf>,
-    /// Ids and names of other programs on the hook; names need CAP_SYS_ADMIN. None if the hook cannot be read.
+    /// Ids and names of other programs on the hook. Names need CAP_SYS_ADMIN. None if the hook cannot be read.
     neighbours: Option<Vec<(u32, Option<String>)>>,
     rules: Vec<Rule>,
-    /// The time of estimates.
+    /// The current time in units of estimates.
     now: u32,
 }
 
@@ -129,7 +129,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// In JSON.
+    /// The state as JSON.
     fn state(&self) -> &'static str {
         match &self.state {
             State::Absent => "absent",
@@ -240,7 +240,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// A row for each rule that has decided about a connection.
+    /// A row for each rule that has matched a connection.
     fn print_table(&self) {
         if self.rules.is_empty() {
             return;
@@ -289,7 +289,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// One rule in full.
+    /// Prints one rule in full.
     fn print_rule(&self, it: &Rule, hz: u32) {
         let rules::Rule { name, line, when, text, .. } = &it.rule;
         output::print(&format_args!("{name} (line {line}): when {when}"));
@@ -464,7 +464,7 @@ fn evidence_json(it: &Evidence) -> Json {
     ])
 }
 
-/// The other programs on the hook of a cgroup and of its ancestors; None if it cannot be read.
+/// The other programs on the hook of a cgroup and of its ancestors. None if they cannot be read.
 fn neighbours(cgroup: &Path, installed: &Installed) -> Option<Vec<(u32, Option<String>)>> {
     let cgroup = Cgroup::chosen(Some(cgroup)).ok()?;
     let ids = bpf::hook(cgroup.as_fd()).ok()?;

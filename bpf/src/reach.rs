@@ -1,10 +1,10 @@
-//! The third pass: typed rules → [`Regions`], the connections that each rule decides. A rule that can never match, or
-//! is unreachable because earlier ones always win, is a mistake. A list item that earlier rules hide gets a note.
+//! The third pass: typed rules → [`Regions`], the connections that each rule decides. It is an error if a rule can
+//! never match or is unreachable because earlier rules always win. A list item that earlier rules hide gets a note.
 //!
 //! There are no false alarms. A rule is reported as unreachable if an earlier rule contains it, or if several earlier
-//! rules that differ from it in one dimension together take all of its values there. The same test applies to what such
-//! rules leave of it. Two cases are not found: rules that cover it only together and differ in several dimensions, and
-//! whatever follows from comparisons between two fields.
+//! rules that differ from it in one dimension together cover all of its values there. The same test applies to the
+//! part that such rules leave. Two cases are not detected: rules that cover it only together and differ in several
+//! dimensions, and consequences of comparisons between two fields.
 
 mod taken;
 
@@ -18,9 +18,9 @@ use taken::Taken;
 /// The rules as regions of the space of connections.
 #[derive(Debug)]
 pub struct Regions {
-    /// For each rule, in order.
+    /// The region of each rule, in order.
     pub rules: Vec<Terms>,
-    /// What [`Dimension::Interface`] counts.
+    /// The interfaces, whose classes [`Dimension::Interface`] numbers.
     pub interfaces: Interfaces,
     /// List items that can never match.
     pub notes: Vec<Diagnostic>,
@@ -29,16 +29,17 @@ pub struct Regions {
 /// The maximum number of unreachable rules to explain.
 const EXPLAINED: usize = 20;
 
-/// Earlier rules that are left out one by one to explain an unreachable rule by few of them.
+/// The maximum number of earlier rules that are omitted one by one to find a short explanation for an unreachable
+/// rule.
 const MOST_TRIED: usize = 64;
 
-/// Hidden items that a note spells out.
+/// The maximum number of hidden items that a note lists.
 const SPELLED: usize = 4;
 
 /// Finds the regions.
 ///
 /// # Errors
-/// Rules that can never match, that can never be reached, or that have too many cases.
+/// Rules that can never match, that are unreachable, or that are too complex.
 pub fn reach(rules: &[Rule]) -> Result<Regions, Vec<Diagnostic>> {
     let interfaces = Interfaces::new(rules).map_err(|error| vec![error])?;
     let mut regions = Vec::with_capacity(rules.len());
@@ -78,7 +79,7 @@ fn too_many_cases(rule: &Rule) -> Diagnostic {
     ))
 }
 
-/// The terms of one family each, without the family; no impossible ones.
+/// The terms of one family each, without the family. Impossible terms are removed.
 fn parts(terms: &[Term]) -> [Terms; 2] {
     [0, 1].map(|family| terms.iter().filter_map(|term| part(term, family)).collect())
 }
@@ -102,7 +103,7 @@ fn part(term: &Term, family: u128) -> Option<Term> {
     Some(part)
 }
 
-/// The earlier rules that together take all of this one, and perhaps others; None if something is left.
+/// The earlier rules that together cover this one, and perhaps others. None if some part of it remains.
 fn taken_by(taken: &[Taken<'_>; 2], parts: &[Terms; 2], at: usize) -> Option<BTreeSet<usize>> {
     let mut by = BTreeSet::new();
     let mut pairs = taken.iter().zip(parts);
@@ -142,7 +143,7 @@ fn never_matches(rule: &Rule, interfaces: &Interfaces) -> Diagnostic {
         .help(help)
 }
 
-/// Those of the earlier rules that are needed to take all of this one.
+/// The earlier rules that are necessary to cover this one.
 fn winners(parts: &[[Terms; 2]], at: usize, by: BTreeSet<usize>) -> Vec<usize> {
     let take_all = |rules: &[usize]| {
         let taken = [0, 1].map(|family| {
@@ -191,7 +192,7 @@ fn never_reached(rules: &[Rule], at: usize, winners: &[usize]) -> Diagnostic {
     }
 }
 
-/// Notes on list items that earlier rules take, if the rule itself is reachable. Globs of interfaces are not checked.
+/// Notes on list items that earlier rules hide, if the rule itself is reachable. Globs of interfaces are not checked.
 fn hidden_items(
     rule: &Rule,
     at: usize,
@@ -206,7 +207,7 @@ fn hidden_items(
         }
         let others = rule.conditions.iter().enumerate().filter(|(other, _)| *other != number);
         let others = Formula::All(others.map(|(_, it)| it.formula.clone()).collect());
-        // Without the list there may be too many cases.
+        // Without the list the rule may be too complex.
         let expand = |formula: &Formula| terms(formula, interfaces, &mut Budget::default());
         let Some(others) = expand(&others) else { continue };
         let is_hidden = |formula: &Formula| {
@@ -236,10 +237,10 @@ fn hidden_items(
     notes
 }
 
-/// The items of a plain list: the text of each, and what it matches.
+/// The items of a plain list: the text of each, and the values that it matches.
 fn items(formula: &Formula) -> Vec<(String, Formula)> {
     let parts = match formula {
-        // A port at either end.
+        // This item is a port at either end.
         Formula::Any(parts) => parts.as_slice(),
         other => std::slice::from_ref(other),
     };

@@ -1,6 +1,6 @@
-//! How the compiled program treats its context. A guarded field that is loaded into the register that held
-//! the context crashes kernels up to 5.4 and reads the wrong object on 5.10 to 6.6, 6.1.176 and 6.18.2: the
-//! guard (`is_fullsock`) is put into that register first (`sock_ops_convert_ctx_access()`, net/core/filter.c).
+//! How the compiled program treats its context. If a guarded field is loaded into the register that held the context,
+//! kernels up to 5.4 crash and 5.10 to 6.6, 6.1.176 and 6.18.2 read the wrong object. Those kernels put the guard
+//! (`is_fullsock`) into that register first (`sock_ops_convert_ctx_access()`, net/core/filter.c).
 
 mod support;
 

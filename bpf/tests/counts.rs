@@ -1,4 +1,4 @@
-//! What a decision costs: the figures of the design, guarded. `cargo xtask bench` prints the same ones.
+//! The cost of a decision: the limits of the design. `cargo xtask bench` prints the same figures.
 
 mod support;
 
@@ -16,7 +16,7 @@ fn runner(text: &str) -> Runner {
     Runner::new(Image::read(&object, false), false).expect("a program")
 }
 
-/// Most steps over the connections, each of which must be decided as it says.
+/// Returns the most steps over the connections. Each connection must be decided as stated.
 fn worst(runner: &mut Runner, cases: impl Iterator<Item = (Connection, Option<usize>)>) -> u64 {
     let steps = |(connection, rule): (Connection, _)| {
         one(runner, &connection, 0, rule, false).unwrap_or_else(|what| panic!("{what}"))
@@ -56,7 +56,7 @@ fn callbacks_that_no_rule_needs() {
     }
 }
 
-/// Most steps of decisions by so many rules of a port each, at either end, so far apart.
+/// Returns the most steps of decisions by this many rules with one port each, at either end, at this distance.
 fn port_rules(count: usize, first: usize, apart: usize) -> u64 {
     let port = |rule: usize| (first + rule * apart) as u16;
     let mut runner = runner(&rules((0..count).map(|rule| format!("port = {}", port(rule)))));
@@ -87,7 +87,7 @@ fn ten_thousand_port_rules() {
     }
 }
 
-/// Their tables are by pages: a few kilobytes, for 18 instructions more.
+/// Their tables use pages: a few kilobytes, for 18 more instructions.
 #[test]
 fn dozens_of_port_rules() {
     for (count, first, apart) in [(21, 22, 3_001), (40, 0, 1_680), (40, 64, 64), (300, 15, 218)] {
@@ -96,7 +96,7 @@ fn dozens_of_port_rules() {
     }
 }
 
-/// Four lists of 64 globs each, on names that go through all of an automaton; finding the device included.
+/// Four lists of 64 globs each, with names that traverse the whole automaton. The search for the device is included.
 #[test]
 fn many_globs() {
     let globs = |at: usize| {
@@ -132,7 +132,7 @@ fn many_globs() {
 
 const PREFIXES: usize = 100_000;
 
-/// Fifty thousand rules about two prefixes each, far from each other; none overlap. (A file has 65,536 rules at most.)
+/// Fifty thousand rules about two disjoint prefixes each, far from each other. (A file has at most 65,536 rules.)
 fn prefixes(ranges: &[(u128, u128)], is_v4: bool) -> u64 {
     assert!(ranges.len() >= PREFIXES * 9 / 10, "{}", ranges.len());
     assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0));
@@ -153,7 +153,7 @@ fn prefixes(ranges: &[(u128, u128)], is_v4: bool) -> u64 {
     worst(&mut runner, near(ranges, count, is_v4).into_iter())
 }
 
-/// Connections to addresses at the edges of ranges, and within; the ranges are those of so many rules in turn.
+/// Connections to addresses at the edges of ranges and within them. The ranges belong to this many rules in turn.
 fn near(ranges: &[(u128, u128)], rules: usize, is_v4: bool) -> Vec<(Connection, Option<usize>)> {
     let mut random = Random(2);
     let case = |_| {
@@ -207,7 +207,7 @@ fn ranges_at_most_80(name: &str, is_v4: bool, ranges: &[(u128, u128)]) {
     assert!(worst <= 80, "{name}: {worst} instructions");
 }
 
-/// As many as are wanted, drawn at random, none in another.
+/// Draws as many as requested at random. None is contained in another.
 fn drawn(mut draw: impl FnMut(&mut Random) -> (u128, u128)) -> Vec<(u128, u128)> {
     let mut random = Random(3);
     let mut taken = std::collections::BTreeMap::new();
@@ -242,7 +242,7 @@ fn a_hundred_thousand_ipv6_prefixes() {
     at_most_80("IPv6, dense", false, dense6);
 }
 
-/// One half in a heap, the other spread evenly.
+/// One half is clustered, and the other is spread evenly.
 #[test]
 fn prefixes_of_both_shapes() {
     let both = |first: Shape, then: Shape| {
@@ -252,8 +252,8 @@ fn prefixes_of_both_shapes() {
     at_most_80("IPv6, both", false, both(even6, dense6));
 }
 
-/// Prefixes out of the registries' blocks (RFC 7249), in the lengths of a full routing table, thousandths of all; half of
-/// them beside one before. One list, as they overlap.
+/// Prefixes from the registries' blocks (RFC 7249) with the lengths of a full routing table, in thousandths. Half of
+/// them are next to an earlier prefix. They form one list, because they overlap.
 fn routing_table(blocks: &[(u128, u32)], lengths: &[(u32, usize)], is_v4: bool) {
     let lengths: Vec<u32> =
         lengths.iter().flat_map(|(length, of)| std::iter::repeat_n(*length, *of)).collect();
@@ -357,7 +357,7 @@ fn random_ipv6_prefixes() {
         });
         ranges_at_most_80(&format!("IPv6, {lengths} lengths from /{first}"), false, &random);
     }
-    // A provider: hosts with the same few last words, in networks beside one another.
+    // A provider: hosts with the same few last words in neighbouring networks.
     at_most_80("IPv6, hosts", false, |at| {
         ((0x2001_0db8 << 96) + ((at as u128 / 4) << 64) + at as u128 % 4 + 1, 0)
     });

@@ -1,5 +1,5 @@
-//! Hundreds to thousands of rules that ask for ranges of several fields at once: whatever they are, the program is right,
-//! the kernel's verifier takes it with a wide margin, and a decision costs what it may.
+//! Hundreds to thousands of rules that test ranges of several fields at once. The program must be correct, the
+//! kernel's verifier must accept it with a wide margin, and a decision must stay within its limit.
 
 mod support;
 
@@ -53,7 +53,7 @@ fn thousands_of_rules() {
     }
 }
 
-/// The verifier follows what comes behind the lookup of a device for each of the ways through it.
+/// The verifier follows the code after the lookup of a device once for each path through the lookup.
 #[test]
 fn little_is_code_behind_a_device() {
     let object =
@@ -73,6 +73,6 @@ fn mixed_rules_grow_slowly() {
     let worst = counts.map(worst);
     let grown = worst[3] / worst[0];
     assert!(grown <= 4.0, "10,000 rules execute {grown:.2} times as much as 10");
-    // From where they are data on it is the same whatever their number.
+    // Once rules are data, the count is the same for any number of rules.
     assert!(worst[3] <= worst[1] * 1.2, "{worst:?}");
 }

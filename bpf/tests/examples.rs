@@ -9,7 +9,7 @@ use support::image::Image;
 use support::runner::Runner;
 use support::{clang, policy};
 
-/// An example, and which of its rules decides.
+/// An example, and the rule of it that decides.
 fn decides(file: &str, cases: &[(Connection, Option<usize>)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(file);
     let c = policy(&std::fs::read_to_string(path).expect("an example")).c;
@@ -25,7 +25,7 @@ fn decides(file: &str, cases: &[(Connection, Option<usize>)]) {
     }
 }
 
-/// Nobody's first build prints a note about rules that they did not write, nor when they take a rule out of its comment.
+/// A first build must not print a note about rules that the user did not write, even after the user uncomments a rule.
 #[test]
 fn default_rules_and_those_in_comments_are_without_notes() {
     let text = include_str!("../../rules.toml");
@@ -50,7 +50,7 @@ fn ports_equal_on_both_ends() {
             (incoming("10.0.0.1:123", "10.0.0.2:123"), Some(0)),
             (outgoing("[fe80::1]:500", "[fe80::2]:500"), Some(0)),
             (outgoing("10.0.0.1:123", "10.0.0.2:124"), None),
-            // The bytes of one are those of the other, swapped.
+            // The bytes of one are those of the other in reverse order.
             (outgoing("10.0.0.1:258", "10.0.0.2:513"), None),
         ],
     );

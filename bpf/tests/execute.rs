@@ -1,8 +1,8 @@
 //! Proof by execution: random rule sets, compiled, run on random connections and compared with an oracle that
 //! shares no code with the compiler.
 //!
-//! The normal run is the same each time. With `SET_RTO_FUZZ_MINUTES=N` (`cargo xtask fuzz --minutes N`) each test
-//! goes on with new rule sets until the minutes are over.
+//! The normal run is deterministic. With `SET_RTO_FUZZ_MINUTES=N` (`cargo xtask fuzz --minutes N`) each test continues
+//! with new rule sets for N minutes.
 
 mod support;
 
@@ -15,10 +15,10 @@ use support::minutes;
 use support::model::{Condition, Ports, Rule, Rules, Side, Which};
 use support::settings::{SPECS, Setting};
 
-/// Connections for each rule set.
+/// The number of connections for each rule set.
 const CONNECTIONS: usize = 2_000;
 
-/// Rule sets that are tried to find a smaller one that fails: seconds.
+/// The number of rule sets that are tried to find a smaller failing one, which takes seconds.
 const SHRINKS: u32 = 150;
 
 fn runner(cases: u32, seed: u64) -> TestRunner {
@@ -51,7 +51,7 @@ fn prove(flavour: Flavour, sets: u32) -> Seen {
     }
     let seen = seen.get();
     eprintln!("{flavour:?}: {seen:?}");
-    // Few sets are refused as a whole, and rbpf errs at few programs.
+    // Few sets are refused completely, and rbpf fails on few programs.
     assert!(seen.sets as u32 * 10 >= sets * 9, "too few rule sets: {seen:?}");
     assert!(seen.seconded * 2 >= seen.sets, "rbpf was asked too seldom: {seen:?}");
     assert!(seen.runs >= seen.sets * CONNECTIONS, "too few connections: {seen:?}");
@@ -88,8 +88,8 @@ fn ports_and_prefixes() {
     prove(Flavour::Crossed, 30);
 }
 
-/// Where a rule sets only `syn_retries` by an option, an incoming connection is changed, and counted, where a reply
-/// is given; answered in place, and by the number of the rule. Rare among random rules.
+/// If a rule sets only `syn_retries` through an option, an incoming connection is changed and counted where a reply is
+/// given. The tests cover in-place answers and answers by rule number. The case is rare among random rules.
 #[test]
 fn syn_retries_beside_replies() {
     let setting = |key: &str| {

@@ -7,7 +7,7 @@ use set_rto_compiler::compile;
 use set_rto_compiler::diag::{Source, render, render_notes};
 use std::path::PathBuf;
 
-/// The version that the golden banners have: a release must not rewrite them all.
+/// The version in the golden banners. It is fixed, because a release must not rewrite all files.
 const VERSION: &str = "0.0.0";
 
 fn files(folder: &str) -> Vec<PathBuf> {
@@ -46,7 +46,7 @@ fn rules_become_c() {
         let source = Source { name: "rules.toml", text: &text };
         let policy = compile(&source, VERSION)
             .unwrap_or_else(|errors| panic!("{}:\n{}", path.display(), render(&source, &errors)));
-        // The prelude is the same for all and stands in a file of its own.
+        // The prelude is the same for all and has its own file.
         let find = |what: &str| policy.c.find(what);
         let settings = find("static __always_inline int set_0(");
         let settings = settings.and_then(|at| policy.c[..at].rfind("\n// ")).map(|at| at + 1);

@@ -1,4 +1,4 @@
-//! Huge and deep files: an answer or mistakes, in seconds and in little memory.
+//! Huge and deep files must give C or errors within seconds and in little memory.
 
 mod support;
 
@@ -11,23 +11,23 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use support::VERSION;
 
-/// Of a processor, for any file.
+/// The limit of processor time for any file.
 const SECONDS: Duration = Duration::from_secs(10);
 
-/// What this thread has had of a processor: the machine may have other things to do.
+/// The processor time of this thread. The machine may have other work.
 fn spent() -> Duration {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("statistics");
     let nanoseconds = text.split(' ').next().and_then(|it| it.parse().ok()).expect("a number");
     Duration::from_nanos(nanoseconds)
 }
 
-/// Bytes of memory, for any file.
+/// The limit of memory for any file, in bytes.
 const MEMORY: usize = 512 << 20;
 
-/// A file is compiled at a time: memory is counted for the whole process.
+/// Only one file is compiled at a time, because memory is measured for the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Bytes of memory: what this process has, and the most that it has had since the last [`forget`].
+/// Bytes of memory: the current use of this process, and its peak since the last [`forget`].
 fn memory() -> (usize, usize) {
     let text = std::fs::read_to_string("/proc/self/status").expect("statistics");
     let kilobytes = |key: &str| {
@@ -37,14 +37,14 @@ fn memory() -> (usize, usize) {
     (kilobytes("VmRSS:") << 10, kilobytes("VmHWM:") << 10)
 }
 
-/// Lets the most be what it is now (proc(5), clear_refs).
+/// Resets the peak to the current use (proc(5), clear_refs).
 fn forget() {
     std::fs::write("/proc/self/clear_refs", "5").expect("a reset");
 }
 
 const HUGE: usize = 50_000_000;
 
-/// True if it was accepted.
+/// True if the file was accepted.
 fn accepts(name: &str, text: &str) -> bool {
     let source = Source { name: "rules.toml", text };
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,7 +147,7 @@ fn long_expressions() {
 #[test]
 fn many_items() {
     let most = MOST_ITEMS - 1;
-    // Every port: the rule holds for all, which is fine.
+    // The range covers every port, so the rule matches everything, which is valid.
     let ports = |count: usize| list((0..count).map(|at| (at * 7 % 65_536).to_string()));
     assert!(accepts("ports", &rule(&format!("local_port = [{}]", ports(most)))));
     assert!(accepts(
@@ -204,7 +204,7 @@ fn many_entangled_rules() {
     }
 }
 
-/// Lists whose products would be a million ranges for each rule.
+/// Lists with a product of a million ranges for each rule.
 #[test]
 fn products_of_lists() {
     let ports = |rule: usize, count: usize| {
@@ -244,7 +244,7 @@ fn thousands_of_cases() {
     }
 }
 
-/// Maps of a program's data: those of tables, and `.rodata`, `.bss`, `.rodata.device`, three of devices.
+/// Maps of a program's data: those of tables, and `.rodata`, `.bss`, `.rodata.device` and three maps of devices.
 fn maps(c: &str) -> usize {
     let names = c.split("SEC(\".rodata.tables").skip(1).filter_map(|rest| rest.split('"').next());
     names.collect::<std::collections::BTreeSet<_>>().len() + 6
@@ -263,7 +263,7 @@ fn hosts_and_settings_fit_into_maps() {
         delack_max = \"5ms\"\nrto_max = \"9s\"\ncongestion = \"reno\"\necn = true\nuser_timeout = \"9s\"\n\
         keepalive_idle = \"9s\"\nkeepalive_interval = \"9s\"\nkeepalive_count = 3\nthin_linear_timeouts = true\n\
         notsent_lowat = 9\nsndbuf = 9000\nrcvbuf = 9000\nmax_pacing_rate = 9000\nmark = 1\ntos = 4\npriority = 1";
-    // Without blanks, of which a file has only so many.
+    // The text has no spaces, because a file may have only a limited number.
     let many = rules(24_000, |at| format!("local_port = {at}\n{settings}")).replace(" = ", "=");
     let object = support::clang(&support::policy(&many).c, false).expect("C");
     let file = object::File::parse(&*object).expect("an object file");

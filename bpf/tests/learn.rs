@@ -1,5 +1,5 @@
-//! Learned timers and evidence: compiled programs, run through the callbacks of connections, against an estimator that
-//! shares no code with them.
+//! Learned timers and evidence: compiled programs run through the callbacks of connections and are compared with an
+//! estimator that shares no code with them.
 
 mod support;
 
@@ -9,12 +9,12 @@ use support::connection::{Connection, incoming, outgoing};
 use support::observed::*;
 use support::random::Random;
 
-/// RFC 6298, with the changes that set-rto-rules(5) describes, in seconds.
+/// RFC 6298 with the changes that set-rto-rules(5) describes, in seconds.
 #[derive(Debug, Clone, Copy)]
 struct Estimator {
     srtt: f64,
     rttvar: f64,
-    /// At least this long, where nothing was sampled.
+    /// The lower bound before the first sample.
     least: f64,
     when: f64,
     samples: u32,
@@ -61,7 +61,7 @@ impl Estimator {
     }
 }
 
-/// What is learned, by peer; None: of all peers.
+/// The estimates by peer. None is the estimate for all peers.
 #[derive(Default)]
 struct Model {
     known: HashMap<(Option<IpAddr>, usize, bool), Estimator>,
@@ -119,7 +119,7 @@ const BOUNDS: [Bounds; 3] = [
     Bounds { start: 1.0, min: 0.01, max: 60.0 },
 ];
 
-/// Thousands of connections to a few hosts by three rules, with all that may befall them, and pauses between them.
+/// Thousands of connections to a few hosts by three rules, with all possible events and with pauses between them.
 fn random_lives(hz: u64, big_endian: bool) {
     let mut kernel = Kernel::new(RULES, hz, &[0, 3 * hz as u32, 0], big_endian);
     let (mut model, mut random) = (Model::default(), Random(hz));
@@ -155,7 +155,7 @@ fn random_lives(hz: u64, big_endian: bool) {
         let reply = kernel.ask(&connection, &mut event);
         counters[ASKED] += 1;
         let timer = if rule == 1 { 3.0 } else { model.timer(key, bounds, now) };
-        // Fixed-point numbers round down, and a timer that backs off multiplies that.
+        // Fixed-point numbers round down, and a timer that backs off multiplies the error.
         let slack = 40e-6 + timer * 3e-4;
         let jiffies = |seconds: f64| (seconds * hz as f64).floor() as u32 + u32::from(rule != 1);
         let range = jiffies(timer - slack)..=jiffies(timer + slack);
@@ -165,13 +165,13 @@ fn random_lives(hz: u64, big_endian: bool) {
             0 => 500_000 + random.next() as u32 % 12_000_000,
             _ => 50 + random.next() as u32 % (100 << random.below(14)),
         };
-        // No sample of an answered SYN-ACK is a whole number of milliseconds.
+        // The sample of an answered SYN-ACK is never a whole number of milliseconds.
         let us = if us % 1000 == 0 { us + 1 } else { us };
         let retransmits = if random.percent(80) { 0 } else { 1 + random.next() as u32 % 5 };
         kernel.pass(us.into());
         let now = seconds(kernel.jiffies);
         if random.percent(5) {
-            // No answer; the kernel asks again at each retransmission.
+            // There is no answer. The kernel calls again at each retransmission.
             if !is_incoming {
                 for retransmits in 1..=3 {
                     event.retransmits = retransmits;
@@ -192,11 +192,11 @@ fn random_lives(hz: u64, big_endian: bool) {
             }
             continue;
         }
-        // Without timestamps a retransmitted SYN has no sample.
+        // Without timestamps, a retransmitted SYN gives no sample.
         let has_sample = retransmits == 0 || random.percent(50);
         let us = if has_sample { us } else { 0 };
         let sample = has_sample.then_some(f64::from(us) / 1e6);
-        // By now another one may have moved it.
+        // Another connection may have changed it in the meantime.
         let timer = if rule == 1 { 3.0 } else { model.timer(key, bounds, now) };
         kernel.at(&connection, &mut established(&connection, &event, us, retransmits));
         counters[ANSWERED] += 1;
@@ -220,7 +220,7 @@ fn random_lives(hz: u64, big_endian: bool) {
     for (at, expected) in expected.iter().enumerate() {
         let mut found = kernel.evidence(at / 2, at % 2 == 1);
         let mut expected = expected.clone();
-        // By a jiffy they may differ.
+        // They may differ by one jiffy.
         let apart = found[NEEDLESS].abs_diff(expected[NEEDLESS]);
         assert!(apart <= 3 + expected[NEEDLESS] / 50, "{found:?} {expected:?}");
         (found[NEEDLESS], expected[NEEDLESS]) = (0, 0);
@@ -255,17 +255,17 @@ fn what_is_no_round_trip_teaches_nothing() {
         let mut kernel = Kernel::new(&text, hz, &[1000], big_endian);
         let mut begun = begin(&out);
         assert_eq!(kernel.ask(&out, &mut begun), 1001);
-        // A simultaneous open: the callback is that of incoming connections, and the socket is the one that connects.
+        // A simultaneous open: the callback is that of incoming connections, and the socket is the connecting one.
         let crossed =
             Event { op: PASSIVE, state: 3, us: 123_457, ..established(&out, &begun, 0, 0) };
         kernel.at(&out, &mut crossed.clone());
-        // While it answers the other SYN, the kernel asks again for the connecting socket.
+        // While it answers the other SYN, the kernel calls again for the connecting socket.
         let again = Event { state: 3, retransmits: 1, ..begun.clone() };
         kernel.ask(&out, &mut again.clone());
-        // The child of a Fast Open: nothing is sampled yet.
+        // The child of a Fast Open has no sample yet.
         let child = Event { flags: 0, ..established(&into, &begun, 0, 0) };
         kernel.at(&into, &mut child.clone());
-        // A cookie, by its timestamp; and a deferred accept, whose packet has data.
+        // A cookie with its timestamp, and a deferred accept, whose packet has data.
         let cookie = Event { us: 63_000, ..child.clone() };
         kernel.at(&into, &mut cookie.clone());
         let deferred = Event { us: 5_000_001, data: Some(1), ..child.clone() };
@@ -278,7 +278,7 @@ fn what_is_no_round_trip_teaches_nothing() {
         let counted = kernel.evidence(0, true);
         assert_eq!((counted[ASKED], counted[ANSWERED]), (0, 4), "{counted:?}");
         assert_eq!(counted[6..].iter().sum::<u64>(), 0, "{counted:?}");
-        // But these teach: 20.001 ms + twice half of it, and a jiffy.
+        // These connections give samples: 20.001 ms + twice half of it, and a jiffy.
         let taught = Event { us: 20_001, ..child };
         assert_eq!(timer_after(&mut kernel, &into, taught), 61);
         let late = Event { us: 30_000, retransmits: 2, ..established(&out, &begun, 0, 0) };
@@ -320,7 +320,7 @@ fn one_host_moves_only_its_own_timer() {
     assert_eq!((known, kernel.ask(&unknown, &mut begin(&unknown))), after);
 }
 
-/// IPv6 hosts of one network are one for an incoming connection, and each its own for an outgoing one.
+/// IPv6 hosts of one network share an estimate for incoming connections. For outgoing ones each host has its own.
 #[test]
 fn networks_that_call_are_one_host() {
     let mut kernel = Kernel::new(LEARNS, 1000, &[1000], false);
@@ -334,12 +334,12 @@ fn networks_that_call_are_one_host() {
                 established(&connection, &begin(&connection), 20_001, 0),
             );
         }
-        // And what stands for all.
+        // The estimate for all hosts changes as well.
         assert_eq!(kernel.hosts.len(), hosts + 1);
     }
 }
 
-/// Executed instructions, of the port rule: what the design allows for evidence and for learning.
+/// The executed instructions of the port rule: the design's limits for evidence and for learning.
 #[test]
 fn costs() {
     let rule = |rto: &str| format!("[[rule]]\nname = \"port\"\nport = 12345\nrto = {rto}\n");

@@ -1,4 +1,4 @@
-//! The interpreter itself: it never panics, it agrees with rbpf, and it refuses what a program must not do.
+//! The interpreter itself: it never panics, it agrees with rbpf, and it refuses invalid programs.
 
 #[allow(dead_code)]
 #[path = "support/machine.rs"]
@@ -79,7 +79,7 @@ proptest! {
         for (op, dst, src, imm) in slots {
             let imm = match op {
                 0xd4 | 0xdc => [16, 32, 64][imm as usize % 3],
-                // rbpf keeps the upper half where a remainder of 32 bits by zero is asked for.
+                // rbpf keeps the upper half for a 32-bit remainder by zero.
                 _ => (imm as i32).max(1),
             };
             let op = if matches!(op, 0x9c | 0x3c) { op & !8 } else { op };
@@ -97,7 +97,7 @@ proptest! {
         by_register in any::<bool>(),
         imm in number(),
     ) {
-        // 0x8 and 0x9 are call and exit; rbpf does not extend immediates by their sign.
+        // 0x8 and 0x9 are call and exit. rbpf does not sign-extend immediates.
         prop_assume!(!matches!(op, 0 | 8 | 9));
         let imm = imm as i32 & i32::MAX;
         let op = op << 4 | class | if by_register { 8 } else { 0 };
@@ -106,7 +106,7 @@ proptest! {
     }
 }
 
-/// Numbers with edges.
+/// Numbers that include boundary values.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
         any::<u64>(),
@@ -115,13 +115,13 @@ fn number() -> impl Strategy<Value = u64> {
     ]
 }
 
-/// What clang emits, and a little more.
+/// The instructions that clang emits, and a few more.
 const OPCODES: [u8; 32] = [
     0x18, 0x61, 0x69, 0x71, 0x79, 0x62, 0x6a, 0x72, 0x7a, 0x63, 0x6b, 0x73, 0x7b, 0xdb, 0xc3, 0x07,
     0x0f, 0x17, 0xb7, 0xbf, 0x05, 0x15, 0x1d, 0x25, 0x55, 0xa5, 0x85, 0x95, 0xdc, 0xd4, 0x16, 0x0c,
 ];
 
-/// All but the negation of 64 bits, over which rbpf panics at the lowest number.
+/// All but the 64-bit negation, which panics in rbpf for the lowest number.
 const ARITHMETIC: [u8; 49] = [
     0x04, 0x0c, 0x14, 0x1c, 0x24, 0x2c, 0x34, 0x3c, 0x44, 0x4c, 0x54, 0x5c, 0x64, 0x6c, 0x74, 0x7c,
     0x84, 0x94, 0x9c, 0xa4, 0xac, 0xb4, 0xbc, 0xc4, 0xcc, 0x07, 0x0f, 0x17, 0x1f, 0x27, 0x2f, 0x37,

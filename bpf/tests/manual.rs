@@ -1,5 +1,5 @@
-//! The manual page of the rules (`scripts/packaging/man/set-rto-rules.5`) and the README against the compiler's own
-//! tables: no key, range, version or limit may be missing or differ.
+//! Compares the manual page of the rules (`scripts/packaging/man/set-rto-rules.5`) and the README with the compiler's
+//! own tables. No key, range, version or limit may be missing or differ.
 
 use set_rto_compiler::compile;
 use set_rto_compiler::diag::Source;
@@ -11,7 +11,7 @@ use set_rto_compiler::setting::{Form, SETTINGS};
 const PAGE: &str = include_str!("../../scripts/packaging/man/set-rto-rules.5");
 const README: &str = include_str!("../../README.md");
 
-/// The lines of a `.Sh` or `.Ss` section, its name as in the page.
+/// The lines of a `.Sh` or `.Ss` section with the name used in the page.
 fn section(name: &str) -> Vec<&'static str> {
     let is_head = |line: &&str| line.starts_with(".Sh ") || line.starts_with(".Ss ");
     let lines = PAGE.lines().skip_while(|line| line.get(4..) != Some(name));
@@ -20,7 +20,7 @@ fn section(name: &str) -> Vec<&'static str> {
     lines
 }
 
-/// The items of a section's lists: what each is called, and its lines as one text without macros.
+/// The items of a section's lists: the name of each, and its lines as one text without macros.
 fn items(name: &str) -> Vec<(&'static str, String)> {
     let mut items: Vec<(&str, String)> = Vec::new();
     for line in section(name) {
@@ -139,7 +139,7 @@ fn every_condition_and_field() {
     }
 }
 
-/// Quotes and spaces differ: the page has macros for them.
+/// Quotes and spaces differ, because the page uses macros for them.
 #[test]
 fn every_key_in_the_words_of_the_tables() {
     let plain = |text: &str| text.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>();

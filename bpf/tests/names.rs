@@ -1,5 +1,5 @@
-//! Lists of interface patterns, proven by execution: however many there are, the program finds what matching each
-//! pattern by itself finds.
+//! Lists of interface patterns, proven by execution: for any number of patterns, the program finds the same result as
+//! matching each pattern separately.
 
 mod support;
 
@@ -9,18 +9,18 @@ use support::random::Random;
 
 const CONNECTIONS: usize = 1_500;
 
-/// What patterns are made of.
+/// The characters of patterns.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Names,
     Prefixes,
     Globs,
-    /// Letters that few patterns have: what begins with `*` multiplies.
+    /// Letters that few patterns contain, because a leading `*` multiplies states.
     Contained,
     All,
 }
 
-/// Some letters, at most so many.
+/// A few letters, up to this many.
 fn letters(random: &mut Random, from: &str, most: usize) -> String {
     let count = 1 + random.below(most);
     (0..count).map(|_| char::from(*random.pick(from.as_bytes()))).collect()
@@ -40,7 +40,7 @@ fn pattern(kind: Kind, random: &mut Random) -> String {
     if [".", ".."].contains(&text.as_str()) { "a".into() } else { text }
 }
 
-/// A rule for each list, some for a port only, so that later ones come to their turn.
+/// A rule for each list. Some also test a port, so later rules are reached.
 fn rules(kind: Kind, lists: usize, patterns: usize, random: &mut Random) -> Rules {
     let rule = |_| {
         let count = 1 + random.below(patterns);
@@ -67,7 +67,7 @@ fn prove(kind: Kind, sizes: &[(usize, usize)]) {
     eprintln!("{kind:?}: {seen:?}");
     assert_eq!(seen.sets, sizes.len(), "{seen:?}");
     assert!(seen.decided * 10 >= seen.runs, "too few names matched: {seen:?}");
-    // What a set of rules costs is another matter: counts.rs.
+    // counts.rs tests the cost of a set of rules.
     assert!(seen.worst <= 4_000, "{seen:?}");
 }
 

@@ -1,6 +1,6 @@
-//! Which rules can never be reached: sound and complete. Small rule sets, without globs and comparisons of two
-//! fields, are tried on one connection of each kind that they tell apart; what no connection reaches must be
-//! refused, and nothing else.
+//! Detection of unreachable rules is sound and complete. Small rule sets without globs and without comparisons of two
+//! fields are tried on one connection of each kind that they distinguish. A rule that no connection reaches must be
+//! refused, and no other rule may be.
 
 mod support;
 
@@ -19,10 +19,10 @@ use support::oracle::decide;
 use support::print::print;
 use support::sample::unmapped;
 
-/// More connections than this are not tried: a few milliseconds.
+/// Rule sets with more connections than this are skipped. Each set takes a few milliseconds.
 const MOST: usize = 100_000;
 
-/// The first value of each interval between whose values no rule tells a difference.
+/// The first value of each interval within which no rule distinguishes values.
 struct Kinds {
     ports: BTreeSet<u16>,
     v4: BTreeSet<u32>,
@@ -35,7 +35,7 @@ impl Kinds {
         let mut kinds = Self {
             ports: [0].into(),
             v4: [0].into(),
-            // No packet has a mapped address: an interval may begin behind them.
+            // No packet has a mapped address, so an interval may begin after them.
             v6: [0, 1 << 48].into(),
             names: ["other".to_string()].into(),
         };
@@ -191,7 +191,8 @@ fn exactly_the_idle_rules_are_refused() {
     assert!(idle > 200, "only {idle} rules were idle");
 }
 
-/// Sixty thousand rules, none of which is within another: of two more, ten cover the one, and all but a port of the other.
+/// Sixty thousand rules, none within another. Of two more rules, ten cover the first, and all but one port of the
+/// second.
 #[test]
 fn what_ten_of_sixty_thousand_cover() {
     let site = |at: usize| format!("remote = \"10.{}.{}.0/24\"", at >> 8, at & 255);

@@ -1,5 +1,5 @@
-//! The JSON Schema of rules files, by a library that knows nothing of set-rto: whatever compiles fits it, and of the
-//! mistakes in `bad/` it finds those that one value shows.
+//! Checks the JSON Schema of rules files with an independent library. Every file that compiles must be valid, and the
+//! schema must reject the mistakes in `bad/` that a single value shows.
 
 use expect_test::expect_file;
 use jsonschema::Validator;
@@ -10,10 +10,10 @@ use set_rto_compiler::schema::schema;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
-/// The file that is shipped, and that rules.toml of the root names in its first line.
+/// The shipped file, which the first line of the root's rules.toml names.
 const SHIPPED: &str = "../scripts/packaging/rules.schema.json";
 
-/// Files of `bad/` without a mistake that a schema can see, and why not.
+/// Files of `bad/` whose mistakes a schema cannot detect, with the reason.
 const BEYOND: &[(&str, &str)] = &[
     ("contradictions", "conditions that exclude each other"),
     ("duplicate-name", "two rules"),
@@ -23,7 +23,7 @@ const BEYOND: &[(&str, &str)] = &[
     ("unreachable", "two rules"),
 ];
 
-/// Not TOML: no editor gets as far as the schema.
+/// They are not TOML, so an editor never reaches the schema.
 const NOT_TOML: &[&str] = &["syntax", "single-brackets"];
 
 fn here(path: &str) -> PathBuf {
@@ -36,7 +36,7 @@ fn validator() -> Validator {
     jsonschema::draft7::new(&schema).expect("a schema")
 }
 
-/// What an editor hands to the schema.
+/// The value that an editor passes to the schema.
 fn json(text: &str) -> Option<Value> {
     fn of(value: &DeValue<'_>) -> Value {
         match value {
@@ -112,7 +112,7 @@ fn finds_the_mistakes_that_one_value_shows() {
     assert_eq!(fitting, BEYOND.iter().map(|(name, _)| *name).collect::<Vec<_>>());
 }
 
-/// Each rule of `bad/settings.toml` and the like has a mistake of its own: the schema must not live on the first.
+/// Each rule of `bad/settings.toml` and similar files has its own mistake. The schema must detect each one separately.
 #[test]
 fn agrees_with_the_compiler_value_by_value() {
     let validator = validator();

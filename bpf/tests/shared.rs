@@ -1,4 +1,5 @@
-//! What the loader shares with the program (src/shared.rs) is the same in C: asked of clang for each structure, field and map.
+//! The parts that the loader shares with the program (src/shared.rs) are the same in C. clang checks each structure,
+//! field and map.
 
 mod support;
 
@@ -11,11 +12,11 @@ use support::shared::{
 };
 use support::{clang, policy, shared};
 
-/// Rules whose program has all that is shared.
+/// Rules whose program contains everything that is shared.
 const RULES: &str =
     "[[rule]]\nname = \"a\"\ninterface = \"ax0\"\nrto = { learn = true }\nmark = 1\n";
 
-/// Fields of a structure: `_Static_assert`s that they are where Rust has them.
+/// Fields of a structure: `_Static_assert`s that their offsets match Rust's.
 macro_rules! fields {
     ($out:ident, $rust:ident, $c:literal, $($field:ident),+) => {$(
         let (at, name) = (offset_of!($rust, $field), stringify!($field));
@@ -37,7 +38,7 @@ fn map(out: &mut String, name: &str, shape: &Shape) {
     claim(out, format_args!("sizeof(*{name}.max_entries) == {max_entries} * sizeof(int)"));
 }
 
-/// The program's C, and what must be true of it.
+/// The program's C and the assertions about it.
 fn claims() -> String {
     let mut out = policy(RULES).c;
     fields!(

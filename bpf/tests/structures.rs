@@ -1,5 +1,5 @@
-//! The way to a device through the kernel's structures, proven by execution: whatever their layout, with pointers of 4
-//! or 8 bytes, in either byte order, the program finds the device; and the one that tries offsets sees whether they fit.
+//! The search for a device through the kernel's structures, proven by execution. The program finds the device with any
+//! layout, with pointers of 4 or 8 bytes, in either byte order. The probe detects whether offsets fit.
 
 mod support;
 
@@ -21,7 +21,7 @@ use support::{clang, policy};
 const LAYOUTS: usize = 40;
 const CONNECTIONS: usize = 300;
 
-/// Each byte order and size of pointers, with so many layouts.
+/// Runs each byte order and pointer size with this many layouts.
 fn all(count: usize) -> impl Iterator<Item = (bool, Layout)> {
     let mut random = Random(0x32);
     let kinds = [(false, 4), (false, 8), (true, 4), (true, 8)];
@@ -65,17 +65,17 @@ fn devices_are_found_by_any_layout() {
     assert!(found.iter().all(|found| *found * 4 > LAYOUTS * CONNECTIONS), "too few: {found:?}");
 }
 
-/// Rules whose probe covers the packet, too.
+/// Rules whose probe also covers the packet.
 const PROBED: &str = "[[rule]]\nname = \"a\"\ninterface = \"ax0\"\nrto = \"1s\"\nmark = 1\n";
 
-/// What the loader takes for a kernel's: bytes of a pointer, and offsets.
+/// The properties that the loader assumes for a kernel: bytes of a pointer, and offsets.
 type Found = (u32, Vec<u32>);
 
 fn found(layout: &Layout) -> Found {
     (layout.pointer, layout.offsets())
 }
 
-/// What a probe that was loaded with these offsets stores at both ends of a connection in a kernel.
+/// The values that a probe loaded with these offsets stores at both ends of a connection in a kernel.
 fn probe(object: &[u8], big_endian: bool, found: Found, real: &Layout) -> [[u8; 16]; 2] {
     let image = Image::program(object, big_endian, Some("probe_device"));
     let load = Load { layout: *real, offsets: Some(found), ..Load::default() };
@@ -103,8 +103,8 @@ fn the_probe_tells_what_fits() {
         assert_eq!(probe(object, big_endian, right.clone(), &layout), [LO; 2], "{layout:?}");
         for by in [4, 8] {
             for (at, (name, _)) in MEMBERS.iter().enumerate() {
-                // The link of a chain is the first of its struct in every kernel; nothing is found by it where devices
-                // are few.
+                // The link of a chain is the first member of its structure in every kernel. With few devices, nothing
+                // is found through it.
                 if *name == "node_next" {
                     continue;
                 }
@@ -117,7 +117,7 @@ fn the_probe_tells_what_fits() {
     }
 }
 
-/// The offsets of a kernel of 64 bits, in the binary for one of 32, and the other way round.
+/// The offsets of a 64-bit kernel in the binary for a 32-bit one, and vice versa.
 #[test]
 fn the_probe_tells_pointers_of_another_size() {
     let c = policy(PROBED).c;

@@ -1,5 +1,5 @@
-//! Tables of ports take as much as they hold, and are right wherever one page ends and another begins. What they take is
-//! part of the binary, and of the kernel's locked memory.
+//! Tables of ports take no more space than their contents need, and they are correct at every page border. They are
+//! part of the binary and of the kernel's locked memory.
 
 mod support;
 
@@ -14,7 +14,7 @@ use support::runner::Runner;
 use support::verifier::verify;
 use support::{clang, policy};
 
-/// Bytes of all tables.
+/// The size of all tables in bytes.
 fn table_bytes(object: &[u8]) -> u64 {
     let file = object::File::parse(object).expect("an object file");
     let is_table = |name: &str| name.starts_with(".rodata.ta") || name.starts_with(".rodata.te");
@@ -22,7 +22,7 @@ fn table_bytes(object: &[u8]) -> u64 {
     sections.map(|section| section.size()).sum()
 }
 
-/// The rules of the boards' image: of a device, of ports, of prefixes.
+/// The rules of the boards' image: on a device, on ports, on prefixes.
 #[test]
 fn of_a_small_board() {
     let text = include_str!("../../vmtests/images/board/1.toml");
@@ -32,8 +32,8 @@ fn of_a_small_board() {
     assert!(bytes <= 4_096, "{bytes} bytes");
 }
 
-/// A rule for each of dozens of ports, at both ends of the numbers and of pages, on either byte order: what is around
-/// each of them, and at the borders of every page.
+/// A rule for each of dozens of ports, near both ends of the range and of pages, in either byte order. Tests the
+/// neighbours of each port and the borders of every page.
 #[test]
 fn at_the_borders_of_pages() {
     let mut ports: Vec<u16> = vec![0, 1, 22, 443, 65_534, 65_535];
@@ -69,12 +69,12 @@ fn at_the_borders_of_pages() {
     }
 }
 
-/// More addresses than a section has room for: the table is cut into parts.
+/// The list has more addresses than fit in a section, so the table is cut into parts.
 #[test]
 fn more_addresses_than_fit_in_a_section() {
     const COUNT: u128 = 280_000;
     let networks: [(u128, u128, bool); 3] = [
-        // Far from each other, hosts of one network, and hosts of as many networks.
+        // Addresses far from each other, hosts of one network, and hosts of as many networks.
         (1 << 24, 15_001, true),
         (0xfd00 << 112, (1 << 40) + 3, false),
         (0xfd00 << 112, (1 << 64) + 3, false),

@@ -1,7 +1,7 @@
-//! The text of the rules, mutated, made of garbage, huge or deep: an answer or mistakes, never a panic, in bounded
-//! time; and every small file that is accepted yields C that clang accepts and, where it can be asked, the kernel.
+//! The text of the rules, mutated, random, huge or deep, gives C or errors in bounded time and never a panic. Every
+//! small file that is accepted yields C that clang accepts, and the kernel too if it is available.
 //!
-//! The normal run is the same each time; `SET_RTO_FUZZ_MINUTES=N` goes on with new seeds until they are over.
+//! The normal run is deterministic. With `SET_RTO_FUZZ_MINUTES=N` it continues with new seeds for N minutes.
 
 mod support;
 
@@ -17,13 +17,13 @@ use support::random::Random;
 use support::verifier::verify;
 use support::{VERSION, clang, minutes};
 
-/// A small file takes no longer, not even on a busy machine.
+/// The time limit for a small file, even on a busy machine.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// So many accepted files are given to clang in the normal run.
+/// The number of accepted files that clang compiles in the normal run.
 const COMPILED: usize = 40;
 
-/// Compiles, and draws the mistakes. The C, if it was accepted.
+/// Compiles the text and renders the mistakes. Returns the C if the text was accepted.
 fn judge(text: &str) -> Option<String> {
     let source = Source { name: "rules.toml", text };
     let start = Instant::now();
@@ -41,7 +41,7 @@ fn judge(text: &str) -> Option<String> {
     answer
 }
 
-/// Files to start from.
+/// The initial files for mutations.
 fn corpus() -> Vec<String> {
     let mut files = Vec::new();
     for folder in ["tests/good", "tests/bad", "examples"] {
@@ -173,7 +173,7 @@ fn mutate(files: &[String], random: &mut Random) -> String {
     text.into_iter().collect()
 }
 
-/// Runs the tries, and goes on with other seeds where there is time; the accepted files go to clang.
+/// Runs the tries and continues with other seeds while time remains. clang compiles the accepted files.
 fn fuzz(tries: usize, fewest: usize, mut make: impl FnMut(&mut Random) -> String) {
     let end = minutes().map(|minutes| Instant::now() + minutes);
     let mut random = Random(match end {

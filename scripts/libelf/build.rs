@@ -1,13 +1,13 @@
-//! Compiles libelf into `OUT_DIR`, from the sources of elfutils that the package libbpf-sys brings. Its own way runs
-//! autotools inside cargo's registry, which a killed build spoils for good.
+//! Compiles libelf into `OUT_DIR` from the sources of elfutils in the crate libbpf-sys. The crate's own build runs
+//! autotools inside cargo's registry, and a killed build leaves the registry permanently broken.
 //!
-//! Its libbpf finds the headers by `LIBBPF_SYS_EXTRA_CFLAGS`, which `.cargo/config.toml` sets.
+//! Its libbpf finds the headers through `LIBBPF_SYS_EXTRA_CFLAGS`, which `.cargo/config.toml` sets.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-/// As seen from libbpf's own folder, where its `make` runs.
+/// The path is relative to libbpf's own directory, where its `make` runs.
 const HEADERS: &str = "-I../../elfutils/libelf -I../../zlib";
 
 fn main() -> ExitCode {
@@ -43,7 +43,7 @@ fn run() -> Result<(), String> {
     build.define("HAVE_CONFIG_H", None);
     // Its assertions name source files; no binary contains a folder of the machine that built it.
     build.flag_if_supported(format!("-ffile-prefix-map={}=/libbpf-sys", package.display()));
-    // First: one in elfutils' folder is the leftover of another build.
+    // This comes first, because a file of that name in elfutils' directory is the leftover of another build.
     build.include("src");
     build.includes([elfutils.join("lib"), libelf, package.join("zlib")]);
     let compiled = build.files(files).try_compile("elf");
@@ -51,7 +51,7 @@ fn run() -> Result<(), String> {
     cc::Build::new().file("src/zlib.c").try_compile("z").map_err(|error| error.to_string())
 }
 
-/// What makes sources whole again.
+/// How to restore the sources.
 fn heal(package: &Path) -> String {
     format!(
         "help: if the compiler finds sources damaged, as an older set-rto could leave them: rm -r '{}'; cargo unpacks \
@@ -60,8 +60,8 @@ fn heal(package: &Path) -> String {
     )
 }
 
-/// Where cargo has the sources of libbpf-sys. It is asked for a package that needs just this one: for the whole
-/// workspace, it would want to have what only tests and other systems need.
+/// The directory of libbpf-sys's sources, according to cargo. The query names a package that needs only this crate.
+/// For the whole workspace, cargo would also require the crates of tests and of other systems.
 fn libbpf_sys(out: &Path) -> Result<PathBuf, String> {
     let here = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
     let lock = here.join("../../Cargo.lock");

@@ -1,4 +1,4 @@
-//! The command line, by argh as the product's: each task has a `--help` of its own.
+//! The command line, parsed by argh like the product's. Each task has its own `--help`.
 
 use std::path::PathBuf;
 
@@ -251,7 +251,7 @@ fn minutes(text: &str) -> Result<u32, String> {
 }
 
 impl Image {
-    /// For the program that boots them.
+    /// For the program that boots the machines.
     pub(crate) fn words(&self) -> Vec<String> {
         let list = self.list.then(|| "--list".to_owned());
         list.into_iter().chain(self.names.iter().cloned()).collect()
@@ -259,7 +259,7 @@ impl Image {
 }
 
 impl Matrix {
-    /// For the program that boots them.
+    /// For the program that boots the machines.
     pub(crate) fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
         for (is_set, word) in
@@ -276,10 +276,10 @@ impl Matrix {
     }
 }
 
-/// Reads the words after `cargo xtask`. No word at all asks for help, too.
+/// Parses the words after `cargo xtask`. No words at all also print the help.
 ///
 /// # Errors
-/// A help text, with a good status, or what is wrong.
+/// A help text with a success status, or a description of the mistake.
 pub(crate) fn parse(words: &[String]) -> Result<Task, EarlyExit> {
     let words = separate(words);
     let mut words: Vec<_> = words.iter().map(String::as_str).collect();
@@ -293,7 +293,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Task, EarlyExit> {
     }
 }
 
-/// `--name=value` as the two words that argh reads.
+/// Splits `--name=value` into the two words that argh reads.
 fn separate(words: &[String]) -> Vec<String> {
     let options = words.iter().take_while(|word| *word != "--").count();
     let (options, rest) = words.split_at(options);
@@ -433,7 +433,7 @@ mod tests {
             ..plain
         };
         assert_eq!(dist(line), expected);
-        // An equals sign belongs to the value, too.
+        // Further equals signs belong to the value.
         assert_eq!(dist("dist --btf=6.1=b --btf 6.6=c").btf, ["6.1=b", "6.6=c"]);
         for line in ["dist x86_64", "dist --record --symbols", "dist --record --rules a.toml"] {
             assert!(words(line).is_err(), "{line}");

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: figures of the compiled programs, side by side with other ways to write them.
+//! `cargo xtask bench`: figures of the compiled programs next to other ways to write them.
 
 use anyhow::Result;
 use xshell::{Shell, cmd};
@@ -8,15 +8,15 @@ use crate::readme::{self, Place};
 use crate::setup;
 use crate::step::step;
 
-/// Where the figures are shown.
+/// The file that shows the figures.
 const FIGURES: Place = Place {
     file: "vmtests/bench/README.md",
     begin: "<!-- `cargo xtask bench --readme` writes from here -->\n",
     end: "<!-- to here -->\n",
 };
 
-/// Builds and runs the bench, as root. It prints a table and leaves it in `target/bench`. With `to_readme` its short
-/// form is written to [`FIGURES`].
+/// Builds the bench and runs it as root. It prints a table and writes it to `target/bench`. With `to_readme` the short
+/// form goes to [`FIGURES`].
 pub(crate) fn run(sh: &Shell, quick: bool, to_readme: bool) -> Result<()> {
     if to_readme {
         readme::check(sh, &FIGURES)?;
@@ -29,7 +29,7 @@ pub(crate) fn run(sh: &Shell, quick: bool, to_readme: bool) -> Result<()> {
     })?;
     if to_readme {
         let figures = sh.read_file("target/bench/readme.md")?;
-        // The file may have changed meanwhile.
+        // The file may have changed in the meantime.
         readme::update(sh, &FIGURES, &figures)?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the static binary that is shipped, and the simpler builds that tests use.
+//! `cargo xtask build`: the static release binary, and the simpler builds that tests use.
 
 use std::env;
 use std::fs;
@@ -14,8 +14,8 @@ use crate::needs::cargo;
 use crate::step::step;
 use crate::targets::{self, Target};
 
-/// For rustc: static, and without unwind tables, which are a tenth of the binary: a panic prints its message and ends the
-/// process. rustc cannot remove the tables of a precompiled standard library; the linker can.
+/// Flags for rustc: a static binary without unwind tables, which are a tenth of it. A panic prints its message and
+/// ends the process. rustc cannot remove the tables of a precompiled standard library, but the linker can.
 const STATIC: &[&str] = &[
     "-C",
     "target-feature=+crt-static",
@@ -23,7 +23,7 @@ const STATIC: &[&str] = &[
     "relocation-model=static",
     "-C",
     "link-arg=-Wl,--no-eh-frame-hdr",
-    // Relative to the repository, where cargo calls rustc, and rustc the linker.
+    // The path is relative to the repository, where cargo calls rustc and rustc calls the linker.
     "-C",
     "link-arg=-Wl,-T,scripts/no-unwinding.ld",
 ];
@@ -58,9 +58,9 @@ fn rules_file(
     Ok(Some(file))
 }
 
-/// Builds the static binary that is shipped and checks that it is static: for a target that `dist` knows by name or
-/// triple as `dist` does, for another with what this machine has, for this machine with its own C library when none.
-/// Gives its path.
+/// Builds the static release binary, checks that it is static, and returns its path. A target that `dist` knows by
+/// name or triple is built as `dist` does. Another target is built with the tools of this machine. Without a target,
+/// the binary is for this machine and its own C library.
 pub(crate) fn static_release(
     sh: &Shell,
     rules: Option<&Path>,
@@ -112,28 +112,28 @@ pub(crate) fn static_release(
     })
 }
 
-/// Fetches what [`static_release`] needs besides this machine's own tools for a target of `dist`.
+/// Fetches what [`static_release`] needs for a target of `dist` besides the tools of this machine.
 ///
 /// # Errors
-/// What could not be fetched, and from where.
+/// Names what could not be fetched, and its source.
 pub(crate) fn prepare(sh: &Shell, target: &Target) -> Result<()> {
     cross::prepare(sh, target.triple, &target.zig, &cross_dir(sh)?).map(drop)
 }
 
-/// Builds one binary of the workspace in the dev profile, which links faster. Gives its path.
+/// Builds one binary of the workspace in the dev profile, which links faster. Returns its path.
 pub(crate) fn dev(sh: &Shell, binary: &str, rules: Option<&Path>) -> Result<PathBuf> {
     dev_with_btf(sh, binary, rules, None)
 }
 
-/// The same with the BTF of these kernels in it, as `SET_RTO_BTF` has them.
+/// The same, with the BTF of these kernels embedded, in the format of `SET_RTO_BTF`.
 pub(crate) fn dev_with_btf(
     sh: &Shell,
     binary: &str,
     rules: Option<&Path>,
     btf: Option<&str>,
 ) -> Result<PathBuf> {
-    // With --package, dependencies would lose the features that the other members ask for, and
-    // the C libraries would be built once more than `cargo test --workspace` has done.
+    // With --package, dependencies would lose the features that other members enable, and the C libraries would be
+    // built again after `cargo test --workspace`.
     let build = cargo_build(sh, rules);
     let build = match btf {
         Some(btf) => build.env(BTF_VARIABLE, btf),
@@ -142,14 +142,14 @@ pub(crate) fn dev_with_btf(
     executable(build.args(["--workspace", "--bin", binary]))
 }
 
-/// Builds set-rto with the libbpf, libelf and zlib of this machine, dynamic, as packages of distributions do.
+/// Builds set-rto dynamically with the libbpf, libelf and zlib of this machine, like packages of distributions.
 pub(crate) fn dev_with_system(sh: &Shell, rules: &Path) -> Result<PathBuf> {
     let build = cargo_build(sh, Some(rules)).env_remove(BTF_VARIABLE);
     let build = build.args(["--package", "set-rto", "--bin", "set-rto"]);
     executable(build.args(["--no-default-features", "--features", "system"]))
 }
 
-/// Cargo's target directory, wherever CARGO_TARGET_DIR or a configuration puts it.
+/// Cargo's target directory. CARGO_TARGET_DIR or the configuration may move it.
 pub(crate) fn target_dir(sh: &Shell) -> Result<PathBuf> {
     let cargo = cargo();
     let metadata = cmd!(sh, "{cargo} metadata --format-version 1 --no-deps --offline").read()?;
@@ -158,12 +158,12 @@ pub(crate) fn target_dir(sh: &Shell) -> Result<PathBuf> {
         .ok_or_else(|| anyhow!("cargo metadata names no target_directory"))
 }
 
-/// The one for builds with zig. In the usual one, the other tools would make build scripts run again.
+/// The target directory of builds with zig. In the usual one, the change of tools would rerun build scripts.
 pub(crate) fn cross_dir(sh: &Shell) -> Result<PathBuf> {
     Ok(target_dir(sh)?.join("cross"))
 }
 
-/// `cargo build` with these rules, or with the default ones whatever the caller's environment is.
+/// `cargo build` with these rules, or with the default ones regardless of the caller's environment.
 fn cargo_build<'a>(sh: &'a Shell, rules: Option<&Path>) -> Cmd<'a> {
     let cargo = cargo();
     let build = cmd!(sh, "{cargo} build --message-format json-render-diagnostics");
@@ -185,7 +185,7 @@ fn executable(build: Cmd<'_>) -> Result<PathBuf> {
         .ok_or_else(|| anyhow!("cargo built no executable"))
 }
 
-/// The triple that rustc builds for by itself.
+/// The default target triple of rustc.
 pub(crate) fn host_triple(sh: &Shell) -> Result<String> {
     let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let version = cmd!(sh, "{rustc} -vV").read().context("cannot ask rustc for its host")?;
@@ -196,7 +196,7 @@ fn host_of(version: &str) -> Option<String> {
     version.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned)
 }
 
-/// Folders of this machine whose names source files have, and what the binary has instead.
+/// Directories of this machine that occur in the names of source files, and their replacements in the binary.
 fn folders(sh: &Shell) -> Result<[(PathBuf, &'static str); 4]> {
     let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let registry = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
@@ -220,8 +220,8 @@ fn names(bytes: &[u8], path: &Path) -> bool {
     bytes.windows(path.len()).any(|window| window == path)
 }
 
-/// The flags of the caller, and those for static linking. Cargo ignores RUSTFLAGS where CARGO_ENCODED_RUSTFLAGS is set,
-/// which separates by the byte 0x1f: paths may contain blanks.
+/// The flags of the caller and those for static linking. Cargo ignores RUSTFLAGS if CARGO_ENCODED_RUSTFLAGS is set.
+/// The latter separates flags by the byte 0x1f, because paths may contain spaces.
 fn static_flags(encoded: Option<String>, plain: Option<String>, more: Vec<String>) -> String {
     let before: Vec<_> = match encoded.filter(|flags| !flags.is_empty()) {
         Some(flags) => flags.split('\x1f').map(str::to_owned).collect(),
@@ -231,7 +231,7 @@ fn static_flags(encoded: Option<String>, plain: Option<String>, more: Vec<String
     before.into_iter().chain(ours).chain(more).collect::<Vec<_>>().join("\x1f")
 }
 
-/// The string with this key in a JSON object.
+/// The string value of this key in a JSON object.
 pub(crate) fn json_string(text: &str, key: &str) -> Option<String> {
     let object: serde_json::Value = serde_json::from_str(text).ok()?;
     object.get(key)?.as_str().map(str::to_owned)

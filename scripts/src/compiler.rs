@@ -1,4 +1,4 @@
-//! `cargo xtask check`, `show`, `explain`, `schema` and `fuzz`: the rule compiler by itself.
+//! `cargo xtask check`, `show`, `explain`, `schema` and `fuzz`: the rule compiler on its own.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -14,8 +14,8 @@ use crate::setup;
 use crate::step::step;
 use crate::test::verifier;
 
-/// Runs the compiler's own program (`scripts/rules`) in the caller's directory, where the file names in `words` are
-/// meant. Ends this process with its exit code if it fails: its messages have said what was wrong.
+/// Runs the compiler's own program (`scripts/rules`) in the caller's directory, to which the file names in `words` are
+/// relative. If it fails, this process exits with its exit code: its messages have already explained the failure.
 pub(crate) fn rules(sh: &Shell, caller: &Path, words: &[&str]) -> Result<()> {
     let program = built(sh)?;
     let status = Command::new(&program).args(words).current_dir(caller).status();
@@ -27,10 +27,11 @@ pub(crate) fn rules(sh: &Shell, caller: &Path, words: &[&str]) -> Result<()> {
     }
 }
 
-/// Builds that program and gives its path. Cargo shows what it compiles; if there is nothing to do, nothing is shown.
+/// Builds that program and returns its path. Cargo shows what it compiles, and prints nothing if the program is up to
+/// date.
 fn built(sh: &Shell) -> Result<String> {
     let mut child = Command::new(cargo())
-        // With --package, the compiler would lose the features that tests ask for, and be built once more.
+        // With --package, the compiler would lose the features that tests enable, and it would be built again.
         .args(["build", "--workspace", "--bin", "rules"])
         .args(["--message-format", "json-render-diagnostics"])
         .current_dir(sh.current_dir())
@@ -59,8 +60,8 @@ fn built(sh: &Shell) -> Result<String> {
     program.context("cargo built no executable")
 }
 
-/// Runs random rule sets against random connections for some minutes; as root the kernel's verifier judges the programs
-/// of all of them.
+/// Runs random rule sets against random connections for some minutes. As root, the kernel's verifier checks all of the
+/// programs.
 pub(crate) fn fuzz(sh: &Shell, minutes: u32) -> Result<()> {
     setup::ensure(sh, &BUILD.iter().collect::<Vec<&Need>>())?;
     step(&format!("random rule sets for {minutes} min"), || {

@@ -11,17 +11,17 @@ use crate::readme::{self, Place};
 use crate::step::{step, tee};
 use crate::{build, setup};
 
-/// Where the tables are shown.
+/// The directory that shows the tables.
 const TABLES: Place = Place {
     file: "vmtests/demo/README.md",
     begin: "<!-- `cargo xtask demo --readme` writes from here -->\n",
     end: "<!-- demo: to here -->\n",
 };
-/// The picture that the README of the root shows, too.
+/// The picture, which the README of the root shows as well.
 const TIMELINE: &str = "vmtests/demo/timeline.svg";
 
-/// Builds, boots the kernels and measures there. It prints tables and leaves them with a timeline in `target/demo`.
-/// With `to_readme` both are written to `vmtests/demo`.
+/// Builds, boots the kernels and measures in them. It prints tables and writes them with a timeline to `target/demo`.
+/// With `to_readme` both go to `vmtests/demo`.
 pub(crate) fn run(sh: &Shell, kernels: &[String], to_readme: bool) -> Result<()> {
     if to_readme {
         readme::check(sh, &TABLES)?;

@@ -1,7 +1,7 @@
-//! Tests: what the READMEs and manual pages tell people to type.
+//! Tests of the commands in READMEs and manual pages.
 //!
-//! Each command of each README is in [`COMMANDS`], with the test that runs it or the reason why none does. Those that
-//! are cheap and change nothing are run here, as they stand.
+//! Each command of each README is in [`COMMANDS`], with the test that runs it or the reason why no test does. Commands
+//! that are cheap and change nothing are run here unchanged.
 
 mod completions;
 mod loader;
@@ -15,15 +15,15 @@ use crate::args;
 use crate::image::{BLOCKS, COMMANDS as IN_IMAGES};
 use crate::readme;
 
-/// What becomes of a command.
+/// How a command is tested.
 enum How {
     /// It is run here.
     Run,
-    /// It is run in virtual machines, by `cargo xtask image`, with the block that has it.
+    /// `cargo xtask image` runs it in virtual machines, together with its block.
     Image,
-    /// A test of this name in this file does what it does.
+    /// A test of this name in this file does the same.
     By(&'static str, &'static str),
-    /// Not run, and why.
+    /// It is not run, for this reason.
     Not(&'static str),
 }
 use How::{By, Image, Not, Run};
@@ -100,14 +100,14 @@ const COMMANDS: &[(&str, How)] = &[
     ("cargo xtask matrix", Not(MINUTES)),
 ];
 
-/// How blocks begin that are no commands.
+/// The first words of blocks that are not commands.
 const OTHER: [&str; 3] = ["[[rule]]", "192.0.2.1:12345: first", "parse → "];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace root")
 }
 
-/// All Markdown files of the repository, by their paths in it.
+/// All Markdown files of the repository, by their paths within it.
 fn pages() -> Vec<PathBuf> {
     fn below(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
@@ -139,7 +139,7 @@ fn commands(page: &Path) -> Vec<String> {
     while let Some(line) = lines.next() {
         let Some(first) = line.strip_prefix("    ") else { continue };
         let mut block = vec![first];
-        // A blank line does not end a block that goes on behind it.
+        // A blank line does not end a block if indented lines follow.
         while let Some(next) = lines.next_if(|next| next.starts_with("    ") || next.is_empty()) {
             block.push(next.trim_start_matches("    "));
         }
@@ -185,7 +185,7 @@ fn tasks_that_are_named_exist() {
         let text = read(&page);
         for (at, _) in text.match_indices("cargo xtask ") {
             let rest = &text[at + "cargo xtask ".len()..];
-            // Up to what ends a command in a block, in backticks, or in roff.
+            // The command extends to its end in a block, in backticks, or in roff.
             let end = rest.find(['`', '\n', '"', ';', '&']).unwrap_or(rest.len());
             let line = rest[..end]
                 .split("  #")
@@ -194,7 +194,7 @@ fn tasks_that_are_named_exist() {
                 .trim_end_matches([' ', ',', '.']);
             let words = words(line);
             let is_known = args::parse(&words).map_or_else(|exit| exit.status.is_ok(), |_| true);
-            // `explain` is often named without its words.
+            // `explain` is often mentioned without its arguments.
             assert!(is_known || words == ["explain"], "{}: cargo xtask {line}", page.display());
             named += 1;
         }
@@ -202,7 +202,7 @@ fn tasks_that_are_named_exist() {
     assert!(named > 30, "{named}");
 }
 
-/// As a shell splits it, as far as the pages need.
+/// Splits words like a shell, to the extent that the pages need.
 fn words(line: &str) -> Vec<String> {
     let parts = line.split('\'').enumerate();
     let words = parts.flat_map(|(at, part)| match at % 2 {
@@ -212,7 +212,7 @@ fn words(line: &str) -> Vec<String> {
     words.collect()
 }
 
-/// Files that a page links, in the repository.
+/// The files of the repository that a page links to.
 #[test]
 fn links_lead_somewhere() {
     for page in pages() {
@@ -239,7 +239,7 @@ fn links_lead_somewhere() {
     }
 }
 
-/// A reader decides in one screen.
+/// The first screen must suffice for a decision.
 #[test]
 fn the_readme_is_short() {
     let readme = read(Path::new("README.md"));

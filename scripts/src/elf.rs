@@ -6,8 +6,8 @@ use object::elf::{PT_DYNAMIC, PT_INTERP};
 use object::read::elf::{ElfFile, FileHeader, ProgramHeader as _};
 use object::{File, Object as _, ObjectSymbol as _, SymbolKind};
 
-/// Ok if the executable needs neither an interpreter nor a dynamic section. The error names what it
-/// needs, or says that the bytes are not an executable.
+/// Ok if the executable has neither an interpreter nor a dynamic section. The error names the one it has, or says that
+/// the bytes are not an executable.
 pub(crate) fn check_static(bytes: &[u8]) -> Result<(), String> {
     match parse(bytes)? {
         File::Elf32(file) => is_static(&file),
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_real_file() {
         let bytes = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        // This test is linked as cargo does by default, which is dynamic on glibc.
+        // Cargo links this test in its default way, which is dynamic on glibc.
         assert_eq!(check_static(&bytes).is_ok(), cfg!(target_feature = "crt-static"));
         let symbols = symbols(&bytes).unwrap();
         let own = symbols.iter().find(|(_, name)| name.contains("a_real_file"));

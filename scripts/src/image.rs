@@ -1,4 +1,4 @@
-//! `cargo xtask image`: boots images of the systems that set-rto is packaged for, and tests the packages there.
+//! `cargo xtask image`: boots images of the systems that set-rto has packages for, and tests the packages there.
 
 use std::fs;
 use std::path::Path;
@@ -12,12 +12,12 @@ use crate::privilege::is_root;
 use crate::step::{step, tee};
 use crate::{build, dist, readme, setup};
 
-/// The README whose blocks of commands are run in images as they are.
+/// The README with blocks of commands that are run in images unchanged.
 pub(crate) const COMMANDS: &str = "scripts/packaging/README.md";
-/// Those images, and the titles of the blocks.
+/// The images, and the titles of the blocks.
 pub(crate) const BLOCKS: [(&str, &str); 2] = [("debian", "Debian"), ("container", "Container")];
 
-/// Installs the tools that build boards of these targets. Not every distribution has them: then that board fails, and
+/// Installs the tools that build boards of these targets. If a distribution does not have them, that board fails and
 /// the others still run.
 pub(crate) fn tools(sh: &Shell, targets: &[String]) {
     if targets.iter().any(|target| target == "mips")
@@ -27,7 +27,7 @@ pub(crate) fn tools(sh: &Shell, targets: &[String]) {
     }
 }
 
-/// Builds a package for each rules file of each image, and boots the images.
+/// Builds a package for each rules file of each image and boots the images.
 pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
     let image = step("build the machines", || build::dev(sh, "image", None))?;
     if options.iter().any(|word| word == "--list") {
@@ -77,7 +77,7 @@ fn lintian(sh: &Shell, package: &Path) -> Result<()> {
     Ok(cmd!(sh, "lintian {root...} --fail-on error,warning {package}").run()?)
 }
 
-/// `linked`: what a distribution would package, linked with the libbpf of that system.
+/// `linked`: the binary that a distribution would package, linked with the libbpf of that system.
 fn linked(sh: &Shell, rules: &Path, into: &Path) -> Result<()> {
     let build = || build::dev_with_system(sh, rules);
     let binary = step("build set-rto with the libbpf of this machine", build)?;
@@ -86,7 +86,7 @@ fn linked(sh: &Shell, rules: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// For each rules file `N.toml` of an image: `N.deb`. Of the first one, also the other files that `dist` makes.
+/// Makes `N.deb` for each rules file `N.toml` of an image. For the first one, also makes the other files of `dist`.
 pub(crate) fn packages(sh: &Shell, room: &Path, target: &str, into: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(into);
     fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;

@@ -1,4 +1,4 @@
-//! `cargo xtask install`: from a machine that has only Rust to attached rules.
+//! `cargo xtask install`: takes a machine that has only Rust to attached rules.
 
 use std::path::{Path, PathBuf};
 use std::process;
@@ -10,7 +10,7 @@ use crate::privilege::{for_root, for_writing};
 use crate::step::{command, step};
 use crate::{build, needs, setup};
 
-/// Where the binary lives below a prefix.
+/// The path of the binary below a prefix.
 pub(crate) fn destination(prefix: &Path) -> PathBuf {
     prefix.join("sbin").join("set-rto")
 }
@@ -43,7 +43,7 @@ pub(crate) fn run(sh: &Shell, rules: Option<&Path>, prefix: &Path, activate: boo
     })
 }
 
-/// Copies under another name and renames: whoever runs the binary meanwhile gets the old one or the
+/// Copies under another name and renames. A process that starts the binary in the meantime gets either the old or the
 /// new one, complete.
 fn place(sh: &Shell, binary: &Path, destination: &Path) -> Result<()> {
     if destination.is_dir() {

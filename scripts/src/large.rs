@@ -1,12 +1,13 @@
-//! Thousands of rules for the live suite, to show each kernel's verifier what they compile to: a thousand mixed rules,
-//! 256 globs, and 100,000 IPv6 prefixes over several maps. They are generated, and too large for the repository.
+//! Thousands of rules for the live suite, which shows the result to each kernel's verifier: a thousand mixed rules,
+//! 256 globs, and 100,000 IPv6 prefixes in several maps. They are generated because they are too large for the
+//! repository.
 
 use std::fmt::Write as _;
 
-/// Rules of several conditions each.
+/// The number of rules with several conditions each.
 const MIXED: usize = 1_000;
 
-/// Prefixes of two lists.
+/// The number of prefixes in two lists.
 const PREFIXES: usize = 100_000;
 
 /// The rules file. Connections of the suite match them: its addresses are 10.20.1.1 and fd20:1::1 on `va`, and it
@@ -35,7 +36,8 @@ pub(crate) fn rules() -> String {
     out
 }
 
-/// One in five has its own remote prefix and port, the others one of both. Some have more conditions.
+/// One rule in five has its own remote prefix and port. The others have their own value of one of them. Some have more
+/// conditions.
 fn mixed(at: usize) -> Vec<String> {
     let site = at + 1;
     let is_v4 = at % 5 < 3;
@@ -68,7 +70,7 @@ fn mixed(at: usize) -> Vec<String> {
     all
 }
 
-/// 64 globs. All lists but one also match `va`.
+/// A list of 64 globs. All lists but one also match `va`.
 fn globs(list: usize) -> String {
     let some = |at: usize| {
         [format!("w?an{at}"), format!("ppp{at}?*"), format!("*.{at}"), format!("v*h{at}-")]
@@ -81,7 +83,7 @@ fn globs(list: usize) -> String {
     format!("interface = [{}]", quoted.join(", "))
 }
 
-/// Every second of them, in three blocks, unevenly.
+/// Every second prefix, in three blocks of different sizes.
 fn prefixes(list: usize) -> String {
     let one = |at: usize| {
         let block = [0x10_0000, 0x4000_0000, 0xc012_0000_usize][at % 3];

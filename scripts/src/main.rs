@@ -70,12 +70,12 @@ fn main() -> ExitCode {
 }
 
 fn run(task: Task) -> Result<()> {
-    // File names on the command line mean those of the caller's directory, tasks run in the root.
+    // File names on the command line are relative to the caller's directory. Tasks run in the root.
     let caller = env::current_dir().context("cannot tell the current directory")?;
     let sh = Shell::new()?;
     sh.change_dir(project_root());
     let rules = |option: Option<String>| build::resolve_rules(option, &caller);
-    // As it was written, for the messages; the default one is that of the root.
+    // The name as it was given, for messages. The default file is that of the root.
     let shown = |option: Option<String>| -> Result<String> {
         if let Some(file) = option {
             return Ok(file);
@@ -129,9 +129,9 @@ fn run(task: Task) -> Result<()> {
     Ok(())
 }
 
-/// The workspace root: the directory above this crate's.
+/// The workspace root, the directory above this crate.
 fn project_root() -> PathBuf {
-    // `cargo run` tells where the crate is now; the compiled-in place serves a binary run by hand.
+    // `cargo run` gives the current directory of the crate. The compiled-in path serves a binary that is run by hand.
     let here = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     here.parent().map_or_else(|| here.clone(), Path::to_path_buf)

@@ -5,7 +5,7 @@
 pub(crate) enum Manager {
     /// Debian, Ubuntu, Raspberry Pi OS.
     Apt,
-    /// Fedora, RHEL and kin.
+    /// Fedora, RHEL and derivatives.
     Dnf,
     /// Arch.
     Pacman,
@@ -14,10 +14,10 @@ pub(crate) enum Manager {
 }
 
 impl Manager {
-    /// All, in the order in which they are looked for.
+    /// All managers, in the order of detection.
     pub(crate) const ALL: [Self; 4] = [Self::Apt, Self::Dnf, Self::Pacman, Self::Apk];
 
-    /// The program that is called.
+    /// The name of the program.
     pub(crate) fn program(self) -> &'static str {
         match self {
             Self::Apt => "apt-get",
@@ -27,9 +27,9 @@ impl Manager {
         }
     }
 
-    /// The command that fetches package lists, if `install` does not do that by itself. `has_lists`:
-    /// there are lists already. pacman's are then left alone, since a refresh without an upgrade of
-    /// everything is a partial upgrade.
+    /// The command that fetches package lists, if `install` does not do that by itself. `has_lists` is true if lists
+    /// exist already. pacman's are then left alone, because a refresh without an upgrade of everything is a partial
+    /// upgrade.
     pub(crate) fn refresh(self, has_lists: bool) -> Option<Vec<String>> {
         match self {
             Self::Apt => Some(words(&["apt-get", "update"])),
@@ -38,7 +38,7 @@ impl Manager {
         }
     }
 
-    /// The command that installs packages without asking and without the recommended ones.
+    /// The command that installs packages without confirmation and without recommended ones.
     pub(crate) fn install(self, packages: &[String]) -> Vec<String> {
         let command: &[&str] = match self {
             Self::Apt => &[
@@ -56,8 +56,8 @@ impl Manager {
         words(command).into_iter().chain(packages.iter().cloned()).collect()
     }
 
-    /// The command whose exit code tells if a package exists, for managers whose column in the table
-    /// of needs has alternatives.
+    /// The command whose exit code shows whether a package exists, for managers with alternatives in their column of
+    /// the table of needs.
     pub(crate) fn lookup(self, package: &str) -> Option<Vec<String>> {
         match self {
             Self::Apt => Some(words(&["apt-cache", "show", "--no-all-versions", package])),

@@ -10,7 +10,7 @@ use crate::needs::{BOARDS, BUILD, LIVE, MATRIX, Need, PACKAGING, SYSTEM};
 use crate::step::{step, tee};
 use crate::{build, image, setup, test};
 
-/// What the program needs to run the given kernels and boards.
+/// The files that the program needs to run the given kernels and boards.
 #[derive(Debug, Default, PartialEq)]
 struct Wants {
     /// The live suite and its executables.
@@ -35,7 +35,7 @@ impl Wants {
     }
 }
 
-/// Builds what runs there once, and boots each kernel and each board.
+/// Builds everything that runs there once, and boots each kernel and each board.
 pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
     let matrix = step("build the matrix", || build::dev(sh, "matrix", None))?;
     if options.iter().any(|word| word == "--list") {
@@ -76,7 +76,7 @@ pub(crate) fn run(sh: &Shell, options: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The live suite, and the folder of its executables.
+/// The live suite and the directory of its executables.
 fn suite(sh: &Shell, matrix: &Path, options: &[String]) -> Result<(PathBuf, PathBuf)> {
     let suite = build::dev(sh, "live", None)?;
     let bin_dir = build::target_dir(sh)?.join("live").join("bin");
@@ -85,7 +85,7 @@ fn suite(sh: &Shell, matrix: &Path, options: &[String]) -> Result<(PathBuf, Path
     Ok((suite, bin_dir))
 }
 
-/// The BTF of the kernels that have none built in, one file each.
+/// The BTF of the kernels that have no built-in BTF, one file each.
 fn btf(matrix: &Path, options: &[String]) -> Result<Vec<String>> {
     let (status, output) = tee(Command::new(matrix).arg("--btf").args(options))?;
     if !status.success() {

@@ -1,4 +1,4 @@
-//! What the build and the tests need of the distribution, and the packages that contain it.
+//! What the build and the tests need from the distribution, and the packages that contain it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -8,14 +8,14 @@ use std::process::{Command, Stdio};
 
 use crate::managers::Manager;
 
-/// How to find out if a need is met.
+/// How a need is checked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Probe {
     /// A program on the search path.
     Program(&'static str),
     /// clang, or the compiler that the environment variable CLANG names.
     Clang,
-    /// A library that the C compiler finds when it links statically.
+    /// A library that the C compiler finds for a static link.
     StaticLibrary(&'static str),
     /// A C header.
     Header(&'static str),
@@ -23,8 +23,8 @@ pub(crate) enum Probe {
     Cargo(&'static str),
 }
 
-/// One need and, in the order of [`Manager::ALL`], the packages that contain it. No package: that
-/// distribution does not need one. `a|b`: the first that the distribution has.
+/// One need and, in the order of [`Manager::ALL`], the packages that contain it. An empty name means that the
+/// distribution needs no package. `a|b` means the first one that the distribution has.
 #[derive(Debug)]
 pub(crate) struct Need {
     pub(crate) probe: Probe,
@@ -47,7 +47,7 @@ pub(crate) const BUILD: &[Need] = &[
     Need { probe: Probe::Header("linux/bpf.h"), packages: [&[], &[], &[], &["linux-headers"]] },
 ];
 
-/// What the checks of the source need on top of [`BUILD`].
+/// What the checks of the source need in addition to [`BUILD`].
 pub(crate) const LINT: &[Need] = &[
     Need {
         probe: Probe::Cargo("fmt"),
@@ -59,7 +59,7 @@ pub(crate) const LINT: &[Need] = &[
     },
 ];
 
-/// What the tests of manual pages, completions and packages need on top of [`BUILD`].
+/// What the tests of manual pages, completions and packages need in addition to [`BUILD`].
 pub(crate) const PACKAGING: &[Need] = &[
     program("dpkg-deb", [&["dpkg"]; 4]),
     program("gzip", [&["gzip"]; 4]),
@@ -69,7 +69,7 @@ pub(crate) const PACKAGING: &[Need] = &[
     program("zsh", [&["zsh"]; 4]),
 ];
 
-/// What a build with the feature `system` links, for the test of that.
+/// The libraries that a build with the feature `system` links, for its test.
 pub(crate) const SYSTEM: &[Need] = &[
     Need {
         probe: Probe::Header("bpf/bpf.h"),
@@ -85,7 +85,8 @@ pub(crate) const SYSTEM: &[Need] = &[
     },
 ];
 
-/// What the kernel matrix needs on top of [`LIVE`]: to boot kernels of Debian, and to build some from its sources.
+/// What the kernel matrix needs in addition to [`LIVE`] to boot Debian's kernels and to build some from Debian's
+/// sources.
 pub(crate) const MATRIX: &[Need] = &[
     program(
         "qemu-system-x86_64",
@@ -111,7 +112,7 @@ pub(crate) const MATRIX: &[Need] = &[
     program("xz", [&["xz-utils"], &["xz"], &["xz"], &["xz"]]),
     program("zstd", [&["zstd"]; 4]),
     program("bc", [&["bc"]; 4]),
-    // Before Debian 12 it was part of another package.
+    // Before Debian 12, another package contained it.
     program("pahole", [&["pahole|dwarves"], &["dwarves"], &["pahole"], &["pahole"]]),
     program("dpkg-deb", [&["dpkg"], &["dpkg"], &["dpkg"], &["dpkg"]]),
     Need {
@@ -124,11 +125,11 @@ pub(crate) const MATRIX: &[Need] = &[
     },
 ];
 
-/// What booting images needs on top of [`MATRIX`].
+/// What booting images needs in addition to [`MATRIX`].
 pub(crate) const IMAGE: &[Need] =
     &[program("mmdebstrap", [&["mmdebstrap"]; 4]), program("lintian", [&["lintian"]; 4])];
 
-/// What booting machines of other kinds needs on top of [`MATRIX`].
+/// What booting machines of other architectures needs in addition to [`MATRIX`].
 pub(crate) const BOARDS: &[Need] = &[
     program(
         "qemu-system-aarch64",
@@ -168,20 +169,20 @@ pub(crate) const BOARDS: &[Need] = &[
     ),
 ];
 
-/// What the board `mips` needs on top of [`BOARDS`]: its kernel and its busybox are built here.
+/// What the board `mips` needs in addition to [`BOARDS`]: its kernel and its busybox are built here.
 pub(crate) const MIPS: &[Need] = &[
     program("mips-linux-gnu-gcc", [&["gcc-mips-linux-gnu"], &[], &[], &[]]),
     program("bzip2", [&["bzip2"]; 4]),
 ];
 
-/// What builds for musl and for other machines need on top of [`BUILD`].
+/// What builds for musl and for other machines need in addition to [`BUILD`].
 pub(crate) const CROSS: &[Need] =
     &[program("pip3", [&["python3-pip"], &["python3-pip"], &["python-pip"], &["py3-pip"]])];
 
-/// What the live suite needs on top of [`BUILD`].
+/// What the live suite needs in addition to [`BUILD`].
 pub(crate) const LIVE: &[Need] = &[
     program("ip", [&["iproute2"], &["iproute"], &["iproute2"], &["iproute2"]]),
-    // Ubuntu has no package of that name before 24.10, Arch calls it otherwise.
+    // Ubuntu has no package of that name before 24.10, and Arch uses another name.
     program(
         "bpftool",
         [&["bpftool|linux-tools-generic"], &["bpftool"], &["bpf|bpftool"], &["bpftool"]],
@@ -208,7 +209,7 @@ impl Need {
     }
 }
 
-/// The needs that are not met. `met` looks at the machine.
+/// The unmet needs. `met` checks the machine.
 pub(crate) fn missing<'a>(
     needs: impl IntoIterator<Item = &'a Need>,
     manager: Option<Manager>,
@@ -217,8 +218,8 @@ pub(crate) fn missing<'a>(
     needs.into_iter().filter(|need| need.applies(manager) && !met(&need.probe)).collect()
 }
 
-/// The packages for these needs, each once, in order. `has` tells if the distribution has a package;
-/// it is called only for alternatives.
+/// The packages for these needs, each once, in order. `has` checks whether the distribution has a package. It is
+/// called only for alternatives.
 pub(crate) fn packages(
     needs: &[&Need],
     manager: Manager,
@@ -228,7 +229,7 @@ pub(crate) fn packages(
     for entry in needs.iter().flat_map(|need| need.packages[manager as usize]) {
         let (first, rest) = entry.split_once('|').unwrap_or((entry, ""));
         let others = rest.split('|').filter(|name| !name.is_empty());
-        // If the distribution has none, the error shall name the first.
+        // If the distribution has none of them, the error should name the first.
         let name = if rest.is_empty() || has(first) {
             first
         } else {
@@ -241,15 +242,15 @@ pub(crate) fn packages(
     found
 }
 
-/// The machine as the probes see it.
+/// The machine as the checks see it.
 pub(crate) struct Host {
     search: Vec<PathBuf>,
     clang: Option<String>,
 }
 
 impl Host {
-    /// This machine. The system directories are searched too: root's tools are there, and a user's
-    /// PATH often does not contain them.
+    /// This machine. The system directories are searched as well, because they contain root's tools and a user's PATH
+    /// often omits them.
     pub(crate) fn here() -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
         let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
@@ -257,7 +258,7 @@ impl Host {
         Self { search, clang: env::var("CLANG").ok().filter(|name| !name.is_empty()) }
     }
 
-    /// The executable file of that name, as a shell would find it.
+    /// The executable file of that name that a shell would find.
     pub(crate) fn find(&self, name: &str) -> Option<PathBuf> {
         if name.contains('/') {
             return Some(PathBuf::from(name)).filter(|path| is_executable(path));
@@ -265,7 +266,7 @@ impl Host {
         self.search.iter().map(|dir| dir.join(name)).find(|path| is_executable(path))
     }
 
-    /// The first package manager that is here.
+    /// The first package manager on this machine.
     pub(crate) fn manager(&self) -> Option<Manager> {
         Manager::ALL.into_iter().find(|manager| self.find(manager.program()).is_some())
     }
@@ -277,14 +278,14 @@ impl Host {
             Probe::Clang => self.find(self.clang.as_deref().unwrap_or("clang")).is_some(),
             Probe::StaticLibrary(name) => {
                 let Some(cc) = self.find("cc") else { return false };
-                // The compiler answers with the bare name when it does not find the file.
+                // The compiler prints the bare name if it does not find the file.
                 let answer = Command::new(cc).arg(format!("-print-file-name={name}")).output();
                 answer.is_ok_and(|answer| {
                     Path::new(String::from_utf8_lossy(&answer.stdout).trim()).is_absolute()
                 })
             }
             Probe::Header(name) => Path::new("/usr/include").join(name).exists(),
-            // rustup leaves a stand-in on the path for a component that is not installed.
+            // rustup puts a proxy on the path even for a component that is not installed.
             Probe::Cargo(name) => Command::new(cargo())
                 .args([name, "--version"])
                 .stdout(Stdio::null())

@@ -5,7 +5,7 @@ use xshell::{Shell, TempDir};
 use super::*;
 use crate::scratch::script;
 
-/// An empty directory, gone with its owner, and a machine whose search path is just that.
+/// An empty directory, removed when dropped, and a machine with only that directory in its search path.
 fn machine() -> (TempDir, Host) {
     let temp = Shell::new().unwrap().create_temp_dir().unwrap();
     let search = vec![temp.path().to_owned()];

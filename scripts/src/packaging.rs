@@ -1,5 +1,5 @@
-//! Tests of files in scripts/packaging: mandoc understands the manual pages, shells understand the scripts, and recipes
-//! name this version.
+//! Tests of files in scripts/packaging: mandoc accepts the manual pages, shells parse the scripts, and recipes name
+//! this version.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,7 +50,7 @@ fn shells_can_read_what_is_for_them() {
 #[test]
 fn recipes_name_the_version_and_the_repository() {
     let version = env!("CARGO_PKG_VERSION");
-    // The place that a recipe fetches from, without the variable for the version.
+    // The address that a recipe fetches from, without the variable for the version.
     let place = format!("{}/releases/download/v", env!("CARGO_PKG_REPOSITORY"));
     let yocto = format!("yocto/recipes-connectivity/set-rto/set-rto_{version}.bb");
     for (recipe, line) in [

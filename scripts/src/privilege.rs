@@ -20,8 +20,7 @@ pub(crate) fn for_root(what: &str) -> Result<&'static [&'static str]> {
     prefix(is_root(), Host::here().find("sudo").is_some(), what)
 }
 
-/// [`for_root`], or no words if the user may write to `dir`, or to the nearest existing directory above
-/// it.
+/// [`for_root`], or no words if the user may write to `dir` or to its nearest existing ancestor.
 pub(crate) fn for_writing(dir: &Path, what: &str) -> Result<&'static [&'static str]> {
     let existing = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
     if Command::new("test").arg("-w").arg(existing).status().is_ok_and(|status| status.success()) {

@@ -1,9 +1,9 @@
-//! Parts of READMEs that tasks write, between two lines each, and commands in READMEs that tasks and tests run.
+//! Parts of READMEs that tasks write, each between two marker lines, and commands in READMEs that tasks and tests run.
 
 use anyhow::{Context, Result, ensure};
 use xshell::Shell;
 
-/// The file that such a part is in, and the lines before and behind it.
+/// The file that contains such a part, and the lines before and after the part.
 pub(crate) struct Place {
     pub(crate) file: &'static str,
     pub(crate) begin: &'static str,
@@ -11,7 +11,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The file's text with another one in this place.
+    /// The file's text with this part replaced.
     pub(crate) fn replace(&self, readme: &str, text: &str) -> Result<String> {
         let Place { file, begin, end } = self;
         let lacks = |line: &str| format!("{file} lacks the line `{}`", line.trim());
@@ -21,7 +21,7 @@ impl Place {
     }
 }
 
-/// Fails if the place is missing: better before the minutes that a task takes than after them.
+/// Fails if the place is missing. The check runs before the task, which takes minutes.
 pub(crate) fn check(sh: &Shell, place: &Place) -> Result<()> {
     place.replace(&sh.read_file(place.file)?, "").map(drop)
 }
@@ -32,7 +32,7 @@ pub(crate) fn update(sh: &Shell, place: &Place, text: &str) -> Result<()> {
     Ok(sh.write_file(place.file, readme)?)
 }
 
-/// The commands of the first block behind the paragraph that starts with this title in bold.
+/// The commands of the first block after the paragraph that starts with this title in bold.
 pub(crate) fn commands(readme: &str, title: &str) -> Result<String> {
     let lines = readme.lines().skip_while(|line| !line.starts_with(&format!("**{title}")));
     let lines = lines.skip_while(|line| !line.starts_with("    "));

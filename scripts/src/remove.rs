@@ -1,4 +1,4 @@
-//! `cargo xtask remove`: undoes what `cargo xtask install` did. Installed packages stay.
+//! `cargo xtask remove`: undoes `cargo xtask install`. Installed packages stay.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::step::{command, step};
 /// Detaches the rules and deletes the binary below `prefix`. Without a binary there is nothing to do.
 pub(crate) fn run(sh: &Shell, prefix: &Path) -> Result<()> {
     let binary = destination(prefix);
-    // A dangling link counts as something to delete.
+    // A dangling link must be deleted as well.
     if binary.symlink_metadata().is_err() {
         println!("nothing to remove: {} does not exist", binary.display());
         return Ok(());
@@ -23,7 +23,7 @@ pub(crate) fn run(sh: &Shell, prefix: &Path) -> Result<()> {
     })
 }
 
-/// The binary is needed to detach, so it is deleted last, and only if that worked.
+/// Detaching needs the binary, so it is deleted last and only if detaching succeeded.
 fn delete(sh: &Shell, sudo: &[&str], binary: &Path) -> Result<()> {
     command(sh, sudo, binary).arg("remove").run().with_context(|| {
         format!("`set-rto remove` failed; {} is left in place to try again", binary.display())
@@ -57,7 +57,7 @@ mod tests {
         delete(&sh, &[], &binary).unwrap();
         assert!(!binary.exists());
         assert_eq!(fs::read_to_string(binary.with_extension("calls")).unwrap(), "remove\n");
-        // Twice, and where there never was one.
+        // Removal runs twice, and once where nothing was installed.
         run(&sh, temp.path()).unwrap();
         run(&sh, Path::new("/nowhere")).unwrap();
     }

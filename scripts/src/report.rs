@@ -13,13 +13,13 @@ pub(crate) struct Counts {
     pub(crate) skipped: u64,
 }
 
-/// One section, run or not.
+/// One section, whether it ran or not.
 #[derive(Debug, Default)]
 pub(crate) struct Section {
     pub(crate) name: &'static str,
     pub(crate) elapsed: Duration,
     pub(crate) counts: Counts,
-    /// The skipped tests, each with its reason if it printed one.
+    /// The skipped tests, each with its reason if the test printed one.
     pub(crate) skipped: Vec<String>,
     /// Why the section failed.
     pub(crate) failure: Option<String>,
@@ -28,8 +28,8 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    /// Adds the counts and skips in the output of test binaries. False if it contains no result: then no
-    /// test binary ran to its end.
+    /// Adds the counts and skips in the output of test binaries. False if the output contains no result, which means
+    /// that no test binary ran to its end.
     pub(crate) fn add_output(&mut self, output: &str) -> bool {
         let mut any = false;
         for counts in output.lines().filter_map(result_line) {
@@ -51,14 +51,14 @@ impl Section {
     }
 }
 
-/// Whether a section failed.
+/// True if a section failed.
 pub(crate) fn any_failed(sections: &[Section]) -> bool {
     sections.iter().any(|section| section.failure.is_some() || section.counts.failed > 0)
 }
 
-/// All sections in one line, what failed, what was skipped and why, and last the sums. A section that
-/// failed without a failed test (a lint, a build) counts as one failure: the last line never reads
-/// like success if something failed.
+/// All sections in one line, the failures, the skipped tests with their reasons, and finally the sums. A section that
+/// failed without a failed test (a lint, a build) counts as one failure, so the last line never reads like success
+/// after a failure.
 pub(crate) fn summary(sections: &[Section]) -> String {
     let mut text = String::new();
     let mut sums = Counts::default();

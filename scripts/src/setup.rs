@@ -11,8 +11,8 @@ use crate::needs::{Host, Need, Probe, missing, packages};
 use crate::privilege::for_root;
 use crate::step::command;
 
-/// Installs what is missing of `needs`, and changes nothing if nothing is. Errors name what is still
-/// missing and why it could not be installed.
+/// Installs the missing ones of `needs`. Changes nothing if none is missing. Errors name what is still missing and why
+/// it could not be installed.
 pub(crate) fn ensure(sh: &Shell, needs: &[&Need]) -> Result<()> {
     let host = Host::here();
     let manager = host.manager();
@@ -24,7 +24,7 @@ pub(crate) fn ensure(sh: &Shell, needs: &[&Need]) -> Result<()> {
     }
     println!("missing: {}", names(&gone));
 
-    // Components belong to the toolchain in use, which is rustup's wherever there is a rustup.
+    // Components belong to the toolchain in use, which is rustup's if rustup is installed.
     let components: Vec<_> = gone.iter().filter_map(|need| component(need)).collect();
     if !components.is_empty() && host.find("rustup").is_some() {
         println!("installing components of the Rust toolchain: {}", components.join(" "));
@@ -47,7 +47,7 @@ pub(crate) fn ensure(sh: &Shell, needs: &[&Need]) -> Result<()> {
     Ok(())
 }
 
-/// The needs that are not met on this machine now.
+/// The needs that this machine does not meet now.
 pub(crate) fn still_missing(needs: &[Need]) -> Vec<&Need> {
     let host = Host::here();
     missing(needs, host.manager(), |probe| host.meets(probe))
@@ -83,7 +83,7 @@ fn words<'a>(sh: &'a Shell, sudo: &[&str], words: &[String]) -> Result<Cmd<'a>> 
     Ok(command(sh, sudo, program).args(arguments))
 }
 
-/// Whether pacman has fetched package lists before.
+/// True if pacman has already fetched package lists.
 fn has_lists() -> bool {
     fs::read_dir(Path::new("/var/lib/pacman/sync")).is_ok_and(|mut dir| dir.next().is_some())
 }

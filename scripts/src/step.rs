@@ -24,7 +24,7 @@ pub(crate) fn seconds(elapsed: Duration) -> String {
     format!("{:.1} s", elapsed.as_secs_f64())
 }
 
-/// A command to be run in the workspace root; `before` is `sudo` or nothing.
+/// A command to run in the workspace root. `before` is `sudo` or nothing.
 pub(crate) fn command<'a>(sh: &'a Shell, before: &[&str], program: impl AsRef<OsStr>) -> Cmd<'a> {
     match before.split_first() {
         Some((first, rest)) => sh.cmd(first).args(rest).arg(program),
@@ -32,7 +32,7 @@ pub(crate) fn command<'a>(sh: &'a Shell, before: &[&str], program: impl AsRef<Os
     }
 }
 
-/// Runs a command. Shows its standard output as it comes, and returns it with the status.
+/// Runs a command. Shows its standard output as it arrives, and returns it with the status.
 pub(crate) fn tee(command: &mut Command) -> Result<(ExitStatus, String)> {
     let mut line = String::from("$");
     for word in std::iter::once(command.get_program()).chain(command.get_args()) {
@@ -46,12 +46,12 @@ pub(crate) fn tee(command: &mut Command) -> Result<(ExitStatus, String)> {
         .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
     let stdout = child.stdout.take().ok_or_else(|| anyhow!("the child has no output"))?;
     let kept = copy_lines(BufReader::new(stdout), io::stdout().lock());
-    // Also if copying failed: the child would stay a zombie.
+    // This is necessary even if copying failed, because the child would remain a zombie.
     let status = child.wait().context("cannot wait for the child")?;
     Ok((status, kept?))
 }
 
-/// Copies chunk by chunk: an unfinished line is shown before it ends.
+/// Copies chunk by chunk, which shows an unfinished line before it ends.
 fn copy_lines(mut from: impl BufRead, mut to: impl Write) -> Result<String> {
     let mut kept = Vec::new();
     loop {

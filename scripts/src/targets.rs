@@ -7,19 +7,19 @@ use anyhow::{Result, bail};
 /// One kind of machine.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Target {
-    /// The name of its folder, and what `--target` takes.
+    /// The name of its directory, which `--target` accepts.
     pub(crate) name: &'static str,
-    /// Rust's name, which `--target` takes, too.
+    /// Rust's name, which `--target` accepts as well.
     pub(crate) triple: &'static str,
     /// Debian's name; `mips` was one until Debian 10.
     pub(crate) debian: &'static str,
-    /// The boards that it is for, if Debian has one name for several targets: part of the package's file name.
+    /// The boards of the target, if Debian has one name for several targets. They are part of the package's file name.
     pub(crate) boards: Option<&'static str>,
-    /// zig's, and the processor to compile C for.
+    /// The name in zig, and the processor for which C is compiled.
     pub(crate) zig: Zig,
 }
 
-/// The machine, for zig.
+/// The machine in zig's terms.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Zig {
     pub(crate) target: &'static str,
@@ -36,7 +36,7 @@ const fn musl(
     Target { name, triple, debian, boards: None, zig: Zig { target, cpu } }
 }
 
-/// All of them. The processors are those that Rust's own targets of these names are for.
+/// All targets. The processors are those of Rust's own targets of these names.
 pub(crate) const TARGETS: &[Target] = &[
     musl("x86_64", "x86_64-unknown-linux-musl", "amd64", "x86_64-linux-musl", "x86_64"),
     musl("aarch64", "aarch64-unknown-linux-musl", "arm64", "aarch64-linux-musl", "generic"),
@@ -52,7 +52,7 @@ pub(crate) const TARGETS: &[Target] = &[
             "arm1176jzf_s",
         )
     },
-    // Hard float with 16 registers, no NEON: what Debian's armhf asks for. (LLVM's v7a alone has NEON.)
+    // Hard float with 16 registers and no NEON, the baseline of Debian's armhf. (LLVM's v7a alone implies NEON.)
     Target {
         boards: Some("pi-2-and-newer"),
         ..musl(
@@ -63,7 +63,7 @@ pub(crate) const TARGETS: &[Target] = &[
             "generic+v7a+vfp3d16-neon-d32-vfp3",
         )
     },
-    // Soft float, as OpenWrt has it on MIPS.
+    // Soft float, as in OpenWrt on MIPS.
     musl(
         "mipsel",
         "mipsel-unknown-linux-musl",
@@ -74,7 +74,7 @@ pub(crate) const TARGETS: &[Target] = &[
     musl("mips", "mips-unknown-linux-musl", "mips", "mips-linux-musleabi", "mips32r2+soft_float"),
 ];
 
-/// The targets of these names or triples; this machine's when there are none.
+/// The targets of these names or triples, or this machine's if there are none.
 pub(crate) fn chosen(names: &[String]) -> Result<Vec<&'static Target>> {
     let here = [if ARCH == "arm" { "armv7" } else { ARCH }.to_owned()];
     let names = if names.is_empty() { &here } else { names };

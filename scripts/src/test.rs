@@ -14,11 +14,10 @@ use crate::report::{Section, any_failed, summary};
 use crate::step::{step, tee};
 use crate::{build, large, setup};
 
-/// The rules file of the live suite that the static binary is built from.
+/// The rules file of the live suite from which the static binary is built.
 const DEFAULT: &str = "default";
 
-/// Runs all sections, the later ones also after a failure. An error if anything failed, or if no test
-/// ran.
+/// Runs all sections, even after a failure. Returns an error if anything failed or if no test ran.
 pub(crate) fn run(sh: &Shell, filters: &[String], thorough: bool) -> Result<()> {
     // If the live suite cannot run, its tools need not be installed.
     let live_needs = way_to_root().map_or(&[][..], |_| LIVE);
@@ -49,7 +48,7 @@ pub(crate) fn run(sh: &Shell, filters: &[String], thorough: bool) -> Result<()> 
     }
     print!("\n{}", summary(&sections));
     if failed {
-        // The summary is complete, and its last line stays the last.
+        // The summary is complete, and its last line must remain the last.
         std::process::exit(1);
     }
     Ok(())
@@ -72,7 +71,7 @@ fn not_built(name: &'static str, lacking: &[&Need]) -> Section {
     Section { name, failure, ..Section::default() }
 }
 
-/// Cargo in the workspace root, with the default rules whatever the caller's environment is.
+/// Cargo in the workspace root, with the default rules regardless of the caller's environment.
 fn cargo_command(sh: &Shell) -> Command {
     let mut command = Command::new(cargo());
     command.current_dir(sh.current_dir()).env_remove("SET_RTO_RULES");
@@ -92,7 +91,7 @@ fn check(sh: &Shell, arguments: &[&str]) -> Result<()> {
 fn unit(sh: &Shell, filters: &[String], section: &mut Section) -> Result<()> {
     let arguments = ["test", "--workspace", "--no-fail-fast", "--"];
     let mut command = cargo_command(sh);
-    // The kernel's verifier checks each program that tests of the compiler make.
+    // The kernel's verifier checks each program that the compiler's tests produce.
     if let Some(verifier) = verifier(sh)? {
         command.env("SET_RTO_VERIFY", verifier);
     }
@@ -123,7 +122,7 @@ fn live(sh: &Shell, filters: &[String], thorough: bool, section: &mut Section) -
     let bin_dir = build::target_dir(sh)?.join("live").join("bin");
     build_loaders(sh, &bin_dir, &[])?;
 
-    // The suite takes one filter at a time.
+    // The suite accepts one filter at a time.
     let rounds: Vec<Option<&String>> =
         if filters.is_empty() { vec![None] } else { filters.iter().map(Some).collect() };
     let mut failures = Vec::new();
@@ -148,7 +147,7 @@ fn no_result(ran: bool) -> &'static str {
     if ran { "" } else { ", and no test result" }
 }
 
-/// The words that run a command as root without a question; none if we are root.
+/// The words that run a command as root without a prompt. There are none for root.
 fn way_to_root() -> Option<&'static [&'static str]> {
     if is_root() {
         return Some(&[]);
@@ -158,7 +157,7 @@ fn way_to_root() -> Option<&'static [&'static str]> {
     sudo.status().is_ok_and(|status| status.success()).then_some(&["sudo", "-n"])
 }
 
-/// How many tests of the suite the filters choose; all without filters.
+/// The number of tests of the suite that the filters select, or all tests without filters.
 fn count_tests(suite: &Path, filters: &[String]) -> Result<u64> {
     let list = Command::new(suite)
         .arg("--list")
@@ -173,10 +172,10 @@ fn count_listed(list: &str, filters: &[String]) -> u64 {
     names.filter(|name| chosen(name)).count() as u64
 }
 
-/// Builds set-rto once for each rules file of the suite, with [`DEFAULT`] as the static release binary. Each lands in
-/// `bin_dir` under the name of its rules file; and once more, as `interfaces-btf`, the one of the rules on interfaces, with the BTF of these kernels
-/// (as `SET_RTO_BTF` has them) and of the one that runs here, and once, as `interfaces-system`, with the libbpf of this
-/// machine where that is installed. `large` is of [`large::rules`].
+/// Builds set-rto once for each rules file of the suite, with [`DEFAULT`] as the static release binary. Each binary
+/// goes to `bin_dir` under the name of its rules file. There are two more builds of the rules on interfaces:
+/// `interfaces-btf` with the BTF of these kernels (in the format of `SET_RTO_BTF`) and of the running one, and
+/// `interfaces-system` with the libbpf of this machine if it is installed. `large` uses [`large::rules`].
 pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path, kernels: &[String]) -> Result<()> {
     if bin_dir.exists() {
         // A binary of deleted rules must not be tested.
@@ -209,14 +208,14 @@ pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path, kernels: &[String]) -> R
         };
         copy(&binary, &bin_dir.join(name))?;
     }
-    // The suite reads them, too.
+    // The suite reads them as well.
     let file = bin_dir.join("large.toml");
     fs::write(&file, large::rules()).with_context(|| format!("cannot write {}", file.display()))?;
     let binary = step("build set-rto with large rules", || build::dev(sh, "set-rto", Some(&file)))?;
     copy(&binary, &bin_dir.join("large"))
 }
 
-/// With these kernels, the one that runs here, where it has BTF.
+/// These kernels, and the one that runs here if it has BTF.
 fn carried(kernels: &[String]) -> Result<Vec<String>> {
     const OWN: &str = "/sys/kernel/btf/vmlinux";
     let mut all = kernels.to_vec();

@@ -1,13 +1,13 @@
 // ---- The device that a SYN came in by ----
 //
-// A request socket has no route. It has a device only if the listener is bound to one or the address is link-local.
-// But the kernel looks up the listener just before, on the same processor, and runs sk_lookup programs then.
+// A request socket has no route. It has a device only if the listener is bound to one or if the address is link-local.
+// But the kernel looks up the listener just before, on the same processor, and runs sk_lookup programs at that point.
 
-// For each processor, the last SYN or other packet that belongs to no connection yet.
+// For each processor, the last packet that belongs to no connection yet. Usually that is a SYN.
 struct arrival {
-	u32 remote[4]; // IPv4 as the last word
+	u32 remote[4]; // IPv4 is in the last word
 	u32 local[4];
-	u32 remote_port; // host byte order, as the local one
+	u32 remote_port; // host byte order, like the local port
 	u32 local_port;
 	u32 index;
 };
@@ -24,14 +24,14 @@ struct bpf_sk_lookup {
 	u64 cookie;
 	u32 family;
 	u32 protocol;
-	u32 remote_ip4; // network byte order, as all addresses
+	u32 remote_ip4; // network byte order, like all addresses
 	u32 remote_ip6[4];
 	u16 remote_port; // network byte order
 	u16 not_used;
 	u32 local_ip4;
 	u32 local_ip6[4];
 	u32 local_port; // host byte order
-	u32 ingress_ifindex; // from Linux 5.17 on
+	u32 ingress_ifindex; // since Linux 5.17
 };
 
 enum { IPPROTO_TCP = 6, SK_PASS = 1 };
@@ -42,7 +42,7 @@ enum { IPPROTO_TCP = 6, SK_PASS = 1 };
 #define NET16(x) (x)
 #endif
 
-// A field of that context, read in assembly for the same reasons as FIELD.
+// A field of that context. It is read in assembly for the same reasons as FIELD.
 #define LOOKUP(size, name)                                                          \
 	({                                                                          \
 		u64 field;                                                          \
@@ -52,7 +52,7 @@ enum { IPPROTO_TCP = 6, SK_PASS = 1 };
 		field;                                                              \
 	})
 
-// Never selects or drops a socket: the verdicts of other programs stand.
+// The program never selects or drops a socket, so the verdicts of other programs stand.
 SEC("sk_lookup")
 int note_arrival(struct bpf_sk_lookup *ctx)
 {
@@ -83,8 +83,8 @@ int note_arrival(struct bpf_sk_lookup *ctx)
 	return SK_PASS;
 }
 
-// The ifindex of the device that this connection's SYN came in by; 0 if it is unknown. The record may be about another
-// packet, if the listener was found without a lookup or on another processor.
+// The ifindex of the device on which this connection's SYN arrived, or 0 if it is unknown. The record may be of
+// another packet if the listener was found without a lookup or on another processor.
 static __always_inline u32 arrival_index(struct bpf_sock_ops *ctx)
 {
 	struct arrival *arrival;
@@ -107,9 +107,9 @@ static __always_inline u32 arrival_index(struct bpf_sock_ops *ctx)
 
 enum { LOOPBACK_IFINDEX = 1 };
 
-// The ifindex of the device that an incoming connection's SYN came in by; 0 if it is unknown. Packets from the host to
-// itself come in by lo. For their SYN the kernel reports the device that has the address, and lo for later packets
-// (ip_route_output_key_hash_rcu(), net/ipv4/route.c: orig_oif).
+// The ifindex of the device on which an incoming connection's SYN arrived, or 0 if it is unknown. Packets that the
+// host sends to itself arrive on lo. For the SYN of such a connection the kernel reports the device that has the
+// address, and lo for later packets (orig_oif in ip_route_output_key_hash_rcu(), net/ipv4/route.c).
 static __always_inline u32 incoming_index(struct bpf_sock_ops *ctx)
 {
 	return DEVICE_OF(remote) ? LOOPBACK_IFINDEX : arrival_index(ctx);

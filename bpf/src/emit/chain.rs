@@ -1,4 +1,4 @@
-//! A chain of conditions: an `if` for each rule.
+//! A chain of conditions: one `if` per rule.
 
 use super::lookup::{Lookups, host_word};
 use super::settings::Needs;
@@ -41,7 +41,7 @@ pub(super) fn emit(out: &mut Writer, plan: &Plan, chain: &Chain, needs: &Needs) 
     body.links(out, answer, "return 1;");
 }
 
-/// The function that the kernel calls, where connections are looked at up to the end of their handshake: `rule_of` finds
+/// The function that the kernel calls if connections are observed until the end of their handshake. `rule_of` finds
 /// the rule.
 pub(super) fn observed(out: &mut Writer, plan: &Plan, needs: &Needs, has_device: bool) {
     if !needs.only_rto() {
@@ -58,7 +58,7 @@ pub(super) fn observed(out: &mut Writer, plan: &Plan, needs: &Needs, has_device:
     let device = if has_device { ", device" } else { "" };
     match plan.settings.len() {
         1 => out.line(format_args!("rule = rule_of(ctx{device});")),
-        // The verifier need not follow the rest for each rule.
+        // The verifier does not have to follow the rest of the program for each rule.
         _ => out.line(format_args!("rule = opaque(ctx, rule_of(ctx{device}));")),
     }
     out.open(format_args!("if (rule >= RULES)"));
@@ -71,7 +71,7 @@ pub(super) fn observed(out: &mut Writer, plan: &Plan, needs: &Needs, has_device:
 }
 
 impl Body<'_> {
-    /// The links; `answer` is what is done for a rule, `otherwise` for none.
+    /// Writes the links. `answer` gives the statement for a rule, and `otherwise` the one for no rule.
     fn links(&self, out: &mut Writer, answer: impl Fn(usize) -> String, otherwise: &str) {
         let Self { plan, chain, .. } = self;
         for load in &chain.loads {
@@ -84,7 +84,7 @@ impl Body<'_> {
             self.before(out, at);
             let answer = format!("{} // {}", answer(link.rule), plan.labels[link.rule]);
             if link.condition == Condition::All(Vec::new()) {
-                // What comes behind is unreachable.
+                // The code after this is unreachable.
                 out.line(format_args!("{answer}"));
                 return out.close("}");
             }
@@ -99,7 +99,7 @@ impl Body<'_> {
 struct Body<'p> {
     plan: &'p Plan,
     chain: &'p Chain,
-    /// The expression of each lookup.
+    /// The expression of each table lookup.
     calls: Vec<String>,
 }
 
@@ -254,7 +254,7 @@ impl Body<'_> {
             };
         };
         let mut terms = Vec::new();
-        // The last word comes first, as neighbours differ in it.
+        // The last word comes first, because neighbouring addresses differ in it.
         for word in (0..length.div_ceil(32)).rev() {
             let bits = (length - word * 32).min(32);
             let number = (low >> (96 - 32 * word)) as u32;
@@ -311,7 +311,7 @@ fn field(load: Load) -> String {
     }
 }
 
-/// The length of the prefix that equals this range.
+/// The length of the prefix that covers exactly this range.
 fn prefix_length(low: u128, high: u128, width: u32) -> Option<u32> {
     let host_bits = 128 - (low ^ high).leading_zeros();
     is_prefix(low, high).then(|| width - host_bits)

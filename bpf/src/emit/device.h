@@ -2,7 +2,7 @@
 
 static u64 (*get_netns_cookie)(void *ctx) = (void *)122;
 
-// For kernels that do not let programs read their structures: only a map is read.
+// For kernels that do not let programs read their structures. This method reads only a map.
 static __always_inline int find_by_address(struct bpf_sock_ops *ctx, struct device *device)
 {
 	struct local_device *found;
@@ -15,7 +15,7 @@ static __always_inline int find_by_address(struct bpf_sock_ops *ctx, struct devi
 	if (!index) {
 		struct bpf_sock *socket = SOCKET(ctx);
 
-		// Bound to it, or to a link-local address.
+		// The socket is bound to the device, or to a link-local address.
 		if (socket)
 			index = socket->bound_dev_if;
 	}
@@ -32,7 +32,7 @@ static __always_inline int find_device(struct bpf_sock_ops *ctx, struct device *
 
 	if (device->found)
 		return device->found > 0;
-	// The kernel reuses a namespace's inode number, but never its cookie.
+	// The kernel reuses the inode number of a network namespace, but never its cookie.
 	if (finding.cookie && get_netns_cookie(ctx) != finding.cookie)
 		found = 0;
 	else if (finding.method == BY_ADDRESS)

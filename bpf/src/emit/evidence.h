@@ -2,17 +2,17 @@
 
 enum { BUCKETS = 19 };
 
-// For each rule, of outgoing and of incoming connections.
+// One entry per rule, for outgoing and for incoming connections.
 struct evidence {
 	u64 asked; // connections
 	u64 answered;
 	u64 answered_late; // after a retransmission
 	u64 retransmissions; // SYN or SYN-ACK
-	u64 needless; // of `answered_late`, those whose answer took longer than the timer
+	u64 needless; // of `answered_late`: the answer took longer than the timer
 	u64 gave_up;
 #ifdef HISTOGRAM
-	u64 round_trips_us; // their sum
-	u64 round_trips[BUCKETS]; // [0]: below 256 microseconds, each next one twice as long, the last one: longer
+	u64 round_trips_us; // sum of the round trips
+	u64 round_trips[BUCKETS]; // [0]: below 256 us; then doubling; the last: longer
 #endif
 };
 
@@ -31,8 +31,8 @@ static __always_inline void add(u64 *counter, u64 number)
 }
 
 #ifdef HISTOGRAM
-// Adds 2^log to the result, and removes it from the number, if it has so many bits or more. Without a branch: the
-// verifier would follow both.
+// If the number has more than 2^log bits, shifts out 2^log of them and adds 2^log to the result. There is no branch,
+// because the verifier would follow both ways.
 #define HALVE(log)                                                  \
 	({                                                          \
 		u64 by = ((1ull << (1 << (log))) - 1 - rest) >> 63; \

@@ -1,21 +1,21 @@
 // ---- Learned timers ----
 
-// From a remote host, and from hosts that one rule decides about.
+// The key of an estimate: a remote host, or all hosts that one rule matches.
 struct peers {
-	u32 host[4]; // network byte order, IPv4 mapped, IPv6 of incoming connections by /64; 0: all hosts
+	u32 host[4]; // network byte order, IPv4 mapped, incoming IPv6 by /64; 0: all hosts
 	u32 rule[2]; // a hash of its name; the last bit is set for incoming connections
 };
 
-// RFC 6298, in microseconds. Stores of aligned words race harmlessly: a sample may be lost.
+// RFC 6298, in microseconds. Races between stores of aligned words are harmless: at worst a sample is lost.
 struct estimate {
-	u32 srtt8; // smoothed round trip, times 8
-	u32 rttvar4; // its variation, times 4
-	u32 when; // the last sample, in units of ticks.shift
-	u32 samples; // 0: only retransmissions without a sample
+	u32 srtt8; // smoothed round-trip time, times 8
+	u32 rttvar4; // round-trip time variation, times 4
+	u32 when; // time of the last sample, in units of ticks.shift
+	u32 samples; // 0: retransmissions only, no sample yet
 };
 
-// Kept by the next install. The loader raises the number of hosts for many processors, of which each may keep 128 free
-// entries to itself (kernel/bpf/bpf_lru_list.c).
+// The next install keeps this map. The loader raises the number of hosts on machines with many processors, because
+// each may keep 128 free entries to itself (kernel/bpf/bpf_lru_list.c).
 struct {
 	int (*type)[9]; // BPF_MAP_TYPE_LRU_HASH
 	int (*max_entries)[HOSTS];
@@ -23,7 +23,7 @@ struct {
 	struct estimate *value;
 } learned SEC(".maps");
 
-// By the number of the rule; 0 for one that does not learn.
+// Indexed by rule number. The values are 0 for a rule that does not learn.
 struct bounds {
 	u32 start, min, max; // microseconds
 	u32 rule[2];
@@ -35,13 +35,13 @@ static long (*learn_about)(void *map, const struct peers *peers, const struct es
 
 enum { BPF_NOEXIST = 1 };
 enum {
-	AGE_SHIFT = 9, // after 2^9 seconds without a sample the margin doubles
+	AGE_SHIFT = 9, // the margin doubles after 2^9 seconds without a sample
 	MOST_AGE = 16,
 	MOST_DOUBLINGS = 3,
 };
 
-// SRTT + max(4 * RTTVAR, SRTT / 2): a steady path must not shrink the margin to nothing. What is old is believed less:
-// the margin grows until the timer is the first one again.
+// SRTT + max(4 * RTTVAR, SRTT / 2): a steady path must not shrink the margin to nothing. The margin grows with the age
+// of the estimate until the timer is the initial one again.
 static __always_inline u32 timer_us(const struct estimate *it, const struct bounds *bounds, u32 now)
 {
 	u32 age = (now - it->when) >> AGE_SHIFT;
@@ -60,7 +60,7 @@ static __always_inline u32 timer_us(const struct estimate *it, const struct boun
 	return timer > bounds->max ? bounds->max : timer;
 }
 
-// Section 2.2. `us` is 0 if only the backed-off timer is known.
+// RFC 6298 section 2.2. `us` is 0 if only the backed-off timer is known.
 static __always_inline void begin(struct estimate *it, u32 us, u32 timer, u32 now)
 {
 	it->srtt8 = us << 3;
@@ -69,7 +69,7 @@ static __always_inline void begin(struct estimate *it, u32 us, u32 timer, u32 no
 	it->samples = us ? 1 : 0;
 }
 
-// Section 2.3, but the variation falls by 1/8: one long answer is remembered for longer.
+// RFC 6298 section 2.3, but the variation decays by 1/8 only, which remembers one long round trip for longer.
 static __always_inline void take_sample(struct estimate *it, u32 us, u32 now)
 {
 	u32 srtt = it->srtt8 >> 3;
@@ -85,7 +85,7 @@ static __always_inline void take_sample(struct estimate *it, u32 us, u32 now)
 	it->samples++;
 }
 
-// Makes the timer at least so long.
+// Raises the timer to at least this value.
 static __always_inline void back_off(struct estimate *it, u32 timer, u32 now)
 {
 	u32 srtt = it->srtt8 >> 3;
@@ -95,7 +95,7 @@ static __always_inline void back_off(struct estimate *it, u32 timer, u32 now)
 	it->when = now;
 }
 
-// The first timer of a connection in microseconds; learns at the end of a handshake.
+// The initial timer of a connection, in microseconds. The estimate is updated at the end of the handshake.
 static __always_inline u32 learn(struct bpf_sock_ops *ctx, u64 op, const struct bounds *bounds, u32 incoming,
 				 u32 us, u32 retransmits)
 {
@@ -107,7 +107,7 @@ static __always_inline u32 learn(struct bpf_sock_ops *ctx, u64 op, const struct 
 	if (!is_ipv4(ctx)) {
 		host.host[0] = FIELD(remote_ip6[0]);
 		host.host[1] = FIELD(remote_ip6[1]);
-		// No network fills the table: whoever has a /64 has all its addresses.
+		// One network cannot fill the table: the owner of a /64 can use all of its addresses.
 		host.host[2] = incoming ? 0 : FIELD(remote_ip6[2]);
 		host.host[3] = incoming ? 0 : FIELD(remote_ip6[3]);
 	}
@@ -122,7 +122,7 @@ static __always_inline u32 learn(struct bpf_sock_ops *ctx, u64 op, const struct 
 			timer = timer_us(of_all, bounds, now);
 	}
 	if (op == BPF_SOCK_OPS_TIMEOUT_INIT) {
-		// Twice unanswered: a short timer must not go on.
+		// Two SYNs went unanswered, so the short timer must not persist.
 		if (known && retransmits > 1)
 			back_off(known, bounds->start, now);
 		return timer;
@@ -131,7 +131,7 @@ static __always_inline u32 learn(struct bpf_sock_ops *ctx, u64 op, const struct 
 		return timer;
 	if (us > bounds->max)
 		us = bounds->max;
-	// Karn's algorithm: where there is no sample, the timer backs off.
+	// Karn's algorithm: without a sample, the timer backs off.
 	later = (u64)timer << (retransmits > MOST_DOUBLINGS ? MOST_DOUBLINGS : retransmits);
 	if (later > bounds->max)
 		later = bounds->max;
@@ -146,7 +146,7 @@ static __always_inline u32 learn(struct bpf_sock_ops *ctx, u64 op, const struct 
 	}
 	begin(&first, us, later, now);
 	learn_about(&learned, &host, &first, BPF_NOEXIST);
-	// What stands for hosts that are not known yet takes each host's first sample only, so none counts twice.
+	// The estimate for unknown hosts takes only the first sample of each host, so no host counts twice.
 	if (!us)
 		return timer;
 	if (of_all)

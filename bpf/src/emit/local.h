@@ -2,8 +2,8 @@
 
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 
-// How devices are found, for all rules alike. The loader fills this in before it loads the program, so the unused
-// method is dead code to the verifier and the kernel need not support it.
+// The method that finds devices, common to all rules. The loader fills this in before it loads the program. The unused
+// method is then dead code to the verifier, and the kernel need not support it.
 enum { BY_ROUTE, BY_ADDRESS };
 const volatile struct finding {
 	u32 method;
@@ -26,10 +26,10 @@ struct device_name {
 struct local_device {
 	struct device_name name;
 	u32 index;
-	u32 is_vrf; // 1: represents the devices in it
+	u32 is_vrf; // 1: a VRF, which represents the devices in it
 };
 
-// Two kinds of keys: a local address (IPv4 mapped) for the device that has it, and BY_INDEX with an ifindex.
+// Two kinds of keys: a local address (IPv4 mapped), which leads to its device, and BY_INDEX with an ifindex.
 struct {
 	int (*type)[1]; // BPF_MAP_TYPE_HASH
 	int (*max_entries)[65536];
@@ -38,7 +38,7 @@ struct {
 	struct local_device *value;
 } local_devices SEC(".maps");
 
-// No address of a connection begins with this.
+// No address of a connection begins with this prefix.
 #define BY_INDEX 0xffffffff, 0xffffffff, 0
 
 static __always_inline struct local_device *device_of_index(u32 index)
@@ -48,7 +48,7 @@ static __always_inline struct local_device *device_of_index(u32 index)
 	return map_lookup(&local_devices, key);
 }
 
-// The device that has the address of an end. The ip6 fields alone do not suffice: without CONFIG_IPV6 they are zero.
+// The device that has the address of one end. The ip6 fields are not enough: without CONFIG_IPV6 they are zero.
 #define DEVICE_OF(end)                                                    \
 	({                                                                \
 		u32 key[4] = { 0, 0, NET32(0xffff), FIELD(end##_ip4) };  \
@@ -66,8 +66,9 @@ static __always_inline struct local_device *device_of_address(struct bpf_sock_op
 	return DEVICE_OF(local);
 }
 
-// The device for an index that a socket is bound to or that a packet came in by. For devices in a VRF the kernel
-// reports only the VRF (vrf_ip_rcv(), drivers/net/vrf.c); then it is the one in it that has the local address.
+// The device with the index to which a socket is bound or on which a packet arrived. For devices in a VRF the kernel
+// reports only the VRF (vrf_ip_rcv(), drivers/net/vrf.c). The device is then the one in the VRF that has the local
+// address.
 static __always_inline struct local_device *device_meant(struct bpf_sock_ops *ctx, u32 index)
 {
 	struct local_device *device = device_of_index(index);
@@ -81,12 +82,12 @@ static __always_inline struct local_device *device_meant(struct bpf_sock_ops *ct
 	return device;
 }
 
-// The part of struct bpf_sock that is used (include/uapi/linux/bpf.h).
+// The part of struct bpf_sock that this program uses (include/uapi/linux/bpf.h).
 struct bpf_sock {
 	u32 bound_dev_if;
 };
 
-// A full socket; 0 for a request socket.
+// Returns a full socket, or 0 for a request socket.
 #define SOCKET(ctx)                                                                  \
 	({                                                                           \
 		struct bpf_sock *socket;                                             \
@@ -100,5 +101,5 @@ struct device {
 		u64 words[2];
 		struct device_name whole;
 	};
-	int found; // 0: not searched yet, 1: found, -1: there is none
+	int found; // 0: not searched yet, 1: found, -1: there is no device
 };

@@ -7,16 +7,16 @@ use crate::plan::search::{Key, Lookup, Search};
 use crate::space::Side;
 use std::fmt::Write as _;
 
-/// Steps of a search that are verified on all ways, before these are joined.
+/// The number of search steps that the verifier follows on all paths before the paths are joined.
 const JOINED: u32 = 5;
 
-/// The farthest that a load reaches from its register.
+/// The greatest offset of a load from its register.
 const FARTHEST: usize = i16::MAX as usize;
 
-/// The tables that have been written.
+/// The tables written so far.
 #[derive(Debug, Default)]
 pub(super) struct Lookups<'p> {
-    /// Tables of ports. Both ends use the same one if their values are equal.
+    /// Tables of ports. Both ends share one if their values are equal.
     ports: Vec<&'p PortTable>,
     addresses: usize,
 }
@@ -29,8 +29,8 @@ pub(super) fn host_word(side: Side) -> String {
     }
 }
 
-/// The mask for an index into that many entries. A masked index stays within the array, which the verifier sees without a
-/// comparison.
+/// The mask for an index into this many entries. A masked index stays within the array, and the verifier can see this
+/// without a comparison.
 pub(super) fn mask(count: usize) -> usize {
     count.next_power_of_two() - 1
 }
@@ -151,7 +151,7 @@ fn arrays(out: &mut Writer, name: &str, search: &Search) {
     }
     let last = search.keys.len() - 1;
     let mut keys = search.keys.clone();
-    // No value is above, and the greatest one finds the last number there.
+    // No value is above the padding. The greatest value equals it and finds the last number there.
     keys.resize(keys.len() + search.behind(), u128::MAX);
     let size = search.reached() + search.behind();
     let spell = |out: &mut String, key: &u128| {

@@ -1,5 +1,6 @@
-//! The last pass: [`Plan`] → C. The file needs no header and is made to be read: first the rules as comments, then the
-//! prelude (beside this file), the tables and the decision. All choices have been made: this pass only writes.
+//! The last pass: [`Plan`] → C. The file needs no header and is meant to be read. The rules come first, as comments,
+//! then the prelude (next to this file), the tables and the decision. All choices are already made, so this pass only
+//! writes.
 
 mod chain;
 mod lookup;
@@ -18,33 +19,33 @@ use writer::Writer;
 
 /// The start of every program: the context, byte order, the answer.
 const PRELUDE: &str = include_str!("prelude.h");
-/// If IPv6 addresses are compared as numbers.
+/// Included if IPv6 addresses are compared as numbers.
 const IPV6: &str = include_str!("ipv6.h");
-/// If a rule sets more than `rto`.
+/// Included if a rule sets more than `rto`.
 const SETTINGS: &str = include_str!("settings.h");
-/// If connections are observed up to the end of their handshake.
+/// Included if connections are observed until the end of their handshake.
 const MEASURE: &str = include_str!("measure.h");
-/// If a rule learns, too.
+/// Included in addition if a rule learns.
 const LEARN: &str = include_str!("learn.h");
-/// If evidence is kept, too.
+/// Included in addition if evidence is kept.
 const EVIDENCE: &str = include_str!("evidence.h");
-/// After these.
+/// Included after these.
 const OBSERVE: &str = include_str!("observe.h");
-/// If there are tables.
+/// Included if there are tables.
 const TABLES: &str = include_str!("table.h");
-/// If a rule tests an interface: finding the device by the local address.
+/// Included if a rule tests an interface. It finds the device by the local address.
 const LOCAL: &str = include_str!("local.h");
-/// If a rule tests the interface of incoming connections.
+/// Included if a rule tests the interface of incoming connections.
 const ARRIVAL: &str = include_str!("arrival.h");
-/// Finding the device by the route.
+/// Finds the device by the route.
 const ROUTE: &str = include_str!("route.h");
-/// Finding the device by either method.
+/// Finds the device by either method.
 const DEVICE: &str = include_str!("device.h");
 /// The program that tests whether the device is found.
 const PROBE_DEVICE: &str = include_str!("probe.h");
-/// If a few names are compared one by one.
+/// Included if a few names are compared one by one.
 const NAME: &str = include_str!("name.h");
-/// If automata read the names.
+/// Included if automata match the names.
 const NAMES: &str = include_str!("names.h");
 
 /// The versions in the first lines and in the program's metadata.
@@ -158,7 +159,7 @@ fn compares_ipv6(plan: &Plan) -> bool {
     }
 }
 
-/// What is done for a connection whose rule is known.
+/// The action for a connection whose rule is known.
 fn observe(out: &mut Writer, plan: &Plan) {
     out.header(MEASURE);
     if plan.hosts.is_some() {
@@ -180,7 +181,7 @@ fn observe(out: &mut Writer, plan: &Plan) {
     out.header(OBSERVE);
 }
 
-/// A number for the name of a rule: FNV-1a of 64 bits. What is learned is kept by it.
+/// The hash of a rule's name: 64-bit FNV-1a. It is the key of learned timers.
 fn identity(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

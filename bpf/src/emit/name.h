@@ -20,7 +20,7 @@
 #define starts_with(device, text) \
 	prefix_match(device, WORD(text, 0), WORD(text, 8), sizeof(text) - 1)
 
-// True if the first `length` bytes (1 to 15) equal those of the words.
+// True if the first `length` bytes (1 to 15) match those of the words.
 static __always_inline int prefix_match(const struct device *device, u64 first, u64 second, int length)
 {
 	if (length <= 8)

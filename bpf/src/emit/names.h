@@ -1,13 +1,13 @@
 // ---- Which lists of patterns an interface's name matches ----
 //
-// All patterns form one automaton: each byte leads from a state to the next. They are tables, so the cost of
-// verification and of a connection does not depend on the patterns.
+// All patterns form one automaton, in which each byte leads from one state to the next. The automaton is stored as
+// tables, so the cost of verification and of a connection does not depend on the patterns.
 
-// An entry below this is the offset of the next state's entries in bytes; add four times the next byte's group.
-// Any other entry is the offset of a result.
+// An entry below this value is the byte offset of the next state's entries, to which four times the next byte's group
+// is added. Any other entry is the offset of a result.
 #define END_OF_NAME 0x40000000u
 
-// `name` is NUL-padded, and a NUL always leads to a result. `mask` keeps any offset within the entries.
+// `name` is NUL-padded, and a NUL always leads to a result. `mask` keeps every offset within the entries.
 #define WALK(automaton, name, mask)                                                            \
 	({                                                                                     \
 		u64 entry = 0;                                                                 \

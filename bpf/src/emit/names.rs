@@ -1,4 +1,4 @@
-//! Automata as data, see names.h.
+//! Automata as data. See names.h.
 
 use super::writer::{Writer, hex};
 use crate::space::interface::{Automaton, END};
@@ -6,12 +6,12 @@ use crate::space::interface::{Automaton, END};
 /// `END_OF_NAME` of names.h.
 const END_OF_NAME: u32 = 0x4000_0000;
 
-/// Writes for each automaton its tables, and the function that leads from a name to a number.
+/// For each automaton, writes its tables and the function that maps a name to a number.
 pub(super) fn emit(out: &mut Writer, automata: &[(Automaton, Vec<u64>)]) {
     for (at, (automaton, numbers)) in automata.iter().enumerate() {
         let name = format!("names_{at}");
         let Automaton { bytes, width, entries, .. } = automaton;
-        // Multiplied by four here, which saves a shift, as long as the product fits in a byte.
+        // The number is multiplied by four here, which saves a shift, as long as the product fits in a byte.
         let (kind, size) = if *width <= 64 { ("u8", 1) } else { ("u16", 2) };
         let groups: Vec<_> = bytes.iter().map(|group| u32::from(*group) * 4).collect();
         out.array(kind, size, &format!("{name}_groups"), 256, &groups, hex);

@@ -1,4 +1,4 @@
-// ---- What happens to a connection that a rule decides about ----
+// ---- What happens to a connection that a rule matches ----
 
 static __always_inline int observe(struct bpf_sock_ops *ctx, u64 rule)
 {
@@ -10,7 +10,7 @@ static __always_inline int observe(struct bpf_sock_ops *ctx, u64 rule)
 	u32 key;
 
 	if (op == BPF_SOCK_OPS_RTO_CB) {
-		// args: retransmissions so far, the timer, whether the kernel gives up.
+		// args: the number of retransmissions so far, the timer, whether the kernel gives up.
 		if (!FIELD(args[2]) || FIELD(state) != TCP_SYN_SENT)
 			return 1;
 		key = rule << 1;

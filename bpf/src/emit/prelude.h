@@ -6,8 +6,8 @@ typedef unsigned long long u64;
 #define SEC(name) __attribute__((section(name), used))
 #define __always_inline inline __attribute__((always_inline, unused))
 
-// The part of struct bpf_sock_ops that is used (include/uapi/linux/bpf.h). It is written out here, so the
-// program needs no header and has no relocation that needs the kernel's BTF.
+// The part of struct bpf_sock_ops that this program uses (include/uapi/linux/bpf.h). It is written out here, so the
+// program needs no header and no relocation against the kernel's BTF.
 struct bpf_sock_ops {
 	u32 op;
 	union {
@@ -15,7 +15,7 @@ struct bpf_sock_ops {
 		u32 reply;
 	};
 	u32 family;
-	u32 remote_ip4; // network byte order, as all addresses
+	u32 remote_ip4; // network byte order, like all addresses
 	u32 local_ip4;
 	u32 remote_ip6[4];
 	u32 local_ip6[4];
@@ -48,12 +48,12 @@ enum { TCP_SYN_SENT = 2, TCP_SYN_RECV = 3 };
 #define NET32(x) (x)
 #endif
 #define IPV4(a, b, c, d) NET32((u32)(a) << 24 | (b) << 16 | (c) << 8 | (d))
-// The mask of a prefix of 1 to 32 bits, network byte order.
+// The mask of a prefix of 1 to 32 bits, in network byte order.
 #define PREFIX(bits) NET32(0xffffffffu << (32 - (bits)))
 
-// A field of the context. The load is in assembly for two reasons. Clang would merge the ends of branches
-// into one load at a computed address, which the verifier rejects. And no field may be loaded into the
-// register of the context: kernels before 6.12 translate that wrongly for fields of full sockets.
+// A field of the context. It is loaded in assembly for two reasons. Clang would merge the ends of branches into one
+// load at a computed address, which the verifier rejects. Also, no field may be loaded into the register that holds
+// the context: kernels before 6.12 translate such loads of full sockets' fields wrongly.
 #define LOAD(at, swap)                                                     \
 	({                                                                 \
 		u64 field;                                                 \
@@ -63,10 +63,10 @@ enum { TCP_SYN_SENT = 2, TCP_SYN_RECV = 3 };
 		field;                                                     \
 	})
 #define FIELD(name) LOAD(name, "")
-// The same from network to host byte order.
+// The same field, converted from network to host byte order.
 #define HOST(name) LOAD(name, "\n\t%0 = be32 %0")
 
-// The callback, loaded only for these comparisons: clang would copy a value that is needed later.
+// The callback, loaded only for these comparisons. Clang would otherwise keep a copy for later uses.
 #define callback()                                                               \
 	({                                                                       \
 		u64 op;                                                          \
@@ -74,15 +74,15 @@ enum { TCP_SYN_SENT = 2, TCP_SYN_RECV = 3 };
 		op;                                                              \
 	})
 
-// A comparison that clang does not merge with others: a mask of bits takes more instructions.
+// A comparison that clang does not merge with others. A merged mask of bits takes more instructions.
 #define one_by_one(op)                         \
 	({                                     \
 		asm volatile("" : "+r"(op));   \
 		op;                            \
 	})
 
-// Constants of this load, most of them filled in by the loader, which has the same structure (src/shared.rs). `mark`
-// identifies our programs. The name makes `bpftool prog show` print them.
+// Constants of this load. The loader has the same structure (src/shared.rs) and fills most of them in. `mark`
+// identifies our programs. `bpftool prog show` prints these constants because of the name.
 const volatile struct policy {
 	char mark[16];
 	u32 layout; // version of this structure
@@ -91,7 +91,7 @@ const volatile struct policy {
 	u32 rules;
 	u32 columns;
 	u32 two_jiffies_us;
-	u64 without; // columns of settings that `install --partial` leaves out
+	u64 without; // columns of settings that `install --partial` skips
 	char version[16];
 	char digest[72];
 	u32 jiffies[RULES];
@@ -104,7 +104,7 @@ const volatile struct policy {
 	.digest = DIGEST,
 };
 
-// Connections answered, for each rule; and how often the kernel refused a setting.
+// For each rule, the connections that it matched, and how often the kernel refused a setting.
 struct {
 	u64 hits[RULES];
 #ifdef FAILURES_APART
@@ -120,16 +120,16 @@ static __always_inline int answer(struct bpf_sock_ops *ctx, u64 rule)
 	u64 jiffies = bpf_metadata_policy.jiffies[rule];
 
 	asm volatile("*(u32 *)(%1 + 4) = %0" ::"r"(jiffies), "r"(ctx) : "memory");
-	// The kernel calls again at every retransmission of the SYN: count only the first call.
+	// The kernel calls again at every retransmission of the SYN. Only the first call is counted.
 	if (!FIELD(total_retrans))
 		__sync_fetch_and_add(&hits[rule], 1);
 	return 1;
 }
 
-// No rule.
+// There is no rule.
 #define NONE RULES
 
-// The same for a rule number from a table.
+// The same, for a rule number from a table.
 static __always_inline int answer_number(struct bpf_sock_ops *ctx, u64 rule)
 {
 	// Clang knows the contents of a small table and would search it for this number.
@@ -139,8 +139,8 @@ static __always_inline int answer_number(struct bpf_sock_ops *ctx, u64 rule)
 	return answer(ctx, rule);
 }
 
-// The same number, but unknown to the verifier, which would otherwise follow the rest of the program once for
-// each constant that it can be. (To the verifier two loads of one field are different numbers.)
+// Returns the same number, but hides it from the verifier, which would otherwise follow the rest of the program once
+// for each constant that it can be. (To the verifier, two loads of one field are different numbers.)
 static __always_inline u64 opaque(struct bpf_sock_ops *ctx, u64 number)
 {
 	u64 one, same;
@@ -157,7 +157,7 @@ static __always_inline u64 earlier(u64 rule, u64 other)
 	return rule < other ? rule : other;
 }
 
-// Equality with a constant needs no swap of the port. A constant with the topmost bit set can't be an operand.
+// Comparing with a constant needs no byte swap of the port. A constant with the topmost bit set cannot be an operand.
 #define remote_port_is(port) \
 	((port) & 0x80 ? HOST(remote_port) == (port) : FIELD(remote_port) == NET32(port))
 
@@ -166,8 +166,8 @@ static __always_inline int within(u64 value, u64 low, u64 high)
 	return value >= low && value <= high;
 }
 
-// The family of the packets, not of the socket: an IPv6 socket connected to ::ffff:a.b.c.d sends IPv4.
-// The ip4 fields are right for both; without CONFIG_IPV6 the ip6 fields are all zero.
+// The family of the packets, not of the socket: an IPv6 socket connected to ::ffff:a.b.c.d sends IPv4. The ip4 fields
+// are valid for both families. Without CONFIG_IPV6 the ip6 fields are all zero.
 static __always_inline int is_ipv4(struct bpf_sock_ops *ctx)
 {
 	return FIELD(family) == AF_INET || (FIELD(remote_ip6[0]) == 0 && FIELD(remote_ip6[1]) == 0 &&
@@ -185,22 +185,23 @@ static __always_inline int same_address(struct bpf_sock_ops *ctx)
 }
 
 #ifdef OBSERVED
-// Set when a connection begins, for its whole life. (A socket that has connected before it listens hands it down.)
+// Set when a connection begins, and valid for its whole life. (A socket that has connected before it listens passes it
+// on to its children.)
 enum { BPF_SOCK_OPS_RTO_CB_FLAG = 1 };
 #define connects(ctx) (FIELD(cb_flags) & BPF_SOCK_OPS_RTO_CB_FLAG)
 #else
 #define connects(ctx) 0
 #endif
 
-// A request socket, or a child that is made of it, answers a SYN. The two sockets of a simultaneous open are in the
-// same state.
+// A request socket, or a child created from it, answers a SYN. The two sockets of a simultaneous open are in the same
+// state.
 static __always_inline int is_incoming(struct bpf_sock_ops *ctx)
 {
 	return !FIELD(is_fullsock) || (FIELD(state) == TCP_SYN_RECV && !connects(ctx));
 }
 
-// Copies the context to a register that survives helper calls or long code. In assembly, because clang would copy it
-// at the start of the program, which costs callbacks that no rule needs an instruction.
+// Copies the context to a register that survives helper calls or long code. This is in assembly because clang would
+// copy it at the start of the program, which costs one instruction at callbacks that no rule needs.
 static __always_inline struct bpf_sock_ops *over_calls(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock_ops *kept;

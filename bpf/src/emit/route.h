@@ -8,7 +8,7 @@ static void *(*sk_storage_get)(void *map, void *sk, void *value, u64 flags) = (v
 #define AT(base, member) ((const void *)(base) + finding.at.member)
 #define READ(to, base, member) probe_read_kernel(&(to), sizeof(to), AT(base, member))
 
-// The same for a pointer, which has 4 bytes on 32-bit machines.
+// The same for a pointer, which takes 4 bytes on 32-bit machines.
 static __always_inline void *read_pointer(const void *from)
 {
 	u32 size = finding.pointer;
@@ -16,7 +16,7 @@ static __always_inline void *read_pointer(const void *from)
 
 	probe_read_kernel(&to, size, from);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-	// Four bytes are read into the upper half. (To read into the lower half, clang would subtract from a pointer to
+	// Four bytes are read into the upper half. (For a read into the lower half, clang would subtract from a pointer to
 	// the stack, which the verifier rejects.)
 	to >>= 64 - 8 * size;
 #endif
@@ -24,8 +24,8 @@ static __always_inline void *read_pointer(const void *from)
 }
 #define POINTER(base, member) read_pointer(AT(base, member))
 
-// The device of a socket that sends a SYN, as found at the first callback. By a later callback the route may have gone
-// (dst_negative_advice(), include/net/sock.h, after a retransmission of the SYN) or changed (the rule set a mark).
+// The device of a socket that sends a SYN, as found at the first callback. By a later callback the route may be gone
+// (dst_negative_advice() in include/net/sock.h, after a retransmission of the SYN) or different (the rule set a mark).
 struct {
 	int (*type)[24]; // BPF_MAP_TYPE_SK_STORAGE
 	int (*map_flags)[1]; // BPF_F_NO_PREALLOC
@@ -35,7 +35,8 @@ struct {
 
 enum { BPF_SK_STORAGE_GET_F_CREATE = 1 };
 
-// The device with this ifindex, 0 for none. As dev_get_by_index() in net/core/dev.c: a hash of 256 chains.
+// The device with this ifindex, or 0 if there is none. This follows dev_get_by_index() in net/core/dev.c, which walks
+// one of 256 hash chains.
 static __always_inline void *device_by_index(void *net, u32 index)
 {
 	void *head = POINTER(net, net_dev_index_head) + (index & 255) * finding.pointer;
@@ -58,7 +59,7 @@ static __always_inline int read_name(struct device *device, const void *dev)
 	return probe_read_kernel_str(device->name, sizeof(device->name), AT(dev, dev_name)) > 0;
 }
 
-// The socket's network namespace, 0 if the interface names do not belong to it.
+// The socket's network namespace, or 0 if the interface names do not belong to it.
 static __always_inline void *namespace_of(const void *sk)
 {
 	void *net = POINTER(sk, sk_net);
@@ -68,7 +69,7 @@ static __always_inline void *namespace_of(const void *sk)
 	return netns == bpf_metadata_policy.netns ? net : 0;
 }
 
-// The ifindex of the device that the current packet came in by.
+// The ifindex of the device on which the current packet arrived.
 static __always_inline u32 packet_index(struct bpf_sock_ops *ctx)
 {
 	u32 index = 0;
@@ -100,7 +101,7 @@ static __always_inline int find_by_route(struct bpf_sock_ops *ctx, struct device
 
 		if (socket)
 			known = sk_storage_get(&known_devices, socket, 0, BPF_SK_STORAGE_GET_F_CREATE);
-		// A socket can connect once more, elsewhere.
+		// A socket can connect again to another destination.
 		if (known && known->words[0] && (FIELD(op) != FIRST_CALLBACK || FIELD(total_retrans))) {
 			device->whole = *known;
 			return 1;
@@ -117,7 +118,7 @@ static __always_inline int find_by_route(struct bpf_sock_ops *ctx, struct device
 		if (!index)
 			READ(index, sk, sk_bound_dev_if);
 		found = index ? device_meant(ctx, index) : device_of_address(ctx);
-		// A device that appeared after the install is still found by its index.
+		// A device that appeared after the install can still be found by its index.
 		if (found)
 			index = found->index;
 		if (!index)

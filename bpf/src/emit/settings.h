@@ -1,6 +1,6 @@
 // ---- What rules set besides the timer ----
 
-// arch/mips/include/uapi/asm/socket.h has numbers of its own.
+// The numbers in arch/mips/include/uapi/asm/socket.h differ.
 #ifdef MIPS_SOCKET_OPTIONS
 #define MIPS_OR(mips, other) mips
 #else
@@ -11,7 +11,7 @@ enum { SO_KEEPALIVE = MIPS_OR(0x0008, 9), IPV6_TCLASS = 67 };
 
 static long (*setsockopt)(void *ctx, int level, int option, const void *value, int size) = (void *)49;
 
-// False for a setting that this kernel lacks and `install --partial` leaves out.
+// False for a setting that this kernel does not support and that `install --partial` skips.
 static __always_inline int has(u32 column)
 {
 	return !(bpf_metadata_policy.without >> column & 1);
@@ -28,7 +28,7 @@ static __always_inline void reply(struct bpf_sock_ops *ctx, u32 column, u64 valu
 		asm volatile("*(u32 *)(%1 + 4) = %0" ::"r"(value), "r"(ctx) : "memory");
 }
 
-// The timer by the number of the rule, if it has one.
+// The timer of a rule number.
 static __always_inline void answer_timed(struct bpf_sock_ops *ctx, u64 rule)
 {
 	u64 jiffies = bpf_metadata_policy.jiffies[rule];
@@ -38,7 +38,7 @@ static __always_inline void answer_timed(struct bpf_sock_ops *ctx, u64 rule)
 }
 
 #ifdef FAILURES_APART
-// Used if hits and failures do not fit in one section.
+// This map is used if hits and failures do not fit in one section.
 struct {
 	int (*type)[2]; // BPF_MAP_TYPE_ARRAY
 	int (*max_entries)[RULES];

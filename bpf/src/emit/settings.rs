@@ -1,7 +1,7 @@
 //! Writes what rules set.
 //!
-//! In a chain each rule has a function with its values as constants. Where the rule is a number, the values are in
-//! tables. Rules that set nothing but `rto` need neither.
+//! In a chain, each rule has a function with its values as constants. If the rule is a number, the values are in
+//! tables. Rules that set only `rto` need neither.
 
 use super::lookup::mask;
 use super::writer::Writer;
@@ -13,7 +13,7 @@ use crate::setting::{
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
 
-/// The maximum size of the counters' section: before Linux 5.19 a map's value has at most 4 MiB.
+/// The maximum size of the section of counters. Before Linux 5.19, a map's value has at most 4 MiB.
 const MOST_COUNTERS: usize = 4 << 20;
 
 /// What a set of rules needs.
@@ -42,12 +42,12 @@ impl Needs {
         self.columns.is_empty()
     }
 
-    /// True if failures are a map of their own, since hits and failures would be too large for one section.
+    /// True if failures are in a separate map, because hits and failures are too large for one section.
     pub(super) fn counts_failures_apart(&self) -> bool {
         self.rules * (1 + self.columns.len()) * 8 > MOST_COUNTERS
     }
 
-    /// The callbacks at which some rule sets something, in the order of their numbers.
+    /// The callbacks at which some rule sets something, in ascending order of their numbers.
     fn callbacks(&self) -> Vec<Callback> {
         let timeout = self.has_rto.then_some(TIMEOUT_INIT);
         let observed = [TIMEOUT_INIT, ACTIVE_ESTABLISHED, PASSIVE_ESTABLISHED];
@@ -70,8 +70,8 @@ impl Needs {
     }
 
     /// Returns at callbacks that no rule needs. If one callback is needed, the others execute four instructions. If
-    /// several are needed, those beyond the last one execute four, and each gap costs one more. In larger programs
-    /// clang first saves the context for calls of helpers, which is another one.
+    /// several are needed, callbacks beyond the last one execute four, and each gap costs one more. In larger
+    /// programs, clang first saves the context for helper calls, which costs one more.
     pub(super) fn gate(&self, out: &mut Writer) {
         let callbacks = self.callbacks();
         let last = callbacks.last().unwrap_or_else(|| unreachable!("every rule sets something"));
@@ -99,7 +99,7 @@ impl Needs {
     /// Declares the constants of the socket options.
     fn constants(&self, out: &mut Writer) {
         let mut options: Vec<_> = self.options().map(|(_, _, option)| option).collect();
-        // All algorithms are set by one option.
+        // One option sets all algorithms.
         options.dedup();
         if options.is_empty() {
             return;
@@ -129,7 +129,7 @@ impl Needs {
             let mut cases = Cases::default();
             let counted = Moment::counted(settings);
             cases.at(counted).push(match counted {
-                // This counts, too.
+                // This connection counts as well.
                 Moment::Reply(TIMEOUT_INIT) => format!("answer(ctx, {rule})"),
                 _ => format!("count({rule})"),
             });
@@ -168,7 +168,8 @@ impl Needs {
         out.close("}");
     }
 
-    /// Writes the values of all rules as tables, each distinct set of settings once, and the function that reads them.
+    /// Writes the values of all rules as tables and the function that reads them. Equal sets of settings are stored
+    /// once.
     pub(super) fn table(&self, out: &mut Writer, plan: &Plan) {
         let mut distinct: Vec<&Settings> = Vec::new();
         let mut known: HashMap<String, u32> = HashMap::new();
@@ -197,7 +198,7 @@ impl Needs {
         for (at, column) in self.columns.iter().enumerate() {
             // The statement contains the name of an algorithm.
             if column.algorithm.is_empty() {
-                // The 0 is never used: `settings_has` says what a rule sets.
+                // The 0 is never used, because `settings_has` records what a rule sets.
                 let value = |it: &&Settings| column.value(it).map_or(0, Value::number);
                 let values: Vec<u32> = distinct.iter().map(value).collect();
                 out.numbers(&format!("settings_value_{at}"), size, &values);
@@ -250,14 +251,14 @@ enum Moment {
 }
 
 impl Moment {
-    /// When a connection is counted for a rule: once for each end, at a callback at which the rule sets something.
+    /// When a connection is counted for a rule: once per end, at a callback at which the rule sets something.
     fn counted(settings: &Settings) -> Self {
         let moments = settings.iter().map(|(setting, _)| match &setting.mechanism {
             Mechanism::Reply(callback) => Self::Reply(*callback),
-            // What is set later is counted like what both ends have.
+            // A setting made later counts like one that both ends have.
             Mechanism::Option(option) => Self::Options(option.when.min(When::Both)),
         });
-        // The kernel asks for the timer at each retransmission, too. The program does not count these.
+        // The kernel also asks for the timer at each retransmission. The program does not count those calls.
         let rank = |moment: &Self| match moment {
             Self::Reply(callback) if *callback == TIMEOUT_INIT => 0,
             Self::Options(When::Both) => 1,
@@ -268,7 +269,7 @@ impl Moment {
         first.unwrap_or_else(|| unreachable!("every rule sets something"))
     }
 
-    /// The callbacks, as bits.
+    /// The callbacks as a bit mask.
     fn bits(self) -> u32 {
         let callbacks = match &self {
             Self::Reply(callback) => std::slice::from_ref(callback),
@@ -316,7 +317,7 @@ impl Cases {
                 case(out, callback, &statements);
             }
         }
-        // The connecting end's case falls through to what both ends have.
+        // The case of the connecting end falls through to the settings that both ends have.
         if both.is_empty() && late.is_empty() {
             if !outgoing.is_empty() {
                 case(out, CONNECT, &outgoing);
@@ -350,7 +351,7 @@ fn case(out: &mut Writer, callback: Callback, statements: &[String]) {
     out.close_with(format_args!("break;"));
 }
 
-/// A value, in C.
+/// A value in C.
 fn constant(value: &Value) -> String {
     match value {
         Value::Number(number) => number.to_string(),
@@ -359,7 +360,7 @@ fn constant(value: &Value) -> String {
     }
 }
 
-/// A value, as it is passed to `bpf_setsockopt()`.
+/// A value in the form that `bpf_setsockopt()` takes.
 fn argument(how: How, value: String) -> String {
     if how == How::TwoJiffies { format!("least({value})") } else { value }
 }

@@ -1,6 +1,7 @@
 // ---- Tables ----
 
-// Shows the verifier that an index is within an array. In assembly, because clang drops a mask that it finds useless.
+// Shows the verifier that an index is within an array. This is in assembly because clang drops a mask that it
+// considers redundant.
 #define BOUND(index, mask) asm volatile("%0 &= %1" : "+r"(index) : "i"(mask))
 
 // A whole IPv6 address.
@@ -8,8 +9,8 @@ struct address {
 	u64 high, low;
 };
 
-// A step of a search: advances by `bytes` if the boundary there is not above the word. In assembly it takes three
-// instructions; clang needs nine.
+// A step of a search, which advances by `bytes` if the boundary there is not above the word. In assembly it takes
+// three instructions. Clang needs nine.
 #define STEP(kind, word, bytes)                                                      \
 	asm("%1 = *(" #kind " *)(%0 + %3)\n\tif %1 > %2 goto +1\n\t%0 += %3"          \
 	    : "+r"(key), "=&r"(probe)                                                 \
@@ -31,8 +32,8 @@ struct address {
 	    "if %1 != %3 goto +2\n\t%1 = *(u64 *)(%2 + 8)\n\tif %1 > %4 goto +1\n\t%0 += %5" \
 	    : "+r"(key), "=&r"(probe), "=&r"(there)                                   \
 	    : "r"(word), "r"(low), "i"(bytes))
-// The verifier follows both paths of each step. Here they become equal, so it joins them: to the verifier a
-// difference of addresses is an unknown number.
+// The verifier follows both paths of each step. The paths become equal here, so the verifier joins them: it treats the
+// difference of two addresses as an unknown number.
 #define JOIN(keys, mask) \
 	asm("%0 -= %1\n\t%0 &= %2\n\t%0 += %1" : "+r"(key) : "r"(keys), "i"(mask))
 // Bytes from the first key.
@@ -42,10 +43,10 @@ struct address {
 		(u64)key;                                  \
 	})
 
-// True for a number that is at least the first of two bounds and exceeds it by at most the second.
+// True if the number is at least the first bound and exceeds it by at most the second.
 #define WITHIN(bounds, at, value) ((value) - (u64)(bounds)[at] <= (u64)(bounds)[(at) + 1])
 
-// Goes through the records of a list, from an offset in bytes. The first record stands for lists of nothing.
+// Walks the records of a list from an offset in bytes. The first record stands for empty lists.
 #define LIST(list, longest, mask, matches)                             \
 	if (!at)                                                       \
 		return NONE;                                           \
@@ -65,10 +66,10 @@ struct address {
 	}                                                              \
 	return NONE
 
-// In a record's rule: no other record follows.
+// A flag in a record's rule: it is the last record.
 #define LAST 0x80000000ull
 
-// One word of all rows of a connection: the first bit that is left in it is the rule.
+// One word of all rows of a connection. The first bit that remains set is the rule.
 #define BITS(first, bits) \
 	left = bits;          \
 	at = first;           \
@@ -78,8 +79,8 @@ struct address {
 // A word of a row. The offset is known to be within the rows.
 #define ROW_WORD(rows, row, bytes) (*(const u64 *)((const void *)(rows) + (row) + (bytes)))
 
-// The lowest set bit, as an index into an array in a matching order. The bits up to and including the lowest one, times
-// a de Bruijn sequence, give a different number in the topmost six bits for each.
+// The lowest set bit, as an index into an array in a matching order. The bits up to and including the lowest one are
+// multiplied by a de Bruijn sequence. The topmost six bits of the product differ for each bit.
 static __always_inline u64 first_bit(u64 bits)
 {
 	return (bits ^ (bits - 1)) * 0x03f79d71b4cb0a89ull >> 58;

@@ -8,7 +8,7 @@ use crate::plan::{Plan, Table};
 use crate::space::{Dimension, Side};
 use std::fmt::Write as _;
 
-/// The bit in a record's rule that marks the last record of a list. As in table.h.
+/// The bit in a record's rule that marks the last record of a list. It matches table.h.
 const LAST: u32 = 1 << 31;
 
 /// The de Bruijn sequence of table.h.
@@ -47,7 +47,7 @@ pub(super) fn emit(out: &mut Writer, plan: &Plan, tables: &Tables, needs: &Needs
 
 struct Body<'t> {
     tables: &'t Tables,
-    /// The number that means no rule.
+    /// The number that stands for no rule.
     none: usize,
 }
 
@@ -175,7 +175,7 @@ impl Body<'_> {
         }
     }
 
-    /// Writes the records and the function that searches them. Returns its call.
+    /// Writes the records and the function that searches them. Returns the call of the function.
     fn list(&self, out: &mut Writer, main: &mut Writer, list: &List, state: &mut State) -> String {
         let name = state.name("list");
         let count = list.fields.len();
@@ -193,13 +193,13 @@ impl Body<'_> {
         let spell = |out: &mut String, record: &Record| {
             out.push_str("{{");
             for (low, high) in &record.bounds {
-                // The first value, and the number of values that follow.
+                // The first value, and the number of values after it.
                 let _ = write!(out, "{low},{},", (*high).min(most) - low);
             }
             let last = if record.is_last { LAST } else { 0 };
             let _ = write!(out, "}},{}}}", record.rule | last);
         };
-        // Another record may begin anywhere in the masked bytes.
+        // A record may begin anywhere within the masked bytes, so the array has room for one more.
         let bound = mask(list.records.len() * bytes) & !3;
         let size = bound / bytes + 2;
         let records = format!("{name}_records");
@@ -222,7 +222,7 @@ impl Body<'_> {
         format!("{name}({name}_starts[{key}]{arguments})")
     }
 
-    /// Writes the rows and the function that ANDs them. Returns its call.
+    /// Writes the rows and the function that ANDs them. Returns the call of the function.
     fn block(
         &self,
         out: &mut Writer,
@@ -236,7 +236,7 @@ impl Body<'_> {
         for (at, column) in block.columns.iter().enumerate() {
             let rows = format!("{name}_rows_{at}");
             let words: Vec<u64> = column.rows.iter().flatten().copied().collect();
-            // Rows begin at any word. After the last one there is room for another.
+            // A row begins at any word. There is room for another row after the last one.
             let bound = mask(words.len() * 8) & !7;
             out.words(&rows, bound / 8 + block.words, &words);
             bounds.push(bound);
@@ -280,11 +280,11 @@ impl Body<'_> {
     }
 }
 
-/// Names that have been used.
+/// Names that are already in use.
 struct State {
-    /// True if a rule may have been found.
+    /// True if a rule may already have been found.
     has_found: bool,
-    /// Numbers that have been bounded.
+    /// Numbers that are already bounded.
     bounded: Vec<String>,
     count: usize,
 }
@@ -295,7 +295,7 @@ impl State {
         format!("{kind}_{}", self.count - 1)
     }
 
-    /// One more expression for a rule.
+    /// Adds an expression that yields a rule.
     fn found(&mut self, main: &mut Writer, rule: &str) {
         match std::mem::replace(&mut self.has_found, true) {
             true => main.line(format_args!("found = earlier(found, {rule});")),
@@ -303,7 +303,7 @@ impl State {
         }
     }
 
-    /// Bounds a number for arrays of this many values. All arrays of a field have the same size.
+    /// Bounds a number for arrays with this many values. All arrays of a field have the same size.
     fn bound(&mut self, main: &mut Writer, number: &str, count: usize) {
         if !self.bounded.iter().any(|it| it == number) {
             self.bounded.push(number.to_owned());
@@ -311,7 +311,7 @@ impl State {
         }
     }
 
-    /// Writes an array that is indexed by a number. Returns its name.
+    /// Writes an array indexed by a number. Returns its name.
     fn array(&mut self, out: &mut Writer, kind: &str, values: &[u32]) -> String {
         let name = self.name(kind);
         out.numbers(&name, mask(values.len()) + 1, values);
@@ -327,7 +327,7 @@ fn number_of(field: &Field) -> String {
     }
 }
 
-/// The variable that records are compared with.
+/// The variable with which records are compared.
 fn compared(field: &Field) -> String {
     match &field.kind {
         Kind::Port(side) => format!("{}_port", side.name()),
@@ -348,7 +348,7 @@ fn small(dimensions: &[Dimension]) -> Vec<String> {
             Dimension::Direction => "(u64)is_incoming(ctx)",
             Dimension::Family => "family",
             Dimension::SameAddress => "(u64)same_address(ctx)",
-            // 0 for below, 1 for equal, 2 for above: the sign of the differences decides.
+            // 0 is below, 1 is equal, 2 is above. The sign of the differences decides.
             Dimension::PortOrder => {
                 lines.push(
                     "u64 above = FIELD(local_port) - HOST(remote_port), below = -above;".into(),
@@ -363,7 +363,7 @@ fn small(dimensions: &[Dimension]) -> Vec<String> {
         });
         weight *= dimension.last() + 1;
     }
-    // The verifier must forget by which path it knows them.
+    // The verifier must forget the path on which it learned the values.
     lines.push(match terms.as_slice() {
         [one] => format!("u64 others = {one};"),
         many => format!("u64 others = opaque(ctx, {});", many.join(" + ")),

@@ -6,7 +6,7 @@ use std::fmt::{Arguments, LowerHex, Write as _};
 /// `array_map_alloc_check()` in kernel/bpf/arraymap.c).
 const MOST_BYTES: usize = 4 << 20;
 
-/// Before each array there may be some bytes for its alignment.
+/// Each array may be preceded by a few bytes of alignment.
 const ALIGNMENT: usize = 16;
 
 /// The text of a C file.
@@ -23,14 +23,14 @@ impl Writer {
         self.text
     }
 
-    /// Writes a line, or several of the same depth.
+    /// Writes one line, or several lines of the same depth.
     pub(super) fn line(&mut self, text: Arguments<'_>) {
         (0..self.depth).for_each(|_| self.text.push('\t'));
         // Writing to a String can't fail.
         let _ = writeln!(self.text, "{text}");
     }
 
-    /// Writes an empty line, and the text as it is.
+    /// Writes an empty line and then the text unchanged.
     pub(super) fn header(&mut self, text: &str) {
         self.text.push('\n');
         self.text.push_str(text);
@@ -40,42 +40,42 @@ impl Writer {
         self.text.push('\n');
     }
 
-    /// Writes a line. Later lines have one more tab.
+    /// Writes a line and indents the following lines by one more tab.
     pub(super) fn open(&mut self, text: Arguments<'_>) {
         self.line(text);
         self.depth += 1;
     }
 
-    /// One tab less, and a line.
+    /// Removes one tab and writes a line.
     pub(super) fn close(&mut self, text: &str) {
         self.depth -= 1;
         self.line(format_args!("{text}"));
     }
 
-    /// One more tab.
+    /// Adds one tab.
     pub(super) fn open_more(&mut self) {
         self.depth += 1;
     }
 
-    /// One tab less.
+    /// Removes one tab.
     pub(super) fn close_more(&mut self) {
         self.depth -= 1;
     }
 
-    /// Writes the only line of a body without braces, which [`Self::open`] began.
+    /// Writes the only line of a body without braces that [`Self::open`] began.
     pub(super) fn close_with(&mut self, text: Arguments<'_>) {
         self.line(text);
         self.depth -= 1;
     }
 
-    /// Begins a function. Its body follows.
+    /// Begins a function, whose body follows.
     pub(super) fn function(&mut self, declaration: Arguments<'_>) {
         self.empty();
         self.line(declaration);
         self.open(format_args!("{{"));
     }
 
-    /// Writes an array, padded with zeros. A value takes `bytes` bytes, and `spell` writes it.
+    /// Writes an array, padded with zeros. A value takes `bytes` bytes, and `spell` formats it.
     pub(super) fn array<T>(
         &mut self,
         kind: &str,
@@ -98,18 +98,18 @@ impl Writer {
         self.line(format_args!("}};"));
     }
 
-    /// An array of numbers, as narrow as they are.
+    /// Writes an array of numbers with the narrowest type that fits.
     pub(super) fn numbers(&mut self, name: &str, size: usize, values: &[u32]) {
         let bytes = crate::plan::search::width(values);
         self.array(&format!("u{}", bytes * 8), bytes, name, size, values, number);
     }
 
-    /// An array of words.
+    /// Writes an array of words.
     pub(super) fn words(&mut self, name: &str, size: usize, values: &[u64]) {
         self.array("u64", 8, name, size, values, hex);
     }
 
-    /// The first section with room for this many bytes.
+    /// Returns the first section with room for this many bytes.
     fn section(&mut self, bytes: usize) -> String {
         assert!(bytes <= MOST_BYTES, "an array of {bytes} bytes: the plan keeps them smaller");
         let place = self.sections.iter().position(|filled| filled + bytes <= MOST_BYTES);

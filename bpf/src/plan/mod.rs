@@ -1,5 +1,5 @@
-//! The fifth pass: [`Regions`] → [`Plan`]: every choice about the program. Few rules become a chain of conditions in
-//! the order of the file ([`chain`](mod@chain)), many become tables ([`tables`](mod@tables)).
+//! The fifth pass: [`Regions`] → [`Plan`], every choice about the program. Few rules become a chain of conditions in
+//! the order of the file ([`chain`](mod@chain)). Many rules become tables ([`tables`](mod@tables)).
 
 pub mod chain;
 pub mod ports;
@@ -23,38 +23,39 @@ use tables::Tables;
 pub struct Plan {
     /// A label for each rule: `name (rules.toml:LINE)`.
     pub labels: Vec<String>,
-    /// For each rule a line: its conditions and settings.
+    /// One line per rule: its conditions and settings.
     pub summaries: Vec<String>,
-    /// For each rule what it sets.
+    /// The settings of each rule.
     pub settings: Vec<Settings>,
     /// How a connection's rule is found.
     pub decision: Decision,
-    /// How the interface's name is matched; None if no rule tests it.
+    /// How the interface's name is matched. None if no rule tests it.
     pub names: Option<Names>,
     /// True if some rule tests the interface of an incoming connection.
     pub needs_arrivals: bool,
-    /// The names of the rules, which identify what is learned.
+    /// The names of the rules. They identify learned timers.
     pub names_of_rules: Vec<String>,
     /// What is counted and measured.
     pub evidence: Evidence,
-    /// How many hosts are remembered; None if no rule learns.
+    /// How many hosts the map of estimates has room for. None if no rule learns.
     pub hosts: Option<u32>,
 }
 
-/// What is counted and measured of a rule's connections, in each direction.
+/// What is counted and measured for a rule's connections in each direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evidence {
-    /// Only how many connections there were.
+    /// Only the number of connections.
     Off,
     /// Counters.
     Counters,
-    /// Counters, and how long handshakes took.
+    /// Counters and a histogram of handshakes.
     All,
 }
 
-/// As in evidence.h.
+/// The value matches evidence.h.
 const COUNTERS: usize = 6;
-/// As in evidence.h: the sum of round trips, and a bucket for each power of two of microseconds from 256 us to 34 s.
+/// The value matches evidence.h: the sum of round trips, and one bucket per power of two of microseconds from 256 us
+/// to 34 s.
 const BUCKETS: usize = 1 + 19;
 
 impl Evidence {
@@ -68,7 +69,7 @@ impl Evidence {
         }
     }
 
-    /// As much as fits into 4 MiB, with so many rules.
+    /// The most that fits into 4 MiB for this number of rules.
     #[must_use]
     pub fn of(rules: usize, wanted: bool) -> Self {
         let fits = |numbers: usize| 2 * rules * numbers * 8 <= 4 << 20;
@@ -83,18 +84,18 @@ impl Evidence {
 /// How a connection's rule is found.
 #[derive(Debug)]
 pub enum Decision {
-    /// Rule by rule.
+    /// Rules are tested one by one.
     Chain(Chain),
-    /// By tables over the fields.
+    /// Tables over the fields find the rule.
     Tables(Tables),
 }
 
 /// How the interface's name is matched.
 #[derive(Debug)]
 pub enum Names {
-    /// Names and prefixes, compared one by one; for each list of patterns.
+    /// Names and prefixes, compared one by one, per list of patterns.
     Compare(Vec<Vec<Pattern>>),
-    /// Each automaton leads to a class, for which there is a number.
+    /// Each automaton leads to a class, which has a number.
     Automata(Vec<(Automaton, Vec<u64>)>),
 }
 
@@ -107,7 +108,7 @@ pub enum Table {
     Address(Side, [Lookup; 2]),
 }
 
-/// From each first value on, ascending from 0, a number.
+/// The number from each first value on. First values ascend from 0.
 pub type Steps = Vec<(u128, u32)>;
 
 impl Table {
@@ -123,15 +124,15 @@ impl Table {
 }
 
 impl Plan {
-    /// True where connections are looked at up to the end of their handshake.
+    /// True if connections are observed until the end of their handshake.
     #[must_use]
     pub fn observes(&self) -> bool {
         self.evidence != Evidence::Off || self.hosts.is_some()
     }
 
-    /// True for a program that the kernel takes from a loader with CAP_PERFMON only: it adds computed numbers to
-    /// addresses, on several paths, which is refused to others because of Spectre v1 (`sanitize_ptr_alu()`,
-    /// kernel/bpf/verifier.c).
+    /// True for a program that the kernel accepts only from a loader with CAP_PERFMON. It adds computed numbers to
+    /// addresses on several paths, which the kernel refuses to other loaders because of Spectre v1
+    /// (`sanitize_ptr_alu()`, kernel/bpf/verifier.c).
     #[must_use]
     pub fn needs_perfmon(&self) -> bool {
         let has_tables = match &self.decision {
@@ -145,7 +146,7 @@ impl Plan {
 /// Plans the program.
 ///
 /// # Errors
-/// More cases of several fields than can be told apart.
+/// There are too many rules with conditions on several fields.
 pub fn plan(rules: &[Rule], regions: &Regions, options: &Options) -> Result<Plan, Diagnostic> {
     let decision = match chain::chain(rules, &regions.interfaces) {
         Some(chain) => Decision::Chain(chain),
@@ -170,7 +171,7 @@ pub fn plan(rules: &[Rule], regions: &Regions, options: &Options) -> Result<Plan
     })
 }
 
-/// True for a term that asks for the interface of incoming connections, too.
+/// True for a term that also tests the interface of incoming connections.
 fn needs_arrivals(term: &Term) -> bool {
     let incoming = |set: &std::rc::Rc<Set>| set.contains(1);
     term.bounds().any(|(dimension, _)| dimension.is_interface())
@@ -183,7 +184,7 @@ fn names(decision: &Decision, regions: &Regions) -> Option<Names> {
         return None;
     }
     let numbers = |it: &Automaton| match decision {
-        // A bit for each list.
+        // The number has one bit per list.
         Decision::Chain(_) => {
             let bits = |lists: &Vec<u32>| lists.iter().fold(0, |bits, list| bits | 1 << list);
             it.classes.iter().map(bits).collect()

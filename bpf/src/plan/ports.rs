@@ -1,9 +1,9 @@
-//! Tables of ports, kept small: they take space in the binary, which may be in a router's flash, and in the kernel's
+//! Tables of ports, kept small. They take space in the binary, which may be in a router's flash, and in the kernel's
 //! locked memory.
 //!
-//! An array over all 65,536 ports is the fastest: one load, 4 or 5 instructions. With rules for a few dozen ports most
-//! of it is uniform. So it is cut into pages, equal pages are stored once, and a directory maps a port to its page.
-//! That takes two loads, 13 or 14 instructions, and 2 to 6 KiB instead of 64 to 256.
+//! An array over all 65,536 ports is the fastest: one load, 4 or 5 instructions. With rules for a few dozen ports,
+//! most of it is uniform. So the array is cut into pages, equal pages are stored once, and a directory maps a port to
+//! its page. That takes two loads, 13 or 14 instructions, and 2 to 6 KiB instead of 64 to 256.
 
 use super::Steps;
 use std::collections::HashMap;
@@ -11,21 +11,21 @@ use std::collections::HashMap;
 /// The number of ports.
 const PORTS: usize = 1 << 16;
 
-/// Pages are used if they take at most this fraction (1/4) of the array: they cost a second load. Ten thousand rules
-/// never do: they are 20,000 bytes of numbers that differ, 32 KiB as a power of two, and the directory.
+/// Pages are used if they take at most 1/4 of the array, because they cost a second load. Ten thousand rules never use
+/// pages: they need 20,000 bytes of distinct numbers, 32 KiB as a power of two, and the directory.
 const WORTH: usize = 4;
 
-/// Ports of a page are 2 to the power of one of these.
+/// A page covers a number of ports that is 2 to the power of one of these.
 const PAGE_BITS: std::ops::RangeInclusive<u32> = 2..=12;
 
-/// A number for each port: an array in two steps.
+/// A number for each port: an array with one or two steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortTable {
-    /// Ports of a page are 2 to the power of this; 16 for one page, without a directory.
+    /// A page covers 2 to the power of this many ports. 16 means one page without a directory.
     pub bits: u32,
-    /// The number of the page, for each so many ports.
+    /// The page number for each group of ports.
     pub directory: Vec<u32>,
-    /// One after the other, up to a power of two.
+    /// The pages, one after the other, padded to a power of two.
     pub pages: Vec<u32>,
 }
 
@@ -37,7 +37,7 @@ impl PortTable {
             all[*start as usize..end].fill(*value);
         }
         let direct = Self { bits: 16, directory: Vec::new(), pages: all };
-        // Of two sizes that take as much the larger one: its directory is the shorter.
+        // If two sizes take the same space, the larger one is better: its directory is shorter.
         let sizes = PAGE_BITS.rev().map(|bits| Self::paged(&direct.pages, bits));
         let least = sizes.min_by_key(Self::bytes);
         least.filter(|paged| paged.bytes() * WORTH <= direct.bytes()).unwrap_or(direct)
@@ -67,14 +67,14 @@ impl PortTable {
 mod tests {
     use super::*;
 
-    /// What the program does.
+    /// Looks up a number as the program does.
     fn find(table: &PortTable, port: usize) -> u32 {
         let PortTable { bits, directory, pages } = table;
         let page = directory.get(port >> bits).map_or(0, |page| *page as usize);
         pages[page << bits | port & ((1 << bits) - 1)]
     }
 
-    /// A number of its own for each of these ports, and 0 for all others.
+    /// A distinct number for each of these ports, and 0 for all others.
     fn single(ports: impl IntoIterator<Item = u128>) -> Steps {
         let mut values = vec![(0, 0)];
         for (number, port) in (1..).zip(ports) {
@@ -97,7 +97,7 @@ mod tests {
             single(borders),
             single((0..300).map(|at| at * 211 + 5)),
             single((0..20_000).map(|at| at * 3)),
-            // Numbers of each width, in ranges across the borders of pages.
+            // Numbers of each width, in ranges that cross page borders.
             vec![(0, 255), (100, 256), (5_000, 0)],
             vec![(0, 7), (1_000, 0x100_0000), (1_001, 65_535), (65_535, 65_536)],
             (0..65_536).map(|port| (port, port as u32)).collect(),
@@ -124,7 +124,7 @@ mod tests {
             let bytes = PortTable::new(&values).bytes();
             assert!(bytes <= most, "{bytes} bytes for {} ports", values.len() / 2);
         }
-        // One load for ten thousand rules, wherever their ports are.
+        // Ten thousand rules take one load, wherever their ports are.
         for apart in [1, 2, 6] {
             assert_eq!(PortTable::new(&some(10_000, apart)).bits, 16);
         }

@@ -1,10 +1,10 @@
 //! Tables of addresses: one root array, then a search.
 //!
-//! Sorted boundaries divide the addresses, and a number belongs to each part. An address's distance from the first
-//! boundary, shifted, is the index of a root array, which says at which boundary to begin. The last few steps halve what
-//! is left: as many for every address, so that the program has no loop. Measured: a root takes 12 instructions, a step 3,
-//! 4 to 6 for whole IPv6 addresses. Where boundaries are in clusters, most of the root is empty and the steps are many:
-//! then the list is cut at its widest gap, and each part has a root of its own.
+//! Sorted boundaries divide the addresses, and each part has a number. The distance of an address from the first
+//! boundary, shifted right, is the index into a root array. The entry says at which boundary the search begins. The
+//! last few steps halve the rest. Every address takes the same number of steps, so the program has no loop. Measured:
+//! a root takes 12 instructions, a step 3, and 4 to 6 for whole IPv6 addresses. If boundaries are clustered, most of
+//! the root is empty and there are many steps. The list is then cut at its widest gap, and each part has its own root.
 
 use super::Steps;
 use crate::space::MAPPED;
@@ -12,18 +12,19 @@ use crate::space::MAPPED;
 /// A number for each address of a family.
 #[derive(Debug, Clone)]
 pub enum Lookup {
-    /// The same for all.
+    /// The same number for all addresses.
     Constant(u32),
-    /// Another table for addresses below this one: [`Key::word`], and what that leaves out.
+    /// Another table for addresses below this one. The address is given as [`Key::word`] and the part that the word
+    /// omits.
     Split((u64, u64), Box<[Lookup; 2]>),
-    /// Only addresses with this upper half are told apart, by a table of their lower halves. For those below, and those
-    /// above.
+    /// Only addresses with this upper half differ, by a table of their lower halves. The other tables are for
+    /// addresses below and above it.
     Lower(u64, [u32; 2], Box<Lookup>),
     /// A root and a search.
     Search(Search),
 }
 
-/// Of what boundaries are made.
+/// What the boundaries consist of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
     /// IPv4 addresses.
@@ -39,32 +40,33 @@ pub enum Key {
 pub struct Search {
     /// What is compared.
     pub key: Key,
-    /// Below the first boundary, and behind the last one.
+    /// The numbers below the first boundary and after the last one.
     pub outside: [u32; 2],
     /// The first boundary's word.
     pub first: u64,
-    /// Words up to the last boundary's.
+    /// The distance from the first to the last boundary's word.
     pub span: u64,
-    /// Words of an entry of the root are 2 to the power of this.
+    /// An entry of the root covers 2 to the power of this many words.
     pub shift: u32,
-    /// The boundary that each entry begins at; without steps the number.
+    /// The boundary at which each entry begins, or the number if there are no steps.
     pub root: Vec<u32>,
     /// The boundaries.
     pub keys: Vec<u128>,
     /// The number from each boundary on.
     pub values: Vec<u32>,
-    /// Steps of the search.
+    /// The number of search steps.
     pub steps: u32,
 }
 
-/// Entries of a root are 2 to the power of this. At least 512 bytes, which spare a list of dozens most steps; at most
-/// 1 MiB: 100,000 IPv4 prefixes of the routing table take 4 steps, of IPv6 7.
+/// A root has 2 to the power of one of these entries. The minimum is 512 bytes, which saves most steps for a list of
+/// dozens. The maximum is 1 MiB: 100,000 IPv4 prefixes of the routing table then take 4 steps, and IPv6 prefixes 7.
 const ROOT_BITS: (u32, u32) = (9, 18);
 
-/// Entries for each boundary that a root may have which spares the search.
+/// The root may have this many entries per boundary if that avoids the search.
 const EXACT: usize = 8;
 
-/// Bytes of keys in one search: with what a search may look at behind them they stay below 4 MiB, a section's limit.
+/// Bytes of keys in one search. With the keys that a search may read past the end, they stay below 4 MiB, the limit of
+/// a section.
 const MOST_KEY_BYTES: usize = 2 << 20;
 
 /// A list is cut up to so many times on the way to a boundary,
@@ -90,7 +92,7 @@ impl Key {
         }
     }
 
-    /// The part of an address that the root is asked for, and that a search compares first.
+    /// The part of an address that indexes the root and that a search compares first.
     #[must_use]
     pub fn word(self, address: u128) -> u64 {
         match self {
@@ -99,7 +101,7 @@ impl Key {
         }
     }
 
-    /// What the word leaves out.
+    /// The part that the word omits.
     fn low(self, address: u128) -> u64 {
         match self {
             Self::Ipv4 | Self::Half => 0,
@@ -126,13 +128,13 @@ pub fn width(values: &[u32]) -> usize {
     }
 }
 
-/// The tables of the IPv4 addresses among these steps, and of all others.
+/// The tables for the IPv4 addresses among these steps and for all others.
 pub(super) fn families(steps: &Steps) -> [Lookup; 2] {
     let at = |value: u128| steps.partition_point(|step| step.0 <= value) - 1;
     let (first, last) = (at(MAPPED.0), at(MAPPED.1));
     let mut v4 = vec![(0, steps[first].1)];
     v4.extend(steps[first + 1..=last].iter().map(|step| (step.0 - MAPPED.0, step.1)));
-    // No IPv6 packet has a mapped address: what is before goes on until behind them.
+    // No IPv6 packet has a mapped address, so the number before them continues after them.
     let mut v6: Steps = steps.iter().take_while(|step| step.0 < MAPPED.0).copied().collect();
     v6.push((MAPPED.1 + 1, steps[at(MAPPED.1 + 1)].1));
     v6.extend(steps.iter().filter(|step| step.0 > MAPPED.1 + 1));
@@ -142,7 +144,7 @@ pub(super) fn families(steps: &Steps) -> [Lookup; 2] {
     })
 }
 
-/// The table for steps of which neighbours differ.
+/// The table for steps. Neighbouring steps differ.
 fn lookup(key: Key, steps: &[(u128, u32)], cuts: u32) -> Lookup {
     if let [(_, only)] = steps {
         return Lookup::Constant(*only);
@@ -162,13 +164,13 @@ fn lookup(key: Key, steps: &[(u128, u32)], cuts: u32) -> Lookup {
     if !is_too_large && (is_small || cuts == 0) {
         return Lookup::Search(search);
     }
-    // Behind the first boundary.
+    // After the first boundary.
     let gap = |at: &usize| key.word(steps[*at].0) - key.word(steps[at - 1].0);
     let widest = (2..steps.len()).max_by_key(gap);
     let place = widest.filter(|_| !is_too_large).unwrap_or(steps.len() / 2);
     let (below, mut above) = (steps[..place].to_vec(), steps[place..].to_vec());
     let cut = (key.word(above[0].0), key.low(above[0].0));
-    // Each part begins at 0, as the whole does.
+    // Each part begins at 0, as the whole table does.
     above[0].0 = 0;
     let parts = [below, above].map(|part| lookup(key, &part, cuts.saturating_sub(1)));
     match is_too_large || parts.iter().all(|part| part.steps() + WORTH <= search.steps) {
@@ -177,7 +179,7 @@ fn lookup(key: Key, steps: &[(u128, u32)], cuts: u32) -> Lookup {
     }
 }
 
-/// The table for boundaries that all have the same upper half, or are the first address behind it.
+/// The table for boundaries that share one upper half, or that are the first address after it.
 fn lower(steps: &[(u128, u32)], cuts: u32) -> Option<Lookup> {
     let half = |step: &(u128, u32)| (step.0 >> 64) as u64;
     let upper = half(&steps[1]);
@@ -198,7 +200,7 @@ fn lower(steps: &[(u128, u32)], cuts: u32) -> Option<Lookup> {
 }
 
 impl Lookup {
-    /// The most steps of a search.
+    /// The greatest number of steps of a search.
     fn steps(&self) -> u32 {
         match self {
             Self::Constant(_) => 0,
@@ -210,13 +212,13 @@ impl Lookup {
 }
 
 impl Search {
-    /// The last steps may look at so many boundaries behind.
+    /// The number of boundaries past the end that the last steps may read.
     #[must_use]
     pub fn behind(&self) -> usize {
         (1 << self.steps) - 1
     }
 
-    /// Boundaries that a search can come to, as a power of two.
+    /// The number of boundaries that a search can reach, as a power of two.
     #[must_use]
     pub fn reached(&self) -> usize {
         (self.keys.len() + self.behind()).next_power_of_two()
@@ -230,7 +232,7 @@ impl Search {
         let wanted = (steps.len() * 2).next_power_of_two().ilog2();
         let wanted = wanted.clamp(ROOT_BITS.0, ROOT_BITS.1);
         let mut shift = (64 - span.leading_zeros()).saturating_sub(wanted);
-        // Where all boundaries are at the border of an entry, there is nothing to search.
+        // If every boundary is at the border of an entry, there is nothing to search.
         let borders = (1..=last).fold(span, |all, at| all | (word(at) - first));
         let exact = borders.trailing_zeros().min(63);
         if key != Key::Whole && span >> exact < (steps.len() * EXACT).max(1 << ROOT_BITS.0) as u64 {
@@ -240,7 +242,7 @@ impl Search {
         let begin = |entry: u64| key.address(first + (entry << shift));
         let entries = span >> shift;
         let root: Vec<u32> = (0..=entries).map(|entry| at(begin(entry)) as u32).collect();
-        // So many boundaries an entry may have to go on by: to the last one before the next entry.
+        // The number of boundaries that an entry may advance by, up to the last one before the next entry.
         let end = |entry: u64| match entry == entries {
             true => last,
             false => at(begin(entry + 1) - 1),
@@ -259,7 +261,7 @@ impl Search {
             steps: (most + 1).next_power_of_two().ilog2(),
         };
         if found.steps == 0 {
-            // Each entry has its number.
+            // Each entry has its own number.
             found.root = found.root.iter().map(|at| found.values[*at as usize]).collect();
             (found.keys, found.values) = (Vec::new(), Vec::new());
         }
@@ -272,12 +274,12 @@ mod tests {
     use super::*;
     use std::cmp::Ordering;
 
-    /// What the program does.
+    /// Looks up a number as the program does.
     fn find(lookup: &Lookup, family: Key, address: u128) -> u32 {
         let search = match lookup {
             Lookup::Constant(only) => return *only,
             Lookup::Split(cut, parts) => {
-                // The cut of a table of upper halves has no lower one.
+                // The cut of a table of upper halves has no lower half.
                 let place = ((address >> 64) as u64, address as u64);
                 let place = if family == Key::Whole { place } else { (address as u64, 0) };
                 return find(&parts[usize::from(place >= *cut)], family, address);
@@ -314,7 +316,8 @@ mod tests {
         search.values[at]
     }
 
-    /// Boundaries in heaps of all sizes, up to the last address. (Numbers of a linear congruential generator.)
+    /// Clusters of boundaries of all sizes, up to the last address. (The numbers come from a linear congruential
+    /// generator.)
     fn steps(seed: u64, count: usize, bits: u32) -> Steps {
         let mut state = seed;
         let mut next = || {
@@ -329,7 +332,7 @@ mod tests {
                 heap = next();
             }
             let start = heap ^ next() >> (next() % 128);
-            // Many at the border of a half.
+            // Many boundaries at the border of a half.
             starts.push(if at % 3 == 0 { start & (mask << (bits / 2)) } else { start } & mask);
         }
         starts.sort_unstable();

@@ -1,22 +1,24 @@
-//! What rules have taken of the connections of one family: asked whether anything of a region is left.
+//! The connections of one family that earlier rules cover. Answers whether any part of a region remains.
 
 use crate::space::{Dimension, Set, Term, sweep};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-/// Ranges that are looked at in all questions together: a second of work. Then no more is found.
+/// The maximum number of ranges examined for all queries together, which takes a second. After that nothing more is
+/// found.
 const MOST_WORK: usize = 20_000_000;
 
-/// Ranges that are remembered: 100 MB. (A file has 300,000 items, but products of lists have more.)
+/// The maximum number of ranges that are stored, which take 100 MB. (A file has 300,000 items, but products of lists
+/// have more.)
 const MOST_RANGES: usize = 1_000_000;
 
-/// Terms that are remembered around each value, at least and in total: where thousands overlap only some are looked at.
+/// The minimum and the total number of terms stored around each value. If thousands overlap, only some are examined.
 const LEAST_AROUND: usize = 10;
 const MOST_AROUND: usize = 5_000_000;
 
-/// Dimensions under which a term is indexed: what contains a region in all dimensions but one, contains it in one of
-/// any two.
+/// The number of dimensions under which a term is indexed. A term that contains a region in all dimensions but one
+/// contains it in at least one of any two.
 const INDEXED: usize = 2;
 
 /// All terms, with the rule that each belongs to.
@@ -25,19 +27,19 @@ pub(super) struct Taken<'t> {
     addresses: Set,
     /// The first rule that matches everything.
     everything: Option<usize>,
-    /// By dimension, the first rule that takes values whatever the other dimensions are.
+    /// For each dimension, the first rule that covers values regardless of the other dimensions.
     single: BTreeMap<Dimension, Around>,
-    /// Terms of several dimensions, and by dimension which of them lie around a value.
+    /// Terms of several dimensions and, for each dimension, which of them contain a value.
     several: Vec<(usize, &'t Term)>,
     index: BTreeMap<Dimension, Around>,
     work: Cell<usize>,
 }
 
-/// Ranges of values of a dimension, and a number.
+/// Ranges of values of a dimension, each with a number.
 type Ranges = BTreeMap<Dimension, Vec<(u128, u128, usize)>>;
 
 impl<'t> Taken<'t> {
-    /// `addresses` are those of the family; rules ascend.
+    /// `addresses` are those of the family. Rules ascend.
     pub(super) fn new(addresses: Set, rules: impl Iterator<Item = (usize, &'t [Term])>) -> Self {
         let (mut everything, mut several) = (None, Vec::new());
         let (mut single, mut index) = (Ranges::new(), Ranges::new());
@@ -72,7 +74,7 @@ impl<'t> Taken<'t> {
         Self {
             everything,
             single: around(single, |_| 1),
-            // A range begins a step, and ends one.
+            // A range starts one step and ends another.
             index: around(index, |ranges| (MOST_AROUND / 2 / ranges).max(LEAST_AROUND)),
             several,
             work: Cell::new(MOST_WORK),
@@ -80,7 +82,7 @@ impl<'t> Taken<'t> {
         }
     }
 
-    /// True if rules before this one are found to take all of the term. `by` gets those that do, and perhaps others.
+    /// True if earlier rules are found to cover the term. `by` receives those rules, and perhaps others.
     pub(super) fn contains(&self, term: &Term, before: usize, by: &mut BTreeSet<usize>) -> bool {
         if let Some(rule) = self.everything.filter(|rule| *rule < before) {
             by.insert(rule);
@@ -88,7 +90,7 @@ impl<'t> Taken<'t> {
         }
         let mut region = term.clone();
         while self.work.get() > 0 {
-            // Of each dimension the values that are taken whatever the others are, within the region.
+            // For each dimension, the values within the region that are covered regardless of the other dimensions.
             let mut gone: BTreeMap<Dimension, Vec<(u128, u128)>> = BTreeMap::new();
             for (dimension, around) in &self.single {
                 if region.bound(*dimension).is_some() {
@@ -141,7 +143,7 @@ impl<'t> Taken<'t> {
         bound.unwrap_or_else(|| domain(&self.addresses, dimension))
     }
 
-    /// The region's values that rules of this dimension alone take.
+    /// The region's values that are covered by rules of this dimension alone.
     fn owned(
         &self,
         region: &Term,
@@ -194,18 +196,18 @@ fn domain(addresses: &Set, dimension: Dimension) -> Set {
     }
 }
 
-/// The part of a dimension that a bound is.
+/// The part of a dimension that a bound covers.
 fn width((dimension, set): (Dimension, &Rc<Set>)) -> f64 {
     let sum: f64 = set.ranges().iter().map(|it| (it.1 - it.0) as f64 + 1.0).sum();
     sum / (dimension.last() as f64 + 1.0)
 }
 
-/// Ranges by the values that they lie around.
+/// Ranges, by the values that they contain.
 #[derive(Debug)]
 struct Around {
-    /// From each first value on, which ranges: the first few numbers. The first step begins at 0.
+    /// From each first value on, the ranges that contain it: the first few numbers. The first step begins at 0.
     steps: Vec<(u128, Vec<usize>)>,
-    /// If all values have one, the greatest of their first numbers.
+    /// The greatest first number, if all values have one.
     last: Option<usize>,
 }
 
@@ -226,7 +228,7 @@ impl Around {
         Self { steps, last }
     }
 
-    /// The step that a value lies in.
+    /// The step that contains a value.
     fn place(&self, value: u128) -> usize {
         self.steps.partition_point(|step| step.0 <= value) - 1
     }
@@ -237,12 +239,13 @@ mod tests {
     use super::super::super::space::Side;
     use super::*;
 
-    /// Boxes in a small cube, against looking at every point of it: never a false alarm, and most are found.
+    /// Compares boxes in a small cube with a test of every point. There must be no false alarm, and most hidden boxes
+    /// must be found.
     #[test]
     fn as_looking_at_every_point() {
         let dimensions =
             [Dimension::PortOrder, Dimension::Port(Side::Remote), Dimension::Direction];
-        // A small generator of its own: the test needs no good randomness, but the same each time.
+        // A small generator. The test needs no good randomness, but the same numbers each time.
         let mut state = 1_u32;
         let mut random = |below: u32| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -1,30 +1,31 @@
-//! Interfaces as one field. All lists of patterns of a file become one deterministic automaton, or a few: each byte of a
-//! name leads from a state to the next, and the end to the class of names that match the same lists. So a name is read
-//! once, however many patterns there are, and a condition is a set of classes.
+//! Interfaces as one field. All lists of patterns of a file become one deterministic automaton, or a few. Each byte of
+//! a name leads from one state to the next, and the end of the name leads to the class of names that match the same
+//! lists. So a name is read once, however many patterns there are, and a condition is a set of classes.
 //!
-//! The subset construction makes the automaton: a state is the set of positions that all patterns together can have
-//! reached. Moore's algorithm then joins states from which all names lead to the same classes. Patterns that begin with
-//! different letters separate soon. Those that begin with `*` multiply the states, so their number is limited and the lists are
-//! shared out among several automata.
+//! The subset construction builds the automaton: a state is the set of positions that all patterns together can have
+//! reached. Moore's algorithm then merges states from which all names lead to the same classes. Patterns that begin
+//! with different letters diverge early. Patterns that begin with `*` multiply the states, so their number is limited
+//! and the lists are divided among several automata.
 
 use super::{Dimension, Set};
 use crate::diag::Diagnostic;
 use crate::rule::{Formula, Pattern, Rule, Test};
 use std::collections::HashMap;
 
-/// An entry below this is the number of a state; from here on it is a class.
+/// An entry below this is the number of a state. Entries from here on are classes.
 pub const END: u32 = 1 << 30;
 
-/// Entries of the automaton, 4 bytes each, before its states are joined.
+/// The maximum number of entries of the automaton before its states are merged. Each takes 4 bytes.
 const MOST_ENTRIES: usize = 1 << 18;
 
-/// Positions of patterns that are followed while it is made: a fraction of a second.
+/// The maximum number of pattern positions that are followed during construction, which takes a fraction of a second.
 const MOST_WORK: usize = 5_000_000;
 
-/// Automata of a program. Each reads the 16 bytes of a name at most, which takes up to 100 instructions.
+/// The maximum number of automata of a program. Each reads at most the 16 bytes of a name, which takes up to 100
+/// instructions.
 const MOST_AUTOMATA: usize = 16;
 
-/// The group of the byte that ends a name, and of bytes that no pattern spells out.
+/// The group of the byte that ends a name, and of bytes that occur in no pattern.
 const NUL: usize = 0;
 const OTHER: usize = 1;
 
@@ -33,7 +34,7 @@ const OTHER: usize = 1;
 pub struct Interfaces {
     /// The distinct lists, in the order of the file.
     pub lists: Vec<Vec<Pattern>>,
-    /// Each tells some of the lists apart.
+    /// Each automaton distinguishes some of the lists.
     pub automata: Vec<Automaton>,
     /// For each list, the classes that match it.
     classes: HashMap<usize, (Dimension, Set)>,
@@ -54,7 +55,7 @@ impl Interfaces {
             rule.conditions.iter().for_each(|it| found.collect(&it.formula));
             first_rules.resize(found.lists.len(), rule);
         }
-        // Patterns that begin with letters separate soon, so they share an automaton.
+        // Patterns that begin with letters diverge early, so they share an automaton.
         let mut order: Vec<usize> = (0..found.lists.len()).collect();
         order.sort_by_key(|list| found.lists[*list].iter().any(|it| it.0.starts_with(['*', '?'])));
         if !order.is_empty() {
@@ -84,7 +85,7 @@ impl Interfaces {
         }
     }
 
-    /// Automata for these lists; the list with which there would be too many.
+    /// Builds automata for these lists. The error is the list that makes them too many.
     fn divide(&mut self, lists: &[usize]) -> Result<(), usize> {
         let number = self.automata.len();
         if number == MOST_AUTOMATA {
@@ -116,7 +117,7 @@ impl Interfaces {
         self.divide(other)
     }
 
-    /// The classes of names that match one of the patterns: a list of the file, or a name of one.
+    /// The classes of names that match one of the patterns: a list of the file, or one name of a list.
     #[must_use]
     pub fn classes(&self, patterns: &[Pattern]) -> (Dimension, Set) {
         if let Some(number) = self.numbers.get(patterns) {
@@ -145,26 +146,26 @@ fn too_complex(rule: &Rule) -> Diagnostic {
 pub struct Automaton {
     /// The group of each byte. Bytes of one group lead to the same states everywhere.
     pub bytes: Vec<u8>,
-    /// How many groups there are.
+    /// The number of groups.
     pub width: usize,
-    /// For each state, the first of which is where a name begins, and each group: the next state, or from [`END`] on
-    /// a class. The byte 0, behind a name, always leads to a class.
+    /// The next state, or from [`END`] on a class, for each state and each group. A name begins in the first state.
+    /// The byte 0 after a name always leads to a class.
     pub entries: Vec<u32>,
-    /// For each class the lists that match, ascending. The first has none.
+    /// For each class the lists that match, in ascending order. The first class matches none.
     pub classes: Vec<Vec<u32>>,
 }
 
-/// What patterns have read so far.
+/// The positions that patterns have reached.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct State {
-    /// Patterns that may still match, by number, each with its places.
+    /// Patterns that may still match, by number, each with its positions.
     live: Vec<(usize, u32)>,
-    /// Lists that match whatever follows, ascending.
+    /// Lists that match whatever follows, in ascending order.
     certain: Vec<u32>,
 }
 
 impl Automaton {
-    /// Builds it from patterns and the list that each belongs to; None if it would be too large.
+    /// Builds it from patterns, each with the number of its list. None if it would be too large.
     fn new(patterns: &[(&str, u32)]) -> Option<Self> {
         let mut letters: Vec<u8> = patterns.iter().flat_map(|it| it.0.bytes()).collect();
         letters.sort_unstable();
@@ -184,12 +185,12 @@ impl Automaton {
         builder.states.number(start);
         let (mut entries, mut work) = (Vec::new(), 0);
         let mut at = 0;
-        // Each state is looked at once; that may find more of them.
+        // Each state is visited once, which may discover more states.
         while let Some(state) = builder.states.all.get(at).cloned() {
             at += 1;
             let matched = builder.matched(&state);
             entries.push(END + builder.classes.number(matched));
-            // No pattern has the letter 0.
+            // No pattern contains the byte 0.
             for letter in [0].iter().chain(&letters) {
                 entries.push(builder.next(&state, *letter));
             }
@@ -218,7 +219,7 @@ impl Automaton {
         entry - END
     }
 
-    /// States from which all names lead to the same classes become one.
+    /// Merges states from which all names lead to the same classes.
     fn join_states(&mut self) {
         let mut blocks = vec![0_u32; self.entries.len() / self.width];
         let mut count = 1;
@@ -230,7 +231,7 @@ impl Automaton {
             };
             let new = self.entries.chunks(self.width);
             blocks = new.map(|row| rows.number(row.iter().map(block).collect())).collect();
-            // A block is only ever divided, so as many are the same ones.
+            // Blocks are only ever divided, so an equal count means equal blocks.
             if std::mem::replace(&mut count, rows.all.len()) == rows.all.len() {
                 self.entries = rows.all.concat();
                 return;
@@ -238,7 +239,7 @@ impl Automaton {
         }
     }
 
-    /// Groups of bytes that lead to the same states everywhere become one.
+    /// Merges groups of bytes that lead to the same states everywhere.
     fn join_bytes(&mut self) {
         let mut columns = Numbers::<Vec<u32>>::default();
         let column = |group| self.entries.iter().skip(group).step_by(self.width).copied().collect();
@@ -251,7 +252,7 @@ impl Automaton {
     }
 }
 
-/// Different values, numbered as they come.
+/// Numbers distinct values in order of appearance.
 #[derive(Debug)]
 struct Numbers<T> {
     all: Vec<T>,
@@ -292,7 +293,7 @@ impl Builder<'_> {
         lists
     }
 
-    /// Where a letter leads to: a state, or a class if nothing can change any more.
+    /// The target of a letter: a state, or a class if the result can no longer change.
     fn next(&mut self, state: &State, letter: u8) -> u32 {
         let step = |(pattern, places): &(usize, u32)| {
             (*pattern, step(*places, self.patterns[*pattern].0.as_bytes(), letter))
@@ -305,7 +306,7 @@ impl Builder<'_> {
         }
     }
 
-    /// Without patterns that can't match any more, or about lists that match already.
+    /// Removes patterns that can no longer match and patterns of lists that already match.
     fn settled(&self, mut state: State) -> State {
         let is_certain = |(pattern, places): &&(usize, u32)| {
             let text = self.patterns[*pattern].0;
@@ -331,7 +332,7 @@ pub fn matches(pattern: &str, name: &[u8]) -> bool {
     places >> pattern.len() & 1 == 1
 }
 
-/// From places that stand before a `*` one may go on without a character.
+/// A position before a `*` may advance without a character.
 fn skip(mut places: u32, pattern: &[u8]) -> u32 {
     for (at, _) in pattern.iter().enumerate().filter(|(_, byte)| **byte == b'*') {
         places |= (places >> at & 1) << (at + 1);
@@ -339,7 +340,7 @@ fn skip(mut places: u32, pattern: &[u8]) -> u32 {
     places
 }
 
-/// Where a letter leads to.
+/// The positions that a letter leads to.
 fn step(places: u32, pattern: &[u8], letter: u8) -> u32 {
     let (mut next, mut left) = (0, places);
     while left != 0 {
@@ -348,7 +349,7 @@ fn step(places: u32, pattern: &[u8], letter: u8) -> u32 {
         match pattern.get(at as usize) {
             Some(b'*') => next |= 1 << at,
             Some(byte) if *byte == b'?' || *byte == letter => next |= 1 << (at + 1),
-            // Another letter, or the end of the pattern.
+            // It is another letter, or the end of the pattern.
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Formulas as conditions on values: what regions and chains are both made of.
+//! Formulas as conditions on values. Regions and chains are both built from them.
 
 use super::{Dimension, Interfaces, MAPPED, Set, addresses, family_value};
 use crate::rule::{Direction, Formula, Prefix, Test};
@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 /// A formula without `not`: sets of values, joined by `and` and `or`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Normal {
-    /// All match; none: always.
+    /// All must match. An empty list always matches.
     All(Vec<Normal>),
-    /// One at least; none: never.
+    /// At least one must match. An empty list never matches.
     Any(Vec<Normal>),
-    /// The dimension has one of these values: neither none nor all of them.
+    /// The dimension has one of these values. The set is neither empty nor complete.
     In(Dimension, Set),
 }
 
 impl Normal {
-    /// The formula, or its negation. Where a dimension is tested several times in a row, its sets become one.
+    /// The formula, or its negation. Consecutive tests of one dimension become one set.
     #[must_use]
     pub fn new(formula: &Formula, negate: bool, interfaces: &Interfaces) -> Self {
         match formula {
@@ -29,13 +29,13 @@ impl Normal {
             }
             Formula::All(parts) | Formula::Any(parts) => {
                 let parts = parts.iter().map(|part| Self::new(part, negate, interfaces));
-                // The negation of all is any of the negations.
+                // The negation of a conjunction is the disjunction of the negations.
                 Self::join(parts, matches!(formula, Formula::All(_)) != negate)
             }
         }
     }
 
-    /// A test of one dimension; `true` and `false` where all or no values are in the set.
+    /// A test of one dimension, or `true` or `false` if the set has all values or none.
     fn within(dimension: Dimension, set: Set) -> Self {
         if set.is_empty() {
             return Self::Any(Vec::new());
@@ -43,7 +43,7 @@ impl Normal {
         if set == dimension.domain() {
             return Self::All(Vec::new());
         }
-        // All addresses of a family are a test of the family.
+        // A test for all addresses of a family is a test of the family.
         let family = [0, 1].into_iter().find(|family| set == addresses(*family));
         match (dimension, family) {
             (Dimension::Address(_), Some(family)) => Self::In(Dimension::Family, Set::one(family)),
@@ -51,7 +51,7 @@ impl Normal {
         }
     }
 
-    /// All of the parts, or any: one set for each dimension, and what is left.
+    /// The conjunction or the disjunction of the parts: one set for each dimension, and the other parts.
     fn join(parts: impl Iterator<Item = Self>, is_all: bool) -> Self {
         let flat = parts.flat_map(|part| match part {
             Self::All(inner) if is_all => inner,
@@ -62,7 +62,7 @@ impl Normal {
         let mut others = Vec::new();
         for part in flat {
             match part {
-                // A list of interfaces stays what it is: it is matched as a whole.
+                // A list of interfaces remains separate, because it is matched as a whole.
                 Self::In(at, set) if !at.is_interface() => sets.entry(at).or_default().push(set),
                 other => others.push(other),
             }

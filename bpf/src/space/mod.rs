@@ -1,8 +1,8 @@
-//! All connections as a space of dimensions, and conditions as regions of it: what the checks reason about
-//! and what the plan divides.
+//! All connections as a space of dimensions, and conditions as regions of it. The checks reason about regions, and the
+//! plan divides them.
 //!
-//! A formula becomes conditions on values ([`Normal`]), and these a list of [`Term`]s (a disjunctive normal form): boxes, each a [`Set`] of values for
-//! some dimensions, any value for the others.
+//! A formula becomes conditions on values ([`Normal`]), and these become a list of [`Term`]s (a disjunctive normal
+//! form). A term is a box: a [`Set`] of values for some dimensions, and any value for the others.
 
 pub mod interface;
 mod literal;
@@ -18,32 +18,32 @@ pub use terms::{Budget, MOST_TERMS, Term, Terms, terms};
 
 use crate::rule::{End, Family};
 
-/// What distinguishes connections. Values are numbers from 0.
+/// A property that distinguishes connections. Values are numbers from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dimension {
     /// 0 outgoing, 1 incoming.
     Direction,
-    /// 0 IPv4, 1 IPv6. Both ends have the same.
+    /// 0 IPv4, 1 IPv6. Both ends have the same family.
     Family,
     /// Host byte order.
     Port(Side),
-    /// As an IPv6 number. IPv4 addresses are the mapped ones, which no IPv6 packet has.
+    /// An IPv6 number. IPv4 addresses are mapped, and no IPv6 packet has a mapped address.
     Address(Side),
-    /// How the local port compares with the remote one: 0 below, 1 equal, 2 above. Taken for independent of
-    /// the ports themselves.
+    /// How the local port compares with the remote one: 0 below, 1 equal, 2 above. It is treated as independent of the
+    /// ports themselves.
     PortOrder,
-    /// 1: both ends have the same address. Taken for independent of the addresses themselves.
+    /// 1: both ends have the same address. It is treated as independent of the addresses themselves.
     SameAddress,
-    /// The interface, as a class of one automaton of [`Interfaces`]: names of one class match the same lists.
+    /// The interface, as a class of one automaton of [`Interfaces`]. Names of one class match the same lists.
     Interface {
         /// Its number.
         automaton: usize,
-        /// How many classes it has. Class 0 matches none of its lists, as where there is no interface.
+        /// The number of classes. Class 0 matches none of its lists and includes connections without an interface.
         classes: u32,
     },
 }
 
-/// An [`End`] that can be ordered.
+/// An [`End`] with an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
     /// This host's.
@@ -53,7 +53,7 @@ pub enum Side {
 }
 
 impl Side {
-    /// In the context's fields.
+    /// The corresponding end in the context's fields.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -76,7 +76,7 @@ impl From<End> for Side {
 pub(crate) const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);
 
 impl Dimension {
-    /// The first value is 0, this is the last one.
+    /// The first value is 0, and this is the last one.
     #[must_use]
     pub fn last(self) -> u128 {
         match self {
@@ -88,13 +88,13 @@ impl Dimension {
         }
     }
 
-    /// All values that there are.
+    /// All values of the dimension.
     #[must_use]
     pub fn domain(self) -> Set {
         Set::range(0, self.last())
     }
 
-    /// True for the interface.
+    /// True for an interface.
     #[must_use]
     pub fn is_interface(self) -> bool {
         matches!(self, Self::Interface { .. })

@@ -8,7 +8,7 @@ pub struct Set {
 }
 
 impl Set {
-    /// The numbers from `low` to `high`, both included.
+    /// The numbers from `low` to `high`, inclusive.
     #[must_use]
     pub fn range(low: u128, high: u128) -> Self {
         Self { ranges: vec![(low, high)] }
@@ -20,7 +20,7 @@ impl Set {
         Self::range(value, value)
     }
 
-    /// Ranges in any order, overlapping or not.
+    /// Builds a set from ranges in any order, which may overlap.
     #[must_use]
     pub fn from_ranges(mut ranges: Vec<(u128, u128)>) -> Self {
         ranges.sort_unstable();
@@ -40,29 +40,29 @@ impl Set {
         &self.ranges
     }
 
-    /// True for the set of nothing.
+    /// True for the empty set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// True if the value is in it.
+    /// True if the set contains the value.
     #[must_use]
     pub fn contains(&self, value: u128) -> bool {
         let after = self.ranges.partition_point(|range| range.0 <= value);
         after > 0 && self.ranges[after - 1].1 >= value
     }
 
-    /// What is in one or both.
+    /// The union of both sets.
     #[must_use]
     pub fn or(&self, other: &Self) -> Self {
         Self::from_ranges([self.ranges.as_slice(), other.ranges.as_slice()].concat())
     }
 
-    /// What is in both.
+    /// The intersection of both sets.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
-        // A small set against a large one: only the part of the large one that it meets.
+        // For a small set and a large one, only the part of the large one that can intersect is read.
         let (small, large) = match self.ranges.len() <= other.ranges.len() {
             true => (self, other),
             false => (other, self),
@@ -77,7 +77,7 @@ impl Set {
         Self { ranges }
     }
 
-    /// What is in this one and not in the other.
+    /// The numbers of this set that are not in the other one.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
         let mut ranges = Vec::new();
@@ -97,7 +97,7 @@ impl Set {
         Self { ranges }
     }
 
-    /// True if all of this one is in the other.
+    /// True if this set is a subset of the other one.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
         self.ranges.iter().all(|&(low, high)| {
@@ -111,7 +111,7 @@ impl Set {
 mod tests {
     use super::*;
 
-    /// All subsets of 0..6 against each other, by looking at every value.
+    /// Compares all pairs of subsets of 0..6 with a test of every value.
     #[test]
     fn as_sets_of_values() {
         let of = |bits: u32| {

@@ -1,10 +1,10 @@
-//! The sweep along a dimension: where bounds begin and end, and which apply in between.
+//! The sweep along a dimension: where bounds begin and end, and which ones apply in between.
 
 use std::collections::BTreeSet;
 
-/// From each first value on, ascending from 0, what `value` makes of the numbers of the bounds that lie around it, and of
-/// the sum of their hashes. Neighbours differ. Each bound is a first value, a last value and a number. A number may have
-/// several ranges, which do not overlap.
+/// From each first value on, ascending from 0, the result of `value` for the numbers of the bounds that contain it and
+/// the sum of their hashes. Neighbouring results differ. Each bound is a first value, a last value and a number. A
+/// number may have several ranges, which do not overlap.
 pub(crate) fn sweep<N: Copy + Ord, T: PartialEq>(
     bounds: impl Iterator<Item = (u128, u128, N)>,
     last: u128,
@@ -14,10 +14,10 @@ pub(crate) fn sweep<N: Copy + Ord, T: PartialEq>(
     let mut events = Vec::new();
     for (low, high, number) in bounds {
         events.push((low, true, number));
-        // A bound up to the last value never ends.
+        // A bound that includes the last value never ends.
         events.extend((high < last).then(|| (high + 1, false, number)));
     }
-    // Ends come before beginnings: a number may go on in its next range.
+    // Ends come before beginnings, because a number may continue in its next range.
     events.sort_unstable();
     let (mut around, mut sum) = (BTreeSet::new(), 0_u128);
     let mut steps = Vec::new();

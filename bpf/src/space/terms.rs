@@ -15,13 +15,13 @@ impl Term {
         self.0.iter().map(|(dimension, set)| (*dimension, set))
     }
 
-    /// The values that a dimension must have; None for any.
+    /// The values that a dimension must have. None for any value.
     #[must_use]
     pub fn bound(&self, dimension: Dimension) -> Option<&Rc<Set>> {
         self.0.get(&dimension)
     }
 
-    /// The region where the dimension has these values too; None if there is none.
+    /// The region restricted to these values of the dimension. None if it is empty.
     #[must_use]
     pub fn with(&self, dimension: Dimension, set: &Rc<Set>) -> Option<Self> {
         let narrowed = match self.0.get(&dimension) {
@@ -31,7 +31,7 @@ impl Term {
         self.replacing(dimension, narrowed)
     }
 
-    /// The region with other values for a dimension; None if there are none.
+    /// The region with other values for a dimension. None if there are no values.
     #[must_use]
     pub fn replacing(&self, dimension: Dimension, set: Rc<Set>) -> Option<Self> {
         if set.is_empty() {
@@ -50,25 +50,25 @@ impl Term {
         term
     }
 
-    /// What lies in both; None if nothing does.
+    /// The intersection of both regions. None if it is empty.
     #[must_use]
     pub fn and(&self, other: &Self) -> Option<Self> {
         other.0.iter().try_fold(self.clone(), |term, (dimension, set)| term.with(*dimension, set))
     }
 }
 
-/// More terms than this are too many cases for one rule.
+/// With more terms than this, a rule is too complex.
 pub const MOST_TERMS: usize = 4096;
 
-/// The terms of a formula, one of which must match.
+/// The terms of a formula. At least one must match.
 pub type Terms = Vec<Term>;
 
-/// What may still be spent on expanding formulas, in ranges of values.
+/// The remaining budget for the expansion of formulas, in ranges of values.
 #[derive(Debug)]
 pub struct Budget(usize);
 
 impl Default for Budget {
-    /// All rules of a file together: 20 million ranges take 2 s and 400 MB at most.
+    /// The budget for all rules of a file: 20 million ranges take 2 s and at most 400 MB.
     fn default() -> Self {
         Self(20_000_000)
     }
@@ -81,7 +81,7 @@ impl Budget {
     }
 }
 
-/// A formula's terms; None if there would be more than [`MOST_TERMS`], or the budget is spent.
+/// A formula's terms. None if there are more than [`MOST_TERMS`] or the budget is exhausted.
 pub fn terms(formula: &Formula, interfaces: &Interfaces, budget: &mut Budget) -> Option<Terms> {
     expand(Normal::new(formula, false, interfaces), budget)
 }
@@ -101,7 +101,7 @@ fn expand(formula: Normal, budget: &mut Budget) -> Option<Terms> {
         }
         Normal::All(parts) => parts.into_iter().try_fold(vec![Term::default()], |sum, part| {
             let part = expand(part, budget)?;
-            // Each is copied once for each of the others.
+            // Each term is copied once for each of the others.
             budget.spend(sum.len() * ranges(&part) + part.len() * ranges(&sum))?;
             let pairs = sum.iter().flat_map(|left| part.iter().map(move |right| left.and(right)));
             merge(pairs.flatten().collect())
@@ -117,7 +117,7 @@ fn expand(formula: Normal, budget: &mut Budget) -> Option<Terms> {
     }
 }
 
-/// Merges terms that differ in the values of only one dimension, and removes duplicates; None if too many are left.
+/// Merges terms that differ in only one dimension, and removes duplicates. None if too many terms remain.
 fn merge(mut terms: Terms) -> Option<Terms> {
     let dimensions: BTreeSet<Dimension> =
         terms.iter().flat_map(|term| term.0.keys().copied()).collect();
@@ -127,7 +127,7 @@ fn merge(mut terms: Terms) -> Option<Terms> {
     (terms.len() <= MOST_TERMS).then_some(terms)
 }
 
-/// Merges terms that differ only in this dimension, in the order of the first.
+/// Merges terms that differ only in this dimension, in the order of the first term.
 fn gather(terms: Terms, dimension: Dimension) -> Terms {
     let mut places: HashMap<Term, usize> = HashMap::new();
     let mut groups: Vec<(Term, Vec<(u128, u128)>)> = Vec::new();

@@ -1,23 +1,23 @@
-//! Rewrites a program for rbpf's interpreter, around what that does differently.
+//! Rewrites a program for rbpf's interpreter, to work around its differences.
 
 use super::machine::{Instruction, LD_IMM64};
 
-/// A place on the stack that programs never get down to.
+/// A place on the stack that programs never reach.
 const SPARE: i16 = -512;
 
-/// More slots than this and offsets overflow in rbpf.
+/// With more slots than this, offsets overflow in rbpf.
 const MOST: usize = 32_000;
 
-/// The program, with the context's address loaded into r1 first; None if it is too long.
+/// The program, preceded by a load of the context's address into r1. None if it is too long.
 ///
-/// - rbpf has no atomic addition: it becomes a load, an addition, a store, with a register whose value waits on the
-///   stack.
-/// - It compares 64 bits with an immediate that it does not extend by its sign (RFC 9669, 4.3): the immediate
-///   goes through a register, whose value waits on the stack.
+/// - rbpf has no atomic addition. It becomes a load, an addition and a store, through a register that is saved on the
+/// stack.
+/// - rbpf compares 64 bits with an immediate without sign extension (RFC 9669, 4.3). The immediate goes through a
+/// register that is saved on the stack.
 pub(super) fn adapt(code: &[Instruction], context: u64) -> Option<Vec<u8>> {
     let deepest = code.iter().filter(|it| it.src == 10 || it.dst == 10).map(|it| it.offset).min();
     assert!(deepest.is_none_or(|deepest| deepest > SPARE + 64), "so much stack");
-    // Where each slot ends up; one more for the end.
+    // The new position of each slot, and of the end.
     let mut places = vec![2];
     for instruction in code {
         let size = match instruction {
@@ -36,7 +36,7 @@ pub(super) fn adapt(code: &[Instruction], context: u64) -> Option<Vec<u8>> {
     ];
     for (at, instruction) in code.iter().enumerate() {
         let target = (at + 1).wrapping_add_signed(instruction.offset.into());
-        // The offset of a jump from the slot that is written next.
+        // The offset of a jump, relative to the next slot to be written.
         let to = |out: &[Instruction]| {
             let place = places.get(target).copied().unwrap_or_default();
             (place as isize - (out.len() + 1) as isize) as i16

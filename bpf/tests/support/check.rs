@@ -1,4 +1,4 @@
-//! The property: whatever the rules and the connection, the compiled program answers what the oracle says.
+//! The property: for any rules and any connection, the compiled program gives the oracle's answer.
 
 use super::connection::Connection;
 use super::handshake;
@@ -18,18 +18,18 @@ use super::{VERSION, WITHOUT_EVIDENCE, clang};
 use set_rto_compiler::diag::{Diagnostic, Source, render};
 use set_rto_compiler::{Policy, compile};
 
-/// Sums of what has been seen, so that a test can tell that it saw enough.
+/// Sums of what has been tested, which show that a test covered enough.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Seen {
     /// Rule sets that ran.
     pub(crate) sets: usize,
     pub(crate) runs: usize,
-    /// Rules of those sets, and how many decided some connection.
+    /// The rules of those sets, and how many decided some connection.
     pub(crate) rules: usize,
     pub(crate) decisive: usize,
-    /// Rules that were refused, rightly.
+    /// Rules that were refused correctly.
     pub(crate) refused: usize,
-    /// Sets that rbpf ran too.
+    /// Sets that rbpf ran as well.
     pub(crate) seconded: usize,
     /// Connections that a rule decided.
     pub(crate) decided: usize,
@@ -38,18 +38,19 @@ pub(crate) struct Seen {
     /// Options that were set, and those of them that were refused.
     pub(crate) assigned: usize,
     pub(crate) denied: usize,
-    /// Connections whose callbacks were all gone through, and those that something was set for.
+    /// Connections that went through all callbacks, and those for which something was set.
     pub(crate) lives: usize,
     pub(crate) changed: usize,
-    /// Sets by route on a kernel with pointers of 4 bytes, and connections there that a rule decided.
+    /// Sets with the route method on a kernel with 4-byte pointers, and connections there that a rule decided.
     pub(crate) narrow: (usize, usize),
-    /// Most instructions of a decision.
+    /// The most instructions of a decision.
     pub(crate) worst: u64,
-    /// Most that the verifier followed.
+    /// The most instructions that the verifier processed.
     pub(crate) verified: u64,
 }
 
-/// Without what the compiler refuses, if it does so rightly: the rules that are left, and how many it refused.
+/// Removes the rules that the compiler refuses, if it is right. Returns the remaining rules and the number of refused
+/// ones.
 pub(crate) fn settle(
     rules: &Rules,
     samples: &[Connection],
@@ -128,7 +129,7 @@ pub(crate) enum Why {
     TooManyCases,
 }
 
-/// What a diagnostic says of a rule; None if it is about something else.
+/// The rule and the kind of a diagnostic. None if it is about something else.
 pub(crate) fn idle(diagnostic: &Diagnostic, printed: &Printed) -> Option<Idle> {
     let rule = printed.rule_at(diagnostic.span.start);
     let message = diagnostic.message.as_str();
@@ -141,13 +142,13 @@ pub(crate) fn idle(diagnostic: &Diagnostic, printed: &Printed) -> Option<Idle> {
     Some(Idle { rule, why })
 }
 
-/// The rule that sets how often the SYN is sent, though it decides for incoming connections only.
+/// The rule that sets the number of SYN retransmissions although it decides only incoming connections.
 fn silent(diagnostic: &Diagnostic, printed: &Printed) -> Option<usize> {
     let is_it = diagnostic.message == "`syn_retries` in a rule for incoming connections";
     is_it.then(|| printed.rule_at(diagnostic.span.start))
 }
 
-/// Compiles and runs a rule set on so many connections.
+/// Compiles a rule set and runs it on this many connections.
 pub(crate) fn check(rules: &Rules, count: usize, seen: &mut Seen) -> Result<(), String> {
     let mut random = Random(rules.style ^ 0x5eed);
     let sampler = Sampler::new(rules);
@@ -216,7 +217,7 @@ fn told(rule: &set_rto_compiler::rule::Rule) -> String {
     format!("[[rule]]\nname = \"{}\"\nrto = \"1s\"\n{when}", rule.name)
 }
 
-/// How devices are found: now by route, now by address.
+/// How devices are found, alternating between route and address.
 pub(crate) fn method(rules: &Rules) -> Method {
     if rules.style.count_ones() & 1 == 0 { Method::Route } else { Method::Address }
 }
@@ -279,7 +280,7 @@ fn run(
     Ok(())
 }
 
-/// Asks for the timer and compares; the steps.
+/// Requests the timer and compares it. Returns the steps.
 pub(crate) fn one(
     runner: &mut Runner,
     connection: &Connection,
@@ -303,7 +304,7 @@ pub(crate) fn one(
     if !asks_device && !outcome.log.calls.is_empty() {
         return Err(fail(format!("helpers were called: {:?}", outcome.log.calls)));
     }
-    // The socket is read from the context once at most: the device is looked for once.
+    // The socket is read from the context at most once, because the device is searched for once.
     let looks = outcome.log.calls.iter().filter(|call| call.0 == 115).count();
     if looks > 1 {
         return Err(fail(format!(
@@ -314,7 +315,7 @@ pub(crate) fn one(
     Ok(steps)
 }
 
-/// A callback that no rule needs: it leaves all as it is, in so many instructions at most.
+/// A callback that no rule needs. It must change nothing and execute at most this many instructions.
 pub(crate) fn other(
     runner: &mut Runner,
     connection: &Connection,

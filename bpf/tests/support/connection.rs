@@ -39,7 +39,7 @@ pub(crate) struct Connection {
     pub(crate) decoy: Vec<u8>,
 }
 
-/// What of the socket must not matter.
+/// Properties of the socket that must not matter.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Socket {
     /// IPv4 over a socket of AF_INET6.
@@ -48,11 +48,11 @@ pub(crate) struct Socket {
     pub(crate) without_ipv6: bool,
     /// An incoming connection's full socket, not a request socket.
     pub(crate) fast_open: bool,
-    /// How often the SYN or SYN-ACK has been repeated; a request socket does not tell.
+    /// The number of retransmissions of the SYN or SYN-ACK. A request socket does not report it.
     pub(crate) retransmits: u32,
     /// Options that the kernel refuses; see [`super::kernel::refuses`].
     pub(crate) refusals: u64,
-    /// What stands in the ip4 words of an IPv6 connection.
+    /// The contents of the ip4 words of an IPv6 connection.
     pub(crate) ip4_words: [u32; 2],
 }
 
@@ -61,9 +61,9 @@ pub(crate) struct Socket {
 pub(crate) enum Path {
     /// By the route of the socket that sends the SYN.
     Route,
-    /// The socket is bound to it; so many devices stand before it in its hash chain.
+    /// The socket is bound to it. This many devices precede it in its hash chain.
     Bound(u8),
-    /// It has the local address; so many stand before it.
+    /// It has the local address. This many devices precede it.
     Address(u8),
     /// In another network namespace, names mean nothing.
     OtherNamespace,
@@ -71,7 +71,7 @@ pub(crate) enum Path {
     Nothing,
     /// The route's device can't be read.
     Unreadable,
-    /// The socket is bound to a device that is not there any more.
+    /// The socket is bound to a device that no longer exists.
     Gone,
 }
 
@@ -83,7 +83,7 @@ impl Connection {
         }
     }
 
-    /// False for a request socket. When the connection is established, its child is there.
+    /// False for a request socket. Its child exists once the connection is established.
     pub(crate) fn is_full_at(&self, op: u32) -> bool {
         self.is_full() || op == PASSIVE_ESTABLISHED
     }
@@ -102,7 +102,7 @@ impl Connection {
         }
     }
 
-    /// The context at a callback, as it lies in memory.
+    /// The context at a callback, as laid out in memory.
     pub(crate) fn context(&self, big_endian: bool, op: u32, reply: u32, socket: u64) -> Vec<u8> {
         let mut bytes = vec![0; CONTEXT_SIZE];
         let mut put = |at: usize, raw: &[u8]| bytes[at..at + raw.len()].copy_from_slice(raw);
@@ -112,7 +112,7 @@ impl Connection {
         };
         let is_full = self.is_full_at(op);
         if is_full {
-            // Fields that a request socket has not, and that nobody should look at.
+            // Fields that a request socket does not have and that the program must not read.
             (IS_FULLSOCK..CONTEXT_SIZE).step_by(4).for_each(|at| put(at, &[0x11; 4]));
         }
         put(RTT_MIN, &[0x22; 4]);

@@ -20,16 +20,16 @@ fn life(direction: Direction) -> &'static [u32] {
     }
 }
 
-/// What is known of a rule set.
+/// The properties of a rule set.
 struct Expectation<'r> {
     rules: &'r Rules,
-    /// What may be refused, in the order of the counters.
+    /// The settings that may be refused, in the order of the counters.
     kinds: Vec<(usize, &'static str)>,
     load: Load,
     big_endian: bool,
 }
 
-/// What must come of a callback, besides 1 as the result.
+/// The required effects of a callback. Its result must be 1 as well.
 #[derive(Debug, PartialEq, Eq)]
 struct Effect {
     reply: Option<u32>,
@@ -119,12 +119,12 @@ impl<'r> Expectation<'r> {
         }
     }
 
-    /// True where the rule counts the connection: at one callback of its life.
+    /// True if the rule counts the connection, at one callback of its life.
     fn counts(rule: &Rule, connection: &Connection, op: u32) -> bool {
         let replies = |wanted: u32| rule.settings.iter().any(|it| it.told() == Told::Reply(wanted));
         let has_both = rule.settings.iter().any(|it| it.is_option() && !it.is_outgoing_only());
         match () {
-            // Asked again at each repetition.
+            // The kernel calls again at each retransmission.
             () if rule.rto.is_some() => {
                 let is_first = !connection.is_full() || connection.socket.retransmits == 0;
                 op == TIMEOUT_INIT && is_first
@@ -177,7 +177,7 @@ impl<'r> Expectation<'r> {
     }
 }
 
-/// What came of it.
+/// The observed effects.
 fn effect(outcome: Outcome, before: u32) -> Effect {
     let mut assignments = outcome.log.assignments;
     assignments.sort();
@@ -185,7 +185,7 @@ fn effect(outcome: Outcome, before: u32) -> Effect {
     Effect { reply, assignments, counted: outcome.counted }
 }
 
-/// Instructions of a callback that no rule needs: four, one more where the context is saved over calls, and one more
+/// The instructions of a callback that no rule needs: four, one more if the context is saved over calls, and one more
 /// for each callback below the last needed one that no rule needs either.
 fn most(needed: &BTreeSet<u32>, op: u32) -> u64 {
     let last = needed.last().copied().unwrap_or_default();
@@ -279,7 +279,7 @@ pub(crate) fn run(
     Ok(())
 }
 
-/// The program that tries the options: each kind once, with its first value, and the answers in the first rule's
+/// The program that tries the options: each kind once, with its first value. The results are in the first rule's
 /// counters.
 fn probe(
     expectation: &Expectation<'_>,
@@ -314,7 +314,7 @@ fn probe(
         return Err(format!("the probe: {value}, {found:?} instead of {expected:?}"));
     }
     for op in (0..24).filter(|op| *op != CONNECT) {
-        // What it costs is all the same: it is attached for a moment, in a cgroup of its own.
+        // Its cost does not matter: it is attached briefly, in its own cgroup.
         other(&mut runner, &connection, op, 0, 100)?;
     }
     Ok(())

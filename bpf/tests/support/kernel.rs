@@ -1,21 +1,21 @@
-//! The kernel's structures behind a connection's socket, as far as rules about interfaces look at them, and the
-//! helpers that reach them.
+//! The kernel's structures behind a connection's socket, as far as rules about interfaces read them, and the helpers
+//! that reach them.
 //!
-//! They lie as a [`Layout`] says, and between their fields is junk.
+//! A [`Layout`] determines the offsets. The bytes between the fields are junk.
 
 use super::connection::{Connection, Path};
 use super::layout::Layout;
 use super::model::Direction;
 
-/// Where the structures lie; nothing a program could load from.
+/// The address of the structures. A program could load nothing from it.
 const BASE: u64 = 0xffff_8881_0000_0000;
-/// The same where pointers have 4 bytes.
+/// The same for pointers of 4 bytes.
 const NARROW_BASE: u64 = 0xc123_0000;
 
-/// What a program reads if it reads beside a field, in each byte.
+/// Each byte that a program reads if it misses a field.
 const JUNK: u8 = 0x5a;
 
-/// Inodes of network namespaces: the one that rules mean, and another.
+/// Inodes of network namespaces: the one that rules refer to, and another.
 pub(crate) const NAMESPACE: u32 = 4_026_531_840;
 const OTHER_NAMESPACE: u32 = 4_026_532_123;
 
@@ -26,19 +26,19 @@ const DECOY_INDEX: u32 = INDEX + 256;
 /// LOOPBACK_IFINDEX, include/net/flow.h.
 const LOOPBACK: u32 = 1;
 
-/// The number of a connection's device. What a host sends to itself comes in by `lo`.
+/// The index of a connection's device. Packets that a host sends to itself arrive on `lo`.
 fn index_of(connection: &Connection) -> u32 {
     let is_incoming = connection.direction == Direction::Incoming;
     if is_incoming && connection.local == connection.remote { LOOPBACK } else { INDEX }
 }
 
-/// Bytes behind the context that a program for another kernel could take for a part of it.
+/// Bytes after the context that a program for another kernel could mistake for a part of it.
 const PAGE: u64 = 4096;
 
 /// `-EFAULT`
 const FAULT: u64 = -14_i64 as u64;
 
-/// Devices in the chain before the search gives up.
+/// The number of devices in the chain after which the search gives up.
 const CHAIN: u8 = 32;
 
 /// A helper call: its number, its size or the key's, and the address that it reads (not on the stack).
@@ -49,7 +49,7 @@ pub(crate) struct Call(pub(crate) u32, pub(crate) u64, pub(crate) u64);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Assignment(pub(crate) u64, pub(crate) u64, pub(crate) Vec<u8>);
 
-/// What a program asked of the kernel, in order.
+/// The calls that a program made to the kernel, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Log {
     pub(crate) calls: Vec<Call>,
@@ -64,7 +64,7 @@ pub(crate) fn refuses(refusals: u64, level: u64, option: u64) -> bool {
     refusals >> (level.wrapping_mul(31).wrapping_add(option) % 64) & 1 == 1
 }
 
-/// Memory of whoever runs the program.
+/// The memory of the caller of the program.
 pub(crate) trait Guest {
     fn read(&self, address: u64, size: usize) -> Option<Vec<u8>>;
     fn write(&mut self, address: u64, bytes: &[u8]) -> Option<()>;
@@ -83,13 +83,13 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// Clang orders the maps as it likes; they are definitions of four or five pointers each.
+    /// Clang chooses the order of the maps. They are definitions of four or five pointers each.
     fn is_map(&self, address: u64) -> bool {
         (self.map..self.map + 3 * 40).contains(&address)
     }
 }
 
-/// How the loader says that devices are found.
+/// How the loader specifies the method that finds devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Method {
     #[default]
@@ -121,7 +121,7 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// As it is at a callback. `first`: the first one that the program asks for.
+    /// The context at a callback. `first` marks the first one that the program handles.
     pub(crate) fn new(
         connection: &Connection,
         big_endian: bool,
@@ -222,12 +222,12 @@ impl Kernel {
         }
     }
 
-    /// What the program has stored at an earlier callback, and where that leads since.
+    /// The values that the program stored at an earlier callback, and their current target.
     fn remember(&mut self, connection: &Connection, is_first: bool) {
         let is_found = matches!(connection.path, Path::Route | Path::Bound(_) | Path::Address(_));
         let nobody = Vec::new();
         let name = match connection.socket.retransmits {
-            // The socket was connected before, to somewhere else.
+            // The socket was connected before, to another destination.
             0 if is_first => &connection.decoy,
             0 => return,
             _ if is_found => connection.device.as_ref().unwrap_or(&nobody),
@@ -235,7 +235,7 @@ impl Kernel {
         };
         self.stored[..name.len()].copy_from_slice(name);
         if connection.socket.retransmits > 0 {
-            // The route has gone, and nothing is right any more.
+            // The route is gone, and nothing is correct any more.
             self.put_pointer(self.route, 0);
             self.entries = vec![(connection.words(connection.local), Vec::new(), DECOY_INDEX)];
         }
@@ -247,7 +247,7 @@ impl Kernel {
         let nobody = Vec::new();
         let name = connection.device.as_ref().unwrap_or(&nobody);
         let index = index_of(connection);
-        // In the same chain.
+        // The decoy is in the same chain.
         let decoy_index = index + 256;
         let device = self.device(name, index);
         let decoy = self.device(&connection.decoy, decoy_index);
@@ -258,7 +258,7 @@ impl Kernel {
                     self.device(&connection.decoy, decoy_index + 256 + u32::from(number) * 256);
                 chain.insert(0, passed);
             }
-            // The decoy stands behind the device then.
+            // The decoy then comes after the device.
             chain.insert(before.into(), device);
         }
         self.link(heads, index, &chain);
@@ -388,7 +388,7 @@ impl Kernel {
         value
     }
 
-    /// Answers a helper call. None for one that no kernel would allow.
+    /// Answers a helper call. None for a call that no kernel would allow.
     pub(crate) fn call(
         &self,
         guest: &mut dyn Guest,
@@ -448,7 +448,7 @@ impl Kernel {
                 let size = usize::try_from(second).ok()?;
                 let Some(found) = self.read(from, size) else { return Some(FAULT) };
                 let length = found.iter().position(|byte| *byte == 0).unwrap_or(size - 1);
-                // Nothing is written behind the NUL.
+                // Nothing is written after the NUL.
                 guest.write(first, &[&found[..length], &[0]].concat())?;
                 Some(length as u64 + 1)
             }

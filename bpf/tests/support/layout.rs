@@ -1,10 +1,11 @@
-//! How a kernel lays out the structures behind a socket, as far as rules about interfaces look at them: as the
-//! simplest, or made up, with pointers of 4 or 8 bytes; and the offsets that the loader finds in the BTF of such a kernel.
+//! The layout of the kernel's structures behind a socket, as far as rules about interfaces read them. It is either the
+//! simplest one or random, with pointers of 4 or 8 bytes. The module also gives the offsets that the loader finds in
+//! the BTF of such a kernel.
 
 use super::random::Random;
 use set_rto_compiler::structures::MEMBERS;
 
-/// A structure: its bytes, and where its fields are.
+/// A structure: its size and the offsets of its fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Struct<const N: usize> {
     size: u32,
@@ -12,7 +13,7 @@ struct Struct<const N: usize> {
 }
 
 impl<const N: usize> Struct<N> {
-    /// Fields of so many bytes in any order, with others between.
+    /// Fields of these sizes in any order, with other fields between them.
     fn made_up(random: &mut Random, fields: [u32; N], align: u32) -> Self {
         let mut order: Vec<usize> = (0..N).collect();
         for place in (1..N).rev() {
@@ -20,7 +21,8 @@ impl<const N: usize> Struct<N> {
         }
         let (mut size, mut at) = (0_u32, [0; N]);
         for field in order {
-            // A number is aligned to 4 bytes, what is or has a pointer as that is.
+            // A number is aligned to 4 bytes. A pointer, or a structure that contains one, is aligned to the pointer
+            // size.
             let align = if fields[field] < align { fields[field] } else { align };
             size = (size + 4 * random.below(5) as u32).next_multiple_of(align);
             at[field] = size;
@@ -46,7 +48,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// One field after the other.
+    /// The fields follow one another.
     pub(crate) const SIMPLE: Self = Self {
         pointer: 8,
         net: Struct { size: 16, at: [0, 8] },
@@ -58,7 +60,7 @@ impl Layout {
         bpf_sock_ops_kern: Struct { size: 16, at: [0, 8] },
     };
 
-    /// Any that a kernel with pointers of so many bytes could have.
+    /// Any layout that a kernel with pointers of this size could have.
     pub(crate) fn made_up(random: &mut Random, pointer: u32) -> Self {
         let hlist_node = Struct::made_up(random, [pointer], pointer);
         Self {
@@ -118,7 +120,7 @@ impl Layout {
         self.bpf_sock_ops_kern.at.map(u64::from)
     }
 
-    /// What the loader fills in for such a kernel, by the order of [`MEMBERS`].
+    /// The values that the loader fills in for such a kernel, in the order of [`MEMBERS`].
     pub(crate) fn offsets(&self) -> Vec<u32> {
         let place = |name| match name {
             "ops_sk" => self.bpf_sock_ops_kern.at[0],

@@ -1,19 +1,19 @@
-//! An interpreter of BPF that counts the instructions it executes: what the tests and `cargo xtask bench` run
-//! compiled programs with. `sock_ops` programs have no `BPF_PROG_TEST_RUN`, and no library interpreter counts.
+//! An interpreter of BPF that counts executed instructions. The tests and `cargo xtask bench` run compiled programs
+//! with it. `sock_ops` programs have no `BPF_PROG_TEST_RUN`, and no library interpreter counts instructions.
 //!
-//! It knows what clang emits with `-mcpu=v2`, and ALU32 and JMP32 besides (RFC 9669), for machines of both byte
-//! orders. It is stricter than a kernel: memory is a list of regions, accesses must be aligned, and what was never
-//! written holds [`JUNK`]. No input makes it panic or run on.
+//! It supports the output of clang with `-mcpu=v2` and also ALU32 and JMP32 (RFC 9669), for machines of both byte
+//! orders. It is stricter than a kernel: memory is a list of regions, accesses must be aligned, and unwritten memory
+//! contains [`JUNK`]. No input makes it panic or run forever.
 
 use std::fmt;
 
-/// What registers and the stack hold before the program writes to them, in each byte.
+/// Each byte of registers and of the stack before the program writes to them.
 pub(crate) const JUNK: u8 = 0xa5;
 
-/// Bytes of stack (`MAX_BPF_STACK`, include/linux/filter.h).
+/// The size of the stack in bytes (`MAX_BPF_STACK`, include/linux/filter.h).
 const STACK_SIZE: usize = 512;
 
-/// Where the stack begins. Regions must lie elsewhere.
+/// The address of the stack. Regions must have other addresses.
 const STACK: u64 = 0x7f00_0000_0000;
 
 /// The frame pointer.
@@ -34,7 +34,7 @@ pub(crate) struct Instruction {
     pub(crate) imm: i32,
 }
 
-/// Opcode of the two-slot load of 64 bits.
+/// The opcode of the two-slot 64-bit load.
 pub(crate) const LD_IMM64: u8 = 0x18;
 
 /// A program.
@@ -44,17 +44,17 @@ pub(crate) struct Program {
     big_endian: bool,
 }
 
-/// How a run ended.
+/// The result of a completed run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exit {
     /// r0.
     pub(crate) value: u64,
-    /// Instructions executed; a two-slot load is one. A kernel executes a few more: it replaces each access
-    /// to the context by one to three loads.
+    /// The number of executed instructions. A two-slot load counts once. A kernel executes a few more, because it
+    /// replaces each access to the context by one to three loads.
     pub(crate) steps: u64,
 }
 
-/// Why a run could not go on.
+/// Why a run was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fault {
     /// The slot.
@@ -63,22 +63,22 @@ pub(crate) struct Fault {
     pub(crate) kind: FaultKind,
 }
 
-/// What can be wrong.
+/// The errors of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FaultKind {
-    /// No such instruction, or not one of those that are known here.
+    /// The instruction does not exist or is unsupported here.
     Opcode(u8),
-    /// No such register, or a write to the frame pointer.
+    /// The register does not exist, or the frame pointer would be written.
     Register,
     /// There is no instruction.
     Outside,
-    /// No region has these bytes (address, size), or it is read-only.
+    /// No region contains these bytes (address, size), or the region is read-only.
     Memory(u64, usize),
-    /// The address is no multiple of the size.
+    /// The address is not a multiple of the size.
     Unaligned(u64, usize),
     /// The helper is unknown or refused its arguments.
     Helper(u32),
-    /// As many steps as were allowed.
+    /// The limit of steps is reached.
     Steps,
 }
 
@@ -97,10 +97,10 @@ struct Region {
     writable: bool,
 }
 
-/// What a program can reach: its stack, and the regions it is given.
+/// The memory of a program: its stack and the regions that it is given.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory {
-    /// The stack first.
+    /// The stack comes first.
     regions: Vec<Region>,
 }
 
@@ -113,12 +113,12 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Adds a region. Where two overlap the first counts.
+    /// Adds a region. If two overlap, the first one wins.
     pub(crate) fn add(&mut self, base: u64, bytes: Vec<u8>, writable: bool) {
         self.regions.push(Region { base, bytes, writable });
     }
 
-    /// The bytes of the region that begins at `base`, also of a read-only one.
+    /// The bytes of the region that begins at `base`, even if it is read-only.
     pub(crate) fn region(&mut self, base: u64) -> Option<&mut [u8]> {
         let region = self.regions.iter_mut().find(|region| region.base == base)?;
         Some(&mut region.bytes)
@@ -130,7 +130,7 @@ impl Memory {
         self.regions.iter().find_map(|region| region.bytes.get(region.places(address, size)?))
     }
 
-    /// The same to be written to, if the program may.
+    /// The same bytes for writing, if the program may write to them.
     pub(crate) fn write(&mut self, address: u64, size: usize) -> Option<&mut [u8]> {
         self.regions.iter_mut().filter(|region| region.writable).find_map(|region| {
             let places = region.places(address, size)?;
@@ -146,12 +146,12 @@ impl Region {
     }
 }
 
-/// Answers calls: the helper's number, r1 to r5, and the memory; None where there is no such helper.
+/// Answers calls, given the helper's number, r1 to r5, and the memory. None if there is no such helper.
 pub(crate) type Helper<'h> = &'h mut dyn FnMut(u32, [u64; 5], &mut Memory) -> Option<u64>;
 
 impl Program {
-    /// Reads instructions of 8 bytes each, as they stand in an object file for machines of that byte order.
-    /// None if there is a rest.
+    /// Reads instructions of 8 bytes each in the format of object files for machines of that byte order. None if bytes
+    /// remain.
     #[must_use]
     pub(crate) fn decode(bytes: &[u8], big_endian: bool) -> Option<Self> {
         if !bytes.len().is_multiple_of(8) {
@@ -186,7 +186,7 @@ impl Program {
         &self.code
     }
 
-    /// What the two-slot load at the slot loads; None if there is none.
+    /// The value that the two-slot load at the slot loads. None if there is no such load.
     #[must_use]
     pub(crate) fn loaded(&self, at: usize) -> Option<u64> {
         let [low, high] = self.code.get(at..at.checked_add(2)?)? else { return None };
@@ -194,7 +194,7 @@ impl Program {
         (low.code == LD_IMM64).then_some(value)
     }
 
-    /// Lets the two-slot load at the slot load that value: a relocation. False if there is no such load.
+    /// Makes the two-slot load at the slot load that value, like a relocation. False if there is no such load.
     pub(crate) fn relocate(&mut self, at: usize, value: u64) -> bool {
         if self.loaded(at).is_none() {
             return false;
@@ -207,7 +207,7 @@ impl Program {
     /// Runs the program with the context's address in r1, for at most `most` steps.
     ///
     /// # Errors
-    /// Where it does what it must not.
+    /// The program does something invalid.
     pub(crate) fn run(
         &self,
         memory: &mut Memory,
@@ -243,9 +243,9 @@ impl Program {
     }
 }
 
-/// Where it goes on.
+/// Where execution continues.
 enum Next {
-    /// So many slots on.
+    /// This many slots further on.
     Skip(isize),
     Exit,
 }
@@ -370,7 +370,7 @@ impl State<'_> {
     }
 }
 
-/// A verifier of a machine without unaligned accesses refuses them.
+/// The verifier of a machine without unaligned accesses refuses them.
 fn aligned(address: u64, size: usize) -> Result<(), FaultKind> {
     match address.is_multiple_of(size as u64) {
         true => Ok(()),

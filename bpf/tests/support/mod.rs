@@ -1,8 +1,8 @@
-//! What the tests share. Rule sets that are made up ([`generate`]) are models of their own: printed as text for
-//! the compiler, and interpreted naively ([`oracle`]) to tell what the compiled program must answer. Neither
+//! The code that the tests share. Random rule sets ([`generate`]) are separate models. They are printed as text for
+//! the compiler, and interpreted naively ([`oracle`]) to determine what the compiled program must answer. Neither
 //! shares code with the compiler's checks, plan or emission.
 
-// Each test binary uses a part of it.
+// Each test binary uses only a part of it.
 #![allow(dead_code)]
 
 mod adapt;
@@ -34,13 +34,14 @@ use set_rto_compiler::diag::{Source, render};
 use set_rto_compiler::{Policy, compile};
 use std::process::Command;
 
-/// The version that compiled programs bear: a release must not rewrite golden files.
+/// The version in compiled programs. It is fixed, because a release must not rewrite golden files.
 pub(crate) const VERSION: &str = "0.0.0";
 
-/// What most tests add to their rules: programs that only decide. `tests/learn.rs` is about the others.
+/// The addition of most tests to their rules, which gives programs that only decide. `tests/learn.rs` tests the
+/// others.
 pub(crate) const WITHOUT_EVIDENCE: &str = "\n[evidence]\noff = true\n";
 
-/// Compiles rules that must be right, without evidence unless they say more of it.
+/// Compiles rules that must be valid, without evidence unless they configure it.
 pub(crate) fn policy(text: &str) -> Policy {
     let text = match text.contains("[evidence]") {
         true => text.to_owned(),
@@ -61,7 +62,7 @@ pub(crate) fn compile_c(c: &str) -> Vec<Instruction> {
     image::Image::read(&object, false).program.instructions().to_vec()
 }
 
-/// The object file, or what clang complains about.
+/// Returns the object file, or clang's error messages.
 pub(crate) fn clang(c: &str, big_endian: bool) -> Result<Vec<u8>, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let (input, output) = (folder.path().join("set_rto.bpf.c"), folder.path().join("set_rto.o"));
@@ -82,7 +83,7 @@ pub(crate) fn clang(c: &str, big_endian: bool) -> Result<Vec<u8>, String> {
     }
 }
 
-/// How long to go on with new seeds; None for the normal run, which is the same each time.
+/// How long to continue with new seeds. None for the normal run, which is deterministic.
 pub(crate) fn minutes() -> Option<std::time::Duration> {
     let minutes: f64 = std::env::var("SET_RTO_FUZZ_MINUTES").ok()?.parse().expect("minutes");
     Some(std::time::Duration::from_secs_f64(minutes * 60.0))

@@ -1,4 +1,4 @@
-//! A rule set as the tests think of it.
+//! The tests' model of a rule set.
 
 use super::settings::Setting;
 
@@ -6,7 +6,7 @@ use super::settings::Setting;
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub(crate) rules: Vec<Rule>,
-    /// Decides about spellings and layout of the text.
+    /// Determines spellings and layout of the text.
     pub(crate) style: u64,
 }
 
@@ -43,11 +43,11 @@ pub(crate) enum Test {
     /// A port and a number.
     Port(Which, Operator, u16),
     PortIn(Which, Vec<Ports>),
-    /// The one end's port and the other's.
+    /// The ports of both ends.
     PortOf(Side, Operator),
     Address(Side, Equal, Net),
     AddressIn(Side, Vec<Net>),
-    /// The one end's address and the other's.
+    /// The addresses of both ends.
     AddressOf(Side, Equal),
     Interface(Equal, String),
     InterfaceIn(Vec<String>),

@@ -1,5 +1,5 @@
-//! Runs a program that observes connections, through the callbacks of a connection's handshake, with the maps of evidence
-//! and of what is learned.
+//! Runs a program that observes connections through the callbacks of a handshake, with the maps of evidence and of
+//! learned timers.
 
 use super::connection::{CONTEXT_SIZE, Connection};
 use super::image::Image;
@@ -42,7 +42,7 @@ pub(crate) const GAVE_UP: usize = 5;
 
 /// Bytes of a host's estimate.
 pub(crate) const ESTIMATE: usize = 16;
-/// More than any test has.
+/// This exceeds the number in any test.
 pub(crate) const MOST_HOSTS: usize = 512;
 
 /// A connection at a callback.
@@ -51,16 +51,16 @@ pub(crate) struct Event {
     pub(crate) op: u32,
     pub(crate) state: u32,
     pub(crate) is_full: bool,
-    /// The handshake's round trip, microseconds.
+    /// The round-trip time of the handshake, in microseconds.
     pub(crate) us: u32,
     pub(crate) retransmits: u32,
-    /// Bytes of data in the packet at hand; None: no packet.
+    /// Bytes of data in the current packet. None if there is no packet.
     pub(crate) data: Option<u32>,
     pub(crate) args: [u32; 3],
     pub(crate) flags: u32,
 }
 
-/// 2^shift jiffies are nearest to a second.
+/// 2^shift jiffies are the power of two nearest to a second.
 pub(crate) fn shift(hz: u64) -> u32 {
     (2 * hz * hz).ilog2() / 2
 }
@@ -144,7 +144,7 @@ impl Kernel {
         self.jiffies += us * self.hz / 1_000_000;
     }
 
-    /// The reply; 0 if there was none. The event's flags change as the program says.
+    /// The reply, or 0 if there was none. The event's flags change as the program requests.
     pub(crate) fn at(&mut self, connection: &Connection, event: &mut Event) -> u32 {
         let big_endian = self.big_endian;
         let mut bytes = connection.context(big_endian, event.op, 0, 0);
@@ -229,7 +229,7 @@ impl Kernel {
         words.collect()
     }
 
-    /// The first question of a connection.
+    /// The first callback of a connection.
     pub(crate) fn ask(&mut self, connection: &Connection, event: &mut Event) -> u32 {
         event.args[0] = 0;
         self.at(connection, event)

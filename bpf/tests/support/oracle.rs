@@ -1,4 +1,4 @@
-//! What must be answered, found in the most naive way: each rule in order, each condition as design.md says.
+//! The expected answer, found in the most naive way: each rule in order, each condition as design.md defines it.
 
 use super::connection::Connection;
 use super::model::*;
@@ -31,7 +31,7 @@ fn is_true(expression: &Expression, it: &Connection) -> bool {
 
 pub(crate) fn passes(test: &Test, it: &Connection) -> bool {
     match test {
-        // `port` is either end's; `port != 80` is neither end's.
+        // `port` matches either end, and `port != 80` means that neither end matches.
         Test::Port(which, Operator::NotEqual, number) => {
             ends(it, *which).iter().all(|port| port != number)
         }

@@ -1,4 +1,4 @@
-//! Runs a compiled program on a connection, in the interpreter that counts and in rbpf's, which must agree.
+//! Runs a compiled program on a connection in the counting interpreter and in rbpf's. Both must agree.
 
 use super::connection::{Connection, REPLY};
 use super::image::Image;
@@ -23,17 +23,17 @@ const VALUE: u64 = 0x7d00_0000_0000;
 const STORAGE: u64 = 0x7c00_0000_0000;
 const SOCKET: u64 = 0x7b00_0000_0000;
 
-/// No decision takes so many steps, not even one that matches a name with hundreds of globs.
+/// The maximum number of steps of a decision, even for one that matches a name with hundreds of globs.
 const MOST_STEPS: u64 = 1_000_000;
 
-/// What a run did.
+/// The effects of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// r0.
     pub(crate) value: u64,
-    /// The context's reply afterwards.
+    /// The context's reply after the run.
     pub(crate) reply: u32,
-    /// Each counter that is not zero: the hits of each rule, behind them the failures of each rule and setting.
+    /// Each nonzero counter: first the hits of each rule, then the failures of each rule and setting.
     pub(crate) counted: Vec<(usize, u64)>,
     pub(crate) log: Log,
 }
@@ -45,10 +45,10 @@ impl Outcome {
     }
 }
 
-/// What the loader knows.
+/// The properties that the loader knows.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
-    /// Settings that are left out, a bit for each.
+    /// Settings that are skipped, one bit each.
     pub(crate) without: u64,
     pub(crate) two_jiffies_us: u32,
     /// Rules without a timer.
@@ -132,12 +132,12 @@ impl Runner {
         })
     }
 
-    /// True where rbpf can run the program too.
+    /// True if rbpf can run the program as well.
     pub(crate) fn has_second(&self) -> bool {
         self.second.is_some()
     }
 
-    /// Runs a callback. The outcome and the steps, or what the program must not do.
+    /// Runs a callback. Returns the outcome and the steps, or the invalid operation.
     pub(crate) fn run(
         &mut self,
         connection: &Connection,

@@ -1,4 +1,4 @@
-//! Rule sets that are hard on a compiler: hundreds to thousands of rules that ask for ranges of several fields at once.
+//! Rule sets that are hard for a compiler: hundreds to thousands of rules that test ranges of several fields at once.
 
 use super::model::*;
 use super::random::Random;
@@ -12,7 +12,7 @@ pub(crate) enum Tangle {
     Rectangles,
     /// A port or two at one end, most ports at the other: each crosses nearly all others.
     Crosses,
-    /// Ranges within one another, the widest last.
+    /// Nested ranges, the widest last.
     Onion,
     /// Ranges of both ports, prefixes of both ends, the direction, comparisons of fields.
     Five,
@@ -38,7 +38,7 @@ pub(crate) const ALL: [Tangle; 9] = [
     Tangle::Ports,
 ];
 
-/// So many rules, the same each time.
+/// This many rules. The result is deterministic.
 pub(crate) fn tangle(kind: Tangle, count: usize, seed: u64) -> Rules {
     let mut random = Random(seed ^ (kind as u64) << 32 ^ count as u64);
     let rules = (0..count).map(|at| {
@@ -150,7 +150,7 @@ fn conditions(kind: Tangle, random: &mut Random, at: usize, count: usize) -> Vec
     }
 }
 
-/// First and last port, at most so far apart.
+/// The first and the last port, at most this far apart.
 fn range(random: &mut Random, most: usize) -> (u16, u16) {
     let low = random.next() as u16;
     (low, low.saturating_add(random.below(most) as u16))

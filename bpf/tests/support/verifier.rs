@@ -1,18 +1,18 @@
-//! The kernel's verifier, asked about compiled programs where `SET_RTO_VERIFY` names a program that loads an object,
-//! perhaps with words before it (`cargo xtask test` and `fuzz` do so where they can have root).
+//! Runs the kernel's verifier on compiled programs if `SET_RTO_VERIFY` names a program that loads an object, with
+//! optional words before it (`cargo xtask test` and `fuzz` set it if they can have root).
 
 use std::process::Command;
 use std::sync::Mutex;
 
-/// Instructions that the verifier may follow for a program. A million is the limit; kernels before this one join fewer
-/// of the ways that they have followed.
+/// The maximum number of instructions that the verifier may process for a program. The kernel's limit is a million,
+/// and older kernels join fewer paths.
 pub(crate) const MOST_VERIFIED: u64 = 250_000;
 
 /// Milliseconds and verified instructions of the slowest program so far.
 static WORST: Mutex<(u64, u64)> = Mutex::new((500, 0));
 
-/// Loads the object, or says why the kernel refuses it; the instructions that the verifier followed, 0 where it is not
-/// asked.
+/// Loads the object, or returns the reason why the kernel refuses it. Returns the number of instructions that the
+/// verifier processed, or 0 if it was not run.
 pub(crate) fn verify(object: &[u8]) -> Result<u64, String> {
     let Ok(words) = std::env::var("SET_RTO_VERIFY") else { return Ok(0) };
     let mut words = words.split_whitespace();

@@ -1,5 +1,5 @@
-//! Packages of other suites of Debian, by an apt with lists and a cache of its own. It uses the mirror that the host's
-//! apt is configured with, and changes nothing of the host's.
+//! Packages of other Debian suites, through a separate apt with its own lists and cache. It uses the mirror that the
+//! host's apt is configured with, and changes nothing on the host.
 
 use crate::cache;
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -16,10 +16,10 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// Fetches the lists once for each run.
+    /// Fetches the lists once per run.
     ///
     /// # Errors
-    /// No apt here, no such suite, a mirror that does not answer.
+    /// There is no apt, the suite does not exist, or the mirror does not answer.
     pub fn fetch(name: &str) -> Result<Self> {
         Self::fetch_for(name, "amd64")
     }
@@ -27,7 +27,7 @@ impl Suite {
     /// The same for another machine.
     ///
     /// # Errors
-    /// No apt here, no such suite or machine, a mirror that does not answer.
+    /// There is no apt, the suite or machine does not exist, or the mirror does not answer.
     pub fn fetch_for(name: &str, architecture: &str) -> Result<Self> {
         let own = match architecture {
             "amd64" => name.to_owned(),
@@ -39,7 +39,7 @@ impl Suite {
     /// Fetches the lists of its source packages.
     ///
     /// # Errors
-    /// No apt here, no such suite, a mirror that does not answer.
+    /// There is no apt, the suite does not exist, or the mirror does not answer.
     pub fn fetch_sources(name: &str) -> Result<Self> {
         Self::fetch_list("deb-src", name, "amd64", format!("{name}-source"))
     }
@@ -63,20 +63,20 @@ impl Suite {
         Ok(suite)
     }
 
-    /// The package that a meta-package stands for now.
+    /// The package to which a meta-package currently points.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no such package.
     pub fn newest(&self, meta: &str, prefix: &str) -> Result<String> {
         let found = self.depends(meta)?.into_iter().find(|name| {
-            // A version follows: not one more meta-package.
+            // A version follows, so this is not another meta-package.
             let rest = name.strip_prefix(prefix).unwrap_or_default();
             rest.starts_with(|first: char| first.is_ascii_digit())
         });
         found.with_context(|| format!("Debian's suite {} has no package {meta}", self.name))
     }
 
-    /// What a package depends on, by name.
+    /// The names of a package's dependencies.
     ///
     /// # Errors
     /// There is no such package.
@@ -86,7 +86,7 @@ impl Suite {
         Ok(names.map(|name| name.trim().to_owned()).collect())
     }
 
-    /// Version of a package.
+    /// The version of a package.
     ///
     /// # Errors
     /// There is no such package.
@@ -96,10 +96,10 @@ impl Suite {
         version.map(str::to_owned).ok_or_else(|| anyhow!("{package} has no version"))
     }
 
-    /// The version of a package that packages just this release of what it contains.
+    /// The version of a package that contains exactly this upstream release.
     ///
     /// # Errors
-    /// The suite has another one, or no such package.
+    /// The suite has another release, or no such package.
     pub fn of_release(&self, package: &str, release: &str) -> Result<String> {
         let text = self.run("apt-cache", &["show", package])?;
         let mut versions = text.lines().filter_map(|line| line.strip_prefix("Version: "));
@@ -109,16 +109,16 @@ impl Suite {
             .with_context(|| format!("Debian's suite {} has no {package} of {release}", self.name))
     }
 
-    /// Downloads a package (`NAME` or `NAME=VERSION`); apt checks what arrives against the signed lists.
+    /// Downloads a package (`NAME` or `NAME=VERSION`). apt checks it against the signed lists.
     ///
     /// # Errors
-    /// The mirror does not answer, the disk is full.
+    /// The mirror does not answer, or the disk is full.
     pub fn download(&self, package: &str, into: &Path) -> Result<PathBuf> {
         let is_package = |path: &PathBuf| path.extension().is_some_and(|it| it == "deb");
         self.get(&["download"], package, into, is_package)
     }
 
-    /// Version of a source package, of the lists of [`Suite::fetch_sources`].
+    /// The version of a source package in the lists of [`Suite::fetch_sources`].
     ///
     /// # Errors
     /// There is no such package.
@@ -129,10 +129,10 @@ impl Suite {
         newest.map(str::to_owned).ok_or_else(|| anyhow!("{package} has no version"))
     }
 
-    /// Downloads a source package (`NAME` or `NAME=VERSION`), and gives what its authors released.
+    /// Downloads a source package (`NAME` or `NAME=VERSION`) and returns the upstream archive.
     ///
     /// # Errors
-    /// The mirror does not answer, the disk is full.
+    /// The mirror does not answer, or the disk is full.
     pub fn download_source(&self, package: &str, into: &Path) -> Result<PathBuf> {
         let is_release = |path: &PathBuf| path.to_string_lossy().contains(".orig.tar.");
         self.get(&["source", "--download-only"], package, into, is_release)
@@ -171,12 +171,12 @@ impl Suite {
             ("APT::Architectures", self.architecture.clone()),
             ("Acquire::Languages", "none".into()),
             ("Acquire::Retries", "3".into()),
-            // In seconds. A mirror that hangs costs two minutes, not ten.
+            // Timeout in seconds. A mirror that hangs costs two minutes instead of ten.
             ("Acquire::http::Timeout", "30".into()),
             ("Acquire::https::Timeout", "30".into()),
-            // Otherwise apt drops root, and the other user may not write here.
+            // Otherwise apt drops root, and its other user may not write here.
             ("APT::Sandbox::User", "root".into()),
-            // Suites that are no longer updated stay usable.
+            // Suites that are no longer updated remain usable.
             ("Acquire::Check-Valid-Until", "false".into()),
         ] {
             command.arg("-o").arg(format!("{option}={value}"));
@@ -188,7 +188,7 @@ impl Suite {
         let output = self.command(program).args(arguments).output();
         let output = output.with_context(|| format!("cannot run {program}: is this Debian?"))?;
         if !output.status.success() {
-            // Its output names the mirror, which does not belong into reports.
+            // The output names the mirror, which must not appear in reports.
             eprint!("{}", String::from_utf8_lossy(&output.stderr));
             bail!("{program} {}: {}", arguments.join(" "), output.status);
         }
@@ -196,18 +196,18 @@ impl Suite {
     }
 }
 
-/// 1.95.0 of 1.95.0+dfsg1-2~bpo13+1.
+/// Returns 1.95.0 for 1.95.0+dfsg1-2~bpo13+1.
 fn upstream(version: &str) -> &str {
     version.split(['+', '-', '~']).next().unwrap_or_default()
 }
 
-/// Whether a package's version is above another.
+/// True if a package's version is higher than another.
 pub fn is_newer(version: &str, other: &str) -> bool {
     let words = ["--compare-versions", version, "gt", other];
     Command::new("dpkg").args(words).status().is_ok_and(|status| status.success())
 }
 
-/// apt's output without the mirror's address, which does not belong into reports.
+/// apt's output without the mirror's address, which must not appear in reports.
 fn without_addresses(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let words = line.split_whitespace().filter(|word| !word.contains("://"));
@@ -216,19 +216,19 @@ fn without_addresses(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Where the host's own packages come from.
+/// The sources of the host's own packages.
 ///
 /// # Errors
-/// No apt here, or none of Debian.
+/// There is no apt, or it has no Debian source.
 pub fn mirror() -> Result<String> {
-    // What an update would fetch: apt prints it without lists, too.
+    // The files that an update would fetch. apt prints them even without lists.
     let output = Command::new("apt-get").args(["--print-uris", "update"]).output();
     let output = output.context("cannot run apt-get: is this Debian?")?;
     mirror_in(&String::from_utf8_lossy(&output.stdout))
         .ok_or_else(|| anyhow!("apt on this host is not configured with a Debian mirror"))
 }
 
-/// The first mirror of a suite's component `main`: of the suite itself, since updates may have another.
+/// The first mirror of a suite's component `main`. It must be of the suite itself, because updates may use another.
 fn mirror_in(uris: &str) -> Option<String> {
     let is_suite = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase());
     uris.lines().find_map(|line| {

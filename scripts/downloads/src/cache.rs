@@ -1,4 +1,4 @@
-//! What is kept between runs: downloads and built kernels, outside the repository.
+//! Files that are kept between runs outside the repository: downloads and built kernels.
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// `$XDG_CACHE_HOME/set-rto`, or `~/.cache/set-rto`.
 ///
 /// # Errors
-/// Neither is set, or it cannot be made.
+/// Neither is set, or the directory cannot be created.
 pub fn dir() -> Result<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
@@ -19,7 +19,7 @@ pub fn dir() -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Locks an entry for one run. Others wait, and print that they do.
+/// Locks an entry for one run. Other runs wait and print a message.
 ///
 /// # Errors
 /// The cache cannot be written.
@@ -37,28 +37,28 @@ pub fn lock(name: &str) -> Result<Flock<File>> {
     }
 }
 
-/// A directory of the cache, made by `make` if it does not exist. It appears complete or not at all.
+/// A directory of the cache, which `make` builds if it does not exist. It appears complete or not at all.
 ///
 /// # Errors
-/// An error of `make`, or a full disk.
+/// `make` fails, or the disk is full.
 pub fn entry(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let path = dir()?.join(name);
     if path.is_dir() {
         return Ok(path);
     }
     let _lock = lock(name)?;
-    // Another run may have made it meanwhile.
+    // Another run may have built it in the meantime.
     if !path.is_dir() {
         appear(&path, make)?;
     }
     Ok(path)
 }
 
-/// Makes a directory that appears complete or not at all.
+/// Builds a directory that appears complete or not at all.
 fn appear(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let parent = path.parent().context("no parent")?;
     fs::create_dir_all(parent)?;
-    // Unfinished ones of earlier runs are useless.
+    // Unfinished directories of earlier runs are useless.
     let unfinished =
         parent.join(format!(".{}.partial", path.file_name().unwrap_or_default().display()));
     let _ = fs::remove_dir_all(&unfinished);
@@ -91,7 +91,7 @@ mod tests {
         };
         assert!(appear(&path, half).is_err());
         assert_eq!(names(), Vec::<Result<String, _>>::new());
-        // Leftovers of a killed run do not get into the next one's.
+        // The leftovers of a killed run must not get into the next one.
         let left = base.join("parts/.kernel.partial");
         fs::create_dir_all(&left).expect("a directory");
         fs::write(left.join("half"), "x").expect("a file");

@@ -1,4 +1,4 @@
-//! Downloads that are kept for all checkouts: a cache in the user's home, and packages of other suites of Debian.
+//! Downloads that all checkouts share: a cache in the user's home, and packages of other Debian suites.
 
 pub mod apt;
 pub mod cache;

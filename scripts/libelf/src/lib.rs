@@ -1,1 +1,1 @@
-//! Nothing to call: `build.rs` compiles libelf and puts it where the linker looks for what libbpf-sys asks for.
+//! This library has no functions. `build.rs` compiles libelf and puts it where the linker finds it for libbpf-sys.

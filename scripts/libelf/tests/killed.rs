@@ -1,5 +1,5 @@
-//! The build of the C libraries, killed at any moment or run twice at once, leaves cargo's registry as it was and the
-//! next build in order; what an older set-rto left in the registry is no matter.
+//! If the build of the C libraries is killed at any moment or runs twice at once, cargo's registry is unchanged and
+//! the next build succeeds. Leftovers of an older set-rto in the registry do no harm.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -12,10 +12,10 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than the slowest machine takes for one build.
+/// A limit that exceeds the time of one build on the slowest machine.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// How many compiled files there are below a folder of this name when a build is killed: libelf's, then libbpf's.
+/// The number of compiled files below a directory of this name when a build is killed: first libelf's, then libbpf's.
 const MOMENTS: [(&str, usize); 5] =
     [("out", 1), ("out", 60), ("staticobjs", 1), ("staticobjs", 12), ("staticobjs", 20)];
 
@@ -48,11 +48,11 @@ fn killed_builds_and_two_at_once_leave_the_registry_alone() {
         build.wait().unwrap();
         killed += usize::from(!is_over && kill.success());
         if !is_over {
-            // What a kill at the worst moment leaves: the newest object, half of it.
+            // A kill at the worst moment leaves half of the newest object.
             cut_off |= cut_newest_object_of_libbpf(&one).unwrap();
         }
         if before.is_empty() {
-            // cargo has unpacked everything; then come the leftovers that builds of old found.
+            // cargo has unpacked everything. Now add the leftovers that older builds would find.
             spoil(&libbpf_sys(&home).unwrap()).unwrap();
             before = listing(&libbpf_sys(&home).unwrap());
         }
@@ -82,17 +82,17 @@ fn killed_builds_and_two_at_once_leave_the_registry_alone() {
     );
 }
 
-/// Gone with its owner.
+/// The directory is removed when dropped.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A failure has been told already.
+        // The failure has already been reported.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// A home for cargo that has the packages of the user's, still to be unpacked.
+/// A cargo home with the user's packages, which are not unpacked yet.
 fn own_home(home: &Path) -> io::Result<()> {
     let [set, usual] = ["CARGO_HOME", "HOME"].map(|name| env::var_os(name).map(PathBuf::from));
     let user = set.or_else(|| Some(usual?.join(".cargo"))).expect("a home of cargo's");
@@ -105,7 +105,7 @@ fn own_home(home: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Starts a build of just the C libraries and what links them, in a process group of its own.
+/// Starts a build of only the C libraries and what links them, in its own process group.
 fn start(home: &Path, target: &Path) -> io::Result<Child> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["test", "--quiet", "--offline", "--no-run", "--test", "linked"]);
@@ -117,7 +117,7 @@ fn start(home: &Path, target: &Path) -> io::Result<Child> {
     cargo.process_group(0).spawn()
 }
 
-/// The files that build scripts have made below `target` with one of these endings.
+/// The files with one of these endings that build scripts have made below `target`.
 fn outputs(target: &Path, ends: &[&str]) -> Vec<PathBuf> {
     let mut files = Vec::new();
     walk(&target.join("debug/build"), &mut |file| {
@@ -128,14 +128,14 @@ fn outputs(target: &Path, ends: &[&str]) -> Vec<PathBuf> {
     files
 }
 
-/// The compiled files in folders of this name.
+/// The compiled files in directories of this name.
 fn objects(target: &Path, folder: &str) -> Vec<PathBuf> {
     let mut files = outputs(target, &["o"]);
     files.retain(|file| file.parent().is_some_and(|parent| parent.ends_with(folder)));
     files
 }
 
-/// False where there is none yet.
+/// False if there is none yet.
 fn cut_newest_object_of_libbpf(target: &Path) -> io::Result<bool> {
     let time = |file: &PathBuf| fs::metadata(file).and_then(|data| data.modified()).ok();
     let Some(newest) = objects(target, "staticobjs").into_iter().max_by_key(time) else {
@@ -158,7 +158,7 @@ fn libbpf_sys(home: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("cargo has not unpacked libbpf-sys"))
 }
 
-/// What killed builds of elfutils and zlib, by their own configure and make, were seen to leave.
+/// Leftovers observed after killed builds of elfutils and zlib with their own configure and make.
 fn spoil(package: &Path) -> io::Result<()> {
     let deps = package.join("elfutils/libelf/.deps");
     fs::create_dir(&deps)?;
@@ -175,7 +175,7 @@ fn spoil(package: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Each file with its content, each folder.
+/// Each file with its content, and each directory.
 fn listing(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     walk(dir, &mut |path| {
@@ -190,7 +190,7 @@ fn listing(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 fn walk(dir: &Path, each: &mut impl FnMut(&Path)) {
-    // A build at work makes and removes folders.
+    // A running build creates and removes directories.
     let Ok(entries) = fs::read_dir(dir) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         each(&path);

@@ -49,7 +49,7 @@ fn run(words: &[&str]) -> Result<String, String> {
     }
 }
 
-/// Hands the policy of a rules file over. The error holds every mistake of the file.
+/// Returns the policy of a rules file. The error contains every mistake of the file.
 fn compiled(
     file: &str,
     work: impl FnOnce(Policy, &Source<'_>) -> Result<String, String>,
@@ -62,7 +62,7 @@ fn compiled(
     work(policy, &source)
 }
 
-/// A reader that has gone (`cargo xtask show | head`) is no error.
+/// It is not an error if the reader closes the pipe (`cargo xtask show | head`).
 fn print(text: &str) -> Result<(), String> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -1,5 +1,6 @@
-//! What a build for musl or another machine needs besides this machine's own tools: zig as C compiler and linker, and
-//! the sources of Rust's standard library. Both are kept in `~/.cache/set-rto`. The repository is not written to.
+//! What a build for musl or for another machine needs besides the tools of this machine: zig as C compiler and linker,
+//! and the sources of Rust's standard library. Both are kept in `~/.cache/set-rto`. Nothing is written to the
+//! repository.
 
 mod std_source;
 mod zig;
@@ -16,17 +17,18 @@ use crate::targets::Zig;
 
 pub(crate) use self::zig::{SYMBOLS, musl};
 
-/// For C: no unwind tables, since nothing unwinds through C here, and sections of their own for the linker to drop.
+/// Flags for C: no unwind tables, because nothing unwinds through C here, and separate sections that the linker can
+/// drop.
 const CFLAGS: &str =
     "-fno-asynchronous-unwind-tables -fno-unwind-tables -ffunction-sections -fdata-sections -flto";
 
-/// For rustc, the standard library included.
+/// Flags for rustc, which also apply to the standard library.
 const FLAGS: &[&str] = &[
     // zig brings its own start files and C library.
     "-C",
     "link-self-contained=no",
-    // A panic ends the process with SIGILL and no message: formatting messages takes a tenth of the binary, and only
-    // a bug can panic. `cargo xtask build` without a target keeps them.
+    // A panic ends the process with SIGILL and no message. Message formatting takes a tenth of the binary, and only a
+    // bug can panic. `cargo xtask build` without a target keeps the messages.
     "-Z",
     "unstable-options",
     "-C",
@@ -44,15 +46,15 @@ pub(crate) struct Cross {
     pub(crate) environment: Vec<(String, OsString)>,
 }
 
-/// Fetches everything for a target that the cache does not have. `target_dir` is what cargo builds into.
+/// Fetches everything for a target that the cache does not contain. `target_dir` is cargo's target directory.
 ///
 /// # Errors
-/// What could not be fetched, and from where.
+/// Names what could not be fetched, and its source.
 pub(crate) fn prepare(sh: &Shell, triple: &str, zig: &Zig, target_dir: &Path) -> Result<Cross> {
     setup::ensure(sh, &CROSS.iter().collect::<Vec<&Need>>())?;
     let tools = zig::tools(sh, triple, zig)?;
     let mut environment: Vec<(String, OsString)> = vec![
-        // build-std is unstable, but stable releases have it too.
+        // build-std is unstable, but stable releases contain it as well.
         ("RUSTC_BOOTSTRAP".into(), "1".into()),
         ("CARGO_TARGET_DIR".into(), target_dir.into()),
         ("AR".into(), tools.ar.into()),
@@ -76,7 +78,7 @@ pub(crate) fn prepare(sh: &Shell, triple: &str, zig: &Zig, target_dir: &Path) ->
     })
 }
 
-/// How cargo spells the variable for a target's linker.
+/// The name of cargo's environment variable for a target's linker.
 fn linker_variable(triple: &str) -> String {
     format!("CARGO_TARGET_{}_LINKER", triple.replace('-', "_").to_uppercase())
 }

@@ -1,5 +1,5 @@
-//! The sources of Rust's standard library, to be compiled for size: a component of rustup's, or Debian's package of
-//! the same release.
+//! The sources of Rust's standard library, which is compiled for size. They come from a rustup component or from
+//! Debian's package of the same release.
 
 use std::env;
 use std::fs;
@@ -12,16 +12,16 @@ use set_rto_downloads::apt::Suite;
 use set_rto_downloads::cache;
 use xshell::{Shell, cmd};
 
-/// Where cargo looks, below rustc's own folder.
+/// The path where cargo expects them, below rustc's own directory.
 const PLACE: &str = "lib/rustlib/src/rust";
 
 /// A file that exists if they are installed.
 const MARK: &str = "library/Cargo.lock";
 
-/// Suites of Debian that may have a release newer than the stable one's.
+/// Debian suites that may have a newer release than stable.
 const SUITES: [&str; 5] = ["trixie", "trixie-backports", "forky", "sid", "experimental"];
 
-/// Makes cargo find the sources. Returns the rustc to use if it is not the usual one.
+/// Makes the sources available to cargo. Returns the rustc to use if it is not the usual one.
 ///
 /// # Errors
 /// The sources are not available.
@@ -56,7 +56,7 @@ pub(super) fn rustc(sh: &Shell) -> Result<Option<PathBuf>> {
     let own = cache::dir()?.join("rust-src").join(format!("sysroot-{version}"));
     imitate(&sysroot, &source, &own)?;
     let wrapper = own.join("rustc");
-    // Absolute: rustup's proxy would choose a toolchain by the current directory.
+    // The path is absolute because rustup's proxy would choose a toolchain by the current directory.
     let real = sysroot.join("bin/rustc");
     let text =
         format!("#!/bin/sh\nexec '{}' --sysroot '{}' \"$@\"\n", real.display(), own.display());
@@ -65,7 +65,7 @@ pub(super) fn rustc(sh: &Shell) -> Result<Option<PathBuf>> {
     Ok(Some(wrapper))
 }
 
-/// Unpacks Debian's package of the sources of this very release, from the first suite that has it.
+/// Unpacks Debian's package of the sources of exactly this release, from the first suite that has it.
 fn debians(release: &str, into: &Path) -> Result<()> {
     let mut reasons = String::new();
     for name in SUITES {
@@ -86,7 +86,7 @@ fn debians(release: &str, into: &Path) -> Result<()> {
     bail!("no suite of Debian has them:{reasons}")
 }
 
-/// A folder that looks like rustc's own, with the sources in it: links to everything.
+/// A directory of links that looks like rustc's own and contains the sources.
 fn imitate(sysroot: &Path, source: &Path, own: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(own);
     let lib = own.join("lib/rustlib");

@@ -1,4 +1,4 @@
-//! zig as cross compiler: clang with musl and kernel headers for every machine, from one Python package.
+//! zig as cross compiler: clang with musl and kernel headers for every machine, in one Python package.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,12 +11,12 @@ use xshell::{Shell, cmd};
 
 use crate::targets::Zig;
 
-/// Pinned: another version makes binaries of other sizes.
+/// The version is pinned, because another version makes binaries of other sizes.
 const VERSION: &str = "0.17.1";
 
 /// Linked instead of libunwind. Rust's standard library walks the stack to print a panic. The binary has neither the
-/// tables nor the names for that, so a walk that ends at once prints the same and takes no room.
-/// 5: _URC_END_OF_STACK; 1: _UVRSR_NOT_IMPLEMENTED, of 32-bit ARM.
+/// tables nor the names for that, so a walk that ends immediately prints the same and takes no space. 5:
+/// _URC_END_OF_STACK; 1: _UVRSR_NOT_IMPLEMENTED, of 32-bit ARM.
 const NO_UNWINDING: &str = "\
 int _Unwind_Backtrace(void) { return 5; }
 __UINTPTR_TYPE__ _Unwind_GetIP(void) { return 0; }
@@ -24,30 +24,30 @@ int _Unwind_VRS_Get(void) { return 1; }
 int _Unwind_VRS_Set(void) { return 1; }
 ";
 
-/// The folder that this is in: another text needs another name.
+/// The directory that contains this. A change of the text needs a new name.
 const LIBRARIES: &str = "no-unwinding";
 
-/// Names a file: a link that strips also writes the unstripped binary to it.
+/// Names a file. A link that strips also writes the unstripped binary to it.
 pub(crate) const SYMBOLS: &str = "SET_RTO_SYMBOLS";
 
 /// Programs for cargo's environment.
 pub(super) struct Tools {
-    /// C compiler, and linker for Rust's objects.
+    /// The C compiler, which is also the linker for Rust's objects.
     pub(super) cc: PathBuf,
     pub(super) ar: PathBuf,
     pub(super) ranlib: PathBuf,
 }
 
-/// The C library that zig brings.
+/// The C library that zig includes.
 pub(crate) struct Musl {
     pub(crate) version: String,
     pub(crate) copyright: PathBuf,
 }
 
-/// Which it is.
+/// Returns its version.
 ///
 /// # Errors
-/// zig was not fetched, or has it elsewhere.
+/// zig was not fetched, or its layout differs.
 pub(crate) fn musl() -> Result<Musl> {
     let folder = cache::dir()?.join(format!("zig/{VERSION}/ziglang/lib/libc/musl"));
     let file = folder.join("src/internal/version.h");
@@ -57,10 +57,10 @@ pub(crate) fn musl() -> Result<Musl> {
     Ok(Musl { version, copyright: folder.join("COPYRIGHT") })
 }
 
-/// Fetches zig, and writes the programs for a target.
+/// Fetches zig and writes the programs for a target.
 ///
 /// # Errors
-/// pip cannot fetch it, or it does not run here.
+/// pip cannot fetch it, or it does not run on this machine.
 pub(super) fn tools(sh: &Shell, triple: &str, target: &Zig) -> Result<Tools> {
     let zig = zig(sh)?;
     let dir = cache::dir()?.join("cross").join(triple);
@@ -92,7 +92,7 @@ fn compiler(zig: &Path, target: &Zig, dir: &Path) -> String {
         target.cpu,
         dir.join(LIBRARIES).display(),
     );
-    // lld aligns for pages of 64 KiB, in the file too; 32-bit ARM Linux has only 4 KiB pages.
+    // lld aligns for 64 KiB pages, in the file as well. 32-bit ARM Linux has only 4 KiB pages.
     let pages = match target.target.starts_with("arm-") {
         true => "-Wl,-z,max-page-size=4096 ",
         false => "",
@@ -137,7 +137,7 @@ fn zig(sh: &Shell) -> Result<PathBuf> {
     Ok(zig)
 }
 
-/// Writes a shell script. zig's own cache is in the same folder.
+/// Writes a shell script. zig's own cache is in the same directory.
 fn script(path: &Path, text: &str) -> Result<()> {
     let cannot = || format!("cannot write {}", path.display());
     let cache = cache::dir()?.join("zig/cache");
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::targets;
 
-    /// What the compiler calls zig with.
+    /// The arguments that zig's compiler receives.
     fn told(words: &[&str]) -> String {
         let sh = Shell::new().unwrap();
         let temp = sh.create_temp_dir().unwrap();

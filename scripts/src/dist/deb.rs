@@ -10,7 +10,7 @@ use xshell::{Shell, cmd};
 use super::cannot;
 use super::files::{DEBIAN, Sources, packaging, put};
 
-/// Debian's conventional variables for the maintainer of a package, and the defaults.
+/// Debian's conventional environment variables for the maintainer of a package, and the defaults.
 const MAINTAINER: [(&str, &str); 2] =
     [("DEBFULLNAME", "set-rto maintainers"), ("DEBEMAIL", "set-rto@packages.invalid")];
 
@@ -18,9 +18,9 @@ const MAINTAINER: [(&str, &str); 2] =
 pub(crate) struct Package<'a> {
     /// Debian's name of the machine.
     pub(crate) architecture: &'a str,
-    /// The boards that it is for, if the architecture does not say that.
+    /// The boards of the package, if the architecture does not determine them.
     pub(crate) boards: Option<&'a str>,
-    /// What follows the version.
+    /// The suffix of the version.
     pub(crate) revision: &'a str,
     /// The time of all files, in seconds since 1970.
     pub(crate) epoch: u64,
@@ -40,7 +40,7 @@ impl Package<'_> {
         format!("{}-{}", env!("CARGO_PKG_VERSION"), self.revision)
     }
 
-    /// Builds it into the folder.
+    /// Builds the package into the directory.
     pub(crate) fn build(
         &self,
         sh: &Shell,
@@ -101,7 +101,7 @@ impl Package<'_> {
     }
 }
 
-/// What the files below a folder take, each rounded up: `Installed-Size` (Debian's policy, 5.6.20).
+/// The size of the files below a directory, each rounded up: `Installed-Size` (Debian Policy 5.6.20).
 fn kibibytes(folder: &Path) -> Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(folder).with_context(|| cannot("read", folder))? {

@@ -1,4 +1,4 @@
-//! The time in packages. It is not that of the build: the same sources give the same bytes.
+//! The time stamp in packages. It is not the time of the build, because the same sources must give the same bytes.
 
 use std::env;
 use std::time::UNIX_EPOCH;
@@ -6,7 +6,8 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context as _, Result};
 use xshell::{Shell, cmd};
 
-/// Seconds since 1970: `SOURCE_DATE_EPOCH` if it is set, else of the last commit, else of CHANGELOG.md.
+/// Seconds since 1970: `SOURCE_DATE_EPOCH` if it is set, else the time of the last commit, else the time of
+/// CHANGELOG.md.
 pub(crate) fn seconds(sh: &Shell) -> Result<u64> {
     if let Some(text) = env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty()) {
         return text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is not a number: {text}"));

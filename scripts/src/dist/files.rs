@@ -1,4 +1,4 @@
-//! The files of a target's folder and of a package.
+//! The files of a target's directory and of a package.
 
 use std::fs;
 use std::io::Write as _;
@@ -10,12 +10,12 @@ use anyhow::{Context as _, Result, bail};
 
 use super::cannot;
 
-/// Where a file comes from.
+/// The source of a file.
 #[derive(Debug)]
 pub(crate) enum Source {
     /// The static binary.
     Binary,
-    /// The rules inside it.
+    /// The rules in the binary.
     Rules,
     /// A file of scripts/packaging.
     Packaging(&'static str),
@@ -23,7 +23,7 @@ pub(crate) enum Source {
     Root(&'static str),
 }
 
-/// Where sources are.
+/// The locations of sources.
 pub(crate) struct Sources<'a> {
     pub(crate) root: &'a Path,
     pub(crate) binary: &'a Path,
@@ -52,7 +52,7 @@ pub(crate) fn packaging(root: &Path) -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct File {
     source: Source,
-    /// Its path below the folder or tree. A file that ends in `.gz` is compressed.
+    /// Its path below the directory or tree. A file that ends in `.gz` is compressed.
     pub(crate) to: &'static str,
     mode: u32,
 }
@@ -65,7 +65,7 @@ const fn program(source: Source, to: &'static str) -> File {
     File { source, to, mode: 0o755 }
 }
 
-/// The files of a target's folder, besides the packages.
+/// The files of a target's directory, without the packages.
 pub(crate) const LOOSE: &[File] = &[
     program(Source::Binary, "set-rto"),
     file(Source::Rules, "rules.toml"),
@@ -113,7 +113,7 @@ impl File {
     }
 }
 
-/// Writes a file below a folder, and the folders above it. A file that ends in `.gz` is compressed.
+/// Writes a file and its parent directories below a directory. A file that ends in `.gz` is compressed.
 pub(crate) fn put(folder: &Path, to: &str, bytes: &[u8], mode: u32) -> Result<()> {
     let to = folder.join(to);
     let compressed;
@@ -126,7 +126,7 @@ pub(crate) fn put(folder: &Path, to: &str, bytes: &[u8], mode: u32) -> Result<()
     };
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent).with_context(|| cannot("make", parent))?;
-        // The mode of a package's folders does not depend on the builder's umask.
+        // The mode of a package's directories must not depend on the builder's umask.
         let mut dir = parent;
         while dir != folder && dir.starts_with(folder) {
             fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
@@ -138,7 +138,7 @@ pub(crate) fn put(folder: &Path, to: &str, bytes: &[u8], mode: u32) -> Result<()
     fs::set_permissions(&to, fs::Permissions::from_mode(mode)).with_context(|| cannot("write", &to))
 }
 
-/// Without name and time, as Debian's policy requires (12.3): the same input gives the same bytes.
+/// Compresses without name and time, as Debian Policy requires (12.3), so the same input gives the same bytes.
 fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut child = Command::new("gzip")
         .args(["-9", "-n"])
@@ -148,7 +148,7 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
         .context("cannot run gzip")?;
     let mut stdin = child.stdin.take().context("gzip has no input")?;
     let bytes = bytes.to_vec();
-    // In a thread: gzip may block on its output before it has read all input.
+    // This is a thread because gzip may block on its output before it has read all input.
     let writer = std::thread::spawn(move || stdin.write_all(&bytes));
     let output = child.wait_with_output().context("cannot read from gzip")?;
     match writer.join() {
@@ -178,7 +178,7 @@ mod tests {
         let output = Command::new("gzip").arg("-dc").arg(&file).output().unwrap();
         assert_eq!(output.stdout, b"text");
         let bytes = fs::read(&file).unwrap();
-        // RFC 1952: flags, then the time in four bytes: no name, no time.
+        // RFC 1952: the flags, then the time in four bytes. There is no name and no time.
         assert_eq!(bytes[3..8], [0; 5]);
         for (path, mode) in [("a", 0o755), ("a/b", 0o755), ("a/b/text.gz", 0o644)] {
             let meta = fs::metadata(temp.path().join(path)).unwrap();

@@ -1,6 +1,6 @@
-//! `cargo xtask dist`: for each target a folder `target/dist/NAME` with the static binary, its Debian package, the
-//! manual pages, completions, schema, unit, init script, the rules that it was built from, a bill of materials, the notices
-//! of licences, and checksums of all.
+//! `cargo xtask dist`: for each target a directory `target/dist/NAME` with the static binary, its Debian package, the
+//! manual pages, completions, schema, unit, init script, the rules in the binary, a bill of materials, the notices of
+//! licences, and checksums of all files.
 
 mod deb;
 mod epoch;
@@ -27,26 +27,26 @@ use crate::targets::{self, Target};
 /// The options of `dist`.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Options {
-    /// Names or triples; none: this machine's.
+    /// Names or triples. Without any, the target is this machine.
     pub(crate) targets: Vec<String>,
-    /// BTF to build in, `PATH` or `RELEASE=PATH`. None: what `SET_RTO_BTF` names.
+    /// BTF to embed, `PATH` or `RELEASE=PATH`. None means the value of `SET_RTO_BTF`.
     pub(crate) btf: Vec<String>,
-    /// The revision of the Debian package. Other rules need a higher one.
+    /// The revision of the Debian package. A change of rules needs a higher one.
     pub(crate) revision: String,
     /// Record the sizes for the next comparison.
     pub(crate) record: bool,
-    /// Only print what takes the room in each binary.
+    /// Only print what takes the space in each binary.
     pub(crate) symbols: bool,
     /// Also pack the sources and the recipes.
     pub(crate) source: bool,
-    /// Build once more elsewhere, and compare.
+    /// Build again in another directory and compare.
     pub(crate) twice: bool,
-    /// Succeed, with a message, if zig or the sources of the standard library cannot be fetched: for a test of the sizes
-    /// on machines with limited network access.
+    /// Succeed with a message if zig or the sources of the standard library cannot be fetched. This is for tests of
+    /// the sizes on machines with limited network access.
     pub(crate) if_possible: bool,
 }
 
-/// A BTF file as `--btf` names it, with an absolute path and its release, if given.
+/// A BTF file as given to `--btf`, with an absolute path and its release, if given.
 pub(crate) fn btf_file(word: &str, caller: &Path) -> Result<String> {
     let (release, path) = match word.split_once('=') {
         Some((release, path)) => (format!("{release}="), path),
@@ -59,7 +59,7 @@ pub(crate) fn btf_file(word: &str, caller: &Path) -> Result<String> {
     Ok(format!("{release}{}", path.display()))
 }
 
-/// Makes a folder for each target. Returns the folders.
+/// Makes a directory for each target. Returns the directories.
 pub(crate) fn run(
     sh: &Shell,
     options: &Options,
@@ -90,7 +90,7 @@ pub(crate) fn run(
         folders.push(folder);
         built.push((target.name, size));
     }
-    // Other rules have other sizes.
+    // Other rules give other sizes.
     if rules.is_none() && options.btf.is_empty() && env::var_os(build::BTF_VARIABLE).is_none() {
         compare(sh, &built, options.record)?;
     }
@@ -125,7 +125,7 @@ fn one(
     step(&format!("package for {}", target.name), || {
         let folder = into.join(target.name);
         if folder.exists() {
-            // No file of earlier rules may stay.
+            // Files of earlier rules must not remain.
             fs::remove_dir_all(&folder).with_context(|| cannot("empty", &folder))?;
         }
         fs::create_dir_all(&folder).with_context(|| cannot("make", &folder))?;

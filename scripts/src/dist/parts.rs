@@ -1,4 +1,4 @@
-//! What is linked into the static binary: crates, as cargo resolves them, and C libraries.
+//! The parts that are linked into the static binary: crates, as cargo resolves them, and C libraries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,11 +20,11 @@ pub(crate) struct Part {
     pub(crate) version: String,
     /// An SPDX expression.
     pub(crate) license: String,
-    /// A package URL, for what has one.
+    /// A package URL, if there is one.
     pub(crate) purl: Option<String>,
     /// The texts of its licences.
     pub(crate) texts: Vec<PathBuf>,
-    /// What it is linked with, as [`Part::id`] names it.
+    /// The parts that it is linked with, by [`Part::id`].
     pub(crate) needs: BTreeSet<String>,
 }
 
@@ -37,7 +37,7 @@ impl Part {
 /// The parts of the binary for a target, the program first.
 ///
 /// # Errors
-/// cargo cannot tell, or a library has no licence text.
+/// cargo fails, or a library has no licence text.
 pub(crate) fn linked(sh: &Shell, target: &Target) -> Result<Vec<Part>> {
     let cargo = cargo();
     let triple = target.triple;
@@ -48,7 +48,7 @@ pub(crate) fn linked(sh: &Shell, target: &Target) -> Result<Vec<Part>> {
     let libbpf_sys =
         parts.iter().find(|part| part.name == "libbpf-sys").context("no libbpf-sys")?;
     let c = libraries(sh, libbpf_sys, &sh.current_dir())?;
-    // The C library and Rust's are in every binary.
+    // Every binary contains the C library and Rust's standard library.
     let names: BTreeSet<_> = c.iter().map(Part::id).collect();
     for part in parts.iter_mut().filter(|part| part.id() == program || part.name == "libbpf-sys") {
         part.needs.extend(names.iter().cloned());
@@ -60,7 +60,7 @@ pub(crate) fn linked(sh: &Shell, target: &Target) -> Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// The crates that are linked, by the answer of `cargo metadata`.
+/// The crates that are linked, according to `cargo metadata`.
 fn crates(metadata: &Value) -> Result<Vec<Part>> {
     let list = |value: &Value, key: &str| value[key].as_array().cloned().unwrap_or_default();
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
@@ -82,7 +82,7 @@ fn crates(metadata: &Value) -> Result<Vec<Part>> {
             let is_normal = list(&dependency, "dep_kinds").iter().any(|it| it["kind"].is_null());
             let needed = packages.get(&text(&dependency, "pkg"));
             let needed = needed.with_context(|| format!("no package {}", dependency["pkg"]))?;
-            // A macro runs in the compiler.
+            // A macro runs in the compiler and is not linked.
             let is_macro = list(needed, "targets").iter().any(|it| it["kind"][0] == "proc-macro");
             if is_normal && !is_macro {
                 part.needs.insert(format!("{}@{}", text(needed, "name"), text(needed, "version")));
@@ -101,11 +101,11 @@ fn part(package: &Value) -> Result<Part> {
     let folder = PathBuf::from(text("manifest_path"));
     let folder = folder.parent().with_context(|| format!("{name} has no folder"))?;
     let is_ours = package["source"].is_null();
-    // Ours are all licensed as the root is.
+    // Our own crates are licensed like the root.
     let root = folder.ancestors().find(|it| it.join("LICENSE-MIT").exists() && is_ours);
     let purl = (!is_ours).then(|| format!("pkg:cargo/{name}@{}", version.replace('+', "%2B")));
     Ok(Part {
-        // Cargo's older way to write OR.
+        // This is cargo's older syntax for OR.
         license: text("license").replace('/', " OR "),
         texts: texts_in(root.unwrap_or(folder))?,
         needs: BTreeSet::new(),
@@ -115,7 +115,7 @@ fn part(package: &Value) -> Result<Part> {
     })
 }
 
-/// Files in a folder that are the text of a licence.
+/// Files in a directory that contain a licence.
 fn texts_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| cannot("read", folder))?;
     let mut found = Vec::new();
@@ -131,14 +131,14 @@ fn texts_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The C libraries in it, and Rust's standard library.
+/// The C libraries in the binary, and Rust's standard library.
 fn libraries(sh: &Shell, libbpf_sys: &Part, root: &Path) -> Result<Vec<Part>> {
     let sources = libbpf_sys.texts.first().and_then(|text| text.parent());
     let sources = sources.context("libbpf-sys has no folder")?;
     let libbpf = libbpf_sys.version.split_once("+v").context("libbpf-sys names no libbpf")?.1;
     let news = sources.join("elfutils/NEWS");
     let news = fs::read_to_string(&news).with_context(|| cannot("read", &news))?;
-    // "Version 0.191 …" in the first line.
+    // The first line contains "Version 0.191 …".
     let elfutils = news.split_whitespace().nth(1).context("elfutils has no version")?;
     let musl = cross::musl()?;
     let rustc = cmd!(sh, "rustc --version").quiet().read()?;
@@ -162,7 +162,7 @@ fn libraries(sh: &Shell, libbpf_sys: &Part, root: &Path) -> Result<Vec<Part>> {
         ),
         library("libelf", elfutils, "LGPL-3.0-or-later OR GPL-2.0-or-later", elfutils_texts.into()),
         library("musl", &musl.version, "MIT", vec![musl.copyright]),
-        // Its packages come without the texts, which are the same for every crate of these licences.
+        // Its packages do not contain the texts, which are the same for every crate under these licences.
         library(
             "rust-std",
             rust,
@@ -191,11 +191,11 @@ mod tests {
         for linked in ["argh", "libbpf-rs", "libbpf-sys", "libc", "nix", "set-rto-libelf"] {
             assert!(names.contains(&linked), "{names:?}");
         }
-        // Of the build, of tests, and a macro.
+        // These belong to the build, to tests, and to a macro.
         for other in ["libbpf-cargo", "toml", "proptest", "argh_derive", "syn"] {
             assert!(!names.contains(&other), "{other}");
         }
-        // Debian's file of copyrights names each.
+        // Debian's copyright file names each of them.
         let copyright = include_str!("../../packaging/debian/copyright");
         for part in &parts {
             assert!(!part.license.is_empty() && !part.texts.is_empty(), "{}", part.id());

@@ -1,4 +1,4 @@
-//! The bill of materials, as CycloneDX 1.6 has it, and the notices that the licences ask for.
+//! The bill of materials in the format of CycloneDX 1.6, and the notices that the licences require.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::cannot;
 use super::parts::Part;
 
-/// The bill of materials of the parts, the program first. `time` is as RFC 3339 has it.
+/// The bill of materials of the parts, the program first. `time` is in the format of RFC 3339.
 pub(crate) fn bill(parts: &[Part], repository: &str, time: &str) -> Result<String> {
     let (program, libraries) = parts.split_first().context("nothing is linked")?;
     let mut main = component(program, "application");
@@ -42,7 +42,7 @@ fn component(part: &Part, kind: &str) -> Value {
     component
 }
 
-/// The parts with their licences, and the texts of these, each once.
+/// The parts with their licences, and each licence text once.
 pub(crate) fn notices(parts: &[Part]) -> Result<String> {
     let mut all = "What is linked into set-rto, and the licence of each.\n\n".to_owned();
     let mut texts: Vec<(String, Vec<String>)> = Vec::new();

@@ -1,8 +1,8 @@
-//! scripts/SIZES: the budget of each static binary, and its size when it was last recorded.
+//! scripts/SIZES: the budget of each static binary, and its last recorded size.
 
 use anyhow::{Context as _, Result, ensure};
 
-/// How much a binary may exceed its budget, in percent: compilers differ.
+/// By how much a binary may exceed its budget, in percent, because compilers differ.
 const ALLOWANCE: u64 = 2;
 
 /// A line of the file, in bytes.
@@ -13,7 +13,7 @@ pub(crate) struct Known {
     size: u64,
 }
 
-/// A target's name, and the bytes of its binary.
+/// A target's name, and the size of its binary in bytes.
 pub(crate) type Built = (&'static str, u64);
 
 /// Reads the file.
@@ -35,7 +35,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Known>> {
         .collect()
 }
 
-/// The new sizes next to the recorded ones.
+/// Prints the new sizes next to the recorded ones.
 pub(crate) fn table(built: &[Built], known: &[Known]) -> String {
     let mut text =
         format!("{:<14}{:>10}{:>10}{:>9}{:>10}\n", "target", "bytes", "before", "", "budget");
@@ -54,7 +54,7 @@ pub(crate) fn table(built: &[Built], known: &[Known]) -> String {
     text
 }
 
-/// An error if a binary exceeds its budget, or has none.
+/// Returns an error if a binary exceeds its budget or has none.
 pub(crate) fn check(built: &[Built], known: &[Known]) -> Result<()> {
     for (name, size) in built {
         let known = known.iter().find(|known| known.name == *name);
@@ -71,7 +71,7 @@ pub(crate) fn check(built: &[Built], known: &[Known]) -> Result<()> {
     Ok(())
 }
 
-/// The file with the new sizes in it.
+/// The contents of the file with the new sizes.
 pub(crate) fn record(text: &str, built: &[Built]) -> String {
     let line = |line: &str| {
         let mut words = line.split_whitespace();

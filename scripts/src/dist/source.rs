@@ -1,5 +1,5 @@
-//! `cargo xtask dist --source`: the archive of the sources that a release has, and the recipes for the trees of others
-//! with its checksum in them.
+//! `cargo xtask dist --source`: the archive of the sources for a release, and the recipes for other build trees with
+//! its checksum.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use xshell::{Shell, cmd};
 use super::cannot;
 use super::files::packaging;
 
-/// Stands for the checksum of the archive in recipes of the repository, which the archive contains.
+/// Placeholder for the checksum of the archive in recipes of the repository, which are part of the archive.
 const CHECKSUM: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// The same, as Nix writes it.
+/// The same placeholder in Nix's format.
 const NIX_CHECKSUM: &str = "    hash = lib.fakeHash;\n";
 /// The recipes, below scripts/packaging.
 const RECIPES: [&str; 4] = ["buildroot", "nix", "openwrt", "yocto"];
-/// What Yocto's recipe requires, beside it.
+/// The file that Yocto's recipe requires next to it.
 const CRATES: &str = "yocto/recipes-connectivity/set-rto/set-rto-crates.inc";
 
-/// Writes the archive of the last commit, and the recipes. Gives the folder.
+/// Writes the archive of the last commit and the recipes. Returns the directory.
 pub(crate) fn run(sh: &Shell, into: &Path) -> Result<PathBuf> {
     let folder = into.join("source");
     if folder.exists() {
@@ -32,7 +32,7 @@ pub(crate) fn run(sh: &Shell, into: &Path) -> Result<PathBuf> {
     if !changed.is_empty() {
         println!("note: the archive is of the last commit, without what has changed since");
     }
-    // The time in it is the commit's. git compresses without name and time.
+    // The time in the archive is the commit's. git compresses without name and time.
     cmd!(sh, "git archive --format=tar.gz --prefix={name}/ --output={archive} HEAD").run()?;
     let sum = cmd!(sh, "sha256sum {archive}").quiet().read()?;
     let sum = sum.split_whitespace().next().context("no checksum")?;
@@ -52,7 +52,7 @@ pub(crate) fn run(sh: &Shell, into: &Path) -> Result<PathBuf> {
             fs::write(&file, fresh).with_context(|| cannot("write", &file))?;
         }
     }
-    // Buildroot's is of an archive that it makes of this one and all crates.
+    // Buildroot's checksum is of an archive that Buildroot makes from this one and all crates.
     ensure!(put == RECIPES.len() - 1, "{put} recipes have a place for the checksum");
     let lock = sh.read_file("Cargo.lock")?;
     fs::write(recipes.join(CRATES), crates(&lock)?).with_context(|| cannot("write", &recipes))?;
@@ -72,7 +72,7 @@ fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// The crates of Cargo.lock as `bitbake -c update_crates` lists them.
+/// The crates of Cargo.lock in the format of `bitbake -c update_crates`.
 fn crates(lock: &str) -> Result<String> {
     let lock: toml::Table = lock.parse().context("Cargo.lock")?;
     let packages = lock["package"].as_array().context("Cargo.lock has no packages")?;
@@ -81,7 +81,7 @@ fn crates(lock: &str) -> Result<String> {
     };
     let (mut uris, mut sums) = (String::new(), String::new());
     for package in packages {
-        // Ours have none.
+        // Our own crates have none.
         let Some(checksum) = text(package, "checksum") else { continue };
         let name = text(package, "name").context("a package without a name")?;
         let version = text(package, "version").context("a package without a version")?;

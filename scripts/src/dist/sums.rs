@@ -1,4 +1,4 @@
-//! `SHA256SUMS` of a folder: what `sha256sum -c SHA256SUMS` checks there.
+//! `SHA256SUMS` of a directory, for `sha256sum -c SHA256SUMS` in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::cannot;
 
 const NAME: &str = "SHA256SUMS";
 
-/// Writes the sums of all files below the folder.
+/// Writes the sums of all files below the directory.
 pub(crate) fn write(sh: &Shell, folder: &Path) -> Result<()> {
     let mut files = below(folder)?;
     files.sort();
@@ -19,7 +19,7 @@ pub(crate) fn write(sh: &Shell, folder: &Path) -> Result<()> {
     fs::write(folder.join(NAME), sums + "\n").with_context(|| cannot("write", folder))
 }
 
-/// All files below the folder, named from there.
+/// All files below the directory, relative to it.
 fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut left = vec![folder.to_owned()];
@@ -48,7 +48,7 @@ mod tests {
         fs::write(temp.path().join("a"), "one").unwrap();
         fs::write(temp.path().join("sub/b"), "two").unwrap();
         write(&sh, temp.path()).unwrap();
-        // Once more: the file of sums is not among them.
+        // The second run must not include the file of sums.
         write(&sh, temp.path()).unwrap();
         let text = fs::read_to_string(temp.path().join(NAME)).unwrap();
         let names: Vec<_> = text.lines().filter_map(|line| line.split_once("  ")).collect();

@@ -1,4 +1,4 @@
-//! What takes the room in a binary: functions and data by size.
+//! What takes the space in a binary: functions and data by size.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,14 @@ use super::cannot;
 use crate::targets::Target;
 use crate::{build, cross, elf};
 
-/// How many are shown.
+/// The number of symbols that are shown.
 const SHOWN: usize = 60;
 
-/// Functions that load a name service, users or libraries at run time: a static binary must not have them.
+/// Functions that load a name service, users or libraries at run time. A static binary must not contain them.
 const FORBIDDEN: [&str; 5] = ["getaddrinfo", "gethostbyname", "getpwnam", "getpwuid", "dlopen"];
 
-/// Links each binary again with its symbols, and prints the largest. An error if it has one of [`FORBIDDEN`].
+/// Links each binary again with its symbols and prints the largest ones. Returns an error if it contains one of
+/// [`FORBIDDEN`].
 pub(super) fn run(sh: &Shell, targets: &[&Target], rules: Option<&Path>) -> Result<()> {
     for target in targets {
         let unstripped = build::target_dir(sh)?.join(format!("symbols-{}", target.name));
@@ -35,7 +36,7 @@ pub(super) fn run(sh: &Shell, targets: &[&Target], rules: Option<&Path>) -> Resu
     Ok(())
 }
 
-/// Removes the binary, to make cargo link again.
+/// Removes the binary, which makes cargo link again.
 fn forget(sh: &Shell, dir: &Path) -> Result<()> {
     let deps = sh.read_dir(dir.join("deps")).unwrap_or_default();
     let is_binary = |file: &PathBuf| {
@@ -50,7 +51,7 @@ fn forget(sh: &Shell, dir: &Path) -> Result<()> {
 
 fn forbidden(symbols: &[(u64, String)]) -> Vec<String> {
     let is_one = |name: &&str| {
-        // The same with leading underscores, or with `_r` or a version behind it.
+        // The same names with leading underscores, or with `_r` or a version appended.
         let name = name.trim_start_matches('_');
         FORBIDDEN
             .iter()

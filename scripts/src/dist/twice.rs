@@ -1,4 +1,4 @@
-//! `cargo xtask dist --twice`: the last commit, built in another folder, gives the same bytes.
+//! `cargo xtask dist --twice`: checks that the last commit, built in another directory, gives the same bytes.
 
 use std::fs;
 use std::path::Path;
@@ -10,16 +10,16 @@ use super::cannot;
 use crate::needs::cargo;
 use crate::targets::Target;
 
-/// Compares what was made for these targets, in `into`, with what a clone makes.
+/// Compares the files made for these targets in `into` with those from a clone.
 ///
 /// # Errors
-/// A build fails, or something differs.
+/// A build fails, or a file differs.
 pub(super) fn run(sh: &Shell, targets: &[&Target], into: &Path) -> Result<()> {
     let changed = cmd!(sh, "git status --porcelain --untracked-files=no").quiet().read()?;
     ensure!(changed.is_empty(), "--twice builds the last commit, and something has changed since");
     let root = sh.current_dir();
     let temp = sh.create_temp_dir()?;
-    // Longer than this folder's name, to move what depends on its length.
+    // The path is longer than this directory's, which exposes anything that depends on its length.
     let clone = temp.path().join("a-clone-of-the-repository-in-another-folder");
     cmd!(sh, "git clone --quiet {root} {clone}").run()?;
     let _dir = sh.push_dir(&clone);

@@ -1,4 +1,4 @@
-//! What bash, fish and zsh really offer behind the words of a command line.
+//! The completions that bash, fish and zsh actually offer after the words of a command line.
 
 use super::loader::{options, verbs};
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ fn fish(words: &str) -> BTreeSet<String> {
     offered.iter().map(|line| line.split('\t').next().unwrap_or_default().into()).collect()
 }
 
-/// zsh completes in its line editor only: one in a pseudo-terminal, whose `compadd` writes down what it is given.
+/// zsh completes only in its line editor. It runs in a pseudo-terminal, and its `compadd` logs its arguments.
 fn zsh(words: &str) -> BTreeSet<String> {
     const SCRIPT: &str = r#"
 zmodload zsh/zpty || exit 1
@@ -62,7 +62,7 @@ zpty -d inner"#;
     offered
 }
 
-/// What a shell offers behind these words.
+/// The completions that a shell offers after these words.
 type Offer = fn(&str) -> BTreeSet<String>;
 
 const SHELLS: [(&str, Offer); 3] = [("bash", bash), ("fish", fish), ("zsh", zsh)];

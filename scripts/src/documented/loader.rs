@@ -1,11 +1,11 @@
-//! Tests: the manual page, the completions of shells and the READMEs say what `set-rto --help` says, all of it and no more.
+//! Tests: the manual page, the shell completions and the READMEs match `set-rto --help` exactly.
 
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use super::{Path, PathBuf, read};
 
-/// The loader with the default rules, built when the first test needs it.
+/// The loader with the default rules. The first test that needs it builds it.
 fn set_rto(words: &[&str]) -> Output {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     let binary = BINARY.get_or_init(|| {
@@ -15,14 +15,14 @@ fn set_rto(words: &[&str]) -> Output {
     Command::new(binary).args(words).output().expect("the loader runs")
 }
 
-/// What `set-rto WORDS --help` prints.
+/// The output of `set-rto WORDS --help`.
 fn help(words: &[&str]) -> String {
     let output = set_rto(&[words, &["--help"]].concat());
     assert!(output.status.success(), "set-rto {words:?} --help: {output:?}");
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// The rows of a part of a help text: name and text.
+/// The rows of a section of a help text: name and text.
 fn rows(help: &str, part: &str) -> Vec<(String, String)> {
     let mut rows: Vec<(String, String)> = Vec::new();
     let lines = help.lines().skip_while(|line| *line != part).skip(1);
@@ -30,7 +30,7 @@ fn rows(help: &str, part: &str) -> Vec<(String, String)> {
         match (line.starts_with("   "), rows.last_mut()) {
             (true, Some((_, text))) => *text = format!("{text} {}", line.trim()).trim().into(),
             _ => {
-                // Behind a long name the text begins on the next line.
+                // After a long name the text begins on the next line.
                 let (name, text) = line.trim().split_once("  ").unwrap_or((line.trim(), ""));
                 rows.push((name.into(), text.trim().into()));
             }
@@ -45,13 +45,13 @@ pub(super) fn verbs() -> Vec<String> {
     verbs
 }
 
-/// The long options of a command, or of none, with their texts.
+/// The long options of a command, or the global ones, with their texts.
 pub(super) fn options(words: &[&str]) -> Vec<(String, String)> {
     let options = rows(&help(words), "Options:").into_iter();
     options.filter(|(name, _)| name.starts_with("--")).collect()
 }
 
-/// The lines of the page's sections, by their heads.
+/// The lines of the page's sections, by heading.
 fn section(head: &str) -> Vec<String> {
     let page = read(Path::new("scripts/packaging/man/set-rto.8"));
     let is_head = |line: &&str| line.starts_with(".Sh ") || line.starts_with(".Ss ");
@@ -91,7 +91,7 @@ fn synopsis_is_the_usage_of_every_command() {
     }
     let usage = |verb: &String| {
         let help = help(&[verb]);
-        // `--` may stand before every positional argument: no news.
+        // `--` is allowed before every positional argument, so it is not an option.
         help.lines().next().unwrap_or_default().trim_end().replace(" [--]", "")
     };
     let mut expected: Vec<_> = verbs().iter().map(usage).collect();
@@ -121,7 +121,7 @@ fn every_option_stands_in_the_section_of_its_command_with_its_default() {
             let lines = section.iter().skip_while(|line| !line.contains(&item)).skip(1);
             let lines = lines.take_while(|line| !line.starts_with(".It ") && *line != ".El");
             let text = lines.cloned().collect::<Vec<_>>().join(" ");
-            // Followed by something: /sys/fs/bpf/set-rto is not /sys/fs/bpf/set-rto2.
+            // The path continues: /sys/fs/bpf/set-rto is not /sys/fs/bpf/set-rto2.
             let is_told = [' ', '.'].iter().any(|end| text.contains(&format!("{default}{end}")));
             assert!(is_told, "{head}: {name}: \"{default}\" is not in \"{text}\"");
         }
@@ -136,7 +136,7 @@ fn every_option_stands_in_the_section_of_its_command_with_its_default() {
     assert!(help(&[]).contains("-h, --help, help "), "the page names three ways to ask for help");
 }
 
-/// vmtests/src/tests asks for each of them.
+/// vmtests/src/tests checks each of them.
 #[test]
 fn every_exit_code() {
     let section = section("EXIT STATUS");
@@ -144,7 +144,7 @@ fn every_exit_code() {
     assert_eq!(codes, ["0", "1", "2", "3", "4", "5"]);
 }
 
-/// The pages that name commands.
+/// The pages that mention commands.
 const PAGES: [&str; 5] = [
     "README.md",
     "scripts/packaging/README.md",
@@ -153,7 +153,7 @@ const PAGES: [&str; 5] = [
     "scripts/packaging/man/set-rto-rules.5",
 ];
 
-/// The words behind each `set-rto ` that begins a command: in backticks, in an indented block, in roff's literals.
+/// The words after each `set-rto ` that begins a command: in backticks, in an indented block, in roff's literals.
 fn commands(text: &str) -> Vec<String> {
     let starts = [
         "`set-rto ",
@@ -177,10 +177,10 @@ fn every_command_that_is_named_can_be_typed() {
     let mut named = 0;
     for page in PAGES {
         for line in commands(&read(Path::new(page))) {
-            // The static binary reads no names: an address in place of the word for one.
+            // The static binary does not resolve names, so an address replaces the placeholder.
             let line = line.replace("HOST:PORT", "192.0.2.1:80");
             let mut words: Vec<_> = line.split_whitespace().collect();
-            // It is checked and not run: help is printed only if the words before it are right.
+            // The command is parsed but not run. Help is printed only if the words before it are valid.
             if words != ["version"] {
                 words.push("--help");
             }

@@ -5,20 +5,20 @@ use crate::rule::Pattern;
 use crate::space::{Dimension, Interfaces, MAPPED, Normal, Set, Side, addresses as addresses_of};
 use std::collections::BTreeMap;
 
-/// Items of a list that are compared one by one; a search for one in a table takes 25 to 35 instructions.
+/// The maximum length of a list that is compared item by item. A table lookup takes 25 to 35 instructions.
 const MOST_ITEMS: usize = 8;
 
-/// A search counts as so many comparisons.
+/// A table lookup counts as this many comparisons.
 const LISTED: usize = 8;
 
 /// A formula of comparisons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
-    /// All match; none: always.
+    /// All must match. An empty list always matches.
     All(Vec<Condition>),
-    /// One at least; none: never.
+    /// At least one must match. An empty list never matches.
     Any(Vec<Condition>),
-    /// A comparison, and whether it is wanted to be true.
+    /// A comparison and the result that it must have.
     Check(Check, bool),
 }
 
@@ -31,7 +31,7 @@ pub enum Check {
     Ipv4,
     /// Both ends have the same address.
     SameAddress,
-    /// The local port is below, at or above the remote one.
+    /// The local port is below, equal to or above the remote one.
     PortOrder([bool; 3]),
     /// First and last port.
     Port(Side, u16, u16),
@@ -47,12 +47,12 @@ pub enum Check {
     AnyInterface,
 }
 
-/// All of these, what costs least first.
+/// All of these, in ascending order of cost.
 pub(super) fn all(parts: Vec<Condition>) -> Condition {
     joined(parts, true)
 }
 
-/// One of these, what costs least first.
+/// One of these, in ascending order of cost.
 pub(super) fn any(parts: Vec<Condition>) -> Condition {
     joined(parts, false)
 }
@@ -63,7 +63,7 @@ fn joined(parts: Vec<Condition>, is_all: bool) -> Condition {
         let inner = match part {
             Condition::All(inner) if is_all => inner,
             Condition::Any(inner) if !is_all => inner,
-            // `false` among all, or `true` among any.
+            // This is `false` in a conjunction or `true` in a disjunction.
             Condition::All(inner) | Condition::Any(inner) if inner.is_empty() => {
                 return if is_all { Condition::Any(inner) } else { Condition::All(inner) };
             }
@@ -154,7 +154,7 @@ fn interface(dimension: Dimension, set: &Set, interfaces: &Interfaces) -> Condit
     Condition::Check(check, wanted)
 }
 
-/// Comparisons of addresses: an IPv4 range that is no prefix takes two.
+/// Comparisons of addresses. An IPv4 range that is not a prefix takes two.
 fn comparisons(set: &Set) -> usize {
     let of = |(low, high): &(u128, u128)| match *high <= MAPPED.1 && !is_prefix(*low, *high) {
         true => 2,
@@ -187,7 +187,7 @@ fn addresses(side: Side, set: &Set) -> Condition {
     any(vec![four, six])
 }
 
-/// True for a range of addresses that is a prefix.
+/// True if the range of addresses is a prefix.
 #[must_use]
 pub fn is_prefix(low: u128, high: u128) -> bool {
     let differing = low ^ high;
@@ -221,12 +221,12 @@ impl Condition {
 
     pub(super) fn comparisons(&self) -> usize {
         let mut count = 0;
-        // A search in a table has more paths to verify than a comparison.
+        // A table lookup has more paths to verify than a comparison.
         self.each(&mut |check| count += if let Check::Listed(..) = check { LISTED } else { 1 });
         count
     }
 
-    /// What must be so for this to match, whatever such comparisons say.
+    /// The condition that is necessary for a match, regardless of such comparisons.
     pub(super) fn without(&self, dropped: &impl Fn(&Check) -> bool) -> Self {
         match self {
             Self::All(parts) => all(parts.iter().map(|part| part.without(dropped)).collect()),
@@ -269,7 +269,7 @@ impl Check {
                 if !is_prefix(*low, *high) {
                     return Vec::new();
                 }
-                // Of those that are the same in all of its addresses the first and the last.
+                // The first and the last of the words that all of its addresses share.
                 let words = ((low ^ high).leading_zeros().div_ceil(32)).clamp(1, 4);
                 vec![Load::Word6(*side, 0), Load::Word6(*side, words - 1)]
             }

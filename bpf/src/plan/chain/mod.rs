@@ -1,6 +1,6 @@
-//! Few rules: a chain of conditions in the order of the file, which a person can compare with it. Within a rule the
-//! cheapest test comes first, so it fails early; fields that several rules test are loaded once. Lists that are too
-//! long to compare item by item are looked up in tables. Their numbers have a bit for each list.
+//! Few rules become a chain of conditions in the order of the file, so a reader can compare the two. Within a rule the
+//! cheapest test comes first, which makes it fail early. Fields that several rules test are loaded once. Lists that
+//! are too long to compare item by item are looked up in tables, whose numbers have one bit per list.
 
 use super::Table;
 mod condition;
@@ -12,24 +12,24 @@ use crate::space::{Dimension, Interfaces, Normal, Set, Side, sweep};
 use condition::{any, lower};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Rules of a chain, at most. A chain of 16 mixed rules (the bench's) executes 46 instructions, 63 at worst, and 1,700
-/// are verified; of 20 it is 52, 69 and 7,600; of 32 it is 75, 99 and 41,500. Tables execute 127, 148 at worst. Of 20
-/// rules about ports either executes 50.
+/// The maximum number of rules in a chain. A chain of 16 mixed rules (the bench's) executes 46 instructions, at worst
+/// 63, and the verifier processes 1,700. With 20 rules the numbers are 52, 69 and 7,600. With 32 rules they are 75, 99
+/// and 41,500. Tables execute 127, at worst 148. For 20 rules about ports, either form executes 50.
 const MOST_RULES: usize = 20;
 
 /// The maximum number of comparisons in a chain: the verifier follows most paths through them.
 const MOST_COMPARISONS: usize = 64;
 
-/// Lists of one field, and lists of interfaces: bits of a number.
+/// The maximum number of lists of one field, and of lists of interfaces. Each takes a bit of a number.
 const MOST_LISTS: usize = 32;
 
-/// Names and prefixes that are compared one by one: two to six instructions each.
+/// The maximum number of names and prefixes that are compared one by one. Each takes two to six instructions.
 const MOST_NAMES: usize = 8;
 
-/// Fields that are kept in registers, of which there are ten.
+/// The number of fields that are kept in registers. There are ten registers.
 const MOST_LOADS: usize = 7;
 
-/// Comparisons that are worth repeating to avoid the search for the device, which takes 150 instructions.
+/// The number of comparisons that may be duplicated to avoid the search for the device, which takes 150 instructions.
 const MOST_GUARDS: usize = 8;
 
 /// The rules in order.
@@ -43,7 +43,7 @@ pub struct Chain {
     pub links: Vec<Link>,
     /// Where the device is found.
     pub device: Option<Device>,
-    /// True where interfaces are compared by name, one by one.
+    /// True if interfaces are compared by name, one by one.
     pub compares_names: bool,
 }
 
@@ -59,22 +59,22 @@ pub struct Link {
 /// The place where the device is found.
 #[derive(Debug)]
 pub struct Device {
-    /// Before this link.
+    /// It is found before this link.
     pub before: usize,
-    /// If this does not match, no later rule tests the device.
+    /// If this condition does not match, no later rule tests the device.
     pub guard: Option<Condition>,
 }
 
 /// The long lists of one field.
 #[derive(Debug)]
 pub struct Lists {
-    /// That field.
+    /// The field.
     pub dimension: Dimension,
-    /// A bit for each list that has the value.
+    /// A number with one bit for each list that contains the value.
     pub table: Table,
-    /// How many lists there are.
+    /// The number of lists.
     pub count: usize,
-    /// The first link that needs it, if several do.
+    /// The first link that needs the number, if several do.
     pub before: Option<usize>,
 }
 
@@ -89,12 +89,12 @@ pub enum Load {
     Word6(Side, u32),
 }
 
-/// The chain; None if tables are better.
+/// Builds the chain. None if tables are better.
 pub(super) fn chain(rules: &[Rule], interfaces: &Interfaces) -> Option<Chain> {
     if rules.len() > MOST_RULES || interfaces.lists.len() > MOST_LISTS {
         return None;
     }
-    // Before anything is made of it.
+    // This is decided before any work is done.
     let formulas = rules.iter().flat_map(|rule| &rule.conditions).map(|it| &it.formula);
     if formulas.map(Formula::tests).sum::<usize>() > 2 * MOST_COMPARISONS {
         return None;
@@ -136,7 +136,7 @@ pub(super) fn chain(rules: &[Rule], interfaces: &Interfaces) -> Option<Chain> {
     })
 }
 
-/// A bit for each list.
+/// Gives each list a bit.
 fn table(dimension: Dimension, lists: &[Set]) -> Table {
     let ranges = lists
         .iter()

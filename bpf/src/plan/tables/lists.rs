@@ -1,27 +1,29 @@
-//! Which rules are found by lists: those that a port or an address tells apart.
+//! Which rules are found by lists: those that a port or an address distinguishes.
 
 use super::{Case, Kind};
 use std::collections::BTreeSet;
 
-/// Rules on a list, at most: each executes 15 to 20 instructions.
+/// The maximum number of rules on a list. Each executes 15 to 20 instructions.
 const LONGEST: usize = 4;
 
-/// Lists by different fields, each of which executes 20 instructions beside its rules.
+/// The maximum number of lists by different fields. Each executes 20 instructions in addition to its rules.
 const MOST_LISTS: usize = 2;
 
-/// A list must take this part (1/2) of the rules that are left: it is executed in addition to their bits.
+/// A list must take 1/2 of the remaining rules, because it is executed in addition to their bits.
 const WORTH: usize = 2;
 
-/// Classes of the key that one rule may lie in: it stands on the lists of all.
+/// The maximum number of classes of the key that one rule may cover. The rule is on the lists of all of them.
 const MOST_PLACES: usize = 64;
 
-/// Bytes of all records of a list: as a power of two they stay below 4 MiB, a section's limit.
+/// The maximum size in bytes of all records of a list. Rounded up to a power of two they stay below 4 MiB, the limit
+/// of a section.
 const MOST_BYTES: usize = 2 << 20;
 
-/// Lists by their keys, and what is left for bits.
+/// Lists by their keys, and the rules that remain for bits.
 pub(super) type Sorted = (Vec<(Kind, Vec<Case>)>, Vec<Case>);
 
-/// Puts on lists what fits. Rules that test a list's key alone join it, which saves a table if all of them do.
+/// Puts rules on lists where they fit. Rules that test only a list's key join it, which saves a table if all of them
+/// do.
 pub(super) fn sort(mut cases: Vec<Case>, singles: &mut Vec<Case>) -> Sorted {
     let mut lists = Vec::new();
     while lists.len() < MOST_LISTS {
@@ -49,23 +51,23 @@ pub(super) fn sort(mut cases: Vec<Case>, singles: &mut Vec<Case>) -> Sorted {
     (lists, cases)
 }
 
-/// Takes the chosen cases away.
+/// Removes the chosen cases.
 fn divide(cases: &mut Vec<Case>, chosen: &[bool]) -> Vec<Case> {
     let mut chosen = chosen.iter();
     cases.extract_if(.., |_| chosen.next() == Some(&true)).collect()
 }
 
-/// True for a field that may lead to lists.
+/// True for a field that may be the key of a list.
 fn is_key(kind: &Kind) -> bool {
     matches!(kind, Kind::Port(_) | Kind::Address(_))
 }
 
-/// The cases that may be on lists by a field, the narrowest first, those that test it alone last. One whose other fields have several ranges needs a
-/// record for each product of them.
+/// The cases that may be on lists by a field: the narrowest first, and last those that test only this field. A case
+/// whose other fields have several ranges needs a record for each product of them.
 fn narrow(cases: &[Case], key: &Kind) -> Vec<bool> {
     let others: BTreeSet<&Kind> =
         cases.iter().flat_map(|case| case.bounds.keys()).filter(|kind| *kind != key).collect();
-    // First and last number of each field, and the rule: 4 bytes each.
+    // The first and the last number of each field, and the rule. Each takes 4 bytes.
     let mut room = MOST_BYTES / (4 + 8 * others.len());
     let mut starts: Vec<u128> = cases
         .iter()

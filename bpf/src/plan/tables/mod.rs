@@ -1,14 +1,14 @@
-//! Many rules: tables over the fields of a connection, whose number does not depend on the rules.
+//! Many rules become tables over the fields of a connection. The number of tables does not depend on the rules.
 //!
-//! A rule that tests one field is found by a table of the field's values. For rules that test several, each field's
-//! values are divided into classes, and then
+//! A rule that tests one field is found by a table of the field's values. For rules that test several fields, each
+//! field's values are divided into classes:
 //!
-//! - where a port or an address tells rules apart, its class leads to a list of the few that are left ([`List`]);
-//! - the rest are bits ([`Block`]): for each class a row says which of the rules it may be. The rows of a connection's
-//!   classes are anded word by word, and the first bit that is left is the rule. (The bit vectors of T. V. Lakshman and
-//!   D. Stiliadis, SIGCOMM 1998.)
+//! - If a port or an address distinguishes rules, its class leads to a list of the few candidates ([`List`]).
+//! - The other rules are bits ([`Block`]). Each class has a row with the candidate rules. The rows of a connection's
+//! classes are ANDed word by word, and the first bit that remains set is the rule. (These are the bit vectors of T. V.
+//! Lakshman and D. Stiliadis, SIGCOMM 1998.)
 //!
-//! The earliest of the rules that are found decides.
+//! Of the rules that are found, the earliest decides.
 
 mod lists;
 mod numbers;
@@ -23,45 +23,46 @@ use numbers::Numbers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-/// Words of all rows of a connection: 6 instructions for 3 fields each.
+/// The maximum number of words in all rows of a connection. Each takes 6 instructions for 3 fields.
 const MOST_WORDS: usize = 160;
 
-/// What connections are looked up by.
+/// The tables by which connections are looked up.
 #[derive(Debug)]
 pub struct Tables {
-    /// The rule that matches everything, which decides where no earlier one matches.
+    /// The rule that matches everything. It decides if no earlier rule matches.
     pub otherwise: Option<usize>,
-    /// The fields that are asked.
+    /// The fields that are tested.
     pub fields: Vec<Field>,
-    /// For rules that do not test the interface, and for those that do. The search for the device comes in between.
+    /// First the rules that do not test the interface, then those that do. The search for the device comes in between.
     pub stages: [Stage; 2],
 }
 
 /// A field and its numbers.
 #[derive(Debug)]
 pub struct Field {
-    /// Which.
+    /// The field.
     pub kind: Kind,
-    /// The number of a value; None where the value is the number.
+    /// The number of a value. None if the value is the number.
     pub table: Option<Table>,
-    /// How many numbers there are.
+    /// The number of numbers.
     pub count: usize,
 }
 
-/// What tells connections apart.
+/// A property that distinguishes connections.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A port.
     Port(Side),
     /// An address, of either family.
     Address(Side),
-    /// Dimensions of two or three values each: the first counts ones, the next one as many as the first has values.
+    /// Several dimensions with two or three values each. The number of a value counts as one in the first dimension,
+    /// and in each next one as the product of the sizes before it.
     Small(Vec<Dimension>),
     /// The interface, by its class of an automaton.
     Interface(usize),
 }
 
-/// Where rules are found.
+/// A place where rules are found.
 #[derive(Debug, Default)]
 pub struct Stage {
     /// The first of its rules.
@@ -79,20 +80,20 @@ pub struct Stage {
 pub struct Single {
     /// Its place.
     pub field: usize,
-    /// By number; None where the number is the rule.
+    /// The rule of each number. None if the number is the rule.
     pub rules: Option<Vec<u32>>,
 }
 
-/// Rules by a field that leaves few of them.
+/// Rules by a field that leaves few candidates.
 #[derive(Debug)]
 pub struct List {
     /// That field's place.
     pub key: usize,
-    /// By its number the first record.
+    /// The first record of each of its numbers.
     pub starts: Vec<u32>,
-    /// What the records ask.
+    /// The fields that the records test.
     pub fields: Vec<usize>,
-    /// The first matches all, and is no rule.
+    /// The first record matches everything and is no rule.
     pub records: Vec<Record>,
     /// Records of a list.
     pub longest: usize,
@@ -105,7 +106,7 @@ pub struct Record {
     pub bounds: Vec<(u32, u32)>,
     /// The rule.
     pub rule: u32,
-    /// True where no other follows.
+    /// True for the last record of the list.
     pub is_last: bool,
 }
 
@@ -131,7 +132,7 @@ pub struct Column {
     pub rows: Vec<Vec<u64>>,
 }
 
-/// A term by fields.
+/// A term, with its values by field.
 #[derive(Debug, Clone)]
 struct Case {
     rule: u32,
@@ -144,10 +145,10 @@ impl Case {
     }
 }
 
-/// Makes the tables.
+/// Builds the tables.
 ///
 /// # Errors
-/// More rules of several fields than can be told apart.
+/// There are too many rules with conditions on several fields.
 pub(super) fn tables(rules: &[Rule], regions: &Regions) -> Result<Tables, Diagnostic> {
     let small = small(regions);
     let (mut otherwise, mut singles, mut several) = (None, Vec::new(), [Vec::new(), Vec::new()]);
@@ -157,7 +158,7 @@ pub(super) fn tables(rules: &[Rule], regions: &Regions) -> Result<Tables, Diagno
             match case.bounds.len() {
                 0 => {
                     otherwise = Some(rule);
-                    // Later rules are unreachable, and this one's other terms lie within this.
+                    // Later rules are unreachable, and the other terms of this rule lie within this one.
                     break 'rules;
                 }
                 1 => singles.push(case),
@@ -192,7 +193,7 @@ pub(super) fn tables(rules: &[Rule], regions: &Regions) -> Result<Tables, Diagno
     Ok(Tables { otherwise, fields: numbers.finish(), stages })
 }
 
-/// The small dimensions that some rule asks.
+/// The small dimensions that some rule tests.
 fn small(regions: &Regions) -> Vec<Dimension> {
     let all =
         [Dimension::Direction, Dimension::Family, Dimension::SameAddress, Dimension::PortOrder];
@@ -201,7 +202,7 @@ fn small(regions: &Regions) -> Vec<Dimension> {
     all.into_iter().filter(asked).collect()
 }
 
-/// None for a term that nothing matches.
+/// None for a term that never matches.
 fn case(rule: u32, term: &Term, small: &[Dimension]) -> Option<Case> {
     let mut bounds = BTreeMap::new();
     let family = term.bound(Dimension::Family);
@@ -210,7 +211,7 @@ fn case(rule: u32, term: &Term, small: &[Dimension]) -> Option<Case> {
         match dimension {
             Dimension::Port(side) => _ = bounds.insert(Kind::Port(side), Rc::clone(set)),
             Dimension::Address(side) => {
-                // The address says of which family it is.
+                // The address determines the family.
                 let family = family.map(|families| addresses(families.ranges()[0].0));
                 let set = family.map_or_else(|| (**set).clone(), |family| set.and(&family));
                 if set.is_empty() {

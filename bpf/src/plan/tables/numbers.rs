@@ -1,4 +1,4 @@
-//! The numbers of fields, and what stands by them: rules, lists, rows of bits.
+//! The numbers of fields, and what they lead to: rules, lists and rows of bits.
 
 use super::lists::Sorted;
 use super::{Block, Case, Column, Field, Kind, List, Record, Single};
@@ -6,41 +6,42 @@ use crate::plan::{Steps, Table};
 use crate::space::{Dimension, Interfaces, Set, sweep};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Numbers of a field: arrays by number stay below 4 MiB, a section's limit.
+/// The maximum number of numbers of a field. Arrays indexed by them stay below 4 MiB, the limit of a section.
 const MOST_NUMBERS: usize = 1 << 19;
 
-/// Bytes of the rows of a block's field. A larger block has more rows, each of which is longer.
+/// The maximum bytes of the rows of one field of a block. A larger block has more rows, and each is longer.
 const BLOCK_BYTES: usize = 512 << 10;
 
-/// The same for a block of 64 cases, which cannot be divided: as a power of two they stay below 4 MiB.
+/// The same limit for a block of 64 cases, which cannot be divided. Rounded up to a power of two, the rows stay below
+/// 4 MiB.
 const MOST_ROW_BYTES: usize = 2 << 20;
 
-/// Bytes of all rows. (2,000 overlapping rules take 2 MiB.)
+/// The maximum bytes of all rows. (2,000 overlapping rules take 2 MiB.)
 const MOST_BYTES: usize = 12 << 20;
 
-/// Bits that are set while rows are made: a second of work.
+/// The maximum number of bits that are set while rows are built, which takes a second.
 const MOST_BITS: usize = 200_000_000;
 
-/// The numbers of all fields while tables are made.
+/// The numbers of all fields while tables are built.
 pub(super) struct Numbers {
     none: u32,
     fields: Vec<Numbered>,
-    /// Bits that may still be set.
+    /// The number of bits that may still be set.
     bits: usize,
-    /// Bytes of rows that may still be made.
+    /// The bytes of rows that may still be built.
     bytes: usize,
 }
 
 struct Numbered {
     kind: Kind,
-    /// From each first value on a number; None where the value is the number.
+    /// The number from each first value on. None if the value is the number.
     steps: Option<Steps>,
     count: usize,
-    /// The rule of each number that tests this field alone; None if there is no such rule.
+    /// For each number, the rule that tests only this field. None if there is no such rule.
     rules: Option<Vec<u32>>,
 }
 
-/// The cases that a field's numbers tell apart.
+/// The cases that the numbers of a field distinguish.
 #[derive(Default)]
 struct Uses<'c> {
     singles: Vec<&'c Case>,
@@ -68,7 +69,7 @@ impl Numbers {
         for (key, case) in in_rows.chain(in_lists) {
             for kind in case.bounds.keys() {
                 let uses = fields.entry(kind).or_default();
-                // In records, ports and small numbers are compared as they are.
+                // Records compare ports and small numbers directly.
                 if key.is_none_or(|key| key == kind) || matches!(kind, Kind::Address(_)) {
                     uses.several.push(case);
                 }
@@ -99,7 +100,7 @@ impl Numbers {
         place.unwrap_or_else(|| unreachable!("every bound has its field: {kind:?}"))
     }
 
-    /// The places of the fields that cases test.
+    /// The indices of the fields that cases test.
     fn places(&self, cases: &[Case]) -> BTreeSet<usize> {
         cases.iter().flat_map(|case| case.bounds.keys()).map(|kind| self.place(kind)).collect()
     }
@@ -114,7 +115,8 @@ impl Numbers {
         self.fields.iter().enumerate().filter_map(single).collect()
     }
 
-    /// A case's ranges of what records compare of a field: the number of an address, the value of all others.
+    /// A case's ranges of the value that records compare for a field: the number of an address, or the value itself
+    /// for other fields.
     fn ranges(&self, case: &Case, field: usize) -> Vec<(u32, u32)> {
         let field = &self.fields[field];
         let Some(set) = case.bounds.get(&field.kind) else {
@@ -182,7 +184,7 @@ impl Numbers {
         products.into_iter().map(record).collect()
     }
 
-    /// The rows of so many cases of each field: bytes.
+    /// The bytes of the rows for this many cases of each field.
     fn row_bytes(&self, cases: &[Case]) -> Vec<usize> {
         let bytes = |at: usize| {
             let field = &self.fields[at];
@@ -193,7 +195,7 @@ impl Numbers {
         self.places(cases).into_iter().map(bytes).collect()
     }
 
-    /// The cases as blocks; None if they take too much room or work.
+    /// The cases as blocks. None if they take too much space or time.
     pub(super) fn blocks(&mut self, cases: &[Case]) -> Option<Vec<Block>> {
         let mut blocks = Vec::new();
         let mut rest = cases;
@@ -281,8 +283,8 @@ impl Numbered {
         Self { kind: kind.clone(), steps: None, count, rules }
     }
 
-    /// A number for each class of values: those of one class have the same first rule of this field alone, and lie in the
-    /// same sets of the other cases. Without the latter the number is the rule.
+    /// A number for each class of values. The values of one class have the same first rule that tests only this field,
+    /// and they lie in the same sets of the other cases. Without other cases the number is the rule.
     fn by_class(kind: &Kind, uses: &Uses<'_>, none: u32) -> Self {
         let last = match kind {
             Kind::Port(_) => u128::from(u16::MAX),
@@ -329,7 +331,7 @@ impl Numbered {
     }
 }
 
-/// A number that looks random (SplitMix64, Steele, Lea, Flood 2014), twice as wide.
+/// A pseudorandom number (SplitMix64, Steele, Lea, Flood 2014), of twice the width.
 fn mix(number: u64) -> u128 {
     let half = |seed: u64| {
         let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
