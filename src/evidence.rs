@@ -63,8 +63,8 @@ impl Evidence {
         self.round_trips.iter().sum()
     }
 
-    /// The round trip that so many of a hundred do not exceed, microseconds: evenly within its bucket. None if none was
-    /// measured.
+    /// A percentile of the round trips, in microseconds, interpolated linearly within its bucket. None without a
+    /// measurement.
     pub(crate) fn quantile_us(&self, percent: u64) -> Option<u64> {
         let all = self.measured();
         let mut before = 0;

@@ -261,8 +261,10 @@ mod tests {
 
     #[test]
     fn folders_of_this_machine_are_found() {
-        assert!(names(b"...from /work/main/src.", Path::new("/work/main")));
-        assert!(!names(b"/work/mai", Path::new("/work/main")) && !names(b"", Path::new("/work")));
+        assert!(names(b"...from /home/builder/src.", Path::new("/home/builder")));
+        assert!(
+            !names(b"/home/builde", Path::new("/home/builder")) && !names(b"", Path::new("/home"))
+        );
         let folders = [(PathBuf::from("/a b"), "/set-rto")];
         assert_eq!(remap(&folders).collect::<Vec<_>>(), ["--remap-path-prefix=/a b=/set-rto"]);
     }
