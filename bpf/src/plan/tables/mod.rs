@@ -5,8 +5,8 @@
 //!
 //! - If a port or an address distinguishes rules, its class leads to a list of the few candidates ([`List`]).
 //! - The other rules are bits ([`Block`]). Each class has a row with the candidate rules. The rows of a connection's
-//! classes are ANDed word by word, and the first bit that remains set is the rule. (These are the bit vectors of T. V.
-//! Lakshman and D. Stiliadis, SIGCOMM 1998.)
+//!   classes are ANDed word by word, and the first bit that remains set is the rule. (These are the bit vectors of T. V.
+//!   Lakshman and D. Stiliadis, SIGCOMM 1998.)
 //!
 //! Of the rules that are found, the earliest decides.
 
