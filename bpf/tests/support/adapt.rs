@@ -11,9 +11,9 @@ const MOST: usize = 32_000;
 /// The program, preceded by a load of the context's address into r1. None if it is too long.
 ///
 /// - rbpf has no atomic addition. It becomes a load, an addition and a store, through a register that is saved on the
-/// stack.
+///   stack.
 /// - rbpf compares 64 bits with an immediate without sign extension (RFC 9669, 4.3). The immediate goes through a
-/// register that is saved on the stack.
+///   register that is saved on the stack.
 pub(super) fn adapt(code: &[Instruction], context: u64) -> Option<Vec<u8>> {
     let deepest = code.iter().filter(|it| it.src == 10 || it.dst == 10).map(|it| it.offset).min();
     assert!(deepest.is_none_or(|deepest| deepest > SPARE + 64), "so much stack");
