@@ -5,6 +5,10 @@
 //! oldest that set-rto runs on, unless a version is given. Distributions backport patches, so the loader probes and
 //! compares no versions.
 
+mod value;
+
+pub use value::{Learned, Value};
+
 use crate::duration::spell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -339,41 +343,6 @@ impl fmt::Display for Form {
             Tos => f.write_str("A number from 0 to 252, a multiple of 4."),
             True => f.write_str("Only true."),
             Algorithm => write!(f, "A name of at most {ALGORITHM_MAX} characters."),
-        }
-    }
-}
-
-/// The value of a setting, as passed to the kernel.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Value {
-    /// In the unit of the setting's [`Form`]; 1 for `true`.
-    Number(u32),
-    /// A name.
-    Name(String),
-    /// A timer that is learned.
-    Learned(Learned),
-}
-
-/// A timer that is learned; microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Learned {
-    /// Where nothing is known.
-    pub start: u32,
-    /// The shortest timer, not above `start`.
-    pub min: u32,
-    /// The longest timer, not below `start`.
-    pub max: u32,
-}
-
-impl Value {
-    /// The number; of a timer that is learned, the first one. A setting whose value may be a name must not be asked for
-    /// it.
-    #[must_use]
-    pub fn number(&self) -> u32 {
-        match self {
-            Self::Number(number) => *number,
-            Self::Learned(learned) => learned.start,
-            Self::Name(name) => unreachable!("`{name}` is a name: the form has no number"),
         }
     }
 }

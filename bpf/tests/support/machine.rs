@@ -146,7 +146,7 @@ impl Region {
     }
 }
 
-/// Answers calls, given the helper's number, r1 to r5, and the memory. None if there is no such helper.
+/// Answers calls, given the helper's number, r1 to r5, and the memory. None stands for an unknown helper.
 pub(crate) type Helper<'h> = &'h mut dyn FnMut(u32, [u64; 5], &mut Memory) -> Option<u64>;
 
 impl Program {
@@ -186,7 +186,7 @@ impl Program {
         &self.code
     }
 
-    /// The value that the two-slot load at the slot loads. None if there is no such load.
+    /// The value that the two-slot load at the slot loads. None if the slot holds another instruction.
     #[must_use]
     pub(crate) fn loaded(&self, at: usize) -> Option<u64> {
         let [low, high] = self.code.get(at..at.checked_add(2)?)? else { return None };
@@ -194,7 +194,8 @@ impl Program {
         (low.code == LD_IMM64).then_some(value)
     }
 
-    /// Makes the two-slot load at the slot load that value, like a relocation. False if there is no such load.
+    /// Makes the two-slot load at the slot load that value, like a relocation. False if the slot holds another
+    /// instruction.
     pub(crate) fn relocate(&mut self, at: usize, value: u64) -> bool {
         if self.loaded(at).is_none() {
             return false;

@@ -37,7 +37,7 @@ struct Numbered {
     /// The number from each first value on. None if the value is the number.
     steps: Option<Steps>,
     count: usize,
-    /// For each number, the rule that tests only this field. None if there is no such rule.
+    /// For each number, the rule that tests only this field, if any.
     rules: Option<Vec<u32>>,
 }
 
