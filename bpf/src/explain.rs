@@ -1,7 +1,7 @@
 //! Shows which rule decides a connection and why each earlier one does not match. It evaluates the conditions one by
 //! one as the manual defines them, and shares no code with the plan or the emitted program.
 
-use crate::rule::{Direction, End, Family, Formula, Prefix, Rule, Test};
+use crate::rule::{Direction, End, Fact, Family, Formula, Prefix, Rule, Test};
 use crate::space::matches;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -102,6 +102,7 @@ impl Connection {
             Test::Family(Family::Ipv6) => self.local.is_ipv6(),
             Test::Direction(direction) => self.direction == *direction,
             Test::Ports(ordering) => self.local.port().cmp(&self.remote.port()) == *ordering,
+            Test::Fact(Fact::Sum(sum)) => sum.matches(self.local.port(), self.remote.port()),
             Test::SameAddress => self.local.ip() == self.remote.ip(),
         }
     }

@@ -1,6 +1,9 @@
 //! The fourth pass. A setting without effect on the connections that a rule decides is an error. A timer that looks
 //! like a mistake gets a note.
 
+mod nested;
+mod ports;
+
 use crate::diag::Diagnostic;
 use crate::duration::spell;
 use crate::reach::Regions;
@@ -44,6 +47,8 @@ pub fn lint(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Di
             }
         }
         notes.extend(timers(rule, is_outgoing));
+        notes.extend(ports::notes(rule));
+        notes.extend(nested::notes(rule));
     }
     let columns = Column::all(rules.iter().map(|rule| &rule.settings));
     if columns.len() > MOST_COLUMNS
@@ -82,7 +87,7 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
                 "the kernel arms no timer above `rto_max`",
             );
         }
-        let ends = number("user_timeout").is_some();
+        let ends = number("user_timeout").or(number("connect_timeout")).is_some();
         let retries = number("syn_retries").unwrap_or(SYN_RETRIES);
         let (before, since) =
             (give_up(rto, rto_max, retries, 0), give_up(rto, rto_max, retries, LINEAR));
@@ -94,7 +99,7 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
                     seconds(before),
                     seconds(since)
                 ),
-                "`syn_retries` limits the retransmissions of the SYN (6 by default), `user_timeout` the total time",
+                "`syn_retries` limits the retransmissions of the SYN (6 by default), `connect_timeout` the total time",
             );
         }
     }

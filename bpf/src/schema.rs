@@ -6,8 +6,11 @@
 
 use crate::check::NAME_MAX;
 use crate::duration::UNITS;
-use crate::field::{FIELDS, Field, Kind, NAME, WHEN};
+use crate::field::{FIELDS, Field, Kind, MATCH, NAME, USE, WHEN};
 use crate::setting::{ALGORITHM_MAX, Form, SETTINGS, Setting};
+
+/// A list in a file.
+const FILE: &str = r#""type": "object", "required": ["file"], "additionalProperties": false, "properties": {"file": {"type": "string"}, "column": {"type": "integer", "minimum": 1, "maximum": 100}}"#;
 
 /// The schema, as the text of a file.
 #[must_use]
@@ -21,15 +24,21 @@ pub fn schema() -> String {
         };
         format!("{} {}{since} ({})", setting.text, setting.form, setting.constant())
     };
-    let properties =
-        [property(NAME, &name)]
-            .into_iter()
-            .chain(FIELDS.iter().map(|field| property((field.key, field.text), &condition(field))))
-            .chain([property(WHEN, &when)])
-            .chain(SETTINGS.iter().map(|setting| {
-                property((setting.key, &described(setting)), &value(&setting.form))
-            }));
-    let settings = SETTINGS.iter().map(|it| format!(r#"          {{"required": ["{}"]}}"#, it.key));
+    let properties = [
+        property(NAME, &name),
+        property(USE, r#""enum": ["kernel"]"#),
+        property(MATCH, r#""enum": ["longest"]"#),
+    ]
+    .into_iter()
+    .chain(FIELDS.iter().map(|field| property((field.key, field.text), &condition(field))))
+    .chain([property(WHEN, &when)])
+    .chain(
+        SETTINGS
+            .iter()
+            .map(|setting| property((setting.key, &described(setting)), &value(&setting.form))),
+    );
+    let keys = SETTINGS.iter().map(|it| it.key).chain([USE.0]);
+    let settings = keys.map(|key| format!(r#"          {{"required": ["{key}"]}}"#));
     format!(
         r#"{{
   "$schema": "http://json-schema.org/draft-07/schema#",
@@ -39,6 +48,13 @@ pub fn schema() -> String {
   "required": ["rule"],
   "additionalProperties": false,
   "properties": {{
+    "lists": {{
+      "type": "object",
+      "description": "Lists with names, for expressions: remote in @name.",
+      "additionalProperties": {{
+        "anyOf": [{{"type": ["string", "integer"]}}, {{{file}}}, {{"type": "array", "minItems": 1}}]
+      }}
+    }},
     "rule": {{
       "type": "array",
       "minItems": 1,
@@ -61,6 +77,7 @@ pub fn schema() -> String {
         NAME.0,
         settings.collect::<Vec<_>>().join(",\n"),
         properties.collect::<Vec<_>>().join(",\n"),
+        file = FILE,
     )
 }
 
@@ -75,7 +92,7 @@ fn property((key, text): (&str, &str), rest: &str) -> String {
 fn condition(field: &Field) -> String {
     let one = match field.kind {
         // What no interface can be called: `check::values`.
-        Kind::Interface => pattern(r#"^[^\s/:"\\\[\]]{1,31}$"#),
+        Kind::Interface => pattern(r#"^[^\s/:"\\\[\]{}@]{1,31}$"#),
         Kind::Port(_) => {
             let range = pattern("^[0-9]{1,5}(-[0-9]{1,5})?$");
             format!(r#""anyOf": [{{{}}}, {{{range}}}]"#, integer(0, 65_535))
@@ -86,8 +103,9 @@ fn condition(field: &Field) -> String {
     };
     match field.kind.values().takes_list {
         true => {
-            let many = format!(r#""type": "array", "minItems": 1, "items": {{{one}}}"#);
-            format!(r#""anyOf": [{{{one}}}, {{{many}}}]"#)
+            let one = format!(r#"{{{one}}}, {{{FILE}}}"#);
+            let many = format!(r#""type": "array", "minItems": 1, "items": {{"anyOf": [{one}]}}"#);
+            format!(r#""anyOf": [{one}, {{{many}}}]"#)
         }
         false => one,
     }
@@ -98,7 +116,7 @@ fn value(form: &Form) -> String {
     match form {
         Form::Duration(..) => {
             let units: Vec<_> = UNITS.iter().map(|(name, _)| *name).collect();
-            pattern(&format!(r"^[0-9]+(\.[0-9]+)?({})$", units.join("|")))
+            pattern(&format!(r"^([0-9]+(\.[0-9]+)?({}))+$", units.join("|")))
         }
         Form::Number(range, _) => integer(*range.start(), *range.end()),
         Form::Tos => integer(0, 255) + r#", "multipleOf": 4"#,

@@ -2,6 +2,7 @@
 //! prelude (beside this file), the tables and the decision. All choices have been made: this pass only writes.
 
 mod chain;
+mod fact;
 mod lookup;
 mod names;
 mod settings;
@@ -99,6 +100,9 @@ fn head(out: &mut Writer, plan: &Plan, needs: &Needs, banner: &Banner<'_>) {
     out.empty();
     out.line(format_args!("#define RULES {rules}"));
     out.line(format_args!("#define COLUMNS {}", needs.columns.len()));
+    if plan.settings.iter().any(|settings| settings.is_empty()) {
+        out.line(format_args!("#define EXEMPTS"));
+    }
     if needs.counts_failures_apart() {
         out.line(format_args!("#define FAILURES_APART"));
     }

@@ -15,7 +15,7 @@ pub(crate) use sweep::sweep;
 pub use terms::{Budget, MOST_TERMS, Term, Terms, terms};
 pub(crate) use terms::{port_set, prefix_set};
 
-use crate::rule::{End, Family};
+use crate::rule::{End, Fact, Family};
 
 /// What distinguishes connections. Values are numbers from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +33,8 @@ pub enum Dimension {
     PortOrder,
     /// 1: both ends have the same address. Taken for independent of the addresses themselves.
     SameAddress,
+    /// 1: it is so. Taken for independent of all other dimensions.
+    Fact(Fact),
     /// The interface, as a class of one automaton of [`Interfaces`]: names of one class match the same lists.
     Interface {
         /// Its number.
@@ -82,7 +84,7 @@ impl Dimension {
     #[must_use]
     pub fn last(self) -> u128 {
         match self {
-            Self::Direction | Self::Family | Self::SameAddress => 1,
+            Self::Direction | Self::Family | Self::SameAddress | Self::Fact(_) => 1,
             Self::PortOrder => 2,
             Self::Port(_) => u128::from(u16::MAX),
             Self::Address(_) => u128::MAX,

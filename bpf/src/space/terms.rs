@@ -243,6 +243,7 @@ fn literal(test: &Test, negate: bool, interfaces: &Interfaces) -> Terms {
         Test::Family(family) => (Dimension::Family, Set::one(family_value(*family))),
         Test::Port(end, ranges) => (Dimension::Port((*end).into()), port_set(ranges)),
         Test::Ports(ordering) => (Dimension::PortOrder, Set::one(order_value(*ordering))),
+        Test::Fact(fact) => (Dimension::Fact(*fact), Set::one(1)),
         Test::SameAddress => (Dimension::SameAddress, Set::one(1)),
         Test::Address(end, prefixes) => (Dimension::Address((*end).into()), prefix_set(prefixes)),
         Test::Interface(patterns) => interfaces.classes(patterns),

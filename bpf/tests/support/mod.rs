@@ -29,7 +29,8 @@ pub(crate) mod verifier;
 
 use set_rto_compiler::diag::{Source, render};
 use set_rto_compiler::machine::Instruction;
-use set_rto_compiler::{Policy, compile};
+use set_rto_compiler::{Policy, compile_with};
+use std::path::Path;
 use std::process::Command;
 
 /// The version that compiled programs bear: a release must not rewrite golden files.
@@ -38,7 +39,11 @@ pub(crate) const VERSION: &str = "0.0.0";
 /// Compiles rules that must be right.
 pub(crate) fn policy(text: &str) -> Policy {
     let source = Source { name: "rules.toml", text };
-    compile(&source, VERSION).unwrap_or_else(|errors| panic!("{}", render(&source, &errors)))
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/good");
+    let load =
+        |list: &str| std::fs::read_to_string(folder.join(list)).map_err(|error| error.to_string());
+    compile_with(&source, VERSION, &load)
+        .unwrap_or_else(|errors| panic!("{}", render(&source, &errors)))
 }
 
 /// The program's instructions for a rules file.

@@ -1,7 +1,7 @@
 //! A rule's formula as comparisons, in an order that fails early.
 
 use super::Load;
-use crate::rule::{Direction, End, Family, Formula, Pattern, PortRange, Prefix, Test};
+use crate::rule::{Direction, End, Fact, Family, Formula, Pattern, PortRange, Prefix, Test};
 use crate::space::{
     Dimension, Interfaces, MAPPED, Set, Side, addresses as addresses_of, port_set, prefix_set,
 };
@@ -31,6 +31,8 @@ pub enum Check {
     Ipv4,
     /// Both ends have the same address.
     SameAddress,
+    /// A fact.
+    Fact(Fact),
     /// The local port is below, at or above the remote one.
     PortOrder([bool; 3]),
     /// First and last port.
@@ -137,6 +139,7 @@ fn literal(test: &Test, interfaces: &Interfaces, lists: &mut FieldLists) -> Cond
     match test {
         Test::Direction(direction) => check(Check::Incoming, *direction == Direction::Incoming),
         Test::Family(family) => check(Check::Ipv4, *family == Family::Ipv4),
+        Test::Fact(fact) => check(Check::Fact(*fact), true),
         Test::SameAddress => check(Check::SameAddress, true),
         Test::Ports(ordering) => {
             let mut order = [false; 3];
@@ -309,7 +312,7 @@ impl Check {
             Self::Port(..) => 2,
             Self::Address4(_, low, high) if low == high => 3,
             Self::PortOrder(_) | Self::Address4(..) => 4,
-            Self::Address6(..) => 6,
+            Self::Address6(..) | Self::Fact(Fact::Sum(_)) => 6,
             Self::SameAddress | Self::Incoming => 8,
             Self::Ipv4 => 9,
             Self::Listed(..) => 40,
@@ -321,6 +324,11 @@ impl Check {
         match self {
             Self::PortOrder(_) => vec![Load::Port(Side::Local), Load::Port(Side::Remote)],
             Self::Port(side, ..) => vec![Load::Port(*side)],
+            Self::Fact(Fact::Sum(sum)) => {
+                let sides = [(Side::Local, sum.local), (Side::Remote, sum.remote)];
+                let used = sides.into_iter().filter(|(_, (factor, _))| *factor != 0);
+                used.map(|(side, _)| Load::Port(side)).collect()
+            }
             Self::Address4(side, ..) => vec![Load::Address4(*side)],
             Self::Address6(side, low, high) => {
                 if !is_prefix(*low, *high) {

@@ -16,7 +16,7 @@ mod numbers;
 use super::Table;
 use crate::diag::Diagnostic;
 use crate::reach::Regions;
-use crate::rule::Rule;
+use crate::rule::{Fact, Rule};
 use crate::space::{Dimension, Set, Side, Term, addresses};
 use lists::{join, sort};
 use numbers::Numbers;
@@ -57,6 +57,8 @@ pub enum Kind {
     Address(Side),
     /// Dimensions of two or three values each: the first counts ones, the next one as many as the first has values.
     Small(Vec<Dimension>),
+    /// A fact: 0 or 1.
+    Fact(Fact),
     /// The interface, by an automaton.
     Interface(usize),
 }
@@ -217,6 +219,7 @@ fn case(rule: u32, term: &Term, small: &[Dimension]) -> Option<Case> {
                 has_address = true;
                 bounds.push((Kind::Address(side), Rc::new(set)));
             }
+            Dimension::Fact(fact) => bounds.push((Kind::Fact(fact), Rc::clone(set))),
             Dimension::Interface { automaton, .. } => {
                 bounds.push((Kind::Interface(automaton), Rc::clone(set)));
             }
@@ -262,7 +265,7 @@ fn too_complex(rules: &[Rule], rest: &[Case]) -> Diagnostic {
             Kind::Port(Side::Remote) => "remote ports",
             Kind::Address(Side::Local) => "local addresses",
             Kind::Address(Side::Remote) => "remote addresses",
-            Kind::Small(_) => "other fields",
+            Kind::Small(_) | Kind::Fact(_) => "other fields",
             Kind::Interface(_) => "interfaces",
         })
         .collect();

@@ -82,6 +82,7 @@ impl Numbers {
                     let count = regions.interfaces.automata[*automaton].classes.len();
                     Numbered::by_value(kind, count, &singles, none)
                 }
+                Kind::Fact(_) => Numbered::by_value(kind, 2, &singles, none),
                 Kind::Port(_) if !is_asked => Numbered::by_value(kind, 1 << 16, &[], none),
                 Kind::Port(_) | Kind::Address(_) => {
                     Numbered::by_class(kind, &singles, &several, none)
@@ -122,7 +123,7 @@ impl Numbers {
                 let set = Set::from_ranges(numbers);
                 set.ranges().iter().map(|(low, high)| (*low as u32, *high as u32)).collect()
             }
-            Kind::Port(_) | Kind::Small(_) | Kind::Interface(_) => by_value(),
+            Kind::Port(_) | Kind::Small(_) | Kind::Fact(_) | Kind::Interface(_) => by_value(),
         }
     }
 
