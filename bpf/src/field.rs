@@ -172,9 +172,13 @@ pub const MATCH: (&str, &str) = (
     "\"longest\": among neighbouring rules with this key the longest prefix decides, in any order.",
 );
 
+/// The key of a test in C, and its description.
+pub const TEST: (&str, &str) =
+    ("test", "The name of a C function in the file of [code]: it returns true.");
+
 /// Every key that a rule may have with its description, in the order of the manual.
 pub fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
     let fields = FIELDS.iter().map(|field| (field.key, field.text));
     let settings = SETTINGS.iter().map(|setting| (setting.key, setting.text));
-    [NAME, USE, MATCH].into_iter().chain(fields).chain([WHEN]).chain(settings)
+    [NAME, USE, MATCH].into_iter().chain(fields).chain([WHEN, TEST]).chain(settings)
 }

@@ -16,6 +16,15 @@ pub struct ListFile {
     pub text: String,
 }
 
+/// The C file of `[code]`, and the functions in it that rules name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Code {
+    /// The file.
+    pub file: Arc<ListFile>,
+    /// The functions, by the numbers of [`crate::rule::Fact::Code`].
+    pub tests: Vec<String>,
+}
+
 /// All files that the rules name, each read once.
 pub(crate) struct Files<'l> {
     load: &'l Load<'l>,

@@ -103,7 +103,7 @@ pub fn compile_with(
     load: &Load<'_>,
 ) -> Result<Policy, Vec<Diagnostic>> {
     let document = parse::parse(source)?;
-    let (rules, mut mistakes, files) = check::check(source, &document, Files::new(load));
+    let (rules, mut mistakes, files, code) = check::check(source, &document, Files::new(load));
     let files = files.all();
     // Valid rules are checked for reachability whatever is wrong with the others.
     let reached = reach::reach(&rules);
@@ -114,7 +114,7 @@ pub fn compile_with(
     }
     let regions = reached?;
     let notes = lint::lint(&rules, &regions)?;
-    let plan = plan::plan(&rules, &regions).map_err(|error| vec![error])?;
+    let plan = plan::plan(&rules, &regions, code).map_err(|error| vec![error])?;
     let texts = files.iter().map(|file| file.text.as_str());
     let digest = digest([source.text].into_iter().chain(texts));
     let c = emit::emit(&plan, &emit::Banner { version, digest: &digest });

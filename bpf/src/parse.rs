@@ -1,5 +1,5 @@
-//! The first pass: text → [`Document`]. It checks TOML's grammar and the file's outline: `[[rule]]` and `[lists]` are
-//! allowed.
+//! The first pass: text → [`Document`]. It checks TOML's grammar and the file's outline: `[[rule]]`, `[lists]`
+//! and `[code]` are allowed.
 
 use crate::diag::{Diagnostic, Source, Span, lines, nearest};
 use crate::limits::{MOST_MISTAKES, measure};
@@ -14,7 +14,7 @@ pub type Table<'i> = Spanned<DeTable<'i>>;
 pub struct Document<'i> {
     /// A table for each `[[rule]]`, in the order of the file.
     pub rules: Vec<Table<'i>>,
-    /// The other tables, with their names: `[lists]`.
+    /// The other tables, with their names: `[lists]` and `[code]`.
     pub tables: Vec<(&'static str, Table<'i>)>,
 }
 
@@ -44,6 +44,7 @@ pub fn parse<'i>(source: &Source<'i>) -> Result<Document<'i>, Vec<Diagnostic>> {
     for (key, value) in root.into_inner() {
         match (key.get_ref().as_ref(), value) {
             ("rule", value) => rules(value, &mut document.rules, &mut diagnostics),
+            ("code", value) => table("code", value, &mut document, &mut diagnostics),
             ("lists", value) => table("lists", value, &mut document, &mut diagnostics),
             (other, _) => diagnostics.push(unknown(other, key.span())),
         }
@@ -60,10 +61,11 @@ pub fn parse<'i>(source: &Source<'i>) -> Result<Document<'i>, Vec<Diagnostic>> {
 
 fn unknown(key: &str, span: Span) -> Diagnostic {
     let error = Diagnostic::new(format!("unknown key `{key}`"), span);
-    error.help(match nearest(key, ["rule", "lists"]) {
+    error.help(match nearest(key, ["rule", "lists", "code"]) {
         Some("rule") => "did you mean `[[rule]]`?",
-        Some(_) => "did you mean `[lists]`?",
-        None => "a rules file contains only `[[rule]]` and `[lists]` tables",
+        Some("lists") => "did you mean `[lists]`?",
+        Some(_) => "did you mean `[code]`?",
+        None => "a rules file contains only `[[rule]]`, `[lists]` and `[code]` tables",
     })
 }
 

@@ -133,6 +133,8 @@ pub enum Test {
 pub enum Fact {
     /// A sum of ports.
     Sum(Sum),
+    /// What a function in C returns, by its number in [`crate::files::Code`].
+    Code(u16),
 }
 
 /// A comparison of `local · (local port & mask) + remote · (remote port & mask)` with a number.

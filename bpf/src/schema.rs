@@ -6,7 +6,7 @@
 
 use crate::check::NAME_MAX;
 use crate::duration::UNITS;
-use crate::field::{FIELDS, Field, Kind, MATCH, NAME, USE, WHEN};
+use crate::field::{FIELDS, Field, Kind, MATCH, NAME, TEST, USE, WHEN};
 use crate::setting::{ALGORITHM_MAX, Form, SETTINGS, Setting};
 
 /// A list in a file.
@@ -16,6 +16,7 @@ const FILE: &str = r#""type": "object", "required": ["file"], "additionalPropert
 #[must_use]
 pub fn schema() -> String {
     let name = pattern(&format!("^[a-z0-9][a-z0-9_-]{{0,{}}}$", NAME_MAX - 1));
+    let test = pattern("^[A-Za-z_][A-Za-z0-9_]{0,62}$");
     let when = r#""type": "string", "minLength": 1"#.to_owned();
     let described = |setting: &Setting| {
         let since = match setting.since {
@@ -31,7 +32,7 @@ pub fn schema() -> String {
     ]
     .into_iter()
     .chain(FIELDS.iter().map(|field| property((field.key, field.text), &condition(field))))
-    .chain([property(WHEN, &when)])
+    .chain([property(WHEN, &when), property(TEST, &test)])
     .chain(
         SETTINGS
             .iter()
@@ -54,6 +55,13 @@ pub fn schema() -> String {
       "additionalProperties": {{
         "anyOf": [{{"type": ["string", "integer"]}}, {{{file}}}, {{"type": "array", "minItems": 1}}]
       }}
+    }},
+    "code": {{
+      "type": "object",
+      "description": "Tests in C.",
+      "required": ["file"],
+      "additionalProperties": false,
+      "properties": {{"file": {{"type": "string"}}}}
     }},
     "rule": {{
       "type": "array",

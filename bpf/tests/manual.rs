@@ -3,7 +3,7 @@
 
 use set_rto_compiler::diag::Source;
 use set_rto_compiler::duration::spell;
-use set_rto_compiler::field::{FIELDS, MATCH, NAME, USE, WHEN, keys};
+use set_rto_compiler::field::{FIELDS, MATCH, NAME, TEST, USE, WHEN, keys};
 use set_rto_compiler::limits::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
 use set_rto_compiler::setting::{Form, SETTINGS};
 use set_rto_compiler::{compile, compile_with};
@@ -80,7 +80,7 @@ fn every_setting_with_its_range_version_and_mechanism() {
 
 /// The keys of conditions.
 fn conditions() -> Vec<&'static str> {
-    FIELDS.iter().map(|field| field.key).chain([WHEN.0]).collect()
+    FIELDS.iter().map(|field| field.key).chain([WHEN.0, TEST.0]).collect()
 }
 
 /// The keys in the first column of the README's table with this head.
@@ -161,16 +161,25 @@ fn limits() {
 
 fn accepts(rules: &str) -> bool {
     let source = Source { name: "rules.toml", text: rules };
-    compile_with(&source, "0", &|_| Ok("10.0.0.0/8\n44.154.64/24\n".into())).is_ok()
+    compile_with(&source, "0", &|name| {
+        Ok(match name.ends_with(".c") {
+            true => "bool odd_local_port(const struct connection *c) { return c->local_port & 1; }",
+            false => "10.0.0.0/8\n44.154.64/24\n",
+        }
+        .into())
+    })
+    .is_ok()
 }
 
 #[test]
 fn examples_and_what_the_page_says_of_names_and_tos_hold() {
     let blocks = PAGE.split(".Bd -literal").skip(1);
     let blocks = blocks.filter_map(|block| Some(block.split_once('\n')?.1.split_once(".Ed")?.0));
-    let is_rules = |block: &&str| block.starts_with("[[rule]]") || block.starts_with("[lists]");
+    let is_rules = |block: &&str| {
+        block.starts_with("[[rule]]") || block.starts_with("[lists]") || block.starts_with("[code]")
+    };
     let rules: Vec<_> = blocks.filter(is_rules).collect();
-    assert_eq!(rules.len(), 5);
+    assert_eq!(rules.len(), 6);
     for text in rules {
         let source = Source { name: "rules.toml", text };
         assert!(accepts(text), "{:?}\n{text}", compile(&source, "0").err());

@@ -17,6 +17,7 @@ const SHIPPED: &str = "../scripts/packaging/rules.schema.json";
 const BEYOND: &[(&str, &str)] = &[
     ("contradictions", "conditions that exclude each other"),
     ("duplicate-name", "two rules"),
+    ("functions", "the file of [code]"),
     ("incoming", "a setting and a condition that exclude each other"),
     ("longest", "several conditions and rules"),
     ("never-longest", "several rules"),

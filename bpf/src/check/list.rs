@@ -1,10 +1,11 @@
 //! Lists that have a name or a file of their own: `[lists]`, and `{ file = "nets.txt", column = 2 }`.
 
+use super::code::Functions;
 use super::condition::{Literal, Place, literal};
 use super::{Diagnostics, habits, wrong_type};
 use crate::diag::{Diagnostic, Span, nearest};
 use crate::field::Kind;
-use crate::files::{Files, ListFile};
+use crate::files::{Code, Files, ListFile};
 use crate::limits::MOST_ITEMS;
 use crate::parse::{Document, Written};
 use std::collections::BTreeMap;
@@ -26,20 +27,22 @@ pub(super) type Literals<'v> = Vec<Result<Literal<'v>, Diagnostic>>;
 /// What values may refer to.
 pub(super) struct Lists<'t> {
     files: Files<'t>,
+    pub(super) functions: Functions,
     named: BTreeMap<&'t str, &'t Written<'t>>,
 }
 
 impl<'t> Lists<'t> {
     /// The lists of a file. Their items are checked where they are used, as the field there requires.
-    pub(super) fn new(document: &'t Document<'t>, files: Files<'t>) -> Self {
+    pub(super) fn new(document: &'t Document<'t>, files: Files<'t>, functions: Functions) -> Self {
         let tables = document.tables.iter().filter(|(name, _)| *name == "lists");
         let entries = tables.flat_map(|(_, table)| table.get_ref().iter());
         let named = entries.map(|(name, value)| (name.get_ref().as_ref(), value)).collect();
-        Self { files, named }
+        Self { files, functions, named }
     }
 
-    pub(super) fn files(self) -> Files<'t> {
-        self.files
+    /// The files, and the functions if a rule names one.
+    pub(super) fn files(self) -> (Files<'t>, Option<Code>) {
+        (self.files, self.functions.into_inner().filter(|code| !code.tests.is_empty()))
     }
 
     /// The value of a list of `[lists]`.
@@ -95,7 +98,7 @@ impl<'t> Lists<'t> {
             match (key.get_ref().as_ref(), value.get_ref()) {
                 ("file", DeValue::String(text)) => name = Some(text),
                 ("file", _) => {
-                    mistakes.push(wrong_type(value, "the name of a file is a string", HELP))
+                    mistakes.push(wrong_type(value, "the name of a file is a string", HELP));
                 }
                 ("column", DeValue::Integer(number)) => {
                     let number = usize::from_str_radix(number.as_str(), number.radix());

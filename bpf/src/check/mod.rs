@@ -1,5 +1,6 @@
 //! The second pass: tables of TOML → [`Rule`]s. It checks types and ranges, and reports every mistake.
 
+mod code;
 mod condition;
 mod expr;
 mod habits;
@@ -9,8 +10,8 @@ mod setting;
 mod values;
 
 use crate::diag::{Diagnostic, Source, Span, nearest};
-use crate::field::{Field, MATCH, USE, keys};
-use crate::files::Files;
+use crate::field::{Field, MATCH, TEST, USE, keys};
+use crate::files::{Code, Files};
 use crate::limits::MOST_ITEMS;
 use crate::parse::{Document, Table, Written};
 use crate::rule::{Condition, Rule};
@@ -27,15 +28,17 @@ pub const NAME_MAX: usize = 63;
 
 type Diagnostics = Vec<Diagnostic>;
 
-/// Checks all rules. Returns those without a mistake, every mistake of the others, and the list files.
+/// Checks all rules. Returns those without a mistake, every mistake of the others, the files, and
+/// the functions that rules name.
 #[must_use]
 pub(crate) fn check<'t>(
     source: &Source<'_>,
     document: &'t Document<'t>,
     files: Files<'t>,
-) -> (Vec<Rule>, Diagnostics, Files<'t>) {
-    let lists = Lists::new(document, files);
+) -> (Vec<Rule>, Diagnostics, Files<'t>, Option<Code>) {
     let mut diagnostics = Vec::new();
+    let functions = code::file(document, &files, &mut diagnostics);
+    let lists = Lists::new(document, files, functions);
     let mut rules = Vec::new();
     let mut names: HashMap<String, Span> = HashMap::new();
     let mut items = 0;
@@ -79,8 +82,13 @@ pub(crate) fn check<'t>(
     // With a mistake elsewhere, rules are missing.
     if diagnostics.is_empty() {
         divide(document, &mut rules, &mut diagnostics);
+        if !diagnostics.is_empty() {
+            // Undivided rules would be reported as unreachable.
+            rules.clear();
+        }
     }
-    (rules, diagnostics, lists.files())
+    let (files, code) = lists.files();
+    (rules, diagnostics, files, code)
 }
 
 /// Divides the addresses of rules with `match = "longest"` that follow each other.
@@ -125,6 +133,7 @@ fn check_rule(
                 continue;
             }
             "when" => expr::condition(source, value, lists),
+            name if name == TEST.0 => code::condition(value, &lists.functions),
             "match" => {
                 diagnostics.extend(only(value, MATCH.0, "longest").err());
                 continue;

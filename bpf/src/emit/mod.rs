@@ -69,6 +69,9 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
     if plan.names.is_some() {
         device(&mut out, plan, &needs);
     }
+    if let Some(code) = &plan.code {
+        fact::code(&mut out, code);
+    }
     match &plan.decision {
         Decision::Chain(chain) => chain::emit(&mut out, plan, chain, &needs),
         Decision::Tables(tables) => tables::emit(&mut out, plan, tables, &needs),

@@ -27,7 +27,8 @@ fn walk<'r>(
     notes: &mut Vec<Diagnostic>,
 ) {
     if let Some(ranges) = either(formula) {
-        return joined.push((ranges, span));
+        joined.push((ranges, span));
+        return;
     }
     match formula {
         Formula::All(parts) => parts.iter().for_each(|part| walk(part, span, joined, notes)),

@@ -7,6 +7,7 @@ pub mod search;
 pub mod tables;
 
 use crate::diag::Diagnostic;
+use crate::files::Code;
 use crate::reach::Regions;
 use crate::rule::{Pattern, Rule};
 use crate::setting::Settings;
@@ -32,6 +33,8 @@ pub struct Plan {
     pub names: Option<Names>,
     /// True if some rule tests the interface of an incoming connection.
     pub needs_arrivals: bool,
+    /// The tests in C, if a rule has one.
+    pub code: Option<Code>,
 }
 
 /// How a connection's rule is found.
@@ -86,7 +89,8 @@ impl Plan {
             Decision::Chain(chain) => !chain.lookups.is_empty(),
             Decision::Tables(_) => true,
         };
-        has_tables || matches!(self.names, Some(Names::Automata(_)))
+        // What the code does is unknown.
+        has_tables || self.code.is_some() || matches!(self.names, Some(Names::Automata(_)))
     }
 }
 
@@ -94,7 +98,7 @@ impl Plan {
 ///
 /// # Errors
 /// More cases of several fields than can be told apart.
-pub fn plan(rules: &[Rule], regions: &Regions) -> Result<Plan, Diagnostic> {
+pub fn plan(rules: &[Rule], regions: &Regions, code: Option<Code>) -> Result<Plan, Diagnostic> {
     let decision = match chain::chain(rules, &regions.interfaces) {
         Some(chain) => Decision::Chain(chain),
         None => Decision::Tables(tables::tables(rules, regions)?),
@@ -110,6 +114,7 @@ pub fn plan(rules: &[Rule], regions: &Regions) -> Result<Plan, Diagnostic> {
             .collect(),
         settings: rules.iter().map(|rule| rule.settings.clone()).collect(),
         names: names(&decision, regions),
+        code,
         decision,
         needs_arrivals: regions.rules.iter().flatten().any(needs_arrivals),
     })

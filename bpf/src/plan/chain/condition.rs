@@ -317,6 +317,7 @@ impl Check {
             Self::Ipv4 => 9,
             Self::Listed(..) => 40,
             Self::Interface(_) | Self::AnyInterface => 150,
+            Self::Fact(Fact::Code(_)) => 200,
         }
     }
 
