@@ -21,8 +21,8 @@ const LINEAR: u32 = 4;
 /// `TCP_RTO_MAX` (include/net/tcp.h), microseconds.
 const RTO_MAX_US: u64 = 120_000_000;
 
-/// Two jiffies at HZ 100, microseconds.
-const TWO_JIFFIES_US: u32 = 20_000;
+/// Usual values of CONFIG_HZ.
+const USUAL_HZ: [u64; 3] = [100, 250, 1_000];
 
 /// A `connect()` time outside of these bounds, in microseconds, gets a note. The kernel's defaults give 131 s.
 const USUAL_US: std::ops::RangeInclusive<u64> = 30_000_000..=300_000_000;
@@ -104,16 +104,28 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
         }
     }
     for (setting, value) in rule.settings.iter().filter(|(setting, _)| setting.has_two_jiffies()) {
-        let us = value.number();
-        if us < TWO_JIFFIES_US {
-            let (key, us) = (setting.key, spell(us.into()));
+        let us = u64::from(value.number());
+        let rounded = USUAL_HZ.map(|hz| (hz, in_ticks(us, hz)));
+        // As `install` does, which knows HZ: differences of up to a tenth are not reported.
+        if rounded.iter().any(|(_, becomes)| becomes - us > us / 10) {
+            let key = setting.key;
+            let becomes = rounded.map(|(hz, becomes)| format!("{} at HZ {hz}", spell(becomes)));
             note(
-                format!("rule `{name}`: `{key}` {us} is below two jiffies of a kernel with HZ 100"),
-                "the minimum is 20ms at HZ 100, 8ms at HZ 250, 2ms at HZ 1000",
+                format!(
+                    "rule `{name}`: `{key}` {} is rounded up to ticks of the kernel",
+                    spell(us)
+                ),
+                &format!("it becomes {}", becomes.join(", ")),
             );
         }
     }
     notes
+}
+
+/// A time in whole jiffies, at least two, in microseconds.
+fn in_ticks(us: u64, hz: u64) -> u64 {
+    let tick = 1_000_000 / hz;
+    us.div_ceil(tick).max(2) * tick
 }
 
 /// The time until the kernel gives up, in microseconds: the sum of all timers (`tcp_write_timeout()`,
@@ -137,6 +149,13 @@ fn seconds(us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rounding_is_up_to_ticks() {
+        assert_eq!(USUAL_HZ.map(|hz| in_ticks(9_000, hz)), [20_000, 12_000, 9_000]);
+        assert_eq!(USUAL_HZ.map(|hz| in_ticks(2_000, hz)), [20_000, 8_000, 2_000]);
+        assert_eq!(USUAL_HZ.map(|hz| in_ticks(40_000, hz)), [40_000; 3]);
+    }
 
     #[test]
     fn giving_up_takes_what_the_kernel_takes() {
