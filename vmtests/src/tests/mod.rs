@@ -28,6 +28,7 @@ mod remove;
 mod report;
 mod samples;
 mod settings;
+mod settings_handshake;
 mod state;
 mod support;
 mod sweep;
@@ -55,6 +56,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     handshakes::TESTS,
     samples::TESTS,
     settings::TESTS,
+    settings_handshake::TESTS,
     install::TESTS,
     remove::TESTS,
     killed::TESTS,

@@ -65,20 +65,15 @@ tests! {
     setting_congestion_with_ecn: 60,
     setting_initial_rwnd: 60,
     setting_below_two_ticks_is_said: 60,
-    setting_nodelay: 60,
-    setting_window_clamp: 60,
-    setting_max_segment: 60,
-    setting_connect_timeout: 60,
-    use_kernel_exempts: 60,
     settings_of_one_client_only: 60,
     settings_count_connections_once: 60,
 }
 
-const fn tcp(option: libc::c_int) -> Opt {
+pub(super) const fn tcp(option: libc::c_int) -> Opt {
     Opt(libc::IPPROTO_TCP, option)
 }
 
-const fn socket(option: libc::c_int) -> Opt {
+pub(super) const fn socket(option: libc::c_int) -> Opt {
     Opt(libc::SOL_SOCKET, option)
 }
 
@@ -86,7 +81,7 @@ const fn socket(option: libc::c_int) -> Opt {
 const TCP_RTO_MAX_MS: libc::c_int = 44;
 
 /// Demands options of both ends of connections both ways; without a rule they must have other values.
-fn options(rule: &str, port: u16, expected: &[(Opt, u32)]) -> Result<()> {
+pub(super) fn options(rule: &str, port: u16, expected: &[(Opt, u32)]) -> Result<()> {
     let set_rto = install("settings", rule)?;
     let (lab, cable) = lab()?;
     for way in BOTH {
@@ -416,115 +411,12 @@ fn setting_initial_rwnd() -> Result<()> {
     Ok(())
 }
 
-fn setting_nodelay() -> Result<()> {
-    options("nodelay", 5016, &[(tcp(libc::TCP_NODELAY), 1)])
-}
-
 /// Where a first one may not be quite gone.
-fn second_lab() -> Result<(Lab, Cable)> {
+pub(super) fn second_lab() -> Result<(Lab, Cable)> {
     let mut lab = Lab::new()?;
     let cable = lab.lay_again("vb", 2)?;
     lab.settle(&cable)?;
     Ok((lab, cable))
-}
-
-/// The option at both ends, and the window of the SYN.
-fn setting_window_clamp() -> Result<()> {
-    const CLAMP: u32 = 5_000;
-    options("window-clamp", 5017, &[(tcp(libc::TCP_WINDOW_CLAMP), CLAMP)])?;
-    let lab = second_lab()?;
-    let (window, _) = first_window(&lab, Direction::Outgoing, 5017)?;
-    ensure!(u32::from(window) <= CLAMP, "the SYN announces {window}");
-    let (window, _) = first_window(&lab, Direction::Outgoing, OTHER)?;
-    ensure!(u32::from(window) > CLAMP, "{window} without a rule");
-    Ok(())
-}
-
-/// What the SYN announces, and the segments that are sent.
-fn setting_max_segment() -> Result<()> {
-    const SEGMENT: u16 = 536;
-    install("settings", "max-segment")?;
-    let (lab, cable) = lab()?;
-    for (port, is_meant) in [(5018, true), (OTHER, false)] {
-        let mut capture = Capture::start(&cable.name)?;
-        let mut pair = Pair::open(&lab, &cable, Direction::Outgoing, port)?;
-        pair.here.write_all(&[0; 4000])?;
-        let sum = |seen: &[Seen]| {
-            seen.iter().filter(|one| one.outgoing).map(|one| one.segment.data).sum::<usize>()
-        };
-        let seen = capture.until(Duration::from_secs(10), |seen| sum(seen) >= 4000)?;
-        let syn = seen.iter().find(|one| one.segment.syn && !one.segment.ack);
-        let announced =
-            syn.and_then(|one| one.segment.mss).context("no SYN with a segment size")?;
-        ensure!((announced == SEGMENT) == is_meant, "port {port}: the SYN announces {announced}");
-        // Without timestamps, which take 12 bytes of each. The capture may see several as one.
-        let window = pair::tcp_info(&pair.here, SND_MSS)?;
-        ensure!((window <= SEGMENT.into()) == is_meant, "port {port}: sends segments of {window}");
-    }
-    Ok(())
-}
-
-/// Of TCP_INFO: the size of segments that are sent.
-const SND_MSS: usize = 16;
-
-/// How long `connect()` takes without an answer; and what is left of it when the connection is established.
-fn setting_connect_timeout() -> Result<()> {
-    const TIMEOUT: Opt = tcp(libc::TCP_USER_TIMEOUT);
-    const SYN_SENT: u8 = 2;
-    let set_rto = install("settings", "connect-timeout")?;
-    let (lab, cable) = Lab::with_cable()?;
-    // Nobody answers yet.
-    let start = Instant::now();
-    let other = Connection::open(cable.remote4(OTHER))?;
-    let meant = [5019, 5020].map(|port| Connection::open(cable.remote4(port)));
-    for connection in meant {
-        let connection = connection?;
-        let value = pair::number(&connection, TIMEOUT)?;
-        ensure!(value == 1_000, "TCP_USER_TIMEOUT is {value} while connecting");
-        until("the connection is not given up", || Ok(state(&connection)? != SYN_SENT))?;
-        let took = start.elapsed();
-        // The kernel looks when the timer fires, after 1 s and then at the latest after another.
-        let usual = Duration::from_millis(900)..Duration::from_millis(2_600);
-        ensure!(usual.contains(&took), "connect() took {took:?}");
-    }
-    ensure!(state(&other)? == SYN_SENT, "without a rule the connection was given up, too");
-    lab.settle(&cable)?;
-    for (port, established) in [(5019, 0), (5020, 12_345)] {
-        for way in BOTH {
-            let pair = Pair::open(&lab, &cable, way, port)?;
-            for end in [&pair.here, &pair.there] {
-                let value = pair::number(end, TIMEOUT)?;
-                ensure!(value == established, "{way:?}, port {port}: established with {value}");
-            }
-        }
-    }
-    for rule in ["connect-timeout", "both-timeouts"] {
-        ensure!(refusals(&set_rto, rule, "connect_timeout")? == 0, "{rule}: the kernel refused it");
-    }
-    Ok(())
-}
-
-fn state(socket: &Connection) -> Result<u8> {
-    Ok(pair::tcp_info(socket, 0)?.to_ne_bytes()[0])
-}
-
-/// A rule that exempts takes connections from later rules, changes nothing and counts.
-fn use_kernel_exempts() -> Result<()> {
-    let set_rto = install("settings", "not-exempt")?;
-    let (lab, cable) = Lab::with_cable()?;
-    let rto = Connection::open(cable.remote4(5021))?.rto()?;
-    ensure!(rto == Duration::from_secs(1), "a timer of {rto:?}");
-    lab.settle(&cable)?;
-    let pair = Pair::open(&lab, &cable, Direction::Outgoing, 5021)?;
-    for (end, expected) in [(&pair.here, 0), (&pair.there, 6)] {
-        let priority = pair::number(end, socket(libc::SO_PRIORITY))?;
-        ensure!(priority == expected, "a priority of {priority}, not {expected}");
-    }
-    for (rule, expected) in [("exempt", 2), ("not-exempt", 1)] {
-        let hits = set_rto.status()?.hits(rule)?;
-        ensure!(hits == expected, "{rule}: {hits} hits, not {expected}");
-    }
-    Ok(())
 }
 
 /// A rule for one client sets nothing on the listener, so that the next client's connection has none of it.
