@@ -73,7 +73,8 @@ fn skeleton(c: &Path, object: &Path, out: &Path) -> Result<(), String> {
     let is_big = env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() == Ok("big");
     let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let mut flags = Policy::clang_flags(is_big, &arch);
-    // The object must not contain the path of the build.
+    // The object must not contain the paths of the build: its BTF names the source, below the folder of the compilation.
+    flags.push("-fdebug-compilation-dir=.".into());
     flags.push(format!("-fdebug-prefix-map={}=.", out.display()));
     flags.extend(extra.split_whitespace().map(String::from));
     SkeletonBuilder::new()

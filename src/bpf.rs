@@ -3,10 +3,8 @@
 use crate::shared::Shape;
 use libbpf_rs::{AsRawLibbpf as _, OpenMapMut, libbpf_sys as sys};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, readlink};
-use nix::libc;
-use nix::sys::stat::fstatat;
-use std::ffi::{CStr, CString, c_void};
+use nix::fcntl::readlink;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::thread;
 use std::time::Duration;
@@ -45,60 +43,41 @@ pub(crate) fn pin(fd: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &str) -> 
     check(unsafe { sys::bpf_obj_pin(fd.as_raw_fd(), path.as_ptr()) }).map(drop)
 }
 
-/// True if the directory contains this name.
-pub(crate) fn exists(directory: BorrowedFd<'_>, name: &str) -> Result<bool> {
-    match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(_) => Ok(true),
-        Err(Errno::ENOENT) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Tries to lock a file (flock(2)), without waiting. Its last descriptor holds the lock.
-pub(crate) fn flock(file: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: a descriptor and a flag.
-    check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }).map(drop)
-}
-
-/// The type of object behind a BPF descriptor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Link,
-    Map,
-    Program,
+/// The kernel's description of a BPF object.
+pub(crate) enum Object {
+    Link(LinkInfo),
+    Map(MapInfo),
+    Program(ProgramInfo),
     Other,
 }
 
-/// Only the name of the anonymous inode reveals it (`anon_inode_getfd()` in kernel/bpf/syscall.c).
-pub(crate) fn kind(fd: BorrowedFd<'_>) -> Result<Kind> {
+/// Only the name of the anonymous inode reveals the type (`anon_inode_getfd()` in kernel/bpf/syscall.c).
+pub(crate) fn describe(fd: BorrowedFd<'_>) -> Result<Object> {
     let name = readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str())?;
     let name = name.to_string_lossy();
     let kind = name.strip_prefix("anon_inode:bpf").and_then(|rest| rest.get(1..));
     Ok(match kind {
-        Some("link") => Kind::Link,
-        Some("map") => Kind::Map,
-        Some("prog") => Kind::Program,
-        _ => Kind::Other,
+        Some("link") => Object::Link(link_info(fd)?),
+        Some("map") => Object::Map(map_info(fd)?),
+        Some("prog") => Object::Program(program_info(fd)?),
+        _ => Object::Other,
     })
 }
 
 /// What a link is attached to; None if it is detached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
     Cgroup { id: Option<u64>, attach_type: u32 },
     Netns { inode: Option<u32> },
     Other,
 }
 
-/// The kernel's description of a link.
-#[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkInfo {
     pub(crate) id: u32,
     pub(crate) program_id: u32,
     pub(crate) target: Target,
 }
 
-pub(crate) fn link_info(fd: BorrowedFd<'_>) -> Result<LinkInfo> {
+fn link_info(fd: BorrowedFd<'_>) -> Result<LinkInfo> {
     let mut info = sys::bpf_link_info::default();
     get_info(fd, &mut info)?;
     let target = match info.type_ {
@@ -139,7 +118,8 @@ pub(crate) fn attach(
     owned(unsafe { sys::bpf_link_create(program, target, attach_type, ptr::null()) })
 }
 
-/// Detaches a link at once, even if other descriptors refer to it.
+/// Detaches a link at once, even if other descriptors refer to it. Without this, an unpinned link stays in effect for
+/// some milliseconds: the kernel frees links in a work queue.
 pub(crate) fn detach(link: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: a descriptor.
     check(unsafe { sys::bpf_link_detach(link.as_raw_fd()) }).map(drop)
@@ -181,12 +161,13 @@ pub(crate) fn libbpf() -> (u32, u32) {
     unsafe { (sys::libbpf_major_version(), sys::libbpf_minor_version()) }
 }
 
-/// The kernel's description of a program.
 pub(crate) struct ProgramInfo {
     pub(crate) id: u32,
     pub(crate) name: String,
     /// The ids of its maps.
     pub(crate) maps: Vec<u32>,
+    /// When it was loaded, nanoseconds of CLOCK_BOOTTIME.
+    pub(crate) load_time: u64,
 }
 
 pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<ProgramInfo> {
@@ -199,33 +180,18 @@ pub(crate) fn program_info(fd: BorrowedFd<'_>) -> Result<ProgramInfo> {
     };
     get_info(fd, &mut info)?;
     let count = maps.len().min(info.nr_map_ids as usize);
-    Ok(ProgramInfo { id: info.id, name: name(&info.name), maps: maps[..count].to_vec() })
+    let name = info.name.iter().take_while(|&&byte| byte != 0);
+    let name = name.map(|&byte| char::from(byte as u8)).collect();
+    Ok(ProgramInfo { id: info.id, name, maps: maps[..count].to_vec(), load_time: info.load_time })
 }
 
-/// Creates a frozen map with one value, for text.
-pub(crate) fn new_text(name: &CStr, text: &[u8]) -> Result<OwnedFd> {
-    let size = u32::try_from(text.len()).map_err(|_| Errno::E2BIG)?;
-    // SAFETY: a name with NUL, sizes, and no options.
-    let map = owned(unsafe {
-        sys::bpf_map_create(sys::BPF_MAP_TYPE_ARRAY, name.as_ptr(), 4, size, 1, ptr::null())
-    })?;
-    let key = 0_u32;
-    // SAFETY: the map has a key of 4 bytes, and a value of this size.
-    check(unsafe {
-        let (key, text) = ((&raw const key).cast(), text.as_ptr().cast());
-        sys::bpf_map_update_elem(map.as_raw_fd(), key, text, 0)
-    })?;
-    Ok(map)
+/// The name of a program by its id. Needs CAP_SYS_ADMIN.
+pub(crate) fn program_name(id: u32) -> Result<String> {
+    // SAFETY: no pointers.
+    let program = owned(unsafe { sys::bpf_prog_get_fd_by_id(id) })?;
+    program_info(program.as_fd()).map(|info| info.name)
 }
 
-/// Makes a map live as long as a program that does not use it. No error if it is bound already.
-pub(crate) fn bind_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: descriptors, and no options.
-    check(unsafe { sys::bpf_prog_bind_map(program.as_raw_fd(), map.as_raw_fd(), std::ptr::null()) })
-        .map(drop)
-}
-
-/// The kernel's description of a map.
 pub(crate) struct MapInfo {
     pub(crate) id: u32,
     pub(crate) shape: Shape,
@@ -256,49 +222,81 @@ pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<MapInfo> {
     Ok(MapInfo { id: info.id, shape })
 }
 
+/// Creates a map with one value, for text.
+pub(crate) fn new_text(name: &CStr, text: &[u8]) -> Result<OwnedFd> {
+    let size = u32::try_from(text.len()).map_err(|_| Errno::E2BIG)?;
+    // SAFETY: a name with NUL, sizes, and no options.
+    let map = owned(unsafe {
+        sys::bpf_map_create(sys::BPF_MAP_TYPE_ARRAY, name.as_ptr(), 4, size, 1, ptr::null())
+    })?;
+    update(map.as_fd(), &FIRST, text)?;
+    Ok(map)
+}
+
+/// Makes a map live as long as a program that does not use it. No error if it is bound already.
+pub(crate) fn bind_map(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: descriptors, and no options.
+    check(unsafe { sys::bpf_prog_bind_map(program.as_raw_fd(), map.as_raw_fd(), ptr::null()) })
+        .map(drop)
+}
+
+/// The key of the only value of a map of global data.
+const FIRST: [u8; 4] = [0; 4];
+
 /// The value of a map of global data; EINVAL for any other map.
-pub(crate) fn read_data(fd: BorrowedFd<'_>, info: &MapInfo) -> Result<Vec<u8>> {
+pub(crate) fn read_data(map: BorrowedFd<'_>, info: &MapInfo) -> Result<Vec<u8>> {
     if !info.is_data() {
         return Err(Errno::EINVAL);
     }
     let mut value = vec![0; info.shape.value_size as usize];
-    let key = 0_u32;
-    // SAFETY: such a map has a key of 4 bytes and one value of the reported size.
-    check(unsafe {
-        sys::bpf_map_lookup_elem(
-            fd.as_raw_fd(),
-            (&raw const key).cast::<c_void>(),
-            value.as_mut_ptr().cast(),
-        )
-    })?;
+    look_up(map, &FIRST, &mut value)?;
     Ok(value)
 }
 
-/// A row of an array map of 64-bit numbers. The caller knows how many a value has.
-pub(crate) fn row(map: BorrowedFd<'_>, key: u32, numbers: usize) -> Result<Vec<u64>> {
-    let mut row = vec![0_u64; numbers];
-    // SAFETY: a key of 4 bytes, and room for the value.
-    check(unsafe {
-        let (key, value) = ((&raw const key).cast(), row.as_mut_ptr().cast());
-        sys::bpf_map_lookup_elem(map.as_raw_fd(), key, value)
-    })?;
-    Ok(row)
+/// Reads an element. As in the functions below, key and value have the sizes that the map has: its shape is checked, or
+/// we have made it. It is not a per-CPU map, whose values are longer.
+pub(crate) fn look_up(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> Result<()> {
+    let (key, value) = (key.as_ptr().cast(), value.as_mut_ptr().cast());
+    // SAFETY: the sizes fit, see above.
+    check(unsafe { sys::bpf_map_lookup_elem(map.as_raw_fd(), key, value) }).map(drop)
 }
 
-/// A key of the map of local devices: an IPv6 address.
-pub(crate) type Key = [u8; 16];
+/// Sets an element.
+///
+/// Retries for a second after ENOMEM. Since Linux 6.1 a growing map takes entries from a cache of as few as four. The
+/// kernel refills it from irq_work (`bpf_mem_refill()`, kernel/bpf/memalloc.c): at once if a processor can interrupt
+/// itself, otherwise at the next tick, as on MIPS.
+pub(crate) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> Result<()> {
+    const PAUSE: Duration = Duration::from_millis(5);
+    let (key, value) = (key.as_ptr().cast(), value.as_ptr().cast());
+    // SAFETY: the sizes fit, as for `look_up`.
+    let set = || check(unsafe { sys::bpf_map_update_elem(map.as_raw_fd(), key, value, 0) });
+    for _ in 0..200 {
+        match set() {
+            Err(Errno::ENOMEM) => thread::sleep(PAUSE),
+            done => return done.map(drop),
+        }
+    }
+    set().map(drop)
+}
 
-/// [`LocalDevice`](crate::shared::LocalDevice)
-pub(crate) type Value = [u8; size_of::<crate::shared::LocalDevice>()];
+/// Deletes an element if it exists.
+pub(crate) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> Result<()> {
+    // SAFETY: the size fits, as for `look_up`.
+    match check(unsafe { sys::bpf_map_delete_elem(map.as_raw_fd(), key.as_ptr().cast()) }) {
+        Ok(_) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
 
-/// All keys of the map of local devices.
-pub(crate) fn keys(map: BorrowedFd<'_>) -> Result<Vec<Key>> {
-    let mut keys: Vec<Key> = Vec::new();
+/// All keys of a map, which has room for at most so many.
+pub(crate) fn keys<const SIZE: usize>(map: BorrowedFd<'_>, most: usize) -> Result<Vec<[u8; SIZE]>> {
+    let mut keys: Vec<[u8; SIZE]> = Vec::new();
     // The kernel starts over if the previous key has been deleted. The bound ends such a loop.
-    while keys.len() < 65_536 {
-        let mut next = Key::default();
-        let before = keys.last().map_or(std::ptr::null(), |key| key.as_ptr());
-        // SAFETY: keys of the map's size, or none to begin with.
+    while keys.len() < most {
+        let mut next = [0; SIZE];
+        let before = keys.last().map_or(ptr::null(), |key| key.as_ptr());
+        // SAFETY: the sizes fit, as for `look_up`; no key to begin with.
         let ret = unsafe {
             sys::bpf_map_get_next_key(map.as_raw_fd(), before.cast(), next.as_mut_ptr().cast())
         };
@@ -311,118 +309,56 @@ pub(crate) fn keys(map: BorrowedFd<'_>) -> Result<Vec<Key>> {
     Ok(keys)
 }
 
-/// An entry of the map of local devices.
-pub(crate) fn look_up(map: BorrowedFd<'_>, key: &Key) -> Result<Value> {
-    let mut value = Value::default();
-    // SAFETY: key and value of the map's sizes.
-    check(unsafe {
-        sys::bpf_map_lookup_elem(map.as_raw_fd(), key.as_ptr().cast(), value.as_mut_ptr().cast())
-    })?;
-    Ok(value)
+/// A feature that a kernel has or lacks.
+#[derive(Clone, Copy)]
+pub(crate) enum Feature {
+    /// sk_lookup programs that read `ingress_ifindex` (Linux 5.17).
+    Arrivals,
+    /// sock_ops programs that read kernel structures (`CONFIG_BPF_EVENTS`, no lockdown).
+    Memory,
+    /// sock_ops programs that read the cookie of a network namespace (Linux 5.15).
+    Cookie,
 }
 
-/// Sets an entry of the map of local devices.
-pub(crate) fn update(map: BorrowedFd<'_>, key: &Key, value: &Value) -> Result<()> {
-    let (key, value) = (key.as_ptr().cast(), value.as_ptr().cast());
-    // SAFETY: key and value of the map's sizes.
-    patiently(|| check(unsafe { sys::bpf_map_update_elem(map.as_raw_fd(), key, value, 0) }))
-        .map(drop)
-}
-
-/// Retries for a second after ENOMEM. Since Linux 6.1 a growing map takes entries from a cache of as few as four. The
-/// kernel refills it from irq_work (`bpf_mem_refill()`, kernel/bpf/memalloc.c): at once if a processor can interrupt
-/// itself, otherwise at the next tick, as on MIPS.
-fn patiently<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
-    const PAUSE: Duration = Duration::from_millis(5);
-    for _ in 0..200 {
-        match call() {
-            Err(Errno::ENOMEM) => thread::sleep(PAUSE),
-            done => return done,
-        }
-    }
-    call()
-}
-
-/// Deletes an entry of the map of local devices if it exists.
-pub(crate) fn delete(map: BorrowedFd<'_>, key: &Key) -> Result<()> {
-    // SAFETY: a key of the map's size.
-    match check(unsafe { sys::bpf_map_delete_elem(map.as_raw_fd(), key.as_ptr().cast()) }) {
-        Ok(_) | Err(Errno::ENOENT) => Ok(()),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// The entry of a socket in the map of known devices: a device's name.
-pub(crate) fn of_socket(map: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> Result<[u8; 16]> {
-    let mut name = [0; 16];
-    let key = socket.as_raw_fd();
-    // SAFETY: user space passes a descriptor as the key of such a map; the value has 16 bytes.
-    check(unsafe {
-        sys::bpf_map_lookup_elem(map.as_raw_fd(), (&raw const key).cast(), name.as_mut_ptr().cast())
-    })?;
-    Ok(name)
-}
-
-/// True if the kernel accepts an sk_lookup program that reads `ingress_ifindex` (added in Linux 5.17).
-pub(crate) fn loads_sk_lookup() -> Result<bool> {
+/// True if the verifier accepts a program that uses the feature.
+pub(crate) fn has(feature: Feature) -> Result<bool> {
     const INGRESS_IFINDEX: i16 = 64;
-    // r1 = *(u32 *)(r1 + 64); r0 = SK_PASS; exit
-    let code = [(0x61, 0x11, INGRESS_IFINDEX, 0), (0xb7, 0, 0, 1), (0x95, 0, 0, 0)];
-    takes(sys::BPF_PROG_TYPE_SK_LOOKUP, sys::BPF_SK_LOOKUP, &code)
-}
-
-/// True if sock_ops programs may read kernel structures (`CONFIG_BPF_EVENTS`, no lockdown).
-pub(crate) fn lets_read_memory() -> Result<bool> {
-    // *(u64 *)(r10 - 8) = 0; r1 = r10; r1 += -8; r2 = 8; r3 = 0; call probe_read_kernel; r0 = 1; exit
-    let code = [
-        (0x7a, 0x0a, -8, 0),
-        (0xbf, 0xa1, 0, 0),
-        (0x07, 0x01, 0, -8),
-        (0xb7, 0x02, 0, 8),
-        (0xb7, 0x03, 0, 0),
-        (0x85, 0x00, 0, sys::BPF_FUNC_probe_read_kernel as i32),
-        (0xb7, 0x00, 0, 1),
-        (0x95, 0x00, 0, 0),
-    ];
-    takes(sys::BPF_PROG_TYPE_SOCK_OPS, 0, &code)
-}
-
-/// True if sock_ops programs can read the cookie of a network namespace (from Linux 5.15 on).
-pub(crate) fn tells_cookie() -> Result<bool> {
-    // call get_netns_cookie; r0 = 1; exit
-    let code = [
-        (0x85, 0x00, 0, sys::BPF_FUNC_get_netns_cookie as i32),
-        (0xb7, 0x00, 0, 1),
-        (0x95, 0x00, 0, 0),
-    ];
-    takes(sys::BPF_PROG_TYPE_SOCK_OPS, 0, &code)
-}
-
-/// True if the verifier accepts a program. Each instruction is opcode, registers (source in the upper half), offset
-/// and immediate.
-fn takes(kind: sys::bpf_prog_type, attach: u32, code: &[(u8, u8, i16, i32)]) -> Result<bool> {
-    let instruction = |&(code, registers, off, imm): &(u8, u8, i16, i32)| {
+    /// Opcode, registers (source in the upper half), offset and immediate.
+    type Instruction = (u8, u8, i16, i32);
+    const RETURN_1: [Instruction; 2] = [(0xb7, 0, 0, 1), (0x95, 0, 0, 0)];
+    let call = |function: u32| (0x85, 0, 0, function as i32);
+    let code: &[Instruction] = match feature {
+        // r1 = *(u32 *)(r1 + 64)
+        Feature::Arrivals => &[(0x61, 0x11, INGRESS_IFINDEX, 0)],
+        // *(u64 *)(r10 - 8) = 0; r1 = r10; r1 += -8; r2 = 8; r3 = 0; call probe_read_kernel
+        Feature::Memory => &[
+            (0x7a, 0x0a, -8, 0),
+            (0xbf, 0xa1, 0, 0),
+            (0x07, 0x01, 0, -8),
+            (0xb7, 0x02, 0, 8),
+            (0xb7, 0x03, 0, 0),
+            call(sys::BPF_FUNC_probe_read_kernel),
+        ],
+        Feature::Cookie => &[call(sys::BPF_FUNC_get_netns_cookie)],
+    };
+    let instruction = |&(code, registers, off, imm): &Instruction| {
         let mut it = sys::bpf_insn { code, off, imm, ..Default::default() };
         it.set_dst_reg(registers & 15);
         it.set_src_reg(registers >> 4);
         it
     };
-    let code: Vec<_> = code.iter().map(instruction).collect();
-    let mut options =
-        sys::bpf_prog_load_opts { expected_attach_type: attach, ..Default::default() };
-    options.sz = size_of_val(&options) as _;
+    let code: Vec<_> = code.iter().chain(&RETURN_1).map(instruction).collect();
+    let (kind, expected_attach_type) = match feature {
+        Feature::Arrivals => (sys::BPF_PROG_TYPE_SK_LOOKUP, sys::BPF_SK_LOOKUP),
+        Feature::Memory | Feature::Cookie => (sys::BPF_PROG_TYPE_SOCK_OPS, 0),
+    };
+    let sz = size_of::<sys::bpf_prog_load_opts>() as _;
+    let mut options = sys::bpf_prog_load_opts { sz, expected_attach_type, ..Default::default() };
+    let (name, licence) = (c"probe".as_ptr(), c"GPL".as_ptr());
     let mut load = || {
+        let (start, count) = (code.as_ptr(), code.len() as _);
         // SAFETY: NUL-terminated strings, the number of instructions, and options that state their own size.
-        owned(unsafe {
-            sys::bpf_prog_load(
-                kind,
-                c"probe".as_ptr(),
-                c"GPL".as_ptr(),
-                code.as_ptr(),
-                code.len() as _,
-                &raw mut options,
-            )
-        })
+        owned(unsafe { sys::bpf_prog_load(kind, name, licence, start, count, &raw mut options) })
     };
     // The verifier returns these, and so does a kernel without this program type. Two equal answers are believed.
     let is_no = |errno: &Errno| matches!(errno, Errno::EACCES | Errno::EINVAL);
@@ -452,32 +388,4 @@ pub(crate) fn hook(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>> {
     })?;
     ids.truncate(count as usize);
     Ok(ids)
-}
-
-/// The name of a program by its id. Needs CAP_SYS_ADMIN.
-pub(crate) fn program_name(id: u32) -> Result<String> {
-    // SAFETY: no pointers.
-    let program = owned(unsafe { sys::bpf_prog_get_fd_by_id(id) })?;
-    program_info(program.as_fd()).map(|info| info.name)
-}
-
-fn name(bytes: &[std::ffi::c_char]) -> String {
-    bytes.iter().take_while(|&&byte| byte != 0).map(|&byte| char::from(byte as u8)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_may_come_later() {
-        let mut calls = 0;
-        let mut later = |errno, last| {
-            calls += 1;
-            if calls < last { Err(errno) } else { Ok(calls) }
-        };
-        assert_eq!(patiently(|| later(Errno::ENOMEM, 3)), Ok(3));
-        assert_eq!(patiently(|| later(Errno::EPERM, 9)), Err(Errno::EPERM));
-        assert_eq!(calls, 4);
-    }
 }

@@ -1,32 +1,33 @@
 //! `set-rto check`: can this kernel run these rules, and if not, what is missing.
 
-use crate::device::{self, Loaded, Wanted};
-use crate::error::{Error, hint};
+use crate::device::{self, Loaded};
+use crate::error::Result;
 use crate::host::cgroup::Cgroup;
 use crate::host::{self, mounts};
-use crate::probe::{self, Answer};
-use crate::rules::{self, Column, Rule};
-use crate::{bpf, json, output, pin, policy, timer};
-use nix::errno::Errno;
-use std::os::fd::AsFd;
+use crate::policy::Load;
+use crate::probe::{self, Answer, Setting};
+use crate::rules::{self, Column};
+use crate::{json, learned, output, pin, policy, timer};
 use std::path::Path;
 use std::process::ExitCode;
 
 /// One requirement: what was found, or what is wrong.
 struct Check {
     name: &'static str,
-    found: Result<String, String>,
+    found: std::result::Result<String, String>,
+}
+
+impl Check {
+    fn of(name: &'static str, found: Result<String>) -> Self {
+        Self { name, found: found.map_err(|error| error.in_a_line()) }
+    }
 }
 
 /// `set-rto check`.
 pub(crate) fn run(as_json: bool) -> ExitCode {
-    let mut checks = all();
-    let settings = settings().unwrap_or_else(|error| {
-        checks.push(Check { name: "settings", found: Err(error.in_a_line()) });
-        Vec::new()
-    });
+    let (checks, settings) = all();
     let ok = checks.iter().all(|check| check.found.is_ok())
-        && settings.iter().all(|(_, _, answer)| !matches!(answer, Answer::No(_)));
+        && settings.iter().all(|it| !matches!(it.answer, Answer::No(_)));
     if as_json {
         let items = checks.iter().map(|Check { name, found }| {
             let (Ok(detail) | Err(detail)) = found;
@@ -36,23 +37,20 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
                 ("detail", json::string(detail)),
             ])
         });
-        let settings = settings.iter().map(|(rule, column, answer)| {
+        let settings = settings.iter().map(|it| {
+            let Column { key, algorithm, since, .. } = it.column;
+            let ok = match it.answer {
+                Answer::Unknown => json::null(),
+                known => json::plain(!matches!(known, Answer::No(_))),
+            };
+            let algorithm = Some(algorithm).filter(|it| !it.is_empty());
             json::object(&[
-                ("rule", json::string(rule)),
-                ("setting", json::string(column.key)),
-                (
-                    "algorithm",
-                    json::option(Some(column.algorithm).filter(|it| !it.is_empty()), json::string),
-                ),
-                (
-                    "ok",
-                    match answer {
-                        Answer::Unknown => json::null(),
-                        known => json::plain(!matches!(known, Answer::No(_))),
-                    },
-                ),
-                ("since", json::string(column.since)),
-                ("detail", json::string(probe::why(column, *answer))),
+                ("rule", json::string(it.rule)),
+                ("setting", json::string(key)),
+                ("algorithm", json::option(algorithm, json::string)),
+                ("ok", ok),
+                ("since", json::string(since)),
+                ("detail", json::string(it.why())),
             ])
         });
         output::print(&json::object(&[
@@ -67,16 +65,13 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
                 Err(detail) => output::print(&format_args!("MISSING {name}: {detail}")),
             }
         }
-        for (rule, column, answer) in &settings {
-            let mark = match answer {
+        for setting in &settings {
+            let mark = match setting.answer {
                 Answer::Yes | Answer::NotMapped(_) => "ok     ",
                 Answer::No(_) => "MISSING",
                 Answer::Unknown => "UNKNOWN",
             };
-            output::print(&format_args!(
-                "{mark} rule `{rule}`: {column}: {}",
-                probe::why(column, *answer)
-            ));
+            output::print(&format_args!("{mark} {setting}"));
         }
         output::print(&match ok {
             true => "this kernel can run these rules",
@@ -86,43 +81,26 @@ pub(crate) fn run(as_json: bool) -> ExitCode {
     if ok { ExitCode::SUCCESS } else { ExitCode::from(crate::REFUSED) }
 }
 
-/// The settings of each rule besides `rto`, and whether this kernel accepts them.
-fn settings() -> crate::error::Result<Vec<(&'static str, Column, Answer)>> {
-    if !rules::has_columns() {
-        return Ok(Vec::new());
-    }
-    let answers = probe::ask(&Cgroup::root()?)?;
-    let answer = |at: usize| answers.get(at).map_or(Answer::Unknown, |(_, answer)| *answer);
-    let of_rule = |rule: Rule| {
-        let name = rule.name;
-        let columns: Vec<_> = rule.columns().collect();
-        columns.into_iter().map(move |(at, column)| (at, name, column))
-    };
-    let all = rules::all().flat_map(of_rule);
-    Ok(all.map(|(at, name, column)| (name, column, answer(at))).collect())
-}
-
-fn all() -> Vec<Check> {
-    let in_a_line = |error: Error| error.in_a_line();
-    let cgroup = Cgroup::root();
+fn all() -> (Vec<Check>, Vec<Setting>) {
     let mut checks = vec![
-        Check { name: "kernel", found: kernel() },
-        Check { name: "capabilities", found: capabilities() },
-        Check {
-            name: "cgroup2",
-            found: match &cgroup {
-                Ok(root) => Ok(root.path.display().to_string()),
-                Err(error) => Err(error.in_a_line()),
-            },
-        },
-        Check { name: "hook", found: hook(cgroup.as_ref().ok()) },
-        Check { name: "bpffs", found: bpffs().map_err(in_a_line) },
-        Check { name: "hz", found: timer::hz().map(|hz| hz.to_string()).map_err(in_a_line) },
+        Check::of("kernel", host::supported_release()),
+        Check::of("capabilities", policy::require_capabilities(None).map(|()| "enough".into())),
+        Check::of("bpffs", bpffs()),
+        Check::of("hz", timer::hz().map(|hz| hz.to_string())),
     ];
+    let cgroup = match Cgroup::root() {
+        Ok(cgroup) => cgroup,
+        Err(error) => {
+            checks.push(Check::of("cgroup2", Err(error)));
+            return (checks, Vec::new());
+        }
+    };
+    let count = |ids: Vec<u32>| format!("sock_ops, {} programs on it", ids.len());
+    checks.push(Check::of("cgroup2", Ok(cgroup.path.display().to_string())));
+    checks.push(Check::of("hook", policy::hook(&cgroup).map(count)));
     // The proof is that the verifier accepts the program. Nothing stays attached: only trial connections need that.
-    let Ok(cgroup) = cgroup else { return checks };
-    let loaded = device::load(&Wanted { without: 0, asked: None, cgroup: &cgroup, counters: None });
-    if rules::ask_for_interface() {
+    let loaded = device::load(Load::default(), None, &cgroup);
+    if rules::ASKS_FOR_INTERFACE {
         let found = match &loaded {
             Ok(Loaded { way: Some(way), failed, .. }) => {
                 let before = failed.iter().map(|why| format!("; {why}")).collect::<String>();
@@ -132,44 +110,36 @@ fn all() -> Vec<Check> {
         };
         checks.push(Check { name: "interface", found });
     }
-    let found = loaded.map(|_| "the verifier accepts it".into()).map_err(in_a_line);
-    checks.push(Check { name: "program", found });
-    checks
+    checks.push(Check::of("program", loaded.map(|_| "the verifier accepts it".into())));
+    checks.push(Check { name: "memory", found: Ok(memory()) });
+    let settings = probe::settings(&cgroup).unwrap_or_else(|error| {
+        checks.push(Check::of("settings", Err(error)));
+        Vec::new()
+    });
+    (checks, settings)
 }
 
-fn kernel() -> Result<String, String> {
-    let release = host::release();
-    match host::too_old(&release) {
-        false => Ok(release),
-        true => Err(format!("{release}: set-rto needs Linux 5.10 or newer")),
-    }
-}
-
-fn capabilities() -> Result<String, String> {
-    let missing = policy::missing_capabilities(None).map_err(|error| error.in_a_line())?;
-    match missing.as_slice() {
-        [] => Ok("enough".into()),
-        _ => Err(format!("missing {}: {}", missing.join(", "), hint::ROOT)),
-    }
-}
-
-fn hook(cgroup: Option<&Cgroup>) -> Result<String, String> {
-    let cgroup = cgroup.ok_or("no cgroup2 to look at")?;
-    match bpf::hook(cgroup.as_fd()) {
-        Ok(programs) => Ok(format!("sock_ops, {} programs on it", programs.len())),
-        Err(Errno::ENOSYS) => Err(hint::NO_BPF.into()),
-        Err(Errno::EINVAL) => Err(hint::NO_CGROUP_BPF.into()),
-        Err(errno) => Err(errno.desc().into()),
-    }
-}
-
-fn bpffs() -> crate::error::Result<String> {
-    let (pin, path) = (Path::new(pin::PIN), mounts::BPFFS_DIR);
-    match pin::is_on_bpffs(pin)? {
-        true => Ok(path.into()),
-        false => {
-            mounts::refuse_private_mount()?;
-            Ok(format!("not mounted, install mounts it at {path}"))
+/// What the maps of evidence and of hosts take.
+fn memory() -> String {
+    /// An entry of a hash map with its key and value, and its share of the buckets (kernel/bpf/hashtab.c).
+    const HOST: usize = 104;
+    let kib = |bytes: usize| bytes.div_ceil(1024);
+    let evidence = kib(rules::COUNT * 2 * rules::EVIDENCE * 8);
+    match rules::HOSTS {
+        None => format!("{evidence} KiB for evidence"),
+        Some(_) => {
+            let hosts = learned::hosts();
+            let learned = kib(hosts as usize * HOST);
+            format!("{evidence} KiB for evidence, {learned} KiB for {hosts} hosts")
         }
     }
+}
+
+fn bpffs() -> Result<String> {
+    let path = mounts::BPFFS_DIR;
+    if pin::is_on_bpffs(Path::new(pin::PIN))? {
+        return Ok(path.into());
+    }
+    mounts::refuse_private_mount()?;
+    Ok(format!("not mounted, install mounts it at {path}"))
 }

@@ -5,83 +5,124 @@
 //! with one call, and remove what is no longer used.
 
 use crate::bpf;
+use crate::device;
 use crate::device::local::{self, Devices};
-use crate::device::{self, Loaded, Wanted};
-use crate::error::{Error, Result, hint};
+use crate::error::{Context as _, Error, Result};
 use crate::host::cgroup::{self, Cgroup};
 use crate::host::netns::Netns;
 use crate::host::{self, mounts};
-use crate::pin::{self, Installed, Locked, State};
-use crate::way::{Method, Way, Why};
-use crate::{output, policy, probe, rules, timer};
-use libbpf_rs::MapCore;
-use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
-use libbpf_rs::skel::Skel;
-use nix::errno::Errno;
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use crate::pin::{self, Installed, LINK, Locked};
+use crate::policy::Load;
+use crate::way::Why;
+use crate::{Install, learned, output, policy, probe, rules, timer};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
-
-/// The options of an install.
-pub(crate) struct Asked {
-    pub(crate) cgroup: Option<PathBuf>,
-    pub(crate) pin: PathBuf,
-    /// Leave out settings that this kernel lacks.
-    pub(crate) partial: bool,
-    /// The required method of finding interfaces.
-    pub(crate) method: Option<Method>,
-    /// Only print what would be done.
-    pub(crate) dry_run: bool,
-}
 
 /// `set-rto install`.
 ///
 /// # Errors
 /// The kernel refuses a step, or lacks a setting. With `partial` a missing setting is reported and left out.
-pub(crate) fn run(asked: &Asked) -> Result<ExitCode> {
-    host::refuse_old_kernel()?;
-    let cgroup = Cgroup::chosen(asked.cgroup.as_deref())?;
-    if !policy::missing_capabilities(asked.method)?.is_empty() {
-        return Err(Error::new("install: Operation not permitted", policy::privileges()));
+pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
+    if asked.quiet {
+        output::be_quiet();
     }
-    can_attach(&cgroup)?;
+    host::supported_release()?;
+    let hz = timer::hz()?;
+    let cgroup = Cgroup::chosen(asked.cgroup.as_deref())?;
+    policy::require_capabilities(asked.interface_method)?;
+    // A hook that cannot be read cannot be attached to. Nothing has been changed yet.
+    policy::hook(&cgroup)?;
     let mut directory = Locked::create(&asked.pin)?;
-    let mut known = None;
-    let done = match pin::look(directory.as_fd(), &asked.pin)? {
-        State::Foreign(what) => {
-            return Err(Error::new(
-                format!("something else is at the pin: {what}"),
-                format!("remove it, or choose another directory: --pin {}2", asked.pin.display()),
+    let found = pin::look(&directory)?;
+    // A detached link has no policy in effect: a new one takes its place.
+    let old = found.as_deref().filter(|it| it.cgroup.is_some());
+    let what = match old {
+        None => What::Installed,
+        Some(old) => {
+            refuse_another_cgroup(old, &cgroup, asked)?;
+            match is_same(old, &cgroup, asked, hz)? && !asked.forget {
+                false => What::Replaced,
+                true if knows_devices(old)? => What::Nothing,
+                true => What::Refreshed,
+            }
+        }
+    };
+    let nouns = if rules::COUNT == 1 { "rule" } else { "rules" };
+    let place = format!("{} {nouns} on {}", rules::COUNT, cgroup.path.display());
+    if let (What::Nothing, Some(old)) = (&what, old) {
+        if !asked.dry_run {
+            sweep(&directory, old.program_id, old.program_id);
+        }
+        // A note, not a result: hotplug scripts call this whenever an interface changes.
+        output::note(&format_args!("already installed: {place}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    // This kernel has accepted all settings of a policy that is in effect without omissions.
+    let without = match old {
+        Some(old) if old.is_current() && old.policy.without == 0 => 0,
+        _ => probe::lacking(&cgroup, asked.partial)?,
+    };
+    let same = old.filter(|_| what == What::Refreshed);
+    // A detached policy has learned, too.
+    let known = found.as_deref().filter(|_| !asked.forget).and_then(|it| it.learned.as_ref());
+    let fitting = known.filter(|(_, hosts)| *hosts == learned::hosts());
+    let load = Load {
+        without,
+        counters: same.map(|old| old.counters.as_fd()),
+        evidence: same.and_then(|old| old.evidence.as_ref()).map(AsFd::as_fd),
+        learned: fitting.map(|(map, _)| map.as_fd()),
+        ..Load::default()
+    };
+    let loaded = device::load(load, asked.interface_method, &cgroup)?;
+    let device::Loaded { skeleton, way, failed: mut notes } = loaded;
+    if let Some(way) = way {
+        let devices = Devices::read()?;
+        devices.write(policy::map(&skeleton, local::MAP)?.as_fd())?;
+        notes.extend(devices.notes(way.method)?);
+    }
+    if let Some(wanted) = rules::HOSTS {
+        if let (Some((old, room)), None) = (known, fitting) {
+            learned::copy(old.as_fd(), *room, policy::map(&skeleton, learned::MAP)?.as_fd())?;
+        }
+        if learned::hosts() > wanted {
+            notes.push(format!(
+                "room for {} hosts, not {wanted}: at least 256 for each processor",
+                learned::hosts()
             ));
         }
-        State::Ours(old) if old.cgroup.is_some() => {
-            known = Some(old.program_id);
-            replace(&old, &cgroup, asked, &mut directory)?
-        }
-        State::Ours(_) => attach(&cgroup, true, asked, &mut directory)?,
-        State::Absent => attach(&cgroup, false, asked, &mut directory)?,
-    };
-    if !asked.dry_run {
-        // The new policy is in effect. The next run removes whatever a failure leaves here.
-        if let Err(error) = pin::sweep(&directory, Some(done.program_id), known) {
-            output::error(&error);
-        }
     }
-    done.report(&cgroup, &directory, asked.dry_run);
+    if !asked.dry_run {
+        let kept = known.map(|(map, _)| map.as_fd());
+        let id = pin::store(&mut directory, &skeleton, way, kept)?;
+        let program = skeleton.progs.set_rto.as_fd();
+        switch(&mut directory, found.as_deref(), program, &cgroup)?;
+        directory.commit()?;
+        sweep(&directory, id, old.map_or(id, |old| old.program_id));
+    }
+    notes.iter().for_each(|note| output::note(note));
+    let words = match (&what, asked.dry_run) {
+        (What::Installed, false) => "installed",
+        (What::Installed, true) => "would install",
+        (What::Replaced, false) => "replaced",
+        (What::Replaced, true) => "would replace",
+        (_, false) => "already installed, interfaces and addresses read again",
+        (_, true) => "already installed, would read interfaces and addresses again",
+    };
+    if what == What::Refreshed {
+        output::print(&format_args!("{words}: {place}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    note_rounding(hz);
+    note_reach(&directory, &cgroup);
+    output::print(&format_args!("{words}: {place}"));
+    if let Some(way) = way {
+        output::print(&format_args!("interfaces by {}", way.text()));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What an install did.
-struct Done {
-    what: What,
-    /// The pins of this program stay.
-    program_id: u32,
-    /// How interfaces are found.
-    way: Option<Way>,
-    notes: Vec<String>,
-    hz: u32,
-}
-
+/// What an install does.
+#[derive(PartialEq, Eq)]
 enum What {
     Installed,
     Replaced,
@@ -91,113 +132,59 @@ enum What {
     Refreshed,
 }
 
-impl Done {
-    fn report(&self, cgroup: &Cgroup, directory: &Locked, is_dry: bool) {
-        let noun = if rules::COUNT == 1 { "rule" } else { "rules" };
-        let place = format!("{} {noun} on {}", rules::COUNT, cgroup.path.display());
-        let words = match (&self.what, is_dry) {
-            (What::Installed, false) => "installed",
-            (What::Installed, true) => "would install",
-            (What::Replaced, false) => "replaced",
-            (What::Replaced, true) => "would replace",
-            (What::Nothing, _) => {
-                // A note, not a result: hotplug scripts call this whenever an interface changes.
-                return output::note(&format_args!("already installed: {place}"));
-            }
-            (What::Refreshed, false) => "already installed, interfaces and addresses read again",
-            (What::Refreshed, true) => {
-                "already installed, would read interfaces and addresses again"
-            }
-        };
-        self.notes.iter().for_each(|note| output::note(note));
-        if matches!(self.what, What::Refreshed) {
-            return output::print(&format_args!("{words}: {place}"));
-        }
-        note_rounding(self.hz);
-        // These are only notes, so errors are ignored here.
-        if mounts::is_private(directory.as_fd()).is_ok_and(|it| it) {
-            output::note(&"this bpffs is in this mount namespace only: the policy ends with it");
-        }
-        if cgroup.is_of_a_container().is_ok_and(|it| it) {
-            output::note(
-                &"this cgroup is the root of a container: the policy covers only that container",
+/// Removes the sets that are not in effect. The policy is, so the next run removes whatever a failure leaves here.
+fn sweep(directory: &Locked, keep: u32, known: u32) {
+    if let Err(error) = pin::sweep(directory, Some(keep), Some(known)) {
+        output::error(&error);
+    }
+}
+
+/// Two links can't be swapped in one step: for a moment there would be two policies or none.
+fn refuse_another_cgroup(old: &Installed, cgroup: &Cgroup, asked: &Install) -> Result<()> {
+    let Some(id) = old.cgroup else { return Ok(()) };
+    if cgroup.has_id(id)? {
+        return Ok(());
+    }
+    let place = cgroup::path(id).map_or("another cgroup".into(), |it| it.display().to_string());
+    Err(Error::new(
+        format!("what is pinned at {} is attached to {place}", asked.pin.display()),
+        "`set-rto remove` first, or install a second policy with another --pin",
+    ))
+}
+
+/// Puts a program in effect: swaps it in the live link, or attaches and pins a new link. A kill in between ends a new
+/// link with the process.
+fn switch(
+    directory: &mut Locked,
+    found: Option<&Installed>,
+    program: BorrowedFd<'_>,
+    cgroup: &Cgroup,
+) -> Result<()> {
+    match found {
+        Some(old) if old.cgroup.is_some() => {
+            return bpf::replace(old.link.as_fd(), old.program.as_fd(), program).context(
+                format_args!("replace the program of {}", directory.path().join(LINK).display()),
+                "the policy that was there is still in effect; try again",
             );
         }
-        output::print(&format_args!("{words}: {place}"));
-        if let Some(way) = self.way {
-            output::print(&format_args!("interfaces by {}", way.text()));
-        }
+        Some(_) => directory.unpin(LINK)?,
+        None => {}
     }
+    let link = directory.attached(cgroup.attach(program)?);
+    directory.pin((*link).as_fd(), LINK)
 }
 
-/// Queries the hook before anything is changed.
-fn can_attach(cgroup: &Cgroup) -> Result<()> {
-    bpf::hook(cgroup.as_fd()).map(drop).map_err(|errno| {
-        let hint = match errno {
-            Errno::ENOSYS => hint::NO_BPF.into(),
-            Errno::EINVAL => hint::NO_CGROUP_BPF.into(),
-            Errno::EPERM => policy::privileges(),
-            _ => hint::CHECK.into(),
-        };
-        let what = format!("look at the sock_ops hook of {}", cgroup.path.display());
-        Error::call(what, errno, hint)
-    })
-}
-
-/// Swaps the program in the live link.
-fn replace(
-    old: &Installed,
-    cgroup: &Cgroup,
-    asked: &Asked,
-    directory: &mut Locked,
-) -> Result<Done> {
-    if let Some(id) = old.cgroup
-        && !cgroup.has_id(id)?
-    {
-        // Two links can't be swapped in one step: for a moment there would be two policies or none.
-        let place = cgroup::path(id).map_or("another cgroup".into(), |it| it.display().to_string());
-        return Err(Error::new(
-            format!("what is pinned at {} is attached to {place}", asked.pin.display()),
-            "`set-rto remove` first, or install a second policy with another --pin",
-        ));
+/// True if the installed policy has this host's interfaces and addresses, or needs none.
+fn knows_devices(old: &Installed) -> Result<bool> {
+    match (old.way, &old.devices) {
+        (Some(_), Some(map)) => Devices::read()?.are_in(map.as_fd()),
+        _ => Ok(true),
     }
-    let hz = timer::hz()?;
-    let done = |what, program_id, way, notes| Done { what, program_id, way, notes, hz };
-    let is_same = is_same(old, cgroup, asked)?;
-    if is_same {
-        let devices = old.way.map(|_| Devices::read()).transpose()?;
-        let is_known = match (&devices, &old.devices) {
-            (Some(devices), Some(map)) => devices.are_in(map.as_fd())?,
-            _ => true,
-        };
-        if is_known {
-            return Ok(done(What::Nothing, old.program_id, old.way, Vec::new()));
-        }
-    }
-    // This kernel has accepted all settings of a policy that is in effect without omissions.
-    let without = match old.is_current() && old.policy.without == 0 {
-        true => 0,
-        false => probe::lacking(cgroup, asked.partial)?,
-    };
-    let counters = is_same.then(|| old.counters.as_fd());
-    let prepared = prepare(&Wanted { without, asked: asked.method, cgroup, counters })?;
-    let what = if is_same { What::Refreshed } else { What::Replaced };
-    if asked.dry_run {
-        return Ok(done(what, old.program_id, prepared.way, prepared.notes));
-    }
-    let program_id = pin::store(directory, &prepared.loaded.skeleton, prepared.way)?;
-    let new = prepared.loaded.skeleton.progs.set_rto.as_fd();
-    bpf::replace(old.link.as_fd(), old.program.as_fd(), new).map_err(|errno| {
-        let what = format!("replace the program of {}", directory.name("link"));
-        Error::call(what, errno, "the policy that was there is still in effect; try again")
-    })?;
-    directory.commit()?;
-    Ok(done(what, program_id, prepared.way, prepared.notes))
 }
 
 /// True if an install would change nothing except interfaces and their addresses.
-fn is_same(old: &Installed, cgroup: &Cgroup, asked: &Asked) -> Result<bool> {
-    if !old.is_current() || old.policy.hz != timer::hz()? || !old.has_arrivals() {
+fn is_same(old: &Installed, cgroup: &Cgroup, asked: &Install, hz: u32) -> Result<bool> {
+    if !old.is_current() || old.policy.hz != hz || !old.has_arrivals() {
         return Ok(false);
     }
     // The kernel may meanwhile support what was left out then, for example after loading a congestion control module.
@@ -205,68 +192,29 @@ fn is_same(old: &Installed, cgroup: &Cgroup, asked: &Asked) -> Result<bool> {
         return Ok(false);
     }
     let Some(way) = old.way else { return Ok(true) };
-    let is_method = match asked.method {
+    let is_method = match asked.interface_method {
         Some(method) => way.method == method,
         // A requested method applied to that install only.
         None => way.why != Why::Asked,
     };
     let netns = Netns::open()?;
     let is_here = match (way.cookie, netns.cookie) {
-        (0, _) | (_, None) => old.policy.netns == netns.inode,
-        (known, Some(cookie)) => known == cookie,
+        (Some(known), Some(cookie)) => known == cookie,
+        _ => old.policy.netns == netns.inode,
     };
     Ok(is_method && is_here)
 }
 
-/// A loaded program that knows this host's interfaces.
-struct Prepared {
-    loaded: Loaded,
-    way: Option<Way>,
-    notes: Vec<String>,
-}
-
-fn prepare(wanted: &Wanted<'_>) -> Result<Prepared> {
-    let loaded = device::load(wanted)?;
-    let way = loaded.way;
-    let mut notes = loaded.failed.clone();
-    if let Some(way) = way {
-        let devices = Devices::read()?;
-        fill(&loaded, &devices)?;
-        notes.extend(devices.notes(way.method)?);
+/// Prints a note if the policy covers or lasts less than it seems. Errors are ignored: these are only notes.
+fn note_reach(directory: &Locked, cgroup: &Cgroup) {
+    if mounts::is_private(directory.as_fd()).is_ok_and(|it| it) {
+        output::note(&"this bpffs is in this mount namespace only: the policy ends with it");
     }
-    Ok(Prepared { loaded, way, notes })
-}
-
-/// Stores this host's interfaces in a loaded program's map.
-pub(crate) fn fill(loaded: &Loaded, devices: &Devices) -> Result<()> {
-    let map = loaded.skeleton.object().maps().find(|map| map.name() == local::MAP);
-    let map =
-        map.ok_or_else(|| Error::new("the program has no map of interfaces", hint::DAMAGED))?;
-    devices.write(map.as_fd())
-}
-
-/// Attaches and pins. A kill in between ends the link with the process. `is_gone`: the pinned link is attached to
-/// nothing.
-fn attach(cgroup: &Cgroup, is_gone: bool, asked: &Asked, directory: &mut Locked) -> Result<Done> {
-    let without = probe::lacking(cgroup, asked.partial)?;
-    let wanted = Wanted { without, asked: asked.method, cgroup, counters: None };
-    let Prepared { loaded, way, notes } = prepare(&wanted)?;
-    let hz = timer::hz()?;
-    let program = loaded.skeleton.progs.set_rto.as_fd();
-    if asked.dry_run {
-        return Ok(Done { what: What::Installed, program_id: 0, way, notes, hz });
+    if cgroup.is_of_a_container().is_ok_and(|it| it) {
+        output::note(
+            &"this cgroup is the root of a container: the policy covers only that container",
+        );
     }
-    let program_id = pin::store(directory, &loaded.skeleton, way)?;
-    if is_gone {
-        pin::remove_link(directory)?;
-    }
-    let link = bpf::attach(program, cgroup.as_fd(), BPF_CGROUP_SOCK_OPS).map_err(|errno| {
-        Error::call(format_args!("attach to {}", cgroup.path.display()), errno, hint::attach(errno))
-    })?;
-    let link = directory.attached(link);
-    pin::store_link(directory, (*link).as_fd())?;
-    directory.commit()?;
-    Ok(Done { what: What::Installed, program_id, way, notes, hz })
 }
 
 /// Prints a note for each timer that the kernel's tick makes more than 10 % longer than its rule says.

@@ -5,18 +5,21 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo)]
 
+mod advise;
 mod bpf;
 mod check;
 mod device;
 mod diff;
-#[cfg(test)]
-mod documented;
 mod error;
+mod evidence;
 mod host;
 mod install;
 mod json;
+mod learned;
 #[cfg(feature = "vendored")]
+#[path = "../scripts/libelf/left_out.rs"]
 mod left_out;
+mod metrics;
 mod offsets;
 mod output;
 mod pin;
@@ -25,8 +28,10 @@ mod probe;
 mod remove;
 mod rules;
 mod shared;
+mod state;
 mod status;
 mod structures;
+mod table;
 mod timer;
 mod trial;
 mod try_connect;
@@ -61,77 +66,119 @@ enum Verb {
     Install(Install),
     Remove(Remove),
     Status(Status),
+    Advise(Advise),
     Diff(Diff),
     Check(Check),
     Try(Try),
     Rules(Rules),
 }
 
-/// attach, or replace in place without a gap
+/// attach the rules, or replace them in place without a gap
 #[derive(FromArgs)]
 #[argh(subcommand, name = "install", help_triggers("-h", "--help", "help"))]
-struct Install {
-    /// the cgroup whose sockets are meant (default: the root of the cgroup2 mount)
+pub(crate) struct Install {
+    /// the cgroup whose sockets the rules apply to (default: the root of the cgroup2 mount)
     #[argh(option, arg_name = "dir")]
-    cgroup: Option<PathBuf>,
+    pub(crate) cgroup: Option<PathBuf>,
 
-    /// where on the bpffs to pin it (default: /sys/fs/bpf/set-rto)
+    /// where to pin them in the bpffs (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
-    pin: PathBuf,
+    pub(crate) pin: PathBuf,
 
-    /// leave out the settings that this kernel lacks, and say which
+    /// leave out settings that this kernel does not support, and list them
     #[argh(switch)]
-    partial: bool,
+    pub(crate) partial: bool,
 
     /// how the interface of a connection is found, route or address (default: route if this kernel supports it, otherwise address)
     #[argh(option, arg_name = "method")]
-    interface_method: Option<way::Method>,
+    pub(crate) interface_method: Option<way::Method>,
 
-    /// only say what would be done
+    /// forget what learned timers know about hosts
     #[argh(switch)]
-    dry_run: bool,
+    pub(crate) forget: bool,
+
+    /// print what would be done
+    #[argh(switch)]
+    pub(crate) dry_run: bool,
 
     /// print errors only
     #[argh(switch)]
-    quiet: bool,
+    pub(crate) quiet: bool,
 }
 
-/// detach and unpin
+/// detach the rules
 #[derive(FromArgs)]
 #[argh(subcommand, name = "remove", help_triggers("-h", "--help", "help"))]
 struct Remove {
-    /// where it is pinned (default: /sys/fs/bpf/set-rto)
+    /// where the rules are pinned (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pin: PathBuf,
+
+    /// leave the rules of another binary attached
+    #[argh(switch)]
+    own: bool,
 }
 
-/// is it there, is it this binary's, rules, hits, who else is on the hook
+/// show whether the rules are attached, what each rule did, and other programs on the hook
 #[derive(FromArgs)]
 #[argh(subcommand, name = "status", help_triggers("-h", "--help", "help"))]
-struct Status {
-    /// where it is pinned (default: /sys/fs/bpf/set-rto)
+pub(crate) struct Status {
+    /// show only this rule, in full
+    #[argh(positional)]
+    pub(crate) rule: Option<String>,
+
+    /// where the rules are pinned (default: /sys/fs/bpf/set-rto)
+    #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
+    pub(crate) pin: PathBuf,
+
+    /// also list rules without a connection
+    #[argh(switch)]
+    pub(crate) all: bool,
+
+    /// how many hosts to show for a rule, the most recent first
+    #[argh(option, arg_name = "n")]
+    pub(crate) hosts: Option<usize>,
+
+    /// print one JSON object
+    #[argh(switch)]
+    pub(crate) json: bool,
+
+    /// print the OpenMetrics text format
+    #[argh(switch)]
+    pub(crate) metrics: bool,
+
+    /// print again at this interval (default: 2)
+    #[argh(option, arg_name = "seconds")]
+    pub(crate) watch: Option<u64>,
+}
+
+/// suggest a timer for each rule, from the evidence
+#[derive(FromArgs)]
+#[argh(subcommand, name = "advise", help_triggers("-h", "--help", "help"))]
+struct Advise {
+    /// where the rules are pinned (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pin: PathBuf,
 
-    /// one JSON object
+    /// print one JSON object
     #[argh(switch)]
     json: bool,
 }
 
-/// this binary's rules against those that are attached
+/// compare this binary's rules with those attached
 #[derive(FromArgs)]
 #[argh(subcommand, name = "diff", help_triggers("-h", "--help", "help"))]
 struct Diff {
-    /// where it is pinned (default: /sys/fs/bpf/set-rto)
+    /// where the rules are pinned (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pin: PathBuf,
 }
 
-/// can this kernel run these rules, and if not, what is missing
+/// show whether this kernel can run the rules, and what is missing
 #[derive(FromArgs)]
 #[argh(subcommand, name = "check", help_triggers("-h", "--help", "help"))]
 struct Check {
-    /// one JSON object
+    /// print one JSON object
     #[argh(switch)]
     json: bool,
 }
@@ -144,20 +191,20 @@ struct Try {
     #[argh(positional, arg_name = "host:port", from_str_fn(target))]
     target: SocketAddr,
 
-    /// where it is pinned (default: /sys/fs/bpf/set-rto)
+    /// where the rules are pinned (default: /sys/fs/bpf/set-rto)
     #[argh(option, arg_name = "dir", default = "pin::PIN.into()")]
     pin: PathBuf,
 }
 
-/// the rules inside this binary
+/// print the rules inside this binary
 #[derive(FromArgs)]
 #[argh(subcommand, name = "rules", help_triggers("-h", "--help", "help"))]
 struct Rules {
-    /// one JSON object
+    /// print one JSON object
     #[argh(switch)]
     json: bool,
 
-    /// the rules file that this binary was built from
+    /// print the rules file that this binary was built from
     #[argh(switch)]
     source: bool,
 }
@@ -189,7 +236,7 @@ fn target(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// All verbs, for hints.
-const VERBS: [&str; 7] = ["install", "remove", "status", "diff", "check", "try", "rules"];
+const VERBS: [&str; 8] = ["install", "remove", "status", "advise", "diff", "check", "try", "rules"];
 
 fn main() -> ExitCode {
     // Exceeding the limit on file sizes is then an error of write(2), not the end of the process.
@@ -214,10 +261,16 @@ fn run(words: &[String]) -> ExitCode {
             None => vec![word.as_str()],
         })
         .collect();
-    let words = match words.as_slice() {
+    let mut words = match words.as_slice() {
         ["-V" | "version"] => vec!["--version"],
         _ => words,
     };
+    // argh has no options whose value may be left out.
+    if let Some(at) = words.iter().position(|word| *word == "--watch")
+        && words.get(at + 1).is_none_or(|next| next.parse::<u64>().is_err())
+    {
+        words.insert(at + 1, "2");
+    }
     let arguments = match Arguments::from_args(&["set-rto"], &words) {
         Ok(arguments) => arguments,
         Err(exit) if exit.status.is_ok() => {
@@ -232,15 +285,10 @@ fn run(words: &[String]) -> ExitCode {
     let Some(verb) = arguments.verb else { return usage("no command given", None) };
     let is_status = matches!(verb, Verb::Status(_));
     let done = match verb {
-        Verb::Install(Install { cgroup, pin, partial, interface_method, dry_run, quiet }) => {
-            if quiet {
-                output::be_quiet();
-            }
-            let method = interface_method;
-            install::run(&install::Asked { cgroup, pin, partial, method, dry_run })
-        }
-        Verb::Remove(Remove { pin }) => remove::run(&pin),
-        Verb::Status(Status { pin, json }) => status::run(&pin, json),
+        Verb::Install(asked) => install::run(&asked),
+        Verb::Remove(Remove { pin, own }) => remove::run(&pin, own),
+        Verb::Status(asked) => status::run(&asked),
+        Verb::Advise(Advise { pin, json }) => advise::run(&pin, json),
         Verb::Diff(Diff { pin }) => diff::run(&pin),
         Verb::Try(Try { target, pin }) => try_connect::run(&target, &pin),
         Verb::Check(Check { json }) => Ok(check::run(json)),

@@ -37,6 +37,11 @@ pub(crate) fn write(text: &dyn Display) {
     }
 }
 
+/// True if a write to standard output has failed.
+pub(crate) fn has_failed() -> bool {
+    FAILURE.lock().is_ok_and(|failure| failure.is_some())
+}
+
 /// Writes a note to standard error.
 pub(crate) fn note(line: &dyn Display) {
     if !QUIET.load(Ordering::Relaxed) {
@@ -61,11 +66,8 @@ pub(crate) fn finish(code: ExitCode, refused: u8) -> ExitCode {
     let failure = FAILURE.lock().map(|mut failure| failure.take());
     match failure {
         Ok(Some(failed)) if failed.kind() != ErrorKind::BrokenPipe => {
-            error(&Error::io(
-                "write to standard output",
-                &failed,
-                "is the disk full, or the size of files limited?",
-            ));
+            let hint = "is the disk full, or the size of files limited?";
+            error(&Error::failed(&"write to standard output", &failed, hint));
             ExitCode::from(refused)
         }
         _ => code,

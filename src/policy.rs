@@ -1,16 +1,18 @@
 //! Opens the program inside this binary, fills in what depends on this host, and loads it.
 
-use crate::bpf;
-use crate::error::{Error, Result};
+use crate::bpf::{self, Feature};
+use crate::error::{Context as _, Error, Result, hint};
 use crate::host;
+use crate::host::cgroup::Cgroup;
 use crate::host::netns::Netns;
+use crate::learned;
 use crate::offsets::Offsets;
 use crate::rules;
-use crate::shared::{self, Finding, Policy};
+use crate::shared::{self, Finding, Policy, Ticks};
 use crate::timer;
 use crate::way::{Method, Way};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
-use libbpf_rs::{MapCore, OpenObject, PrintLevel};
+use libbpf_rs::{Map, MapCore, OpenObject, PrintLevel, Program};
 use nix::errno::Errno;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -42,8 +44,32 @@ pub(crate) const PROGRAM: &str = "set_rto";
 /// The capabilities of this process cannot be read.
 pub(crate) fn missing_capabilities(asked: Option<Method>) -> Result<Vec<&'static str>> {
     // Reading kernel structures and pointer arithmetic need CAP_PERFMON. The rule compiler reports the latter.
-    let reads = rules::ask_for_interface() && asked != Some(Method::Address);
+    let reads = rules::ASKS_FOR_INTERFACE && asked != Some(Method::Address);
     host::missing_capabilities(reads || rules::NEEDS_PERFMON)
+}
+
+/// Refuses to go on without the capabilities that loading and attaching need.
+pub(crate) fn require_capabilities(asked: Option<Method>) -> Result<()> {
+    match missing_capabilities(asked)?.join(", ") {
+        missing if missing.is_empty() => Ok(()),
+        missing => {
+            Err(Error::new(format!("Operation not permitted: missing {missing}"), hint::ROOT))
+        }
+    }
+}
+
+/// The sock_ops programs that run for sockets of a cgroup.
+pub(crate) fn hook(cgroup: &Cgroup) -> Result<Vec<u32>> {
+    bpf::hook(cgroup.as_fd()).map_err(|errno| {
+        let hint = match errno {
+            Errno::ENOSYS => "this kernel is built without CONFIG_BPF_SYSCALL".into(),
+            Errno::EINVAL => "this kernel is built without CONFIG_CGROUP_BPF".into(),
+            Errno::EPERM => privileges(),
+            _ => hint::CHECK.into(),
+        };
+        let what = format_args!("look at the sock_ops hook of {}", cgroup.path.display());
+        Error::call(what, errno, &hint)
+    })
 }
 
 /// The program that tries which settings the kernel accepts, if rules set more than `rto`.
@@ -52,13 +78,44 @@ pub(crate) const PROBE: &str = "probe";
 pub(crate) const PROBE_DEVICE: &str = "probe_device";
 /// The program that records the device that a SYN comes in by, and its map, if rules test that.
 pub(crate) const NOTE_ARRIVAL: &str = "note_arrival";
-pub(crate) const ARRIVALS: &str = "arrivals";
+const ARRIVALS: &str = "arrivals";
+/// The map of the sockets of trial connections, with the device that was found for each.
+pub(crate) const KNOWN_DEVICES: &str = "known_devices";
+/// The map of evidence.
+pub(crate) const EVIDENCE: &str = "evidence";
+/// What depends on the kernel's tick, where connections are looked at up to the end of their handshake.
+const TICKS: &str = ".rodata.ticks";
+/// The ends of the names that libbpf gives to the maps of constants and of counters.
+pub(crate) const CONSTANTS: &str = ".rodata";
+pub(crate) const COUNTERS: &str = ".bss";
 
 /// The loaded object.
 pub(crate) type Skeleton = SetRtoSkel<'static>;
 
+/// A map of the loaded object, by its name or the end of it.
+///
+/// # Errors
+/// The object has none.
+pub(crate) fn map<'a>(skeleton: &'a Skeleton, name: &str) -> Result<Map<'a>> {
+    let mut maps = skeleton.object().maps();
+    maps.find(|map| map.name().to_string_lossy().ends_with(name)).ok_or_else(|| lacks(name))
+}
+
+/// A program of the loaded object.
+///
+/// # Errors
+/// The object has none.
+pub(crate) fn program<'a>(skeleton: &'a Skeleton, name: &str) -> Result<Program<'a>> {
+    let mut programs = skeleton.object().progs();
+    programs.find(|program| program.name() == name).ok_or_else(|| lacks(name))
+}
+
+fn lacks(name: &str) -> Error {
+    Error::new(format!("the program has no {name}"), hint::DAMAGED)
+}
+
 /// What to load.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Load<'a> {
     /// A bit for each column of settings to leave out.
     pub(crate) without: u64,
@@ -66,8 +123,11 @@ pub(crate) struct Load<'a> {
     pub(crate) way: Option<Way>,
     /// The offsets in the kernel's structures; None if nothing is read from them.
     pub(crate) offsets: Option<&'a Offsets>,
-    /// Counters of the same rules to continue.
+    /// Counters and evidence of the same rules to continue.
     pub(crate) counters: Option<BorrowedFd<'a>>,
+    pub(crate) evidence: Option<BorrowedFd<'a>>,
+    /// What was learned, in a map of the wanted size.
+    pub(crate) learned: Option<BorrowedFd<'a>>,
 }
 
 /// Loads the program and what belongs to it. Nothing is attached yet.
@@ -95,8 +155,7 @@ pub(crate) fn load(load: &Load<'_>) -> Result<Skeleton> {
 /// # Errors
 /// As for [`load`].
 pub(crate) fn load_probe() -> Result<Option<Skeleton>> {
-    let nothing = Load { without: 0, way: None, offsets: None, counters: None };
-    rules::has_columns().then(|| load_programs(&[PROBE], &nothing)).transpose()
+    rules::has_columns().then(|| load_programs(&[PROBE], &Load::default())).transpose()
 }
 
 /// The first libbpf that is known to work with a dynamically linked set-rto. Old versions give unused maps no
@@ -131,47 +190,52 @@ fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
     }
     // One object for the life of this one-shot process.
     let storage = Box::leak(Box::new(MaybeUninit::<OpenObject>::uninit()));
-    let mut open = SetRtoSkelBuilder::default()
-        .open(storage)
-        .map_err(|error| Error::bpf("open the program", &error, "the binary is damaged"))?;
+    let mut open =
+        SetRtoSkelBuilder::default().open(storage).context("open the program", hint::DAMAGED)?;
     complete(&mut open, hz, load)?;
     let object = open.open_object_mut();
     for mut program in object.progs_mut() {
         let is_wanted = names.iter().any(|name| program.name() == *name);
         program.set_autoload(is_wanted);
     }
-    let failed = |error| Error::bpf("prepare the maps", &error, "the binary is damaged");
+    const PREPARE: &str = "prepare the maps";
+    let decides = names.contains(&PROGRAM);
     for mut map in object.maps_mut() {
+        let reused = match map.name().to_str() {
+            Some(EVIDENCE) => load.evidence,
+            Some(learned::MAP) => load.learned,
+            Some(name) if name.ends_with(COUNTERS) => load.counters,
+            _ => None,
+        };
+        if let Some(reused) = reused {
+            map.reuse_fd(reused).context(PREPARE, hint::DAMAGED)?;
+            continue;
+        }
         let is_wanted = match map.name().to_str() {
-            Some("known_devices") => load.way.is_some_and(|way| way.method == Method::Route),
+            Some(KNOWN_DEVICES) => load.way.is_some_and(|way| way.method == Method::Route),
             Some(ARRIVALS) => load.way.is_some_and(|way| way.arrivals),
-            Some(name) if name.ends_with(".bss") => {
-                if let Some(counters) = load.counters {
-                    map.reuse_fd(counters).map_err(failed)?;
-                }
-                continue;
+            Some(EVIDENCE) => decides,
+            Some(learned::MAP) => {
+                map.set_max_entries(learned::hosts()).context(PREPARE, hint::DAMAGED)?;
+                decides
             }
             _ => continue,
         };
-        map.set_autocreate(is_wanted).map_err(failed)?;
+        map.set_autocreate(is_wanted).context(PREPARE, hint::DAMAGED)?;
     }
-    let loaded = open.load().map_err(|error| refused(&error))?;
-    let object = loaded.object();
-    if let Some(program) = object.progs().find(|program| program.name() == PROGRAM)
-        && names.contains(&PROGRAM)
-    {
-        let constants = object.maps().find(|map| map.name().to_string_lossy().ends_with(".rodata"));
-        keep_known(program.as_fd(), constants.as_ref().map(AsFd::as_fd))?;
+    let loaded = open.load().map_err(refused)?;
+    if names.contains(&PROGRAM) {
+        keep_known(loaded.progs.set_rto.as_fd(), map(&loaded, CONSTANTS)?.as_fd())?;
     }
     Ok(loaded)
 }
 
 /// A policy is recognised by its name and its constants. libbpf continues without them if memory is short.
-fn keep_known(program: BorrowedFd<'_>, constants: Option<BorrowedFd<'_>>) -> Result<()> {
+fn keep_known(program: BorrowedFd<'_>, constants: BorrowedFd<'_>) -> Result<()> {
+    const WHAT: &str = "give the program its constants";
     const HINT: &str = "is memory short? try again";
-    let failed = |errno| Error::call("give the program its constants", errno, HINT);
-    constants.map_or(Ok(()), |map| bpf::bind_map(program, map)).map_err(failed)?;
-    match bpf::program_info(program).map_err(failed)?.name.is_empty() {
+    bpf::bind_map(program, constants).context(WHAT, HINT)?;
+    match bpf::program_info(program).context(WHAT, HINT)?.name.is_empty() {
         true => Err(Error::new("load the program: it got no name", HINT)),
         false => Ok(()),
     }
@@ -179,7 +243,6 @@ fn keep_known(program: BorrowedFd<'_>, constants: Option<BorrowedFd<'_>>) -> Res
 
 /// Fills in HZ, the timers and the network namespace.
 fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<()> {
-    let damaged = |what: &str| Error::new(what, "the binary is damaged");
     // Jiffies are at least 1: 0 means that the rule leaves the timer to the kernel.
     let ticks =
         |it: rules::Settings| if it.rto_us == 0 { 0 } else { timer::jiffies(it.rto_us, hz) };
@@ -188,11 +251,10 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
     let object = open.open_object_mut();
     let mut rodata = object
         .maps_mut()
-        .find(|map| map.name().to_string_lossy().ends_with(".rodata"))
-        .ok_or_else(|| damaged("the program has no constants"))?;
-    let data =
-        bpf::constants(&mut rodata).ok_or_else(|| damaged("the program has no constants"))?;
-    let (policy, room) = shared::read::<Policy>(data).ok_or_else(|| damaged("no constants"))?;
+        .find(|map| map.name().to_string_lossy().ends_with(CONSTANTS))
+        .ok_or_else(|| lacks(CONSTANTS))?;
+    let data = bpf::constants(&mut rodata).ok_or_else(|| lacks(CONSTANTS))?;
+    let (policy, room) = shared::read::<Policy>(data).ok_or_else(|| lacks(CONSTANTS))?;
     let policy = Policy {
         hz,
         netns: Netns::open()?.inode,
@@ -202,7 +264,15 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
     };
     // The program was built for other rules than those of this binary.
     if room.len() < jiffies.len() || !shared::write(data, &policy, &jiffies) {
-        return Err(damaged("too few constants"));
+        return Err(lacks("room for the timers"));
+    }
+    let mut ticks = object.maps_mut().find(|map| map.name() == TICKS);
+    if let Some(place) = ticks.as_mut().and_then(bpf::constants) {
+        let per_us = (u64::from(hz) << 32).div_ceil(1_000_000);
+        let ticks = Ticks { per_us, shift: learned::shift(hz), most: 120 * hz };
+        if !shared::write(place, &ticks, &[]) {
+            return Err(lacks(TICKS));
+        }
     }
     if let Some(way) = load.way {
         let mut maps = object.maps_mut();
@@ -212,7 +282,7 @@ fn complete(open: &mut OpenSetRtoSkel<'_>, hz: u32, load: &Load<'_>) -> Result<(
         let (pointer, at) = load.offsets.map_or((8, &[][..]), |it| (it.pointer, &it.at));
         let finding = way.finding(pointer);
         if !place.is_some_and(|place| shared::write::<Finding>(place, &finding, at)) {
-            return Err(damaged("the program has no place for the method"));
+            return Err(lacks(FINDING));
         }
     }
     Ok(())
@@ -238,9 +308,9 @@ pub(crate) fn cannot_run(error: &Error) -> Result<bool> {
     match error.errno() {
         // The verifier does not know something. But libbpf also changes the program if one of its own probes failed,
         // for example for lack of memory. So the kernel is probed here again.
-        Some(Errno::EINVAL) => match bpf::lets_read_memory() {
+        Some(Errno::EINVAL) => match bpf::has(Feature::Memory) {
             Ok(can) => Ok(!can),
-            Err(errno) => Err(Error::call("try a program", errno, privileges())),
+            Err(errno) => Err(Error::call("try a program", errno, &privileges())),
         },
         // The verifier rejects the program or finds it too large.
         Some(Errno::EACCES | Errno::E2BIG | Errno::EFAULT) => Ok(true),
@@ -251,26 +321,18 @@ pub(crate) fn cannot_run(error: &Error) -> Result<bool> {
 /// How many lines of the log are shown. The reason is at its end.
 const LOG_LINES: usize = 12;
 
-fn refused(error: &libbpf_rs::Error) -> Error {
-    use libbpf_rs::ErrorKind;
-    let what = "load the program";
-    match error.kind() {
-        ErrorKind::PermissionDenied
-            if missing_capabilities(None).is_ok_and(|it| !it.is_empty()) =>
-        {
-            Error::bpf(what, error, privileges())
-        }
-        _ => {
-            let log = LOG.lock().map(|log| log.clone()).unwrap_or_default();
-            let lines: Vec<_> = log.lines().collect();
-            let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
-            Error::bpf(
-                what,
-                error,
-                format!("`set-rto check` shows what is missing; the kernel reported:\n  {end}"),
-            )
-        }
-    }
+fn refused(error: libbpf_rs::Error) -> Error {
+    let is_denied = error.kind() == libbpf_rs::ErrorKind::PermissionDenied
+        && missing_capabilities(None).is_ok_and(|it| !it.is_empty());
+    let hint = if is_denied {
+        privileges()
+    } else {
+        let log = LOG.lock().map(|log| log.clone()).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n  ");
+        format!("`set-rto check` shows what is missing; the kernel reported:\n  {end}")
+    };
+    Error::failed(&"load the program", &error, &hint)
 }
 
 /// The hint for a refused privilege.

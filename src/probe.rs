@@ -1,15 +1,13 @@
 //! Tries which settings this kernel accepts, on a connection of our own in a cgroup of our own. Version numbers prove
 //! nothing: distributions backport patches.
 
-use crate::error::{Error, Result, hint};
+use crate::error::{Error, Result};
 use crate::host::cgroup::Cgroup;
 use crate::rules::{self, Column, How};
-use crate::trial::{self, Place};
-use crate::{bpf, output, pin, policy};
-use libbpf_rs::MapCore;
-use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
-use libbpf_rs::skel::Skel;
+use crate::trial::{self, TrialCgroup};
+use crate::{output, pin, policy};
 use nix::errno::Errno;
+use std::fmt;
 use std::os::fd::AsFd;
 
 /// The kernel's answer to one column.
@@ -25,37 +23,57 @@ pub(crate) enum Answer {
     Unknown,
 }
 
-/// Tries all columns in a new cgroup below this one.
-pub(crate) fn ask(cgroup: &Cgroup) -> Result<Vec<(Column, Answer)>> {
+/// A setting of a rule, and the kernel's answer to it.
+pub(crate) struct Setting {
+    pub(crate) rule: &'static str,
+    /// The number of the column.
+    at: usize,
+    pub(crate) column: Column,
+    pub(crate) answer: Answer,
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rule `{}`: {}: {}", self.rule, self.column, self.why())
+    }
+}
+
+/// All settings of all rules but `rto`, tried in a new cgroup below this one.
+pub(crate) fn settings(cgroup: &Cgroup) -> Result<Vec<Setting>> {
+    let answers = ask(cgroup)?;
+    let mut settings = Vec::new();
+    for rule in rules::all() {
+        for (at, column) in rule.columns() {
+            let answer = answers.get(at).copied().unwrap_or(Answer::Unknown);
+            settings.push(Setting { rule: rule.name, at, column, answer });
+        }
+    }
+    Ok(settings)
+}
+
+/// The answer to each column.
+fn ask(cgroup: &Cgroup) -> Result<Vec<Answer>> {
     let Some(skeleton) = policy::load_probe()? else { return Ok(Vec::new()) };
-    let missing = |what| Error::new(format!("no {what} to try settings"), hint::DAMAGED);
-    let place = Place::create(cgroup)?;
-    let object = skeleton.object();
-    let mut programs = object.progs();
-    let program = programs.find(|program| program.name() == policy::PROBE);
-    let program = program.ok_or_else(|| missing("program"))?;
-    let _link =
-        bpf::attach(program.as_fd(), place.as_fd(), BPF_CGROUP_SOCK_OPS).map_err(|errno| {
-            Error::call("attach to the cgroup of a trial", errno, hint::attach(errno))
-        })?;
-    let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
-    let map = map.ok_or_else(|| missing("counters"))?;
+    let place = TrialCgroup::create(cgroup)?;
+    let _link = place.cgroup.attach(policy::program(&skeleton, policy::PROBE)?.as_fd())?;
+    let map = policy::map(&skeleton, policy::COUNTERS)?;
     let read = || -> Result<Vec<Answer>> {
         Ok(pin::numbers(map.as_fd())?.into_iter().skip(rules::COUNT).map(answer).collect())
     };
     trial::connect_within(&place, &trial::ipv4())?;
-    let mut answers: Vec<_> = rules::columns().zip(read()?).collect();
-    for (column, answer) in &mut answers {
-        if column.how == How::Reply {
-            *answer = Answer::Yes;
+    let mut answers = read()?;
+    let mut tos = None;
+    for (at, (column, answer)) in rules::columns().zip(&mut answers).enumerate() {
+        match (column.how, *answer) {
+            (How::Reply, _) => *answer = Answer::Yes,
+            (How::Tos, Answer::Yes) => tos = Some(at),
+            _ => {}
         }
     }
-    let is_tos =
-        |(column, answer): &(Column, Answer)| column.how == How::Tos && *answer == Answer::Yes;
-    if let Some(at) = answers.iter().position(is_tos) {
+    if let Some(at) = tos {
         trial::connect_within(&place, &trial::mapped())?;
         if let Some(Answer::No(errno)) = read()?.get(at) {
-            answers[at].1 = Answer::NotMapped(*errno);
+            answers[at] = Answer::NotMapped(*errno);
         }
     }
     Ok(answers)
@@ -75,62 +93,44 @@ fn answer(written: u64) -> Answer {
 /// # Errors
 /// The kernel lacks some, and they may not be left out.
 pub(crate) fn lacking(cgroup: &Cgroup, partial: bool) -> Result<u64> {
-    if !rules::has_columns() {
-        return Ok(0);
-    }
-    let answers = ask(cgroup)?;
-    let bits = answers
-        .iter()
-        .enumerate()
-        .fold(0, |bits, (at, (_, answer))| bits | u64::from(matches!(answer, Answer::No(_))) << at);
-    if answers.iter().any(|(_, answer)| *answer == Answer::Unknown) {
+    let settings = settings(cgroup)?;
+    if settings.iter().any(|it| it.answer == Answer::Unknown) {
         output::note(&format_args!(
             "settings {UNTRIED}; `set-rto status` counts what the kernel refuses"
         ));
     }
-    if bits == 0 {
-        return Ok(0);
-    }
-    let mut lines = Vec::new();
-    for rule in rules::all().filter(|rule| rule.settings.columns & bits != 0) {
-        for (at, column) in rule.columns().filter(|(at, _)| bits >> at & 1 == 1) {
-            if let Some((_, answer)) = answers.get(at) {
-                lines.push(format!("rule `{}`: {column}: {}", rule.name, why(&column, *answer)));
-            }
-        }
-    }
+    let lacking: Vec<_> = settings.iter().filter(|it| matches!(it.answer, Answer::No(_))).collect();
     if partial {
-        lines.iter().for_each(|line| output::note(&format_args!("left out: {line}")));
-        return Ok(bits);
+        lacking.iter().for_each(|it| output::note(&format_args!("left out: {it}")));
+    } else if !lacking.is_empty() {
+        let lines: String = lacking.iter().map(|it| format!("\n  {it}")).collect();
+        return Err(Error::new(
+            format!("this kernel refuses some of the settings:{lines}"),
+            "`set-rto install --partial` leaves only these out",
+        ));
     }
-    Err(Error::new(
-        format!("this kernel refuses some of the settings:\n  {}", lines.join("\n  ")),
-        "`set-rto install --partial` leaves only these out",
-    ))
+    Ok(lacking.iter().fold(0, |bits, it| bits | 1 << it.at))
 }
 
 const UNTRIED: &str = "could not be tried: no connection to 127.0.0.1";
 
-/// The answer in words.
-pub(crate) fn why(column: &Column, answer: Answer) -> String {
-    match answer {
-        Answer::Yes => "yes".into(),
-        Answer::NotMapped(errno) => format!(
-            "yes, but not on IPv6 sockets with IPv4-mapped addresses ({}: {})",
-            column.option,
-            errno.desc()
-        ),
-        Answer::Unknown => UNTRIED.into(),
-        Answer::No(Errno::ENOENT) if !column.algorithm.is_empty() => {
-            format!("this kernel has no such algorithm: `modprobe tcp_{}`?", column.algorithm)
-        }
-        Answer::No(errno) => {
-            format!(
-                "no ({}: {}), it needs Linux {} or newer",
-                column.option,
-                errno.desc(),
-                column.since
-            )
+impl Setting {
+    /// The answer in words.
+    pub(crate) fn why(&self) -> String {
+        let Column { algorithm, option, since, .. } = self.column;
+        match self.answer {
+            Answer::Yes => "yes".into(),
+            Answer::NotMapped(errno) => format!(
+                "yes, but not on IPv6 sockets with IPv4-mapped addresses ({option}: {})",
+                errno.desc()
+            ),
+            Answer::Unknown => UNTRIED.into(),
+            Answer::No(Errno::ENOENT) if !algorithm.is_empty() => {
+                format!("this kernel has no such algorithm: `modprobe tcp_{algorithm}`?")
+            }
+            Answer::No(errno) => {
+                format!("no ({option}: {}), it needs Linux {since} or newer", errno.desc())
+            }
         }
     }
 }

@@ -1,43 +1,35 @@
 //! `set-rto remove`: detach the link and unpin it.
 
 use crate::bpf;
-use crate::error::{Error, Result, hint};
+use crate::error::{Context as _, Result, hint};
 use crate::output;
-use crate::pin::{self, Locked, State};
+use crate::pin::{self, LINK, Locked};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// `set-rto remove`.
+/// `set-rto remove`; `own`: only if the policy is this binary's.
 ///
 /// # Errors
 /// Whatever is pinned is not ours, cannot be identified, or the kernel refuses to remove it.
-pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
+pub(crate) fn run(pin: &Path, own: bool) -> Result<ExitCode> {
     let Some(directory) = Locked::existing(pin)? else { return Ok(nothing(pin)) };
-    let mut known = None;
-    let was_there = match pin::look(directory.as_fd(), pin)? {
-        State::Foreign(what) => {
-            return Err(Error::new(
-                format!("not removed, something else is at the pin: {what}"),
-                "set-rto removes only what it installed",
-            ));
-        }
-        State::Absent => false,
-        State::Ours(installed) => {
-            // Unpinning alone would leave the policy in effect for some milliseconds: the kernel frees links in a work
-            // queue. A detached link counts as not installed.
-            bpf::detach(installed.link.as_fd()).map_err(|errno| {
-                Error::call(format_args!("detach {}", directory.name("link")), errno, hint::ROOT)
-            })?;
-            pin::remove_link(&directory)?;
-            known = Some(installed.program_id);
-            installed.cgroup.is_some()
-        }
-    };
+    let found = pin::look(&directory)?;
+    if own && found.as_ref().is_some_and(|it| !it.is_current()) {
+        output::note(&"not removed: these are the rules of another binary");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(installed) = &found {
+        let place = pin.join(LINK);
+        bpf::detach(installed.link.as_fd())
+            .context(format_args!("detach {}", place.display()), hint::ROOT)?;
+        directory.unpin(LINK)?;
+    }
     // This also removes what killed runs have left.
-    pin::sweep(&directory, None, known)?;
+    pin::sweep(&directory, None, found.as_ref().map(|it| it.program_id))?;
     directory.remove_directory()?;
-    if !was_there {
+    // A detached link counts as not installed.
+    if found.is_none_or(|it| it.cgroup.is_none()) {
         return Ok(nothing(pin));
     }
     output::print(&"removed: new connections have the kernel's own timers again");

@@ -9,7 +9,8 @@ mod constants {
     use super::{Column, Kernel};
     include!(concat!(env!("OUT_DIR"), "/policy.rs"));
 }
-use constants::{ASKS_FOR_ARRIVALS, ASKS_FOR_INTERFACE, COLUMNS, RULES, SETTINGS, TEXT};
+pub(crate) use constants::{ASKS_FOR_ARRIVALS, ASKS_FOR_INTERFACE, EVIDENCE, HOSTS};
+use constants::{COLUMNS, RULES, SETTINGS, TEXT};
 pub(crate) use constants::{COUNT, DIGEST, INTERFACES, KERNELS, MEMBERS, NEEDS_PERFMON, VERSION};
 
 /// What a rule sets.
@@ -21,6 +22,16 @@ pub(crate) struct Settings {
     pub(crate) columns: u64,
     /// The smaller of `rto_min` and `delack_max` in microseconds; 0 if neither is set.
     pub(crate) least_us: u64,
+    /// The bounds of a timer that is learned, in microseconds; 0 for others. `rto_us` is the first one.
+    pub(crate) min_us: u64,
+    pub(crate) max_us: u64,
+}
+
+impl Settings {
+    /// True if the timer is learned.
+    pub(crate) fn learns(&self) -> bool {
+        self.max_us > 0
+    }
 }
 
 /// Something that rules set besides `rto`. A kernel may lack or refuse it.
@@ -77,20 +88,16 @@ pub(crate) fn has_columns() -> bool {
     !COLUMNS.is_empty()
 }
 
-/// True if some rule tests a device.
-pub(crate) fn ask_for_interface() -> bool {
-    ASKS_FOR_INTERFACE
-}
-
-/// True if some rule tests the device of an incoming connection.
-pub(crate) fn ask_for_arrivals() -> bool {
-    ASKS_FOR_ARRIVALS
-}
-
 /// The distinct settings.
 pub(crate) fn settings() -> impl ExactSizeIterator<Item = Settings> {
-    let one = |row: &[u64]| Settings { rto_us: row[0], columns: row[1], least_us: row[2] };
-    SETTINGS.chunks_exact(4).map(one)
+    let one = |row: &[u64]| Settings {
+        rto_us: row[0],
+        columns: row[1],
+        least_us: row[2],
+        min_us: row[3],
+        max_us: row[4],
+    };
+    SETTINGS.chunks_exact(7).map(one)
 }
 
 /// For each rule, the index of its [`settings`].
@@ -109,6 +116,8 @@ pub(crate) struct Rule {
     pub(crate) settings: Settings,
     /// The settings as written in a rules file.
     pub(crate) text: &'static str,
+    /// The same as a JSON object.
+    json: &'static str,
 }
 
 impl Rule {
@@ -116,6 +125,11 @@ impl Rule {
     pub(crate) fn rto_json(&self) -> Json {
         let us = Some(self.settings.rto_us).filter(|&us| us > 0);
         json::option(us, json::milliseconds)
+    }
+
+    /// The settings as a JSON object.
+    pub(crate) fn settings_json(&self) -> Json {
+        json::plain(self.json)
     }
 
     /// Name, conditions and settings, separated by tabs. None of them contains a tab.
@@ -138,13 +152,13 @@ pub(crate) fn all() -> impl Iterator<Item = Rule> {
         start = end;
         text
     };
-    let ends = SETTINGS.chunks_exact(4).map(|row| row[3] as usize);
-    let texts: Vec<_> = ends.map(&mut text_to).collect();
+    let ends = SETTINGS.chunks_exact(7).map(|row| [row[5] as usize, row[6] as usize]);
+    let texts: Vec<_> = ends.map(|ends| ends.map(&mut text_to)).collect();
     let settings: Vec<_> = settings().zip(texts).collect();
     RULES.chunks_exact(4).map(move |row| {
-        let (settings, text) = settings[row[0] as usize];
+        let (settings, [text, json]) = settings[row[0] as usize];
         let [name, when] = [row[2], row[3]].map(|end| text_to(end as usize));
-        Rule { name, line: row[1], when, settings, text }
+        Rule { name, line: row[1], when, settings, text, json }
     })
 }
 
@@ -162,7 +176,7 @@ pub(crate) fn run(as_json: bool, as_source: bool) -> ExitCode {
                 ("line", json::plain(rule.line)),
                 ("when", json::string(rule.when)),
                 ("rto_ms", rule.rto_json()),
-                ("settings", json::string(rule.text)),
+                ("settings", rule.settings_json()),
             ])
         });
         let object = json::object(&[

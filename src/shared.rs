@@ -55,6 +55,41 @@ pub(crate) struct LocalDevice {
     pub(crate) is_vrf: u32,
 }
 
+/// `struct ticks`, in `.rodata.ticks`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticks {
+    /// Jiffies of a microsecond, times 2^32.
+    pub(crate) per_us: u64,
+    /// 2^shift jiffies take about a second.
+    pub(crate) shift: u32,
+    /// Jiffies of the longest timer.
+    pub(crate) most: u32,
+}
+
+/// `struct peers`, a key of the map of what is learned.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peers {
+    /// An IPv6 address; 0: all hosts.
+    pub(crate) host: [u8; 16],
+    /// A hash of the rule's name; the last bit is set for incoming connections.
+    pub(crate) rule: [u32; 2],
+}
+
+/// `struct estimate`, a value of that map; microseconds.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Estimate {
+    /// The smoothed round trip, times 8.
+    pub(crate) srtt8: u32,
+    /// Its variation, times 4.
+    pub(crate) rttvar4: u32,
+    /// When the last sample was taken.
+    pub(crate) when: u32,
+    pub(crate) samples: u32,
+}
+
 /// A map as the kernel describes it (`struct bpf_map_info`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
@@ -88,6 +123,16 @@ unsafe impl Plain for Finding {}
 // SAFETY: as above.
 unsafe impl Plain for LocalDevice {}
 
+// SAFETY: as above.
+unsafe impl Plain for Ticks {}
+// SAFETY: as above.
+unsafe impl Plain for Peers {}
+// SAFETY: as above.
+unsafe impl Plain for Estimate {}
+
+const _: () = assert!(size_of::<Ticks>() == 8 + 2 * 4);
+const _: () = assert!(size_of::<Peers>() == 16 + 2 * 4);
+const _: () = assert!(size_of::<Estimate>() == 4 * 4);
 const _: () = assert!(size_of::<Policy>() == 16 + 6 * 4 + 8 + 16 + 72);
 const _: () = assert!(size_of::<Finding>() == 2 * 4 + 8 + 2 * 4);
 const _: () = assert!(size_of::<LocalDevice>() == 16 + 2 * 4);

@@ -1,16 +1,21 @@
-//! `set-rto status`: whether a policy is installed, whether it is this binary's, and what else is on the hook.
+//! `set-rto status`: whether a policy is installed, whether it is this binary's, what happened to the connections of
+//! each rule, and what else is on the hook.
 
+use crate::Status;
 use crate::bpf;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::evidence::Evidence;
 use crate::host::cgroup::{self, Cgroup};
 use crate::json::{self, Json};
-use crate::output;
 use crate::pin::{self, Installed, State};
-use crate::rules;
-use crate::rules::Column;
+use crate::state::{self, DIRECTIONS, Rule};
+use crate::table::Table;
+use crate::timer::rough;
+use crate::{metrics, output, rules};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Exit code if no policy is in effect.
 pub(crate) const NOT_INSTALLED: u8 = 3;
@@ -19,56 +24,99 @@ pub(crate) const NOT_THIS: u8 = 4;
 /// Exit code if the state cannot be read.
 pub(crate) const UNREADABLE: u8 = 5;
 
+/// The hosts that are shown of one rule.
+const HOSTS: usize = 10;
+
 /// `set-rto status`.
-pub(crate) fn run(pin: &Path, as_json: bool) -> Result<ExitCode> {
-    let found = pin::look_at(pin).and_then(|state| View::new(pin, state));
+pub(crate) fn run(asked: &Status) -> Result<ExitCode> {
+    if let Some(name) = &asked.rule
+        && rules::all().all(|rule| rule.name != name)
+    {
+        return Err(Error::usage(
+            format!("no rule is named `{name}`"),
+            "`set-rto rules` lists the rules of this binary",
+        ));
+    }
+    loop {
+        let code = once(asked)?;
+        let Some(seconds) = asked.watch else { return Ok(code) };
+        if output::has_failed() {
+            return Ok(code);
+        }
+        std::thread::sleep(Duration::from_secs(seconds.max(1)));
+    }
+}
+
+fn once(asked: &Status) -> Result<ExitCode> {
+    let found = pin::look_at(&asked.pin).and_then(|state| View::new(asked, state));
     let view = match found {
         Ok(view) => view,
         Err(error) => {
-            if as_json {
+            if asked.json {
                 let state = [("state", json::string("unreadable")), ("installed", json::null())];
                 output::print(&json::object(&state));
             }
             return Err(error);
         }
     };
-    match as_json {
-        true => output::print(&view.json()),
-        false => view.print(),
+    let is_text = !asked.json && !asked.metrics;
+    if asked.watch.is_some() && is_text {
+        // ECMA-48: cursor home, erase the display.
+        output::write(&"\x1b[H\x1b[2J");
     }
-    Ok(ExitCode::from(view.code()))
+    if asked.metrics {
+        output::write(&metrics::text(view.installed(), &view.rules, view.now));
+    } else if asked.json {
+        output::print(&view.json());
+    } else {
+        view.print();
+    }
+    Ok(ExitCode::from(code(&view.state)))
 }
 
-/// A rule of this binary with its state in the kernel.
-struct Counted {
-    rule: rules::Rule,
-    /// 0 if the timer is left to the kernel.
-    jiffies: u32,
-    hits: u64,
-    /// Settings that the kernel refused, and how often.
-    refused: Vec<(Column, u64)>,
-    left_out: Vec<Column>,
+/// The exit code that states what is at the pin.
+pub(crate) fn code(state: &State) -> u8 {
+    match state {
+        State::Foreign(_) => NOT_THIS,
+        State::Ours(installed) if installed.cgroup.is_some() => {
+            if installed.is_current() {
+                0
+            } else {
+                NOT_THIS
+            }
+        }
+        State::Absent | State::Ours(_) => NOT_INSTALLED,
+    }
 }
 
 /// What `status` shows.
 struct View<'a> {
-    pin: &'a Path,
+    asked: &'a Status,
     state: State,
     cgroup: Option<PathBuf>,
     /// Ids and names of other programs on the hook; names need CAP_SYS_ADMIN. None if the hook cannot be read.
     neighbours: Option<Vec<(u32, Option<String>)>>,
-    rules: Vec<Counted>,
+    rules: Vec<Rule>,
+    /// The time of estimates.
+    now: u32,
 }
 
 impl<'a> View<'a> {
-    fn new(pin: &'a Path, state: State) -> Result<Self> {
+    fn new(asked: &'a Status, state: State) -> Result<Self> {
+        let none = Some(Vec::new());
         let mut view =
-            Self { pin, state, cgroup: None, neighbours: Some(Vec::new()), rules: Vec::new() };
+            Self { asked, state, cgroup: None, neighbours: none, rules: Vec::new(), now: 0 };
         if let Some(installed) = view.installed() {
-            let rules = if installed.is_current() { counted(installed)? } else { Vec::new() };
+            let (mut rules, now) = match installed.is_current() {
+                true => state::rules(installed)?,
+                false => (Vec::new(), 0),
+            };
+            if let Some(name) = &asked.rule {
+                rules.retain(|it| it.rule.name == name);
+            }
             let cgroup = installed.cgroup.and_then(cgroup::path);
             let neighbours = cgroup.as_deref().and_then(|path| neighbours(path, installed));
-            view = Self { cgroup, neighbours, rules, ..view };
+            view = Self { cgroup, neighbours, rules, now, ..view };
         }
         Ok(view)
     }
@@ -81,33 +129,14 @@ impl<'a> View<'a> {
         }
     }
 
-    fn code(&self) -> u8 {
-        match (&self.state, self.installed()) {
-            (State::Foreign(_), _) => NOT_THIS,
-            (State::Absent, _) | (State::Ours(_), None) => NOT_INSTALLED,
-            (State::Ours(_), Some(installed)) => {
-                if installed.is_current() {
-                    0
-                } else {
-                    NOT_THIS
-                }
-            }
-        }
-    }
-
-    /// Prints JSON.
+    /// In JSON.
     fn state(&self) -> &'static str {
-        match (&self.state, self.installed()) {
-            (State::Absent, _) => "absent",
-            (State::Foreign(_), _) => "foreign",
-            (State::Ours(_), None) => "gone",
-            (State::Ours(_), Some(installed)) => {
-                if installed.is_current() {
-                    "installed"
-                } else {
-                    "other-rules"
-                }
-            }
+        match &self.state {
+            State::Absent => "absent",
+            State::Foreign(_) => "foreign",
+            State::Ours(installed) if installed.cgroup.is_none() => "gone",
+            State::Ours(installed) if installed.is_current() => "installed",
+            State::Ours(_) => "other-rules",
         }
     }
 
@@ -115,32 +144,22 @@ impl<'a> View<'a> {
         let installed = self.installed();
         let path = |path: &Path| json::string(path.display());
         let way = installed.and_then(|it| it.way);
-        let rules = self.rules.iter().map(|it| {
-            let refused = it.refused.iter().map(|(column, times)| {
-                json::object(&[("setting", json::string(column)), ("times", json::plain(times))])
-            });
-            json::object(&[
-                ("name", json::string(it.rule.name)),
-                ("rto_ms", it.rule.rto_json()),
-                ("rto_jiffies", json::option(Some(it.jiffies).filter(|&n| n > 0), json::plain)),
-                ("settings", json::string(it.rule.text)),
-                ("hits", json::plain(it.hits)),
-                ("refused", json::list(refused)),
-                ("left_out", json::list(it.left_out.iter().map(json::string))),
-            ])
-        });
+        let hz = installed.map_or(1, |it| it.policy.hz);
+        let hosts = self.asked.hosts.unwrap_or(0);
+        let rules = self.rules.iter().map(|it| rule_json(it, hosts, self.now, hz));
         let neighbours = self.neighbours.as_ref().map(|all| {
             json::list(all.iter().map(|(id, name)| {
                 let name = json::option(name.as_ref(), json::string);
                 json::object(&[("id", json::plain(id)), ("name", name)])
             }))
         });
+        let room = installed.and_then(|it| it.learned.as_ref()).map(|(_, room)| room);
         json::object(&[
             ("state", json::string(self.state())),
             ("installed", json::plain(installed.is_some())),
             ("current", json::plain(installed.is_some_and(Installed::is_current))),
             ("cgroup", json::option(self.cgroup.as_deref(), path)),
-            ("pin", path(self.pin)),
+            ("pin", path(&self.asked.pin)),
             ("hz", json::option(installed.map(|it| it.policy.hz), json::plain)),
             ("version", json::option(installed.map(Installed::version), json::string)),
             ("digest", json::option(installed.map(Installed::digest), json::string)),
@@ -149,6 +168,7 @@ impl<'a> View<'a> {
             ("interface_method", json::option(way, |way| json::string(way.method.name()))),
             ("interface_why", json::option(way, |way| json::string(way.text()))),
             ("arrivals", json::option(way, |way| json::plain(way.arrivals && self.has_arrivals()))),
+            ("hosts_room", json::option(room, json::plain)),
             ("rules", json::list(rules)),
             ("neighbours", neighbours.unwrap_or_else(json::null)),
         ])
@@ -160,25 +180,34 @@ impl<'a> View<'a> {
 
     fn print(&self) {
         let installed = match (&self.state, self.installed()) {
+            (_, Some(installed)) => installed,
             (State::Foreign(what), _) => {
                 return output::print(&format_args!("not installed: {what}"));
             }
             (State::Absent, _) => {
-                return output::print(&format_args!("not installed at {}", self.pin.display()));
+                return output::print(&format_args!(
+                    "not installed at {}",
+                    self.asked.pin.display()
+                ));
             }
             (State::Ours(_), None) => {
                 let what = "the cgroup is gone, or another tool has detached the policy";
                 return output::print(&format_args!("not installed: {what}"));
             }
-            (State::Ours(_), Some(installed)) => installed,
         };
+        if self.asked.rule.is_some() {
+            return self.rules.iter().for_each(|rule| self.print_rule(rule, installed.policy.hz));
+        }
         let cgroup = match (&self.cgroup, installed.cgroup) {
             (Some(path), _) => path.display().to_string(),
             (None, id) => {
                 format!("a cgroup that is not visible here (id {})", id.unwrap_or_default())
             }
         };
-        output::print(&format_args!("installed on {cgroup}, pinned at {}", self.pin.display()));
+        output::print(&format_args!(
+            "installed on {cgroup}, pinned at {}",
+            self.asked.pin.display()
+        ));
         let Installed { program_id, link_id, .. } = installed;
         output::print(&format_args!("program {program_id}, link {link_id}"));
         let (version, digest) = (installed.version(), installed.digest());
@@ -199,9 +228,7 @@ impl<'a> View<'a> {
                 );
             }
         }
-        for counted in &self.rules {
-            counted.print();
-        }
+        self.print_table();
         match &self.neighbours {
             None => output::print(&"other programs on the hook cannot be read"),
             Some(all) => {
@@ -212,45 +239,229 @@ impl<'a> View<'a> {
             }
         }
     }
-}
 
-impl Counted {
-    fn print(&self) {
-        let connections = if self.hits == 1 { "connection" } else { "connections" };
-        let ticks = match self.jiffies {
-            0 => String::new(),
-            1 => " (1 jiffy)".into(),
-            jiffies => format!(" ({jiffies} jiffies)"),
-        };
-        let rules::Rule { name, text, .. } = &self.rule;
-        output::print(&format_args!("  {name}: {text}{ticks}, {} {connections}", self.hits));
-        for column in &self.left_out {
-            output::print(&format_args!("    {column}: left out, this kernel lacks it"));
+    /// A row for each rule that has decided about a connection.
+    fn print_table(&self) {
+        if self.rules.is_empty() {
+            return;
         }
-        for (column, times) in &self.refused {
-            let noun = if *times == 1 { "time" } else { "times" };
-            output::print(&format_args!("    {column}: refused by the kernel {times} {noun}"));
+        let is_shown = |it: &&Rule| self.asked.all || it.hits > 0;
+        let mut table = Table::new();
+        for it in self.rules.iter().filter(is_shown) {
+            let counters = it.both();
+            let of = |number: fn(&Evidence) -> u64| match &counters {
+                Some(evidence) => count(number(evidence)),
+                None => "-".into(),
+            };
+            let within = |percent| {
+                counters.as_ref().and_then(|it| it.quantile_us(percent)).map_or("-".into(), rough)
+            };
+            let timer = match it.timer_us(it.main_direction(), self.now) {
+                None => "-".into(),
+                Some(us) if it.rule.settings.learns() => {
+                    format!("{} ({})", rough(us), count(it.hosts.len() as u64))
+                }
+                Some(us) => rough(us),
+            };
+            table.row([
+                it.rule.name.into(),
+                timer,
+                count(it.hits),
+                of(|it| it.retransmissions),
+                of(|it| it.needless),
+                of(|it| it.gave_up),
+                within(50),
+                within(95),
+            ]);
+        }
+        table.print();
+        let silent: Vec<_> = self.rules.iter().filter(|it| !is_shown(it)).collect();
+        match silent.as_slice() {
+            [] => {}
+            [one] => output::print(&format_args!("{} has no connection yet", one.rule.name)),
+            many => output::print(&format_args!(
+                "{} rules have no connection yet (--all lists them)",
+                many.len()
+            )),
+        }
+        for it in &self.rules {
+            print_refusals(it);
+        }
+    }
+
+    /// One rule in full.
+    fn print_rule(&self, it: &Rule, hz: u32) {
+        let rules::Rule { name, line, when, text, .. } = &it.rule;
+        output::print(&format_args!("{name} (line {line}): when {when}"));
+        output::print(&format_args!("  {text}"));
+        print_refusals(it);
+        match &it.evidence {
+            None => output::print(&format_args!("  {} connections", it.hits)),
+            Some(evidence) => {
+                for (counters, direction) in evidence.iter().zip(DIRECTIONS) {
+                    print_evidence(counters, direction);
+                }
+            }
+        }
+        for (estimate, direction) in it.learned.iter().zip(DIRECTIONS) {
+            if let Some(estimate) = estimate {
+                let timer = estimate.timer_us(&it.rule.settings, self.now);
+                output::print(&format_args!(
+                    "  {direction}, all hosts: SRTT {}, RTTVAR {}, timer {}",
+                    rough(estimate.srtt_us().into()),
+                    rough(estimate.rttvar_us().into()),
+                    rough(timer)
+                ));
+            }
+        }
+        let shown = self.asked.hosts.unwrap_or(HOSTS);
+        for (known, direction) in it.hosts.iter().take(shown) {
+            let estimate = known.estimate;
+            let Some(host) = known.host else { unreachable!("what is of all hosts is apart") };
+            output::print(&format_args!(
+                "  {host} {}: SRTT {}, timer {}, {} samples, {} s ago",
+                DIRECTIONS[*direction],
+                rough(estimate.srtt_us().into()),
+                rough(estimate.timer_us(&it.rule.settings, self.now)),
+                estimate.samples,
+                estimate.age_s(self.now, hz)
+            ));
+        }
+        if it.hosts.len() > shown {
+            let rest = it.hosts.len() - shown;
+            output::print(&format_args!("  and {rest} more hosts (--hosts N shows N)"));
         }
     }
 }
 
-/// The rules of this binary with the kernel's counters.
-fn counted(installed: &Installed) -> Result<Vec<Counted>> {
-    let (hits, failures) = installed.count()?;
-    let without = installed.policy.without;
-    let counted = installed.jiffies.iter().zip(&hits).enumerate();
-    let rules = rules::all().zip(counted).map(|(rule, (at, (&jiffies, &hits)))| {
-        let of_rule = failures.get(at);
-        let failed = |(at, column): (usize, Column)| {
-            let times = of_rule.and_then(|row| row.get(at)).copied().filter(|&n| n > 0)?;
-            Some((column, times))
+fn print_refusals(it: &Rule) {
+    let name = it.rule.name;
+    for column in &it.left_out {
+        output::print(&format_args!("  {name}: {column}: left out, this kernel lacks it"));
+    }
+    for (column, times) in &it.refused {
+        let noun = if *times == 1 { "time" } else { "times" };
+        output::print(&format_args!("  {name}: {column}: refused by the kernel {times} {noun}"));
+    }
+}
+
+/// The counters of a direction, and the histogram as bars.
+fn print_evidence(it: &Evidence, direction: &str) {
+    if it.asked == 0 && it.answered == 0 {
+        return output::print(&format_args!("  {direction}: no connection"));
+    }
+    output::print(&format_args!(
+        "  {direction}: {} connections, {} answered, {} of them after a retransmission",
+        it.asked, it.answered, it.answered_late
+    ));
+    output::print(&format_args!(
+        "    {} retransmissions, {} answers later than the timer, gave up {} times",
+        it.retransmissions, it.needless, it.gave_up
+    ));
+    let most = it.round_trips.iter().max().copied().unwrap_or(0);
+    for (bucket, &number) in it.round_trips.iter().enumerate().filter(|(_, number)| **number > 0) {
+        let range = match it.end_us(bucket) {
+            Some(end) => format!("below {}", rough(end)),
+            None => "longer".into(),
         };
-        let refused = rule.columns().filter_map(failed).collect();
-        let left_out = rule.columns().filter(|(at, _)| without >> at & 1 == 1);
-        let left_out = left_out.map(|(_, column)| column).collect();
-        Counted { rule, jiffies, hits, refused, left_out }
+        let bar = "#".repeat((number * BAR).div_ceil(most) as usize);
+        output::print(&format_args!("    {range:>12} {bar} {number}"));
+    }
+}
+
+/// The longest bar.
+const BAR: u64 = 48;
+
+/// A number in at most seven characters: `9999999`, `12.3M`.
+pub(crate) fn count(number: u64) -> String {
+    match number {
+        0..10_000_000 => number.to_string(),
+        10_000_000..10_000_000_000 => tenths(number / 100_000, "M"),
+        _ => tenths(number / 100_000_000, "G"),
+    }
+}
+
+fn tenths(number: u64, unit: &str) -> String {
+    format!("{}.{}{unit}", number / 10, number % 10)
+}
+
+fn rule_json(it: &Rule, hosts: usize, now: u32, hz: u32) -> Json {
+    let refused = it.refused.iter().map(|(column, times)| {
+        json::object(&[("setting", json::string(column)), ("times", json::plain(times))])
     });
-    Ok(rules.collect())
+    let evidence = it.evidence.as_ref().map(|both| {
+        let of = |direction: usize| evidence_json(&both[direction]);
+        json::object(&[(DIRECTIONS[0], of(0)), (DIRECTIONS[1], of(1))])
+    });
+    let learned = it.rule.settings.learns().then(|| {
+        let of_all = |direction: usize| {
+            let estimate = it.learned[direction].as_ref();
+            json::option(estimate, |estimate| estimate_json(estimate, it, now, hz, Vec::new()))
+        };
+        let shown = it.hosts.iter().take(hosts).filter_map(|(known, direction)| {
+            let named = vec![
+                ("host", json::string(known.host?)),
+                ("direction", json::string(DIRECTIONS[*direction])),
+            ];
+            Some(estimate_json(&known.estimate, it, now, hz, named))
+        });
+        json::object(&[
+            ("hosts", json::plain(it.hosts.len())),
+            (DIRECTIONS[0], of_all(0)),
+            (DIRECTIONS[1], of_all(1)),
+            ("latest", json::list(shown)),
+        ])
+    });
+    json::object(&[
+        ("name", json::string(it.rule.name)),
+        ("rto_ms", it.rule.rto_json()),
+        ("rto_jiffies", json::option(Some(it.jiffies).filter(|&n| n > 0), json::plain)),
+        ("settings", it.rule.settings_json()),
+        ("settings_text", json::string(it.rule.text)),
+        ("hits", json::plain(it.hits)),
+        ("refused", json::list(refused)),
+        ("left_out", json::list(it.left_out.iter().map(json::string))),
+        ("evidence", evidence.unwrap_or_else(json::null)),
+        ("learned", learned.unwrap_or_else(json::null)),
+    ])
+}
+
+fn estimate_json(
+    estimate: &crate::shared::Estimate,
+    rule: &Rule,
+    now: u32,
+    hz: u32,
+    mut entries: Vec<(&'static str, Json)>,
+) -> Json {
+    entries.extend([
+        ("srtt_us", json::plain(estimate.srtt_us())),
+        ("rttvar_us", json::plain(estimate.rttvar_us())),
+        ("timer_us", json::plain(estimate.timer_us(&rule.rule.settings, now))),
+        ("samples", json::plain(estimate.samples)),
+        ("age_s", json::plain(estimate.age_s(now, hz))),
+    ]);
+    json::object(&entries)
+}
+
+fn evidence_json(it: &Evidence) -> Json {
+    let buckets = it.round_trips.iter().enumerate().map(|(bucket, number)| {
+        json::object(&[
+            ("below_us", json::option(it.end_us(bucket), json::plain)),
+            ("count", json::plain(number)),
+        ])
+    });
+    json::object(&[
+        ("connections", json::plain(it.asked)),
+        ("answered", json::plain(it.answered)),
+        ("answered_after_retransmission", json::plain(it.answered_late)),
+        ("retransmissions", json::plain(it.retransmissions)),
+        ("late", json::plain(it.needless)),
+        ("gave_up", json::plain(it.gave_up)),
+        ("median_us", json::option(it.quantile_us(50), json::plain)),
+        ("p95_us", json::option(it.quantile_us(95), json::plain)),
+        ("round_trips_us", json::plain(it.round_trips_us)),
+        ("round_trips", json::list(buckets)),
+    ])
 }
 
 /// The other programs on the hook of a cgroup and of its ancestors; None if it cannot be read.
@@ -259,4 +470,22 @@ fn neighbours(cgroup: &Path, installed: &Installed) -> Option<Vec<(u32, Option<S
     let ids = bpf::hook(cgroup.as_fd()).ok()?;
     let others = ids.into_iter().filter(|id| *id != installed.program_id);
     Some(others.map(|id| (id, bpf::program_name(id).ok())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_short() {
+        for (number, text) in [
+            (0, "0"),
+            (9_999_999, "9999999"),
+            (12_345_678, "12.3M"),
+            (9_999_999_999, "9999.9M"),
+            (12_345_678_901, "12.3G"),
+        ] {
+            assert_eq!(count(number), text);
+        }
+    }
 }

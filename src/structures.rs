@@ -1,32 +1,25 @@
 //! The offsets of the kernel structures that `route` reads, from the kernel's own BTF or from that of a kernel given at
 //! build time (`SET_RTO_BTF`).
 
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Result, hint};
 use crate::host;
 use crate::offsets::{self, Offsets};
 use crate::rules::{KERNELS, Kernel, MEMBERS};
+use crate::way::Why;
 use libbpf_rs::btf::Btf;
 use nix::errno::Errno;
-use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 
 /// The file with the running kernel's BTF.
 const OWN: &str = "/sys/kernel/btf/vmlinux";
 
-/// Where offsets come from.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Source {
-    /// The running kernel's own BTF.
-    Kernel,
-    /// The BTF of a kernel that was given at build time.
-    Embedded(&'static Kernel),
-}
-
 /// Offsets that may be those of the running kernel.
-#[derive(Debug)]
 pub(crate) struct Candidate {
-    pub(crate) source: Source,
+    /// Where they come from.
+    pub(crate) source: String,
+    /// The reason to use them, if they fit.
+    pub(crate) why: Why,
     /// The offsets, or why there are none.
     pub(crate) offsets: std::result::Result<Offsets, String>,
 }
@@ -40,12 +33,21 @@ pub(crate) fn candidates() -> Result<Vec<Candidate>> {
     let release = host::release();
     let (same, others): (Vec<_>, Vec<_>) =
         KERNELS.iter().partition(|kernel| kernel.releases.contains(&release.as_str()));
-    let embedded = same.into_iter().chain(others).map(|kernel| Candidate {
-        source: Source::Embedded(kernel),
-        offsets: Ok(Offsets { pointer: kernel.pointer, at: kernel.offsets.to_vec() }),
+    let own = own()?.map(|offsets| {
+        let source = "kernel BTF".into();
+        Candidate { source, why: Why::KernelBtf, offsets }
     });
-    let own = own()?.map(|offsets| Candidate { source: Source::Kernel, offsets });
-    Ok(own.into_iter().chain(embedded).collect())
+    Ok(own.into_iter().chain(same.into_iter().chain(others).map(embedded)).collect())
+}
+
+fn embedded(kernel: &Kernel) -> Candidate {
+    let name = match kernel.releases {
+        [] => "a kernel without a name".into(),
+        releases => releases.join(", "),
+    };
+    let offsets = Offsets { pointer: kernel.pointer, at: kernel.offsets.to_vec() };
+    let source = format!("embedded BTF of {name}");
+    Candidate { source, why: Why::OwnBtf, offsets: Ok(offsets) }
 }
 
 /// The offsets from the kernel's own BTF; None if the kernel provides none.
@@ -55,33 +57,15 @@ fn own() -> Result<Option<std::result::Result<Offsets, String>>> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(None);
         }
-        Err(error) => return Err(Error::io(WHAT, &error, "run it as root")),
-        Ok(_) => {}
-    }
-    let btf = match Btf::from_path(OWN) {
-        Ok(btf) => btf,
-        Err(error) => {
-            let failed = Error::bpf(WHAT, &error, "is memory short? try again");
-            // libbpf can't parse it: it may contain a newer kind of type.
-            return match failed.errno() {
-                Some(Errno::EINVAL | Errno::EPROTO) => {
-                    Ok(Some(Err("it can't be understood".into())))
-                }
-                _ => Err(failed),
-            };
-        }
+        found => found.context(WHAT, hint::ROOT)?,
     };
-    Ok(Some(offsets::resolve(&btf, MEMBERS)))
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Kernel => f.write_str("kernel BTF"),
-            Self::Embedded(Kernel { releases: [], .. }) => {
-                f.write_str("embedded BTF of a kernel without a name")
-            }
-            Self::Embedded(kernel) => write!(f, "embedded BTF of {}", kernel.releases.join(", ")),
+    // From Linux 6.16 on, libbpf maps the file. Before, the kernel gives no more than a page for each read(2).
+    match Btf::from_vmlinux().context(WHAT, "is memory short? try again") {
+        Ok(btf) => Ok(Some(offsets::resolve(&btf, MEMBERS))),
+        // libbpf can't parse it: it may contain a newer kind of type.
+        Err(error) if matches!(error.errno(), Some(Errno::EINVAL | Errno::EPROTO)) => {
+            Ok(Some(Err("it can't be understood".into())))
         }
+        Err(error) => Err(error),
     }
 }

@@ -1,6 +1,6 @@
 //! Timers: microseconds to the kernel's jiffies.
 
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use nix::time::{ClockId, clock_getres};
 
 /// The kernel's tick rate. `CLOCK_MONOTONIC_COARSE` ticks with it: its resolution is `TICK_NSEC`, rounded
@@ -11,8 +11,7 @@ use nix::time::{ClockId, clock_getres};
 pub(crate) fn hz() -> Result<u32> {
     const WHAT: &str = "ask the clock CLOCK_MONOTONIC_COARSE for this kernel's HZ";
     const HINT: &str = "set-rto runs on Linux only, not on an emulation of it";
-    let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
-        .map_err(|errno| Error::call(WHAT, errno, HINT))?;
+    let resolution = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).context(WHAT, HINT)?;
     rate(resolution.tv_sec(), resolution.tv_nsec()).ok_or_else(|| {
         Error::new(format!("{WHAT}: {} ns make no sense", resolution.tv_nsec()), HINT)
     })
@@ -62,6 +61,22 @@ pub(crate) fn spell(us: u64) -> String {
     }
 }
 
+/// The same with three digits: `9.12s`, `300ms`, `250us`. Rounds down.
+pub(crate) fn rough(us: u64) -> String {
+    let (scale, unit) = match us {
+        0..1_000 => return format!("{us}us"),
+        1_000..1_000_000 => (1_000, "ms"),
+        _ => (1_000_000, "s"),
+    };
+    let (whole, rest) = (us / scale, us % scale * 1_000 / scale);
+    let digits = match whole {
+        0..10 => format!("{whole}.{:02}", rest / 10),
+        10..100 => format!("{whole}.{}", rest / 100),
+        _ => return format!("{whole}{unit}"),
+    };
+    format!("{}{unit}", digits.trim_end_matches('0').trim_end_matches('.'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +111,22 @@ mod tests {
     #[test]
     fn this_kernel_has_a_tick() {
         assert!(hz().is_ok_and(|hz| (24..=1024).contains(&hz)));
+    }
+
+    #[test]
+    fn rough_for_tables() {
+        for (us, text) in [
+            (999, "999us"),
+            (1_234, "1.23ms"),
+            (10_000, "10ms"),
+            (99_990, "99.9ms"),
+            (999_999, "999ms"),
+            (1_000_000, "1s"),
+            (9_129_000, "9.12s"),
+            (120_000_000, "120s"),
+        ] {
+            assert_eq!(rough(us), text);
+        }
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! A trial connection: a child process opens it in a cgroup of its own.
 
-use crate::bpf;
-use crate::error::{Error, Result, hint};
-use crate::host::cgroup::Cgroup;
-use nix::dir::Dir;
+use crate::error::{Context as _, Error, Result, hint};
+use crate::host::{self, cgroup::Cgroup};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::libc;
@@ -18,7 +16,6 @@ use nix::unistd::{ForkResult, UnlinkatFlags, fork, pipe, read, unlinkat, write};
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -32,20 +29,13 @@ const NOT_MADE: &str =
     "set-rto tries the kernel's features there, on one connection: is cgroup2 writable?";
 
 /// A cgroup for one connection, removed on drop. Its lock shows that it is in use.
-pub(crate) struct Place {
-    path: PathBuf,
+pub(crate) struct TrialCgroup {
+    pub(crate) cgroup: Cgroup,
     name: String,
     parent: OwnedFd,
-    directory: OwnedFd,
 }
 
-impl AsFd for Place {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.directory.as_fd()
-    }
-}
-
-impl Place {
+impl TrialCgroup {
     /// Creates a cgroup, and removes those that killed runs have left.
     pub(crate) fn create(cgroup: &Cgroup) -> Result<Self> {
         let failed = |errno| {
@@ -53,8 +43,7 @@ impl Place {
             Error::call(what, errno, NOT_MADE)
         };
         sweep(cgroup.as_fd()).map_err(failed)?;
-        let parent = cgroup.as_fd().try_clone_to_owned();
-        let parent = parent.map_err(|error| Error::io("open a cgroup", &error, hint::AGAIN))?;
+        let parent = cgroup.as_fd().try_clone_to_owned().context("open a cgroup", hint::AGAIN)?;
         // Until a new cgroup is locked, another run may remove it as a leftover.
         for _ in 0..100 {
             let name = format!("{PREFIX}{:016x}", random().map_err(failed)?);
@@ -65,8 +54,8 @@ impl Place {
             }
             let locked = lock(cgroup.as_fd(), &name);
             if let Ok(Some(directory)) = locked {
-                let path = cgroup.path.join(&name);
-                return Ok(Self { path, name, parent, directory });
+                let cgroup = Cgroup::of(cgroup.path.join(&name), directory);
+                return Ok(Self { cgroup, name, parent });
             }
             let _ = unlinkat(cgroup, name.as_str(), UnlinkatFlags::RemoveDir);
             locked.map_err(failed)?;
@@ -74,20 +63,13 @@ impl Place {
         Err(failed(Errno::EBUSY))
     }
 
-    /// Moves this process there.
-    fn enter(&self) -> nix::Result<()> {
-        join(&processes(self.as_fd())?)
-    }
-
     /// Moves this process there for the duration of a call. The way back is open before it goes.
     pub(crate) fn visit<T>(&self, work: impl FnOnce() -> T) -> Result<T> {
-        let failed = |errno| {
-            Error::call(format_args!("go to the cgroup {}", self.path.display()), errno, NOT_MADE)
-        };
-        let home = processes(home()?.as_fd()).map_err(failed)?;
-        self.enter().map_err(failed)?;
+        let what = format_args!("go to the cgroup {}", self.cgroup.path.display());
+        let home = processes(home()?.as_fd()).context(what, NOT_MADE)?;
+        processes(self.cgroup.as_fd()).and_then(join).context(what, NOT_MADE)?;
         let done = work();
-        join(&home).or_else(|_| join(&home)).map_err(failed)?;
+        join(&home).or_else(|_| join(&home)).context(what, NOT_MADE)?;
         Ok(done)
     }
 }
@@ -95,7 +77,7 @@ impl Place {
 /// The cgroup of this process.
 fn home() -> Result<Cgroup> {
     let text = std::fs::read_to_string("/proc/self/cgroup")
-        .map_err(|error| Error::io("read /proc/self/cgroup", &error, hint::PROC))?;
+        .context("read /proc/self/cgroup", hint::PROC)?;
     // cgroups(7): `0::/path`
     let below = text.lines().find_map(|line| line.strip_prefix("0::/"));
     let below = below.ok_or_else(|| Error::new("this process is in no cgroup2", hint::CHECK))?;
@@ -108,11 +90,11 @@ fn processes(cgroup: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
 }
 
 /// 0 stands for this process.
-fn join(processes: &OwnedFd) -> nix::Result<()> {
+fn join(processes: impl AsFd) -> nix::Result<()> {
     write(processes, b"0").map(drop)
 }
 
-impl Drop for Place {
+impl Drop for TrialCgroup {
     fn drop(&mut self) {
         // The cgroup is empty, but the kernel may notice late on a busy machine. The next run removes what stays.
         for _ in 0..200 {
@@ -126,13 +108,13 @@ impl Drop for Place {
 
 /// Opens and locks a cgroup; None if another process has locked or removed it.
 fn lock(parent: BorrowedFd<'_>, name: &str) -> nix::Result<Option<OwnedFd>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags = host::DIRECTORY | OFlag::O_NOFOLLOW;
     let directory = match openat(parent, name, flags, Mode::empty()) {
         Ok(directory) => directory,
         Err(Errno::ENOENT) => return Ok(None),
         Err(errno) => return Err(errno),
     };
-    match bpf::flock(directory.as_fd()) {
+    match host::flock(directory.as_fd()) {
         Ok(()) => {}
         Err(Errno::EWOULDBLOCK) => return Ok(None),
         Err(errno) => return Err(errno),
@@ -146,18 +128,12 @@ fn lock(parent: BorrowedFd<'_>, name: &str) -> nix::Result<Option<OwnedFd>> {
 
 /// Removes the cgroups that killed runs have left.
 fn sweep(parent: BorrowedFd<'_>) -> nix::Result<()> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut list = Dir::openat(parent, ".", flags, Mode::empty())?;
-    let mut names = Vec::new();
-    for entry in list.iter() {
-        let name = entry?.file_name().to_string_lossy().into_owned();
+    for host::Entry { name, .. } in host::list(parent)? {
         let digits = name.strip_prefix(PREFIX).unwrap_or_default();
-        if digits.len() == 16 && digits.bytes().all(|it| it.is_ascii_hexdigit()) {
-            names.push(name);
-        }
-    }
-    for name in names {
-        if let Some(_locked) = lock(parent, &name)? {
+        if digits.len() == 16
+            && digits.bytes().all(|it| it.is_ascii_hexdigit())
+            && let Some(_locked) = lock(parent, &name)?
+        {
             // A cgroup that contains a process stays.
             match unlinkat(parent, name.as_str(), UnlinkatFlags::RemoveDir) {
                 Ok(()) | Err(Errno::EBUSY | Errno::ENOENT) => {}
@@ -178,24 +154,19 @@ fn random() -> nix::Result<u64> {
     }
 }
 
-/// Judges the sockets of a connection of the child to itself: the one that sent the SYN and, on request, the one that
-/// answered it. None if they prove nothing.
-pub(crate) type Judge<'a> = &'a dyn Fn(BorrowedFd<'_>, Option<BorrowedFd<'_>>) -> Option<bool>;
-
 /// Runs a child in the cgroup and returns its answer; None if it had none.
-fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>> {
+pub(crate) fn within(place: &TrialCgroup, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>> {
     const UNTRIED: u8 = 2;
     const ASTRAY: u8 = 3;
-    let what = || format!("try a connection in the cgroup {}", place.path.display());
-    let failed = |errno| Error::call(what(), errno, hint::AGAIN);
-    let (answer, end) = pipe().map_err(failed)?;
+    let what = format!("try a connection in the cgroup {}", place.cgroup.path.display());
+    let (answer, end) = pipe().context(&what, hint::AGAIN)?;
     // SAFETY: this process has one thread; the child calls nothing that another thread could have locked.
-    let child = match unsafe { fork() }.map_err(failed)? {
+    let child = match unsafe { fork() }.context(&what, hint::AGAIN)? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
             // SAFETY: a plain system call. The child ends with its parent, even if that is killed.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-            let said = match place.enter() {
+            let said = match processes(place.cgroup.as_fd()).and_then(join) {
                 Ok(()) => work().map_or(UNTRIED, u8::from),
                 Err(_) => ASTRAY,
             };
@@ -215,13 +186,11 @@ fn within(place: &Place, work: &dyn Fn() -> Option<bool>) -> Result<Option<bool>
     match (waited, said[0]) {
         (Ok(1), UNTRIED) => Ok(None),
         (Ok(1), 0 | 1) => Ok(Some(said[0] == 1)),
-        (Err(Errno::ETIMEDOUT), _) => Err(Error::call(
-            what(),
-            Errno::ETIMEDOUT,
-            "is that cgroup frozen? see its cgroup.events",
-        )),
-        (Err(errno), _) => Err(failed(errno)),
-        _ => Err(Error::new(what() + ": the child could not enter it", NOT_MADE)),
+        (Err(Errno::ETIMEDOUT), _) => {
+            Err(Error::call(what, Errno::ETIMEDOUT, "is that cgroup frozen? see its cgroup.events"))
+        }
+        (Err(errno), _) => Err(Error::call(what, errno, hint::AGAIN)),
+        _ => Err(Error::new(what + ": the child could not enter it", NOT_MADE)),
     }
 }
 
@@ -240,7 +209,7 @@ fn end_child(child: libc::pid_t) {
 
 /// Opens one connection from there; nothing needs to listen at its end. If no loopback device is up here, the child
 /// creates a network namespace of its own. None if there was no connection.
-pub(crate) fn connect_within(place: &Place, to: &impl SockaddrLike) -> Result<Option<bool>> {
+pub(crate) fn connect_within(place: &TrialCgroup, to: &impl SockaddrLike) -> Result<Option<bool>> {
     within(place, &|| {
         // SAFETY: a plain system call.
         let is_apart = || unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
@@ -252,30 +221,24 @@ pub(crate) fn connect_within(place: &Place, to: &impl SockaddrLike) -> Result<Op
     })
 }
 
-/// Opens one connection over `lo` to 127.0.0.1, to a listener there if `answered`, and judges it in the same process.
-/// None if there was no connection.
-pub(crate) fn connect_and_judge(
-    place: &Place,
-    answered: bool,
-    judge: Judge<'_>,
-) -> Result<Option<bool>> {
-    within(place, &|| {
-        if !answered {
-            return judge(try_connect(&ipv4(), true)?.as_fd(), None);
-        }
-        let listener = stream(AddressFamily::Inet, true)?;
-        bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).ok()?;
-        listen(&listener, Backlog::new(1).ok()?).ok()?;
-        let place: SockaddrIn = getsockname(listener.as_raw_fd()).ok()?;
-        let socket = try_connect(&place, true)?;
-        let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-        // Milliseconds; the answer is there when connect() returns, unless a firewall is in the way.
-        poll(&mut ready, 1000_u16).ok().filter(|ready| *ready == 1)?;
-        let raw = accept(listener.as_raw_fd()).ok()?;
-        // SAFETY: the call has just created this descriptor; nothing else owns it.
-        let other = unsafe { OwnedFd::from_raw_fd(raw) };
-        judge(socket.as_fd(), Some(other.as_fd()))
-    })
+/// A connection over `lo` to 127.0.0.1: the socket that has sent the SYN, and on request the one that answered it. None
+/// if there was no connection.
+pub(crate) fn over_loopback(answered: bool) -> Option<(OwnedFd, Option<OwnedFd>)> {
+    if !answered {
+        return Some((try_connect(&ipv4(), true)?, None));
+    }
+    let listener = stream(AddressFamily::Inet, true)?;
+    bind(listener.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).ok()?;
+    listen(&listener, Backlog::new(1).ok()?).ok()?;
+    let place: SockaddrIn = getsockname(listener.as_raw_fd()).ok()?;
+    let socket = try_connect(&place, true)?;
+    let mut ready = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    // Milliseconds; the answer is there when connect() returns, unless a firewall is in the way.
+    poll(&mut ready, 1000_u16).ok().filter(|ready| *ready == 1)?;
+    let raw = accept(listener.as_raw_fd()).ok()?;
+    // SAFETY: the call has just created this descriptor; nothing else owns it.
+    let other = unsafe { OwnedFd::from_raw_fd(raw) };
+    Some((socket, Some(other)))
 }
 
 /// The discard service (RFC 863); nothing needs to listen there.
@@ -312,15 +275,8 @@ fn try_connect(to: &impl SockaddrLike, bound: bool) -> Option<OwnedFd> {
 
 /// `ip link set lo up`.
 fn loopback_up() -> nix::Result<()> {
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // SAFETY: a plain structure of numbers.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = *from as libc::c_char;
-    }
+    let mut request = host::request("lo");
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: the request is what SIOCSIFFLAGS takes.
-    let ret =
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
-    Errno::result(ret).map(drop)
+    unsafe { host::ioctl(libc::SIOCSIFFLAGS as _, &request) }
 }

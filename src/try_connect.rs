@@ -1,15 +1,13 @@
 //! `set-rto try`: open one connection and print its settings and the kernel's defaults.
 
 use crate::device::local;
-use crate::device::{self, Loaded, Wanted};
+use crate::device::{self, Loaded};
 use crate::error::{Error, Result, hint};
 use crate::host::cgroup::{self, Cgroup};
 use crate::pin::{self, Installed, State};
-use crate::trial::Place;
-use crate::{bpf, host, output, rules, timer};
-use libbpf_rs::MapCore;
-use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
-use libbpf_rs::skel::Skel;
+use crate::policy::Load;
+use crate::trial::TrialCgroup;
+use crate::{host, output, policy, rules, shared, timer};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
@@ -27,16 +25,15 @@ const DEFAULT_US: u64 = 1_000_000;
 /// measured round-trip time.
 pub(crate) fn run(target: &SocketAddr, pin: &Path) -> Result<ExitCode> {
     // If the rule cannot be determined, the rest is still printed.
-    let witness = Witness::of(pin).unwrap_or_else(|why| {
-        output::note(&format_args!("the rule is not shown: {why}"));
+    let witness = Witness::of(pin).unwrap_or_else(|error| {
+        output::note(&format_args!("the rule is not shown: {}", error.cause()));
         None
     });
     let tried = match &witness {
         Some(witness) => witness.place.visit(|| connect_to(target))??,
         None => connect_to(target)?,
     };
-    let info = &tried.info;
-    let rto_us = u64::from(info[INFO_RTO]);
+    let rto_us = u64::from(tried.rto_us);
     let hz = timer::hz()?;
     let ticks = timer::nearest_jiffies(rto_us, hz);
     let default = if rto_us == DEFAULT_US { ", the kernel's default" } else { "" };
@@ -59,14 +56,16 @@ pub(crate) fn run(target: &SocketAddr, pin: &Path) -> Result<ExitCode> {
     for ((name, value), (_, default)) in now.iter().zip(&tried.defaults) {
         row(name, value, default);
     }
-    row("cwnd", &format!("{} segments", info[INFO_CWND]), &format!("{DEFAULT_CWND} segments"));
+    row("cwnd", &format!("{} segments", tried.cwnd), &format!("{DEFAULT_CWND} segments"));
     Ok(ExitCode::SUCCESS)
 }
 
 /// A connection that has sent its SYN.
 struct Tried {
     socket: OwnedFd,
-    info: [u32; 26],
+    rto_us: u32,
+    /// In segments.
+    cwnd: u32,
     /// What the socket had before it connected.
     defaults: Vec<(&'static str, String)>,
 }
@@ -98,63 +97,68 @@ fn connect_to(target: &SocketAddr) -> Result<Tried> {
         Ok(()) | Err(Errno::EINPROGRESS) => {}
         Err(errno) => return Err(failed(errno)),
     }
-    let info = tcp_info(&socket).map_err(failed)?;
-    Ok(Tried { socket, info, defaults })
+    let info: [u8; 104] =
+        host::socket_option(&socket, libc::SOL_TCP, libc::TCP_INFO).map_err(failed)?;
+    // `struct tcp_info` (include/uapi/linux/tcp.h), in words.
+    let (words, _) = info.as_chunks();
+    let [rto_us, cwnd] = [2, 20].map(|at| u32::from_ne_bytes(words[at]));
+    Ok(Tried { socket, rto_us, cwnd, defaults })
 }
 
 /// A second copy of the attached program, with its own counters, in a cgroup that contains only the trial connection.
 /// On a busy host the counters of the first also count other connections.
 struct Witness {
     loaded: Loaded,
-    place: Place,
+    place: TrialCgroup,
     _link: OwnedFd,
 }
 
 impl Witness {
-    /// None, with a note, if this binary's rules are not in effect.
-    fn of(pin: &Path) -> std::result::Result<Option<Self>, String> {
-        let cause = |error: Error| error.cause().to_owned();
-        let installed = match pin::look_at(pin).map_err(cause)? {
+    /// None, with a note, if nothing is installed.
+    ///
+    /// # Errors
+    /// What is in effect are not this binary's rules, or they cannot be copied.
+    fn of(pin: &Path) -> Result<Option<Self>> {
+        let failed = |why: &str| Err(Error::new(why, hint::CHECK));
+        let installed = match pin::look_at(pin)? {
             State::Ours(installed) if installed.is_current() => installed,
-            State::Ours(_) => return Err("other rules are installed, see `set-rto status`".into()),
+            State::Ours(_) => return failed("other rules are installed, see `set-rto status`"),
             State::Absent => {
                 output::note(&"nothing is installed: these are the kernel's own values");
                 return Ok(None);
             }
-            State::Foreign(what) => return Err(format!("not installed: {what}")),
+            State::Foreign(what) => return failed(&format!("not installed: {what}")),
         };
-        let Some(path) = installed.cgroup.and_then(cgroup::path) else {
-            return Err("its cgroup is gone or not visible here".into());
-        };
-        Self::copy(&installed, &path).map(Some).map_err(cause)
+        match installed.cgroup.and_then(cgroup::path) {
+            Some(path) => Self::copy(&installed, &path).map(Some),
+            None => failed("its cgroup is gone or not visible here"),
+        }
     }
 
     fn copy(installed: &Installed, path: &Path) -> Result<Self> {
         let cgroup = Cgroup::chosen(Some(path))?;
-        let without = installed.policy.without;
-        let asked = installed.way.map(|way| way.method);
-        let loaded = device::load(&Wanted { without, asked, cgroup: &cgroup, counters: None })?;
+        let load = Load { without: installed.policy.without, ..Load::default() };
+        let loaded = device::load(load, installed.way.map(|way| way.method), &cgroup)?;
         if let Some(devices) = &installed.devices {
-            let map = loaded.skeleton.object().maps().find(|map| map.name() == local::MAP);
-            let map = map.ok_or_else(|| Error::new("no map of interfaces", hint::DAMAGED))?;
+            let map = policy::map(&loaded.skeleton, local::MAP)?;
             local::copy(devices.as_fd(), map.as_fd())?;
         }
-        let place = Place::create(&cgroup)?;
-        let program = loaded.skeleton.progs.set_rto.as_fd();
-        let link = bpf::attach(program, place.as_fd(), BPF_CGROUP_SOCK_OPS);
-        let link = link.map_err(|errno| {
-            Error::call("attach to the cgroup of a trial", errno, hint::attach(errno))
-        })?;
+        let place = TrialCgroup::create(&cgroup)?;
+        let link = place.cgroup.attach(loaded.skeleton.progs.set_rto.as_fd())?;
         Ok(Self { loaded, place, _link: link })
     }
 
     /// The rule that decided.
     fn rule(&self) -> Result<Option<rules::Rule>> {
-        let object = self.loaded.skeleton.object();
-        let map = object.maps().find(|map| map.name().to_string_lossy().ends_with(".bss"));
-        let map = map.ok_or_else(|| Error::new("the program has no counters", hint::DAMAGED))?;
-        let hits = pin::numbers(map.as_fd())?;
-        let decided = hits.iter().take(rules::COUNT).position(|&hits| hits > 0);
+        let skeleton = &self.loaded.skeleton;
+        let decided = if rules::EVIDENCE > 0 {
+            let map = policy::map(skeleton, policy::EVIDENCE)?;
+            let evidence = pin::evidence(map.as_fd(), rules::COUNT as u32, rules::EVIDENCE)?;
+            evidence.iter().position(|[out, into]| out.asked + into.asked > 0)
+        } else {
+            let hits = pin::numbers(policy::map(skeleton, policy::COUNTERS)?.as_fd())?;
+            hits.iter().take(rules::COUNT).position(|&hits| hits > 0)
+        };
         Ok(decided.and_then(|rule| rules::all().nth(rule)))
     }
 }
@@ -195,13 +199,12 @@ fn options(socket: &OwnedFd, is_ipv4: bool) -> Vec<(&'static str, String)> {
         ("tos", tos.0, tos.1, ""),
     ];
     let mut found = Vec::new();
-    if let Ok(name) = read::<[u8; 16]>(socket, libc::SOL_TCP, libc::TCP_CONGESTION) {
-        let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
-        found.push(("congestion", String::from_utf8_lossy(name).into_owned()));
+    if let Ok(name) = host::socket_option::<16>(socket, libc::SOL_TCP, libc::TCP_CONGESTION) {
+        found.push(("congestion", shared::text(&name)));
     }
     for (name, level, option, unit) in numbers {
-        if let Ok(value) = read::<[u32; 1]>(socket, level, option) {
-            found.push((name, format!("{}{unit}", value[0])));
+        if let Ok(value) = host::socket_option(socket, level, option) {
+            found.push((name, format!("{}{unit}", u32::from_ne_bytes(value))));
         }
     }
     found
@@ -209,25 +212,6 @@ fn options(socket: &OwnedFd, is_ipv4: bool) -> Vec<(&'static str, String)> {
 
 /// From include/uapi/linux/tcp.h, Linux 6.15; libc does not define it yet.
 const TCP_RTO_MAX_MS: libc::c_int = 44;
-
-/// An option of the socket, in a plain array of numbers.
-fn read<T: Default>(socket: &OwnedFd, level: libc::c_int, option: libc::c_int) -> nix::Result<T> {
-    let mut value = T::default();
-    let mut size = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the buffer has the given size, the kernel copies no more, and any bytes are valid numbers.
-    let ret = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut value).cast(), &raw mut size)
-    };
-    Errno::result(ret).map(|_| value)
-}
-
-/// Words of `struct tcp_info` (include/uapi/linux/tcp.h).
-const INFO_RTO: usize = 2;
-const INFO_CWND: usize = 20;
-
-fn tcp_info(socket: &OwnedFd) -> nix::Result<[u32; 26]> {
-    read(socket, libc::SOL_TCP, libc::TCP_INFO)
-}
 
 /// A classic BPF filter that lets nothing in (`SO_ATTACH_FILTER`, socket(7)).
 fn drop_incoming(socket: &OwnedFd) -> nix::Result<()> {

@@ -64,8 +64,8 @@ impl Why {
 pub(crate) struct Way {
     pub(crate) method: Method,
     pub(crate) why: Why,
-    /// Cookie of the network namespace; 0 if sock_ops programs cannot read it (before Linux 5.15).
-    pub(crate) cookie: u64,
+    /// Cookie of the network namespace; None if sock_ops programs cannot read it (before Linux 5.15).
+    pub(crate) cookie: Option<u64>,
     /// True if the device of arrival is recorded.
     pub(crate) arrivals: bool,
 }
@@ -76,7 +76,8 @@ impl Way {
         Finding {
             method: u32::from(self.method == Method::Address),
             why: self.why as u32,
-            cookie: self.cookie,
+            // The kernel gives none of this number.
+            cookie: self.cookie.unwrap_or(0),
             arrivals: self.arrivals.into(),
             pointer,
         }
@@ -90,7 +91,7 @@ impl Way {
         Some(Self {
             method: *methods.get(finding.method as usize)?,
             why: *reasons.get(finding.why as usize)?,
-            cookie: finding.cookie,
+            cookie: Some(finding.cookie).filter(|&cookie| cookie != 0),
             arrivals: finding.arrivals != 0,
         })
     }
@@ -101,7 +102,7 @@ impl Way {
             Method::Route => "the device of the route",
             Method::Address => "the device that has the local address",
         };
-        let incoming = match (rules::ask_for_arrivals(), self.arrivals, self.method) {
+        let incoming = match (rules::ASKS_FOR_ARRIVALS, self.arrivals, self.method) {
             (false, ..) => "",
             (true, true, _) => "; for incoming connections, the device that the SYN came in by",
             (true, false, Method::Route) => {
@@ -124,13 +125,14 @@ mod tests {
     #[test]
     fn ways_are_read_as_they_were_written() {
         for method in [Method::Route, Method::Address] {
-            for why in [Why::KernelBtf, Why::WrongBtf, Why::Asked] {
-                let way = Way { method, why, cookie: 0x0123_4567_89ab_cdef, arrivals: true };
+            for (why, cookie, arrivals) in [
+                (Why::KernelBtf, Some(0x0123_4567_89ab_cdef), true),
+                (Why::WrongBtf, None, true),
+                (Why::Asked, None, false),
+            ] {
+                let way = Way { method, why, cookie, arrivals };
                 assert_eq!(Way::from_finding(&way.finding(8)), Some(way));
-                let way = Way { arrivals: false, cookie: 0, ..way };
-                assert_eq!(Way::from_finding(&way.finding(8)), Some(way));
-                let strange = [(2, 0), (0, 6)];
-                for (method, why) in strange {
+                for (method, why) in [(2, 0), (0, 6)] {
                     let finding = Finding { method, why, ..way.finding(8) };
                     assert_eq!(Way::from_finding(&finding), None);
                 }

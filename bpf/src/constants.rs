@@ -5,7 +5,7 @@
 //! loader would have to relocate each string when it starts. So the rules are one array of numbers and one string.
 
 use crate::Policy;
-use crate::setting::{Column, How, Mechanism, Settings};
+use crate::setting::{Column, Form, How, Learned, Mechanism, Setting, Settings, Value};
 use crate::structures::MEMBERS;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -27,6 +27,7 @@ impl Policy {
     pub fn constants(&self, version: &str, kernels: &[Kernel]) -> String {
         let Self { digest, asks_for_interface, needs_arrivals, needs_perfmon, .. } = self;
         let (count, interfaces) = (self.rules.len(), &self.interfaces);
+        let (evidence, hosts) = (self.evidence.numbers(), self.hosts);
         let columns = lines(&self.columns, column);
         let kernels = lines(kernels, |Kernel { releases, pointer, offsets }| {
             format!(
@@ -48,6 +49,10 @@ pub(crate) const ASKS_FOR_INTERFACE: bool = {asks_for_interface};
 pub(crate) const ASKS_FOR_ARRIVALS: bool = {needs_arrivals};
 /// True if the program needs CAP_PERFMON, however interfaces are found.
 pub(crate) const NEEDS_PERFMON: bool = {needs_perfmon};
+/// Counters of a rule's evidence in each direction; 0 if there is none.
+pub(crate) const EVIDENCE: usize = {evidence};
+/// How many hosts are remembered; None if no rule learns.
+pub(crate) const HOSTS: Option<u32> = {hosts:?};
 /// All names and patterns of interfaces, sorted.
 pub(crate) const INTERFACES: &[&str] = &{interfaces:?};
 /// Settings besides `rto`, by their bits.
@@ -70,8 +75,10 @@ pub(crate) const KERNELS: &[Kernel] = {kernels};
             let spelled = rule.settings.to_string();
             let new = numbers.len() as u64;
             let number = *numbers.entry(spelled).or_insert_with_key(|spelled| {
-                text.push_str(spelled);
                 settings.extend(words(&rule.settings, &self.columns));
+                text.push_str(spelled);
+                settings.push(text.len() as u64);
+                text.push_str(&json(&rule.settings));
                 settings.push(text.len() as u64);
                 new
             });
@@ -85,23 +92,30 @@ pub(crate) const KERNELS: &[Kernel] = {kernels};
             words.extend([number, rule.line as u64, name, text.len() as u64]);
         }
         let what = "For each distinct set of settings: `rto` in microseconds, 0 for the kernel's; the bits of its \
-                    columns; the smaller one of `rto_min` and `delack_max` in microseconds, 0 for neither; where its \
-                    text ends.";
-        numbers_of(out, what, "SETTINGS", "u64", &settings);
+                    columns; the smaller one of `rto_min` and `delack_max` in microseconds, 0 for neither; the \
+                    bounds of a timer that is learned in microseconds, 0 for others; where its text ends, and \
+                    where the same as JSON ends.";
+        numbers_of(out, what, ("SETTINGS", "u64", 7), &settings);
         let what = "For each rule: the number of its settings, its line in the file, where its name ends, where its \
                     conditions end.";
-        numbers_of(out, what, "RULES", "u32", &words);
+        numbers_of(out, what, ("RULES", "u32", 4), &words);
         let what = "The texts of all settings, then name and conditions of each rule.";
         let _ = writeln!(out, "/// {what}\npub(crate) static TEXT: &str = {text:?};");
     }
 }
 
-/// An array of numbers. It is a static, so that it is in memory once.
-fn numbers_of(out: &mut String, what: &str, name: &str, kind: &str, numbers: &[u64]) {
+/// An array of numbers, so many in a row. It is a static, so that it is in memory once.
+fn numbers_of(
+    out: &mut String,
+    what: &str,
+    (name, kind, row): (&str, &str, usize),
+    numbers: &[u64],
+) {
     let count = numbers.len();
     let _ = write!(out, "/// {what}\npub(crate) static {name}: [{kind}; {count}] = [");
-    for row in numbers.chunks(4) {
-        let _ = write!(out, "\n    {}, {}, {}, {},", row[0], row[1], row[2], row[3]);
+    for row in numbers.chunks(row) {
+        let row: Vec<_> = row.iter().map(u64::to_string).collect();
+        let _ = write!(out, "\n    {},", row.join(", "));
     }
     out.push_str("\n];\n");
 }
@@ -126,14 +140,42 @@ fn column(Column { setting, algorithm }: &Column) -> String {
     )
 }
 
-/// `rto`, the bits of the columns, and the smallest value that the kernel raises to two jiffies.
-fn words(settings: &Settings, columns: &[Column]) -> [u64; 3] {
+/// The settings as a JSON object. Durations are in milliseconds.
+fn json(settings: &Settings) -> String {
+    let ms = |us: u64| match (us / 1_000, us % 1_000) {
+        (whole, 0) => whole.to_string(),
+        (whole, rest) => format!("{whole}.{rest:03}").trim_end_matches('0').to_owned(),
+    };
+    let entries = settings.iter().map(|(Setting { key, form, .. }, value)| match (form, value) {
+        (Form::Duration(_, unit), Value::Number(number)) => {
+            format!("\"{key}_ms\":{}", ms(u64::from(*number) * unit))
+        }
+        (Form::Timer(_), Value::Number(us)) => format!("\"{key}_ms\":{}", ms((*us).into())),
+        (Form::True, _) => format!("\"{key}\":true"),
+        (_, Value::Number(number)) => format!("\"{key}\":{number}"),
+        // Of characters that JSON has no escapes for.
+        (_, Value::Name(name)) => format!("\"{key}\":\"{name}\""),
+        (_, Value::Learned(Learned { start, min, max })) => {
+            let [start, min, max] = [start, min, max].map(|us| ms((*us).into()));
+            format!(
+                "\"{key}\":{{\"learn\":true,\"start_ms\":{start},\"min_ms\":{min},\"max_ms\":{max}}}"
+            )
+        }
+    });
+    format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
+}
+
+/// `rto`, columns, the smallest of the settings for which the kernel's tick may be too slow, and the bounds of a timer
+/// that is learned.
+fn words(settings: &Settings, columns: &[Column]) -> [u64; 5] {
     let two_jiffies = settings.iter().filter(|(setting, _)| setting.has_two_jiffies());
     let least = two_jiffies.map(|(_, value)| value.number()).min();
     [
         settings.rto_us().unwrap_or_default().into(),
         Column::bits(columns, settings),
         least.unwrap_or_default().into(),
+        settings.learned().map_or(0, |it| it.min.into()),
+        settings.learned().map_or(0, |it| it.max.into()),
     ]
 }
 
@@ -158,9 +200,9 @@ mod tests {
             "const COUNT: usize = 3;\n",
             "const ASKS_FOR_INTERFACE: bool = false;\n",
             "const COLUMNS: &[Column] = &[\n];\n",
-            "static SETTINGS: [u64; 8] = [\n    1000000, 0, 0, 6,\n    20000000, 0, 0, 13,\n];\n",
-            "static RULES: [u32; 12] = [\n    0, 1, 14, 23,\n    1, 5, 24, 33,\n    0, 9, 34, 43,\n];\n",
-            "static TEXT: &str = \"rto 1srto 20saport == 1bport == 2cport == 3\";\n",
+            "static SETTINGS: [u64; 14] = [\n    1000000, 0, 0, 0, 0, 6, 21,\n    20000000, 0, 0, 0, 0, 28, 44,\n];\n",
+            "static RULES: [u32; 12] = [\n    0, 1, 45, 54,\n    1, 5, 55, 64,\n    0, 9, 65, 74,\n];\n",
+            "static TEXT: &str = \"rto 1s{\\\"rto_ms\\\":1000}rto 20s{\\\"rto_ms\\\":20000}aport == 1bport == 2cport == 3\";\n",
         ] {
             assert!(said.contains(expected), "no {expected} in\n{said}");
         }

@@ -23,8 +23,6 @@ pub mod field;
 pub mod files;
 pub mod limits;
 pub mod lint;
-#[cfg(feature = "machine")]
-pub mod machine;
 pub mod parse;
 pub mod plan;
 pub mod reach;
@@ -64,6 +62,10 @@ pub struct Policy {
     pub interfaces: Vec<String>,
     /// See [`plan::Plan::needs_perfmon`].
     pub needs_perfmon: bool,
+    /// What is counted and measured.
+    pub evidence: plan::Evidence,
+    /// How many hosts are remembered; None if no rule learns.
+    pub hosts: Option<u32>,
 }
 
 impl Policy {
@@ -103,7 +105,8 @@ pub fn compile_with(
     load: &Load<'_>,
 ) -> Result<Policy, Vec<Diagnostic>> {
     let document = parse::parse(source)?;
-    let (rules, mut mistakes, files, code) = check::check(source, &document, Files::new(load));
+    let check::Checked { rules, options, mut mistakes, files, code } =
+        check::check(source, &document, Files::new(load));
     let files = files.all();
     // Valid rules are checked for reachability whatever is wrong with the others.
     let reached = reach::reach(&rules);
@@ -113,8 +116,8 @@ pub fn compile_with(
         return Err(mistakes);
     }
     let regions = reached?;
-    let notes = lint::lint(&rules, &regions)?;
-    let plan = plan::plan(&rules, &regions, code).map_err(|error| vec![error])?;
+    let notes = lint::lint(&rules, &regions, &options)?;
+    let plan = plan::plan(&rules, &regions, &options, code).map_err(|error| vec![error])?;
     let texts = files.iter().map(|file| file.text.as_str());
     let digest = digest([source.text].into_iter().chain(texts));
     let c = emit::emit(&plan, &emit::Banner { version, digest: &digest });
@@ -129,6 +132,8 @@ pub fn compile_with(
         needs_arrivals: plan.needs_arrivals,
         interfaces: lists.map(|it| it.0.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
         needs_perfmon: plan.needs_perfmon(),
+        evidence: plan.evidence,
+        hosts: plan.hosts,
     })
 }
 

@@ -4,12 +4,14 @@
 mod nested;
 mod ports;
 
+use crate::check::options::Options;
 use crate::diag::Diagnostic;
 use crate::duration::spell;
+use crate::plan::Evidence;
 use crate::reach::Regions;
 use crate::rule::Rule;
 use crate::setting::{Column, MOST_COLUMNS};
-use crate::space::{Dimension, Terms};
+use crate::space::{Dimension, Side, Term, Terms};
 
 /// The default of `net.ipv4.tcp_syn_retries`.
 const SYN_RETRIES: u32 = 6;
@@ -31,7 +33,11 @@ const USUAL_US: std::ops::RangeInclusive<u64> = 30_000_000..=300_000_000;
 ///
 /// # Errors
 /// A rule for incoming connections has a setting of the end that sends the SYN. There are too many different settings.
-pub fn lint(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+pub fn lint(
+    rules: &[Rule],
+    regions: &Regions,
+    options: &Options,
+) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     let mut errors = Vec::new();
     let mut notes = regions.notes.clone();
     for (rule, region) in rules.iter().zip(&regions.rules) {
@@ -49,7 +55,9 @@ pub fn lint(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Di
         notes.extend(timers(rule, is_outgoing));
         notes.extend(ports::notes(rule));
         notes.extend(nested::notes(rule));
+        notes.extend(short_requests(rule, region));
     }
+    notes.extend(of_file(rules, options));
     let columns = Column::all(rules.iter().map(|rule| &rule.settings));
     if columns.len() > MOST_COLUMNS
         && let Some(last) = rules.last()
@@ -61,11 +69,81 @@ pub fn lint(rules: &[Rule], regions: &Regions) -> Result<Vec<Diagnostic>, Vec<Di
     if errors.is_empty() { Ok(notes) } else { Err(errors) }
 }
 
+/// Notes on what holds for the whole file.
+fn of_file(rules: &[Rule], options: &Options) -> Vec<Diagnostic> {
+    let mut notes = Vec::new();
+    if let Some(span) = &options.learn
+        && rules.iter().all(|rule| rule.settings.learned().is_none())
+    {
+        notes.push(
+            Diagnostic::new("no rule learns: `[learn]` has no effect", span.clone())
+                .help("a rule learns with `rto = { learn = true }`"),
+        );
+    }
+    let kept = Evidence::of(rules.len(), options.evidence);
+    let end = rules.last().map_or(0..0, |rule| rule.span.clone());
+    if options.evidence && kept != Evidence::All {
+        let message = match kept {
+            Evidence::Counters => "too many rules to keep a histogram of each one's round trips",
+            _ => "too many rules to keep evidence of each one",
+        };
+        notes.push(
+            Diagnostic::new(message, end)
+                .label("up to this rule")
+                .help("evidence takes at most 4 MiB; connections are still counted"),
+        );
+    }
+    notes
+}
+
+/// The numbers of the directions.
+const OUTGOING: u128 = 0;
+const INCOMING: u128 = 1;
+
 /// True if this host sends the SYN of some of these connections.
 fn sends(region: &Terms) -> bool {
-    let outgoing = 0;
-    let direction = |term: &crate::space::Term| term.bound(Dimension::Direction).cloned();
-    region.iter().any(|term| direction(term).is_none_or(|values| values.contains(outgoing)))
+    region.iter().any(|term| goes(term, OUTGOING))
+}
+
+fn goes(term: &Term, way: u128) -> bool {
+    term.bound(Dimension::Direction).is_none_or(|values| values.contains(way))
+}
+
+/// Retransmissions of the SYN-ACK that make a request last 63 timers: the default of `net.ipv4.tcp_synack_retries`.
+const SYNACK_RETRIES: u32 = 5;
+
+/// A request that lasts no longer gets a note, microseconds. Linux's own lasts 63 s.
+const SHORT_REQUEST_US: u64 = 10_000_000;
+
+/// Since Linux 5.18 a request ends after its doubling timers (`reqsk_timer_handler()`, net/ipv4/inet_connection_sock.c):
+/// clients that are farther away get a reset, and a learned timer never hears of them.
+fn short_requests(rule: &Rule, region: &Terms) -> Option<Diagnostic> {
+    let learned = rule.settings.learned();
+    let timer = learned.map(|it| it.min).or(rule.settings.rto_us())?;
+    let lasts = ((2_u64 << SYNACK_RETRIES) - 1) * u64::from(timer);
+    // A rule for certain clients is for those that are near.
+    let is_of_anyone = |term: &Term| term.bound(Dimension::Address(Side::Remote)).is_none();
+    if lasts >= SHORT_REQUEST_US
+        || !region.iter().any(|term| goes(term, INCOMING) && is_of_anyone(term))
+    {
+        return None;
+    }
+    let timer = spell(timer.into());
+    let what = if learned.is_some() { "`min` " } else { "`rto` " };
+    Some(
+        Diagnostic::new(
+            format!(
+                "rule `{}`: with {what}{timer}, clients whose answer takes longer than {} are reset",
+                rule.name,
+                seconds(lasts)
+            ),
+            rule.span.clone(),
+        )
+        .label("incoming connections, from Linux 5.18 on")
+        .help(
+            "raise it, or add `direction = \"outgoing\"`, or raise the sysctl net.ipv4.tcp_synack_retries",
+        ),
+    )
 }
 
 fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
@@ -128,13 +206,27 @@ fn in_ticks(us: u64, hz: u64) -> u64 {
     us.div_ceil(tick).max(2) * tick
 }
 
-/// The time until the kernel gives up, in microseconds: the sum of all timers (`tcp_write_timeout()`,
-/// net/ipv4/tcp_timer.c).
+/// When the kernel gives up (`tcp_write_timeout()`, net/ipv4/tcp_timer.c), microseconds: as a timer expires that is the
+/// last one, those of the linear phase counted, or that is not before the time which `tcp_model_timeout()` computes from
+/// the retries without a linear phase. Linux 6.18 does so within the lateness of its timer wheel.
 fn give_up(rto: u64, rto_max: u64, retries: u32, linear: u32) -> u64 {
-    let linear = rto.min(rto_max) * u64::from(linear);
-    let doubling = (0..=retries).map(|n| (rto << n.min(32)).min(rto_max));
-    // It can't overflow: there are at most 127 timers of at most 120 s.
-    linear + doubling.sum::<u64>()
+    let doublings = (rto_max / rto).max(1).ilog2();
+    let model = match retries <= doublings {
+        true => ((2 << retries) - 1) * rto,
+        false => ((2 << doublings) - 1) * rto + u64::from(retries - doublings) * rto_max,
+    };
+    let (mut timer, mut expires) = (rto.min(rto_max), 0);
+    for timeouts in 0..=retries + linear {
+        expires += timer;
+        if timeouts > 0 && expires >= model {
+            break;
+        }
+        // The first timeout and those of the linear phase leave the timer as it is.
+        if timeouts >= linear {
+            timer = (timer * 2).min(rto_max);
+        }
+    }
+    expires
 }
 
 /// A rounded time.
@@ -164,9 +256,20 @@ mod tests {
         assert_eq!(give_up(s, RTO_MAX_US, 6, 0), 127 * s);
         assert_eq!(give_up(s, RTO_MAX_US, 6, 4), 131 * s);
         assert_eq!(give_up(20 * s, RTO_MAX_US, 6, 0), 620 * s);
-        assert_eq!(give_up(20 * s, RTO_MAX_US, 6, 4), 700 * s);
         // 127 retransmissions do not overflow.
         assert_eq!(give_up(120 * s, RTO_MAX_US, 127, 0), 128 * 120 * s);
-        assert_eq!(give_up(20 * s, 5 * s, 2, 4), 7 * 5 * s);
+        // Measured on Linux 6.18; the wheel makes long timers late.
+        for (rto, rto_max, retries, us) in [
+            (s, RTO_MAX_US, 1, 3 * s),
+            (s, RTO_MAX_US, 2, 7 * s),
+            (20 * s, RTO_MAX_US, 2, 140 * s),
+            (30 * s, RTO_MAX_US, 6, 690 * s),
+            (60 * s, RTO_MAX_US, 2, 300 * s),
+            (2 * s, 4 * s, 6, 26 * s),
+            (4 * s, 4 * s, 6, 28 * s),
+            (s / 2, RTO_MAX_US, 3, 9_500_000),
+        ] {
+            assert_eq!(give_up(rto, rto_max, retries, 4), us, "{rto} {rto_max} {retries}");
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The first pass: text → [`Document`]. It checks TOML's grammar and the file's outline: `[[rule]]`, `[lists]`
-//! and `[code]` are allowed.
+//! The first pass: text → [`Document`]. It checks TOML's grammar and the file's outline: `[[rule]]`, `[lists]`,
+//! `[code]`, `[learn]` and `[evidence]` are allowed.
 
 use crate::diag::{Diagnostic, Source, Span, lines, nearest};
 use crate::limits::{MOST_MISTAKES, measure};
@@ -14,7 +14,7 @@ pub type Table<'i> = Spanned<DeTable<'i>>;
 pub struct Document<'i> {
     /// A table for each `[[rule]]`, in the order of the file.
     pub rules: Vec<Table<'i>>,
-    /// The other tables, with their names: `[lists]` and `[code]`.
+    /// The other tables, with their names: `[lists]`, `[code]`, `[learn]` and `[evidence]`.
     pub tables: Vec<(&'static str, Table<'i>)>,
 }
 
@@ -46,6 +46,8 @@ pub fn parse<'i>(source: &Source<'i>) -> Result<Document<'i>, Vec<Diagnostic>> {
             ("rule", value) => rules(value, &mut document.rules, &mut diagnostics),
             ("code", value) => table("code", value, &mut document, &mut diagnostics),
             ("lists", value) => table("lists", value, &mut document, &mut diagnostics),
+            ("learn", value) => table("learn", value, &mut document, &mut diagnostics),
+            ("evidence", value) => table("evidence", value, &mut document, &mut diagnostics),
             (other, _) => diagnostics.push(unknown(other, key.span())),
         }
     }
@@ -61,12 +63,13 @@ pub fn parse<'i>(source: &Source<'i>) -> Result<Document<'i>, Vec<Diagnostic>> {
 
 fn unknown(key: &str, span: Span) -> Diagnostic {
     let error = Diagnostic::new(format!("unknown key `{key}`"), span);
-    error.help(match nearest(key, ["rule", "lists", "code"]) {
-        Some("rule") => "did you mean `[[rule]]`?",
-        Some("lists") => "did you mean `[lists]`?",
-        Some(_) => "did you mean `[code]`?",
-        None => "a rules file contains only `[[rule]]`, `[lists]` and `[code]` tables",
-    })
+    match nearest(key, ["rule", "lists", "code", "learn", "evidence"]) {
+        Some("rule") => error.help("did you mean `[[rule]]`?"),
+        Some(name) => error.help(format!("did you mean `[{name}]`?")),
+        None => error.help(
+            "a rules file contains only `[[rule]]`, `[lists]`, `[code]`, `[learn]` and `[evidence]`",
+        ),
+    }
 }
 
 fn table<'i>(
@@ -173,14 +176,14 @@ fn syntax(source: &Source<'_>, error: &toml::de::Error) -> Diagnostic {
     Diagnostic::new(format!("not TOML: {message}"), span)
 }
 
-fn rules<'i>(value: Written<'i>, tables: &mut Vec<Table<'i>>, diagnostics: &mut Vec<Diagnostic>) {
+fn rules<'i>(value: Written<'i>, rules: &mut Vec<Table<'i>>, diagnostics: &mut Vec<Diagnostic>) {
     let mut wrong = |span: Span| diagnostics.push(single(span));
     let span = value.span();
     let DeValue::Array(items) = value.into_inner() else { return wrong(span) };
     for item in items {
         let span = item.span();
         match item.into_inner() {
-            DeValue::Table(table) => tables.push(Spanned::new(span, table)),
+            DeValue::Table(table) => rules.push(Spanned::new(span, table)),
             _ => wrong(span),
         }
     }

@@ -9,11 +9,9 @@
 mod taken;
 
 use crate::diag::Diagnostic;
-use crate::rule::{Condition, Formula, Rule, Test};
-use crate::space::{
-    Budget, Dimension, Interfaces, MOST_TERMS, Set, Term, Terms, addresses, port_set, prefix_set,
-    terms,
-};
+use crate::rule::{Formula, PortRange, Prefix, Rule, Test};
+use crate::space::{Budget, Dimension, Interfaces, MOST_TERMS, Term, Terms, addresses, terms};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use taken::Taken;
 
@@ -31,8 +29,8 @@ pub struct Regions {
 /// The maximum number of unreachable rules to explain.
 const EXPLAINED: usize = 20;
 
-/// The earlier rules that are tried one by one to explain an unreachable rule.
-const MOST_TRIED: usize = 5_000;
+/// Earlier rules that are left out one by one to explain an unreachable rule by few of them.
+const MOST_TRIED: usize = 64;
 
 /// Hidden items that a note spells out.
 const SPELLED: usize = 4;
@@ -57,17 +55,13 @@ pub fn reach(rules: &[Rule]) -> Result<Regions, Vec<Diagnostic>> {
         Taken::new(addresses(family as u128), terms.enumerate())
     });
     let mut diagnostics = Vec::new();
-    let mut explained = 0;
+    let mut explained = 0..EXPLAINED;
     for (at, rule) in rules.iter().enumerate() {
         if parts[at].iter().all(Vec::is_empty) {
             diagnostics.push(never_matches(rule, &interfaces));
-        } else if is_taken(&taken, &parts[at], at) {
-            explained += 1;
-            let winners = match explained {
-                0..=EXPLAINED => winners(&parts, at),
-                _ => Vec::new(),
-            };
-            diagnostics.push(never_reached(rules, at, &winners));
+        } else if let Some(by) = taken_by(&taken, &parts[at], at) {
+            let few = explained.next().map(|_| winners(&parts, at, by));
+            diagnostics.push(never_reached(rules, at, &few.unwrap_or_default()));
         }
     }
     if !diagnostics.is_empty() {
@@ -108,17 +102,21 @@ fn part(term: &Term, family: u128) -> Option<Term> {
     Some(part)
 }
 
-fn is_taken(taken: &[Taken; 2], parts: &[Terms; 2], at: usize) -> bool {
+/// The earlier rules that together take all of this one, and perhaps others; None if something is left.
+fn taken_by(taken: &[Taken<'_>; 2], parts: &[Terms; 2], at: usize) -> Option<BTreeSet<usize>> {
+    let mut by = BTreeSet::new();
     let mut pairs = taken.iter().zip(parts);
-    pairs.all(|(taken, terms)| terms.iter().all(|term| taken.contains(term, at)))
+    pairs
+        .all(|(taken, terms)| terms.iter().all(|term| taken.contains(term, at, &mut by)))
+        .then_some(by)
 }
 
 fn never_matches(rule: &Rule, interfaces: &Interfaces) -> Diagnostic {
     let message = "this rule can never match";
     let help = "its conditions must all match at once: leave one out, or split it into two rules";
     let impossible = |formula: Formula| {
-        let terms = terms(&formula, interfaces, &mut Budget::default()).unwrap_or_default();
-        parts(&terms).iter().all(Vec::is_empty)
+        let terms = terms(&formula, interfaces, &mut Budget::default());
+        terms.is_some_and(|terms| parts(&terms).iter().all(Vec::is_empty))
     };
     let conditions = &rule.conditions;
     for condition in conditions {
@@ -144,25 +142,20 @@ fn never_matches(rule: &Rule, interfaces: &Interfaces) -> Diagnostic {
         .help(help)
 }
 
-/// The earlier rules that together take all of this one, reduced by dropping one after the other.
-fn winners(parts: &[[Terms; 2]], at: usize) -> Vec<usize> {
-    let asked = &parts[at];
+/// Those of the earlier rules that are needed to take all of this one.
+fn winners(parts: &[[Terms; 2]], at: usize, by: BTreeSet<usize>) -> Vec<usize> {
     let take_all = |rules: &[usize]| {
         let taken = [0, 1].map(|family| {
             let terms = rules.iter().map(|rule| (*rule, parts[*rule][family].as_slice()));
             Taken::new(addresses(family as u128), terms)
         });
-        is_taken(&taken, asked, at)
+        taken_by(&taken, &parts[at], at).is_some()
     };
-    let meets = |earlier: &usize| {
-        let mut families = asked.iter().zip(&parts[*earlier]);
-        families.any(|(asked, other)| asked.iter().any(|a| other.iter().any(|b| a.meets(b))))
-    };
-    let mut rules: Vec<_> = (0..at).filter(meets).take(MOST_TRIED).collect();
-    if let Some(one) = rules.iter().find(|earlier| take_all(&[**earlier])) {
+    let mut rules: Vec<_> = by.into_iter().collect();
+    if let Some(one) = rules.iter().take(MOST_TRIED).find(|rule| take_all(&[**rule])) {
         return vec![*one];
     }
-    if rules.len() <= 64 {
+    if rules.len() <= MOST_TRIED {
         for rule in rules.clone() {
             let without: Vec<_> = rules.iter().copied().filter(|it| *it != rule).collect();
             if take_all(&without) {
@@ -202,45 +195,38 @@ fn never_reached(rules: &[Rule], at: usize, winners: &[usize]) -> Diagnostic {
 fn hidden_items(
     rule: &Rule,
     at: usize,
-    taken: &[Taken; 2],
+    taken: &[Taken<'_>; 2],
     interfaces: &Interfaces,
 ) -> Vec<Diagnostic> {
     let mut notes = Vec::new();
     for (number, condition) in rule.conditions.iter().enumerate() {
-        let items = items(condition, interfaces);
+        let items = items(&condition.formula);
         if items.len() < 2 {
             continue;
         }
         let others = rule.conditions.iter().enumerate().filter(|(other, _)| *other != number);
         let others = Formula::All(others.map(|(_, it)| it.formula.clone()).collect());
-        // The whole rule has been expanded, and this is less.
-        let Some(others) = terms(&others, interfaces, &mut Budget::default()) else { continue };
-        let others = self::parts(&others);
-        let hidden = |bounds: &[(Dimension, Rc<Set>)]| {
-            let parts = [0, 1].map(|family| -> Terms {
-                let bounds = bounds.iter().map(|(at, set)| match at {
-                    Dimension::Address(_) => (*at, Rc::new(set.and(&addresses(family)))),
-                    _ => (*at, Rc::clone(set)),
-                });
-                let bounds: Vec<_> = bounds.collect();
-                let with = |term: &Term| -> Terms {
-                    bounds.iter().filter_map(|(at, set)| term.with(*at, set)).collect()
-                };
-                others[family as usize].iter().flat_map(with).collect()
-            });
-            !parts.iter().all(Vec::is_empty) && is_taken(taken, &parts, at)
+        // Without the list there may be too many cases.
+        let expand = |formula: &Formula| terms(formula, interfaces, &mut Budget::default());
+        let Some(others) = expand(&others) else { continue };
+        let is_hidden = |formula: &Formula| {
+            let item = expand(formula);
+            let item = item.unwrap_or_else(|| unreachable!("an item is one case, or two"));
+            let both = item.iter().flat_map(|item| others.iter().filter_map(|it| it.and(item)));
+            let parts = parts(&both.collect::<Vec<_>>());
+            !parts.iter().all(Vec::is_empty) && taken_by(taken, &parts, at).is_some()
         };
-        let hidden: Vec<_> =
-            items.iter().filter(|it| hidden(&it.1)).map(|it| format!("`{}`", it.0)).collect();
+        let hidden = items.iter().filter(|it| is_hidden(&it.1)).map(|it| format!("`{}`", it.0));
+        let mut hidden: Vec<_> = hidden.collect();
         if hidden.is_empty() {
             continue;
         }
-        let more = match hidden.len().checked_sub(SPELLED) {
-            None | Some(0) => String::new(),
-            Some(more) => format!(" and {more} more"),
+        let more = match hidden.len() {
+            0..=SPELLED => String::new(),
+            count => format!(" and {} more", count - SPELLED),
         };
-        let few: Vec<_> = hidden.into_iter().take(SPELLED).collect();
-        let message = format!("rule `{}`: {}{more} can never match", rule.name, few.join(", "));
+        hidden.truncate(SPELLED);
+        let message = format!("rule `{}`: {}{more} can never match", rule.name, hidden.join(", "));
         notes.push(
             Diagnostic::new(message, condition.span.clone())
                 .label("in this list")
@@ -250,50 +236,35 @@ fn hidden_items(
     notes
 }
 
-/// The items of a plain list: the text of each, and its bounds, one of which must match.
-type Item = (String, Vec<(Dimension, Rc<Set>)>);
-
-fn items(condition: &Condition, interfaces: &Interfaces) -> Vec<Item> {
-    let tests: Vec<&Test> = match &condition.formula {
-        Formula::Test(test) => vec![test],
+/// The items of a plain list: the text of each, and what it matches.
+fn items(formula: &Formula) -> Vec<(String, Formula)> {
+    let parts = match formula {
         // A port at either end.
-        Formula::Any(parts) => {
-            let tests = parts.iter().filter_map(|part| match part {
-                Formula::Test(test @ Test::Port(..)) => Some(test),
-                _ => None,
-            });
-            tests.collect()
-        }
-        _ => Vec::new(),
+        Formula::Any(parts) => parts.as_slice(),
+        other => std::slice::from_ref(other),
     };
-    let Some(first) = tests.first() else { return Vec::new() };
-    let sides = || {
-        tests.iter().filter_map(|test| match test {
-            Test::Port(end, ranges) => Some((Dimension::Port((*end).into()), ranges)),
-            _ => None,
-        })
-    };
-    match first {
-        Test::Port(_, ranges) if sides().all(|(_, it)| it == ranges) => {
-            let item = |range| {
-                let set = Rc::new(port_set(&[range]));
-                (range.to_string(), sides().map(|(at, _)| (at, Rc::clone(&set))).collect())
-            };
-            ranges.iter().map(|range| item(*range)).collect()
+    let test = Formula::Test;
+    match parts {
+        [Formula::Test(Test::Address(end, prefixes))] => {
+            let item = |it: &Prefix| (it.to_string(), test(Test::Address(*end, vec![*it])));
+            prefixes.iter().map(item).collect()
         }
-        Test::Address(end, prefixes) => {
-            let at = Dimension::Address((*end).into());
-            let set = |prefix| vec![(at, Rc::new(prefix_set(&[prefix])))];
-            prefixes.iter().map(|prefix| (prefix.to_string(), set(*prefix))).collect()
-        }
-        Test::Interface(patterns) => {
-            let (at, _) = interfaces.classes(patterns);
-            let automaton = interfaces.automaton_of(interfaces.number(patterns));
-            let class = |name: &str| interfaces.automata[automaton].class(name.as_bytes()) as u128;
+        [Formula::Test(Test::Interface(patterns))] => {
             let names = patterns.iter().filter(|pattern| !pattern.is_glob());
-            names
-                .map(|name| (name.0.clone(), vec![(at, Rc::new(Set::one(class(&name.0))))]))
-                .collect()
+            names.map(|it| (it.0.clone(), test(Test::Interface(vec![it.clone()])))).collect()
+        }
+        [Formula::Test(Test::Port(end, ranges))] => {
+            let item = |it: &PortRange| (it.to_string(), test(Test::Port(*end, vec![*it])));
+            ranges.iter().map(item).collect()
+        }
+        [Formula::Test(Test::Port(one, ranges)), Formula::Test(Test::Port(other, same))]
+            if ranges == same =>
+        {
+            let item = |it: &PortRange| {
+                let ends = [one, other].map(|end| test(Test::Port(*end, vec![*it])));
+                (it.to_string(), Formula::Any(ends.to_vec()))
+            };
+            ranges.iter().map(item).collect()
         }
         _ => Vec::new(),
     }

@@ -5,6 +5,8 @@
 //! a prefix) is left to the compiler.
 
 use crate::check::NAME_MAX;
+use crate::check::learned::KEYS;
+use crate::check::options::MOST_HOSTS;
 use crate::duration::UNITS;
 use crate::field::{FIELDS, Field, Kind, MATCH, NAME, TEST, USE, WHEN};
 use crate::setting::{ALGORITHM_MAX, Form, SETTINGS, Setting};
@@ -78,6 +80,28 @@ pub fn schema() -> String {
 {}
         }}
       }}
+    }},
+    "learn": {{
+      "type": "object",
+      "description": "Timers that are learned.",
+      "additionalProperties": false,
+      "properties": {{
+        "hosts": {{
+          "description": "How many hosts are remembered, 4096 by default.",
+          {}
+        }}
+      }}
+    }},
+    "evidence": {{
+      "type": "object",
+      "description": "Counters and histograms of each rule's connections.",
+      "additionalProperties": false,
+      "properties": {{
+        "off": {{
+          "description": "true: no evidence is kept.",
+          "type": "boolean"
+        }}
+      }}
     }}
   }}
 }}
@@ -85,6 +109,7 @@ pub fn schema() -> String {
         NAME.0,
         settings.collect::<Vec<_>>().join(",\n"),
         properties.collect::<Vec<_>>().join(",\n"),
+        integer(*MOST_HOSTS.start(), *MOST_HOSTS.end()),
         file = FILE,
     )
 }
@@ -122,15 +147,27 @@ fn condition(field: &Field) -> String {
 /// The properties of a setting's value.
 fn value(form: &Form) -> String {
     match form {
-        Form::Duration(..) => {
-            let units: Vec<_> = UNITS.iter().map(|(name, _)| *name).collect();
-            pattern(&format!(r"^([0-9]+(\.[0-9]+)?({}))+$", units.join("|")))
+        Form::Duration(..) => duration(),
+        Form::Timer(_) => {
+            let bound = |key: &str| format!("\"{key}\": {{{}}}", duration());
+            let bounds: Vec<_> = KEYS[1..].iter().map(|key| bound(key)).collect();
+            format!(
+                r#""anyOf": [{{{}}}, {{"type": "object", "required": ["learn"], "additionalProperties": false,
+              "properties": {{"learn": {{"const": true}}, {}}}}}]"#,
+                duration(),
+                bounds.join(", ")
+            )
         }
         Form::Number(range, _) => integer(*range.start(), *range.end()),
         Form::Tos => integer(0, 255) + r#", "multipleOf": 4"#,
         Form::True => r#""const": true"#.into(),
         Form::Algorithm => pattern(&format!("^[0-9A-Za-z_.-]{{1,{ALGORITHM_MAX}}}$")),
     }
+}
+
+fn duration() -> String {
+    let units: Vec<_> = UNITS.iter().map(|(name, _)| *name).collect();
+    pattern(&format!(r"^([0-9]+(\.[0-9]+)?({}))+$", units.join("|")))
 }
 
 /// A string of this form.

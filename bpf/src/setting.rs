@@ -32,6 +32,8 @@ pub struct Setting {
 /// How values are written, and in which unit the kernel takes them.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Form {
+    /// A duration: its range in microseconds. Or a table of such durations: a timer that is learned.
+    Timer(RangeInclusive<u64>),
     /// A duration: its range, and the kernel's unit, both in microseconds.
     Duration(RangeInclusive<u64>, u64),
     /// A whole number: its range, and what it counts.
@@ -145,8 +147,10 @@ pub const PASSIVE_ESTABLISHED: Callback =
     Callback { number: 5, name: "BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB" };
 /// The kernel asks whether to request ECN.
 pub const NEEDS_ECN: Callback = Callback { number: 6, name: "BPF_SOCK_OPS_NEEDS_ECN" };
+/// A timer has expired.
+pub const RETRANSMISSION: Callback = Callback { number: 8, name: "BPF_SOCK_OPS_RTO_CB" };
 
-use Form::{Algorithm, Duration, Number, Tos, True};
+use Form::{Algorithm, Duration, Number, Timer, Tos, True};
 use How::{Keepalive, TwoJiffies};
 use When::{Connecting, Established, UntilEstablished};
 
@@ -160,7 +164,7 @@ const BYTES: Form = Number(1..=0x3fff_ffff, "bytes");
 /// Every setting, in the order of the manual.
 pub static SETTINGS: [Setting; 26] = [
     // RFC 6298, section 2.1.
-    reply("rto", Duration(MS..=120 * S, 1), TIMEOUT_INIT)
+    reply("rto", Timer(MS..=120 * S), TIMEOUT_INIT)
         .is("The timer of the first retransmission of the SYN, or of the SYN-ACK."),
     tcp("syn_retries", Number(1..=127, ""), "TCP_SYNCNT", 7)
         .at(Connecting)
@@ -345,6 +349,12 @@ impl Setting {
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Timer(range) => write!(
+                f,
+                "A duration from {} to {}, or {{ learn = true }} with any of start, min and max.",
+                spell(*range.start()),
+                spell(*range.end())
+            ),
             Duration(range, unit) => {
                 write!(f, "A duration from {} to {}", spell(*range.start()), spell(*range.end()))?;
                 match unit {
@@ -370,14 +380,29 @@ pub enum Value {
     Number(u32),
     /// A name.
     Name(String),
+    /// A timer that is learned.
+    Learned(Learned),
+}
+
+/// A timer that is learned; microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Learned {
+    /// Where nothing is known.
+    pub start: u32,
+    /// The shortest timer, not above `start`.
+    pub min: u32,
+    /// The longest timer, not below `start`.
+    pub max: u32,
 }
 
 impl Value {
-    /// The number. A setting whose value may be a name must not be asked for it.
+    /// The number; of a timer that is learned, the first one. A setting whose value may be a name must not be asked for
+    /// it.
     #[must_use]
     pub fn number(&self) -> u32 {
         match self {
             Self::Number(number) => *number,
+            Self::Learned(learned) => learned.start,
             Self::Name(name) => unreachable!("`{name}` is a name: the form has no number"),
         }
     }
@@ -417,6 +442,15 @@ impl Settings {
         self.number("rto")
     }
 
+    /// How the timer is learned, if it is.
+    #[must_use]
+    pub fn learned(&self) -> Option<Learned> {
+        match self.get("rto") {
+            Some(Value::Learned(learned)) => Some(*learned),
+            _ => None,
+        }
+    }
+
     /// All, in the order of [`SETTINGS`].
     pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, &Value)> {
         self.0.iter().map(|(place, value)| (&SETTINGS[*place], value))
@@ -438,6 +472,11 @@ impl fmt::Display for Settings {
             let comma = if at == 0 { "" } else { ", " };
             write!(f, "{comma}{}", setting.key)?;
             match (&setting.form, value) {
+                (Timer(_), Value::Number(us)) => write!(f, " {}", spell((*us).into()))?,
+                (_, Value::Learned(Learned { start, min, max })) => {
+                    let [start, min, max] = [start, min, max].map(|us| spell((*us).into()));
+                    write!(f, " learned ({start} at first, {min} to {max})")?;
+                }
                 (Duration(_, unit), Value::Number(number)) => {
                     write!(f, " {}", spell(u64::from(*number) * unit))?;
                 }

@@ -4,9 +4,9 @@
 
 mod support;
 
-use set_rto_compiler::machine::Instruction;
 use std::path::Path;
 use support::hazards::{LDX_WORD, hazards};
+use support::machine::Instruction;
 use support::{compile_c, instructions};
 
 #[test]

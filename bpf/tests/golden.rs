@@ -58,7 +58,9 @@ fn rules_become_c() {
         let find = |what: &str| policy.c.find(what);
         let settings = find("static __always_inline int set_0(");
         let settings = settings.and_then(|at| policy.c[..at].rfind("\n// ")).map(|at| at + 1);
-        let program = settings.or_else(|| find("SEC(\"sockops\")\nint")).expect("a program");
+        let decision = find("static __always_inline u64 rule_of(");
+        let program =
+            settings.or(decision).or_else(|| find("SEC(\"sockops\")\nint")).expect("a program");
         expect_file![path.with_extension("c")].assert_eq(&policy.c[program..]);
         let again =
             compile_with(&source, VERSION, &|list| load(&path, list)).expect("compiled before");

@@ -1,4 +1,4 @@
-//! Huge and deep files: an answer or mistakes, in seconds.
+//! Huge and deep files: an answer or mistakes, in seconds and in little memory.
 
 mod support;
 
@@ -7,6 +7,7 @@ use set_rto_compiler::compile;
 use set_rto_compiler::diag::{Source, render};
 use set_rto_compiler::limits::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
 use std::net::Ipv4Addr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use support::VERSION;
 
@@ -20,21 +21,49 @@ fn spent() -> Duration {
     Duration::from_nanos(nanoseconds)
 }
 
+/// Bytes of memory, for any file.
+const MEMORY: usize = 512 << 20;
+
+/// A file is compiled at a time: memory is counted for the whole process.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Bytes of memory: what this process has, and the most that it has had since the last [`forget`].
+fn memory() -> (usize, usize) {
+    let text = std::fs::read_to_string("/proc/self/status").expect("statistics");
+    let kilobytes = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).expect("a line");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number")
+    };
+    (kilobytes("VmRSS:") << 10, kilobytes("VmHWM:") << 10)
+}
+
+/// Lets the most be what it is now (proc(5), clear_refs).
+fn forget() {
+    std::fs::write("/proc/self/clear_refs", "5").expect("a reset");
+}
+
 const HUGE: usize = 50_000_000;
 
 /// True if it was accepted.
 fn accepts(name: &str, text: &str) -> bool {
     let source = Source { name: "rules.toml", text };
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    forget();
+    let (before, _) = memory();
     let start = spent();
     let result = compile(&source, VERSION);
     let shown = result.as_ref().err().map(|errors| render(&source, errors));
     let spent = spent() - start;
+    let grown = memory().1.saturating_sub(before);
+    drop(alone);
     eprintln!(
-        "{name}, {} MB: {spent:?}, {}",
+        "{name}, {} MB: {spent:?}, {} MiB, {}",
         text.len() / 1_000_000,
+        grown >> 20,
         if shown.is_none() { "accepted" } else { "refused" }
     );
     assert!(spent < SECONDS, "{name}: {spent:?}");
+    assert!(grown < MEMORY, "{name}: {grown} bytes");
     assert!(shown.is_none_or(|shown| shown.len() < 1_000_000), "{name}: too much is said");
     result.is_ok()
 }
@@ -243,4 +272,22 @@ fn hosts_and_settings_fit_into_maps() {
         assert!(!is_data || section.size() <= 4 << 20, "{:?}", section.name());
     }
     support::verifier::verify(&object).expect("the kernel takes it");
+}
+
+/// Globs that multiply the states of the automaton.
+#[test]
+fn many_globs() {
+    let text = "[[rule]]\nname = \"a\"\nrto = \"1s\"\n";
+    let glob = |rule: usize, at: usize| match rule % 3 {
+        0 => format!("\"*{rule:x}?{at:x}*\""),
+        1 => format!("\"?*{rule:x}-{at:x}\""),
+        _ => format!("\"w{rule:x}*{at:x}\""),
+    };
+    for (count, length) in [(3, 20), (30, 20), (300, 20), (3_000, 60)] {
+        let globs = |rule: usize| list((0..length).map(|at| glob(rule, at)));
+        let rules = rules(count, |rule| format!("interface = [{}]", globs(rule)));
+        accepts(&format!("{count} lists of {length} globs"), &rules);
+    }
+    let names = list((0..MOST_ITEMS - 1).map(|at| format!("\"if{at}\"")));
+    accepts("names", &format!("{text}interface = [{names}]"));
 }

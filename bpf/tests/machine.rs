@@ -1,9 +1,13 @@
 //! The interpreter itself: it never panics, it agrees with rbpf, and it refuses what a program must not do.
 
+#[allow(dead_code)]
+#[path = "support/machine.rs"]
+mod machine;
+
+use machine::{Exit, Fault, FaultKind, JUNK, Memory, Program};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use set_rto_compiler::machine::{Exit, Fault, FaultKind, JUNK, Memory, Program};
 
 const DATA: u64 = 0x1000;
 const CONSTANTS: u64 = 0x2000;

@@ -49,6 +49,10 @@ fn range(form: &Form) -> String {
             };
             format!("A duration from {low} to {high}{steps}.")
         }
+        Form::Timer(range) => {
+            let (low, high) = (spell(*range.start()), spell(*range.end()));
+            format!("A duration from {low} to {high}, or a table:")
+        }
         // The test below tries the limits.
         Form::Tos => "A number from 0 to 252, a multiple of 4:".to_owned(),
         Form::Number(range, "") => format!("A number from {} to {}.", range.start(), range.end()),
@@ -179,7 +183,7 @@ fn examples_and_what_the_page_says_of_names_and_tos_hold() {
         block.starts_with("[[rule]]") || block.starts_with("[lists]") || block.starts_with("[code]")
     };
     let rules: Vec<_> = blocks.filter(is_rules).collect();
-    assert_eq!(rules.len(), 6);
+    assert_eq!(rules.len(), 7);
     for text in rules {
         let source = Source { name: "rules.toml", text };
         assert!(accepts(text), "{:?}\n{text}", compile(&source, "0").err());

@@ -6,11 +6,14 @@ use set_rto_compiler::structures::MEMBERS;
 use std::fmt::Write as _;
 use std::mem::offset_of;
 use support::image::Image;
-use support::shared::{Finding, LAYOUT, LOCAL_DEVICES, LocalDevice, MARK, Policy, Shape};
+use support::shared::{
+    Estimate, Finding, LAYOUT, LOCAL_DEVICES, LocalDevice, MARK, Peers, Policy, Shape, Ticks,
+};
 use support::{clang, policy, shared};
 
 /// Rules whose program has all that is shared.
-const RULES: &str = "[[rule]]\nname = \"a\"\ninterface = \"ax0\"\nrto = \"1s\"\nmark = 1\n";
+const RULES: &str =
+    "[[rule]]\nname = \"a\"\ninterface = \"ax0\"\nrto = { learn = true }\nmark = 1\n";
 
 /// Fields of a structure: `_Static_assert`s that they are where Rust has them.
 macro_rules! fields {
@@ -61,6 +64,11 @@ fn claims() -> String {
     claim(&mut out, format_args!("sizeof(struct offsets) == {}", 4 * MEMBERS.len()));
     fields!(out, LocalDevice, "struct local_device", name, index, is_vrf);
     claim(&mut out, format_args!("sizeof(struct local_device) == {}", size_of::<LocalDevice>()));
+    fields!(out, Ticks, "struct ticks", per_us, shift, most);
+    fields!(out, Peers, "struct peers", host, rule);
+    claim(&mut out, format_args!("sizeof(struct peers) == {}", size_of::<Peers>()));
+    fields!(out, Estimate, "struct estimate", srtt8, rttvar4, when, samples);
+    claim(&mut out, format_args!("sizeof(struct estimate) == {}", size_of::<Estimate>()));
     map(&mut out, "local_devices", &LOCAL_DEVICES);
     claim(&mut out, format_args!("sizeof(*local_devices.map_flags) == {} * sizeof(int)", 1));
     assert_eq!(LOCAL_DEVICES.flags, 1);

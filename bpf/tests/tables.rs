@@ -6,6 +6,7 @@ mod support;
 use object::{Object, ObjectSection};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use support::check::one;
 use support::connection::{incoming, outgoing};
 use support::image::Image;
@@ -63,6 +64,45 @@ fn at_the_borders_of_pages() {
             for connection in [outgoing(&local, "10.0.0.2:22"), incoming(&local, "10.0.0.2:22")] {
                 one(&mut runner, &connection, 0, rule, false)
                     .unwrap_or_else(|what| panic!("big-endian {big_endian}: {what}"));
+            }
+        }
+    }
+}
+
+/// More addresses than a section has room for: the table is cut into parts.
+#[test]
+fn more_addresses_than_fit_in_a_section() {
+    const COUNT: u128 = 280_000;
+    let networks: [(u128, u128, bool); 3] = [
+        // Far from each other, hosts of one network, and hosts of as many networks.
+        (1 << 24, 15_001, true),
+        (0xfd00 << 112, (1 << 40) + 3, false),
+        (0xfd00 << 112, (1 << 64) + 3, false),
+    ];
+    for (first, apart, is_v4) in networks {
+        let address = |value: u128| match is_v4 {
+            true => IpAddr::V4(Ipv4Addr::from_bits(value as u32)),
+            false => IpAddr::V6(Ipv6Addr::from_bits(value)),
+        };
+        let hosts = (0..COUNT).map(|at| format!("\"{}\"", address(first + at * apart)));
+        let list = hosts.collect::<Vec<_>>().join(", ");
+        let c = policy(&format!("[[rule]]\nname = \"a\"\nremote = [{list}]\nrto = \"2s\"\n")).c;
+        let object = clang(&c, false).unwrap_or_else(|error| panic!("{error}"));
+        verify(&object).unwrap_or_else(|error| panic!("{error}"));
+        let mut runner = Runner::new(Image::read(&object, false), false).expect("a program");
+        for at in (0..COUNT).step_by(97).chain([1, COUNT / 2 - 1, COUNT / 2, COUNT - 1]) {
+            for (value, rule) in [
+                (first + at * apart, Some(0)),
+                (first + at * apart + 1, None),
+                ((first + at * apart).wrapping_sub(1), None),
+            ] {
+                let local = address(if is_v4 { 1 } else { 0xfd01 << 112 });
+                let connection = outgoing(
+                    &SocketAddr::new(local, 7).to_string(),
+                    &SocketAddr::new(address(value), 9).to_string(),
+                );
+                one(&mut runner, &connection, 0, rule, false)
+                    .unwrap_or_else(|what| panic!("{}: {what}", address(value)));
             }
         }
     }

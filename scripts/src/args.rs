@@ -140,6 +140,14 @@ pub(crate) struct Dist {
     #[argh(switch)]
     pub(crate) symbols: bool,
 
+    /// also pack the sources of the last commit, and recipes for other trees with their checksum
+    #[argh(switch)]
+    pub(crate) source: bool,
+
+    /// build the last commit again in another folder, and compare: the same bytes
+    #[argh(switch)]
+    pub(crate) twice: bool,
+
     /// succeed where zig or the sources of the standard library cannot be fetched
     #[argh(switch)]
     pub(crate) if_possible: bool,
@@ -411,6 +419,8 @@ mod tests {
             revision: "1".into(),
             record: false,
             symbols: false,
+            source: false,
+            twice: false,
             if_possible: false,
         };
         assert_eq!(dist("dist"), plain);
@@ -430,6 +440,7 @@ mod tests {
         }
         assert!(dist("dist --record --target mips").record);
         assert!(dist("dist --if-possible").if_possible);
+        assert!(dist("dist --source").source && dist("dist --twice").twice);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use set_rto_downloads::cache;
 use xshell::{Cmd, Shell, cmd};
 
 use crate::cross::{self, Cross};
@@ -29,6 +30,8 @@ const STATIC: &[&str] = &[
 
 /// The rules file, for build.rs of the root package.
 const RULES_VARIABLE: &str = "SET_RTO_RULES";
+/// Flags for rustc, separated by the byte 0x1f.
+const ENCODED_VARIABLE: &str = "CARGO_ENCODED_RUSTFLAGS";
 /// Kernels whose BTF it embeds.
 pub(crate) const BTF_VARIABLE: &str = "SET_RTO_BTF";
 
@@ -76,12 +79,14 @@ pub(crate) fn static_release(
             None => Cross::default(),
         };
         let from = |variable| env::var(variable).ok();
-        let (name, value) =
-            static_flags(from("CARGO_ENCODED_RUSTFLAGS"), from("RUSTFLAGS"), cross.flags);
-        eprintln!("{name}={value:?}");
+        let folders = folders(sh)?;
+        let flags = cross.flags.iter().map(|flag| (*flag).to_owned()).chain(remap(&folders));
+        let value =
+            static_flags(from(ENCODED_VARIABLE), from("RUSTFLAGS"), flags.collect::<Vec<_>>());
+        eprintln!("{ENCODED_VARIABLE}={value:?}");
         let build = cargo_build(sh, rules).args(["--package", "set-rto", "--bin", "set-rto"]);
         let build = build.args(["--profile", "dist", "--target", &target]).args(cross.arguments);
-        let build = build.envs(cross.environment).env(name, value);
+        let build = build.envs(cross.environment).env(ENCODED_VARIABLE, value);
         let binary = executable(build)?;
         let bytes = fs::read(&binary).with_context(|| cannot_read(&binary))?;
         elf::check_static(&bytes).map_err(|why| {
@@ -98,6 +103,10 @@ pub(crate) fn static_release(
             binary.display(),
             symbols.len()
         );
+        let named = |folder: &Path| folder.components().count() > 2 && names(&bytes, folder);
+        if let Some((folder, _)) = folders.iter().find(|(folder, _)| named(folder)) {
+            bail!("{} contains the folder {}, of this machine", binary.display(), folder.display());
+        }
         println!("static, {} bytes: {}", bytes.len(), binary.display());
         Ok(binary)
     })
@@ -187,39 +196,45 @@ fn host_of(version: &str) -> Option<String> {
     version.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned)
 }
 
-/// The variable and value that add static linking to the flags of the caller. Cargo ignores
-/// RUSTFLAGS where CARGO_ENCODED_RUSTFLAGS is set, which separates by the byte 0x1f.
-fn static_flags(
-    encoded: Option<String>,
-    plain: Option<String>,
-    more: &[&'static str],
-) -> (&'static str, String) {
-    let (name, before, separator) = match encoded.filter(|flags| !flags.is_empty()) {
-        Some(flags) => ("CARGO_ENCODED_RUSTFLAGS", flags, "\x1f"),
-        None => ("RUSTFLAGS", plain.unwrap_or_default(), " "),
-    };
-    let before = Some(before.as_str()).filter(|flags| !flags.is_empty());
-    let all = before.into_iter().chain(STATIC.iter().copied()).chain(more.iter().copied());
-    (name, all.collect::<Vec<_>>().join(separator))
+/// Folders of this machine whose names source files have, and what the binary has instead.
+fn folders(sh: &Shell) -> Result<[(PathBuf, &'static str); 4]> {
+    let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let registry = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let sysroot = cmd!(sh, "{rustc} --print sysroot").quiet().read().context("cannot ask rustc")?;
+    Ok([
+        (sh.current_dir(), "/set-rto"),
+        (registry, "/cargo"),
+        (cache::dir()?, "/cache"),
+        (sysroot.trim().into(), "/rust"),
+    ])
 }
 
-/// The first string with this key in a JSON text: a parser would be too much for two keys. Quotes inside
-/// strings are escaped, so the pattern cannot match there.
+fn remap(folders: &[(PathBuf, &str)]) -> impl Iterator<Item = String> {
+    folders.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
+}
+
+/// True if the bytes contain the path.
+fn names(bytes: &[u8], path: &Path) -> bool {
+    let path = path.as_os_str().as_encoded_bytes();
+    bytes.windows(path.len()).any(|window| window == path)
+}
+
+/// The flags of the caller, and those for static linking. Cargo ignores RUSTFLAGS where CARGO_ENCODED_RUSTFLAGS is set,
+/// which separates by the byte 0x1f: paths may contain blanks.
+fn static_flags(encoded: Option<String>, plain: Option<String>, more: Vec<String>) -> String {
+    let before: Vec<_> = match encoded.filter(|flags| !flags.is_empty()) {
+        Some(flags) => flags.split('\x1f').map(str::to_owned).collect(),
+        None => plain.unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+    };
+    let ours = STATIC.iter().map(|flag| (*flag).to_owned());
+    before.into_iter().chain(ours).chain(more).collect::<Vec<_>>().join("\x1f")
+}
+
+/// The string with this key in a JSON object.
 pub(crate) fn json_string(text: &str, key: &str) -> Option<String> {
-    let start = format!("\"{key}\":\"");
-    let mut rest = text.split_once(&start)?.1.chars();
-    let mut value = String::new();
-    loop {
-        match rest.next()? {
-            '"' => return Some(value),
-            '\\' => match rest.next()? {
-                letter @ ('"' | '\\' | '/') => value.push(letter),
-                // Control characters: not a path for a command.
-                _ => return None,
-            },
-            letter => value.push(letter),
-        }
-    }
+    let object: serde_json::Value = serde_json::from_str(text).ok()?;
+    object.get(key)?.as_str().map(str::to_owned)
 }
 
 fn cannot_read(file: &Path) -> String {
@@ -232,15 +247,24 @@ mod tests {
 
     #[test]
     fn flags_are_appended() {
-        let ours = STATIC.join(" ");
-        assert_eq!(static_flags(None, None, &[]), ("RUSTFLAGS", ours.clone()));
-        let plain = Some("-L x".to_owned());
-        let more = ["-C", "y"];
-        assert_eq!(static_flags(None, plain.clone(), &more).1, format!("-L x {ours} -C y"));
-        assert_eq!(static_flags(Some(String::new()), plain.clone(), &[]).0, "RUSTFLAGS");
-        let (name, value) = static_flags(Some("-L\x1fy".to_owned()), plain, &[]);
-        assert_eq!(name, "CARGO_ENCODED_RUSTFLAGS");
-        assert_eq!(value, format!("-L y {ours}").replace(' ', "\x1f"));
+        let ours = STATIC.join("\x1f");
+        let flags = |encoded: Option<&str>, plain: Option<&str>, more: &[&str]| {
+            let more = more.iter().map(|flag| (*flag).to_owned()).collect();
+            static_flags(encoded.map(str::to_owned), plain.map(str::to_owned), more)
+        };
+        assert_eq!(flags(None, None, &[]), ours);
+        let expected = format!("-L\x1fx\x1f{ours}\x1f-C\x1fa b");
+        assert_eq!(flags(None, Some("-L x"), &["-C", "a b"]), expected);
+        assert_eq!(flags(Some(""), Some("-L x"), &[]), format!("-L\x1fx\x1f{ours}"));
+        assert_eq!(flags(Some("-L\x1fy z"), Some("-L x"), &[]), format!("-L\x1fy z\x1f{ours}"));
+    }
+
+    #[test]
+    fn folders_of_this_machine_are_found() {
+        assert!(names(b"...from /work/main/src.", Path::new("/work/main")));
+        assert!(!names(b"/work/mai", Path::new("/work/main")) && !names(b"", Path::new("/work")));
+        let folders = [(PathBuf::from("/a b"), "/set-rto")];
+        assert_eq!(remap(&folders).collect::<Vec<_>>(), ["--remap-path-prefix=/a b=/set-rto"]);
     }
 
     #[test]
@@ -271,7 +295,6 @@ mod tests {
         let line = r#"{"reason":"x","note":"\"executable\":\"no\"","executable":"/a b/\"c\"\\d"}"#;
         assert_eq!(json_string(line, "executable").as_deref(), Some(r#"/a b/"c"\d"#));
         assert_eq!(json_string(r#"{"executable":null}"#, "executable"), None);
-        assert_eq!(json_string(r#"{"executable":"unfinished"#, "executable"), None);
     }
 
     #[test]

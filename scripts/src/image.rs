@@ -96,14 +96,7 @@ pub(crate) fn packages(sh: &Shell, room: &Path, target: &str, into: &Path) -> Re
     for (at, rules) in rules.iter().enumerate() {
         let name = rules.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let targets = vec![target.to_owned()];
-        let options = dist::Options {
-            targets,
-            btf: Vec::new(),
-            revision: name.clone(),
-            record: false,
-            symbols: false,
-            if_possible: false,
-        };
+        let options = dist::Options { targets, revision: name.clone(), ..dist::Options::default() };
         for folder in dist::run(sh, &options, Some(rules), &into.join("dist"))? {
             for file in sh.read_dir(folder)?.into_iter().filter(|path| path.is_file()) {
                 let to = match file.extension() {

@@ -110,6 +110,8 @@ fn run(task: Task) -> Result<()> {
                 revision: task.revision,
                 record: task.record,
                 symbols: task.symbols,
+                source: task.source,
+                twice: task.twice,
                 if_possible: task.if_possible,
             };
             let into = build::target_dir(&sh)?.join("dist");

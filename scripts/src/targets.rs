@@ -13,6 +13,8 @@ pub(crate) struct Target {
     pub(crate) triple: &'static str,
     /// Debian's name; `mips` was one until Debian 10.
     pub(crate) debian: &'static str,
+    /// The boards that it is for, if Debian has one name for several targets: part of the package's file name.
+    pub(crate) boards: Option<&'static str>,
     /// zig's, and the processor to compile C for.
     pub(crate) zig: Zig,
 }
@@ -31,7 +33,7 @@ const fn musl(
     target: &'static str,
     cpu: &'static str,
 ) -> Target {
-    Target { name, triple, debian, zig: Zig { target, cpu } }
+    Target { name, triple, debian, boards: None, zig: Zig { target, cpu } }
 }
 
 /// All of them. The processors are those that Rust's own targets of these names are for.
@@ -39,14 +41,28 @@ pub(crate) const TARGETS: &[Target] = &[
     musl("x86_64", "x86_64-unknown-linux-musl", "amd64", "x86_64-linux-musl", "x86_64"),
     musl("aarch64", "aarch64-unknown-linux-musl", "arm64", "aarch64-linux-musl", "generic"),
     musl("s390x", "s390x-unknown-linux-musl", "s390x", "s390x-linux-musl", "z10"),
+    // Raspberry Pi OS has 32-bit packages for this processor.
+    Target {
+        boards: Some("pi-zero-and-1"),
+        ..musl(
+            "armv6",
+            "arm-unknown-linux-musleabihf",
+            "armhf",
+            "arm-linux-musleabihf",
+            "arm1176jzf_s",
+        )
+    },
     // Hard float with 16 registers, no NEON: what Debian's armhf asks for. (LLVM's v7a alone has NEON.)
-    musl(
-        "armv7",
-        "armv7-unknown-linux-musleabihf",
-        "armhf",
-        "arm-linux-musleabihf",
-        "generic+v7a+vfp3d16-neon-d32-vfp3",
-    ),
+    Target {
+        boards: Some("pi-2-and-newer"),
+        ..musl(
+            "armv7",
+            "armv7-unknown-linux-musleabihf",
+            "armhf",
+            "arm-linux-musleabihf",
+            "generic+v7a+vfp3d16-neon-d32-vfp3",
+        )
+    },
     // Soft float, as OpenWrt has it on MIPS.
     musl(
         "mipsel",

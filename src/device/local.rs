@@ -1,10 +1,10 @@
 //! Devices and local addresses of this network namespace, and the program's map of them.
 
-use crate::bpf::{self, Key, Value};
-use crate::error::{Error, Result, hint};
+use crate::bpf;
+use crate::error::{Context as _, Result, hint};
 use crate::host::{self, links};
 use crate::rules;
-use crate::shared::{self, LocalDevice};
+use crate::shared::{self, LOCAL_DEVICES, LocalDevice};
 use crate::way::Method;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -12,6 +12,12 @@ use std::os::fd::BorrowedFd;
 
 /// The map in the generated C.
 pub(crate) const MAP: &str = "local_devices";
+
+/// An IPv6 address, or [`by_index`].
+type Key = [u8; 16];
+
+/// [`LocalDevice`]
+type Value = [u8; size_of::<LocalDevice>()];
 
 /// The intended contents of the map.
 type Entries = BTreeMap<Key, Value>;
@@ -21,7 +27,8 @@ pub(crate) struct Devices {
     entries: Entries,
     /// Addresses that belong to several devices.
     shared: BTreeSet<Ipv6Addr>,
-    names: Vec<String>,
+    /// All devices by name; true for a VRF.
+    is_vrf: BTreeMap<String, bool>,
     with_address: BTreeSet<String>,
 }
 
@@ -55,18 +62,29 @@ pub(crate) fn put_other(map: BorrowedFd<'_>) -> Result<()> {
         return Ok(());
     };
     bpf::update(map, &by_index(0), &value(&name, index, false))
-        .map_err(|errno| Error::call("store a device", errno, "is there memory for it?"))
+        .context("store a device", "is there memory for it?")
 }
 
 /// Copies the map of one program to another.
 pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
-    let failed = |errno| Error::call("copy the interfaces", errno, hint::AGAIN);
-    bpf::delete(to, &by_index(0)).map_err(failed)?;
-    for key in bpf::keys(from).map_err(failed)? {
-        let value = bpf::look_up(from, &key).map_err(failed)?;
-        bpf::update(to, &key, &value).map_err(failed)?;
-    }
-    Ok(())
+    write(&read(from).context("copy the interfaces", hint::AGAIN)?, to)
+        .context("copy the interfaces", hint::AGAIN)
+}
+
+/// The entries of a map.
+fn read(map: BorrowedFd<'_>) -> nix::Result<Entries> {
+    let entry = |key: Key| {
+        let mut value = Value::default();
+        bpf::look_up(map, &key, &mut value).map(|()| (key, value))
+    };
+    bpf::keys(map, LOCAL_DEVICES.max_entries as usize)?.into_iter().map(entry).collect()
+}
+
+/// Fills the map of a program that is not attached yet.
+fn write(entries: &Entries, map: BorrowedFd<'_>) -> nix::Result<()> {
+    // The trial of BTF has stored an entry.
+    bpf::delete(map, &by_index(0))?;
+    entries.iter().try_for_each(|(key, value)| bpf::update(map, key, value))
 }
 
 impl Devices {
@@ -75,14 +93,15 @@ impl Devices {
         let mut found = Self {
             entries: Entries::new(),
             shared: BTreeSet::new(),
-            names: Vec::new(),
+            is_vrf: BTreeMap::new(),
             with_address: BTreeSet::new(),
         };
         let mut indexes = BTreeMap::new();
         for (name, index) in host::devices()? {
-            found.entries.insert(by_index(index), value(&name, index, links::is_vrf(&name)?));
+            let is_vrf = links::is_vrf(&name)?;
+            found.entries.insert(by_index(index), value(&name, index, is_vrf));
             indexes.insert(name.clone(), index);
-            found.names.push(name);
+            found.is_vrf.insert(name, is_vrf);
         }
         for (address, name) in host::local_addresses()? {
             // None: the device appeared after the list was read.
@@ -102,31 +121,13 @@ impl Devices {
 
     /// Fills the map of a program that is not attached yet.
     pub(crate) fn write(&self, map: BorrowedFd<'_>) -> Result<()> {
-        let failed = |errno| {
-            Error::call("store the local addresses", errno, "are there more than 65,536 of them?")
-        };
-        // The trial of BTF has stored an entry.
-        bpf::delete(map, &by_index(0)).map_err(failed)?;
-        for (key, value) in &self.entries {
-            bpf::update(map, key, value).map_err(failed)?;
-        }
-        Ok(())
+        write(&self.entries, map)
+            .context("store the local addresses", "are there more than 65,536 of them?")
     }
 
     /// True if a map has exactly these entries.
     pub(crate) fn are_in(&self, map: BorrowedFd<'_>) -> Result<bool> {
-        let failed = |errno| Error::call("read the stored addresses", errno, hint::AGAIN);
-        let keys = bpf::keys(map).map_err(failed)?;
-        if keys.len() != self.entries.len() {
-            return Ok(false);
-        }
-        for key in &keys {
-            let known = bpf::look_up(map, key).map_err(failed)?;
-            if self.entries.get(key) != Some(&known) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(read(map).context("read the stored addresses", hint::AGAIN)? == self.entries)
     }
 
     /// Notes on what `interface` rules can't match with this method.
@@ -146,19 +147,21 @@ impl Devices {
     }
 
     fn note(&self, pattern: &str, method: Method) -> Result<Option<String>> {
-        let named: Vec<_> = self.names.iter().filter(|name| matches(pattern, name)).collect();
-        let (mut vrfs, mut upper) = (0, None);
-        let mut parts = 0;
-        for name in &named {
-            vrfs += usize::from(links::is_vrf(name)?);
-            if let Some(master) = links::part_of(name)? {
+        let is_named = |name: &str| matches(pattern.as_bytes(), name.as_bytes());
+        let named: Vec<_> = self.is_vrf.iter().filter(|(name, _)| is_named(name)).collect();
+        let (mut upper, mut parts) = (None, 0);
+        for (name, _) in &named {
+            // In a VRF, connections are the device's own.
+            if let Some(master) = links::master(name)?
+                && self.is_vrf.get(&master) != Some(&true)
+            {
                 parts += 1;
                 upper.get_or_insert(master);
             }
         }
         let what = match upper {
             _ if named.is_empty() => "is missing",
-            _ if vrfs == named.len() => {
+            _ if named.iter().all(|(_, is_vrf)| **is_vrf) => {
                 return Ok(Some("is a VRF: name the interfaces in it".into()));
             }
             Some(upper) if parts == named.len() => {
@@ -167,7 +170,9 @@ impl Devices {
                 )));
             }
             _ if method == Method::Route => return Ok(None),
-            _ if named.iter().any(|name| self.with_address.contains(*name)) => return Ok(None),
+            _ if named.iter().any(|(name, _)| self.with_address.contains(*name)) => {
+                return Ok(None);
+            }
             _ => "has no address",
         };
         Ok(Some(match method {
@@ -177,29 +182,15 @@ impl Devices {
     }
 }
 
-/// Matches a glob: `*` is any run of characters, `?` any single one.
-fn matches(pattern: &str, name: &str) -> bool {
-    let (mut pattern, mut name) = (pattern.as_bytes(), name.as_bytes());
-    // Where to continue if the text after the last `*` does not match: then the `*` takes one more character.
-    let mut retry: Option<(&[u8], &[u8])> = None;
-    loop {
-        match (pattern, name) {
-            ([b'*', rest @ ..], _) => {
-                retry = Some((rest, name));
-                pattern = rest;
-            }
-            ([], []) => return true,
-            ([one, rest @ ..], [other, more @ ..]) if *one == b'?' || one == other => {
-                (pattern, name) = (rest, more);
-            }
-            _ => match retry {
-                Some((rest, [_, more @ ..])) => {
-                    retry = Some((rest, more));
-                    (pattern, name) = (rest, more);
-                }
-                _ => return false,
-            },
+/// Matches a glob: `*` is any run of characters, `?` any single one. Both have at most 15 bytes (`IFNAMSIZ`).
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern, name) {
+        ([b'*', rest @ ..], _) if rest.starts_with(b"*") => matches(rest, name),
+        ([b'*', rest @ ..], _) => (0..=name.len()).any(|at| matches(rest, &name[at..])),
+        ([one, rest @ ..], [other, more @ ..]) if *one == b'?' || one == other => {
+            matches(rest, more)
         }
+        _ => pattern.is_empty() && name.is_empty(),
     }
 }
 
@@ -223,7 +214,7 @@ mod tests {
             ("*", "", true),
             ("?", "", false),
         ] {
-            assert_eq!(matches(pattern, name), is_it, "{pattern} {name}");
+            assert_eq!(matches(pattern.as_bytes(), name.as_bytes()), is_it, "{pattern} {name}");
         }
     }
 

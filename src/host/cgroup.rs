@@ -1,15 +1,17 @@
 //! cgroups of the unified hierarchy: by path, and by the id that a link carries.
 
 use super::mounts::{self, Mount};
-use crate::error::{Error, Result, hint};
+use crate::bpf;
+use crate::error::{Context as _, Error, Result, hint};
+use crate::host;
+use libbpf_rs::libbpf_sys::BPF_CGROUP_SOCK_OPS;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::libc;
+use nix::fcntl::open;
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{FsType, fstatfs, statfs};
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -35,11 +37,10 @@ fn mount() -> Result<Mount> {
     for mount in mounts::all()?.into_iter().filter(|mount| mount.kind == "cgroup2") {
         // Something else may be mounted over it, or over a directory above it.
         let is_visible = match statfs(&mount.point) {
-            Ok(kind) => kind.filesystem_type() == CGROUP2,
             Err(Errno::ENOENT | Errno::ENOTDIR) => false,
-            Err(errno) => {
-                let what = format!("look at {}", mount.point.display());
-                return Err(Error::call(what, errno, hint::AGAIN));
+            kind => {
+                let what = format_args!("look at {}", mount.point.display());
+                kind.context(what, hint::AGAIN)?.filesystem_type() == CGROUP2
             }
         };
         let is_whole = mount.root == Path::new("/");
@@ -50,7 +51,9 @@ fn mount() -> Result<Mount> {
             }
         }
     }
-    found.ok_or_else(|| Error::new("no cgroup2 file system is mounted", hint::CGROUP2))
+    const HINT: &str =
+        "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified";
+    found.ok_or_else(|| Error::new("no cgroup2 file system is mounted", HINT))
 }
 
 impl Cgroup {
@@ -71,7 +74,7 @@ impl Cgroup {
     }
 
     fn open(path: &Path) -> Result<Self> {
-        let what = || format!("cgroup {}", path.display());
+        let what = format_args!("cgroup {}", path.display());
         let hint = || match mount() {
             Ok(mount) => format!("--cgroup takes a directory under {}", mount.point.display()),
             Err(_) => "--cgroup takes a directory of a cgroup2 file system".into(),
@@ -79,39 +82,44 @@ impl Cgroup {
         if path.as_os_str().is_empty() {
             return Err(Error::usage("cgroup: empty path", hint()));
         }
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let directory = match open(path, flags, Mode::empty()) {
+        let directory = match open(path, host::DIRECTORY, Mode::empty()) {
             Ok(directory) => directory,
             Err(Errno::ENOTDIR) => {
                 let message = format!("{} is not a directory", path.display());
                 return Err(Error::usage(message, hint()));
             }
-            Err(errno) => return Err(Error::call(what(), errno, hint())),
+            Err(errno) => return Err(Error::call(what, errno, &hint())),
         };
-        let kind = fstatfs(&directory).map_err(|errno| Error::call(what(), errno, hint::AGAIN))?;
-        if kind.filesystem_type() != CGROUP2 {
+        if fstatfs(&directory).context(what, hint::AGAIN)?.filesystem_type() != CGROUP2 {
             let message = format!("{} is not a cgroup2 directory", path.display());
             return Err(Error::usage(message, hint()));
         }
-        Ok(Self { path: path.to_owned(), directory })
+        Ok(Self::of(path.to_owned(), directory))
+    }
+
+    /// A directory that is known to be a cgroup.
+    pub(crate) fn of(path: PathBuf, directory: OwnedFd) -> Self {
+        Self { path, directory }
+    }
+
+    /// Attaches a sock_ops program.
+    pub(crate) fn attach(&self, program: BorrowedFd<'_>) -> Result<OwnedFd> {
+        bpf::attach(program, self.as_fd(), BPF_CGROUP_SOCK_OPS).map_err(|errno| {
+            let hint = match errno {
+                Errno::EPERM => {
+                    "a program that was attached without BPF_F_ALLOW_MULTI admits no other: `bpftool cgroup tree` shows it"
+                }
+                Errno::ENODEV | Errno::ENOENT => "was the cgroup removed?",
+                _ => hint::CHECK,
+            };
+            Error::call(format_args!("attach to {}", self.path.display()), errno, hint)
+        })
     }
 
     /// True if the cgroup has this id, as reported in `struct bpf_link_info`.
-    ///
-    /// Without file handles (CONFIG_FHANDLE, which small kernels leave out) the lower half of the id decides. That is
-    /// the inode number, which is unique among directories (`kernfs_ino()`, include/linux/kernfs.h, since Linux 5.5).
     pub(crate) fn has_id(&self, id: u64) -> Result<bool> {
-        let failed = |errno| {
-            Error::call(format_args!("look at {}", self.path.display()), errno, hint::AGAIN)
-        };
-        match handle(self.as_fd()) {
-            Ok(own) => Ok(own == id),
-            Err(Errno::ENOSYS | Errno::EOPNOTSUPP) => {
-                let state = fstat(&self.directory).map_err(failed)?;
-                Ok(state.st_ino as u32 == id as u32)
-            }
-            Err(errno) => Err(failed(errno)),
-        }
+        let what = format_args!("look at {}", self.path.display());
+        Ok(is_id(fstat(&self.directory).context(what, hint::AGAIN)?.st_ino as u32, id))
     }
 
     /// True if this root is only that of a container: a cgroup namespace hides the levels above.
@@ -122,82 +130,42 @@ impl Cgroup {
             Ok(namespace) => Ok(namespace.ino() != FIRST && mount()?.root == Path::new("/")),
             // A kernel without cgroup namespaces.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(Error::io("look at the cgroup namespace", &error, hint::PROC)),
+            Err(error) => Err(error).context("look at the cgroup namespace", hint::PROC),
         }
     }
 }
 
-/// A kernfs file handle: the cgroup's 64-bit id (`FILEID_KERNFS`, include/linux/exportfs.h).
-#[repr(C)]
-struct Handle {
-    bytes: u32,
-    kind: i32,
-    id: u64,
+/// True for the lower half of the inode number of the cgroup with this id. No two cgroups share it. On 32-bit kernels it
+/// is the whole inode number (`kernfs_ino()`, include/linux/kernfs.h, since Linux 5.5).
+fn is_id(inode: u32, id: u64) -> bool {
+    inode == id as u32
 }
 
-const ID_BYTES: u32 = 8;
-const FILEID_KERNFS: i32 = 0xfe;
-
-fn handle(directory: BorrowedFd<'_>) -> nix::Result<u64> {
-    let mut handle = Handle { bytes: ID_BYTES, kind: 0, id: 0 };
-    let mut mount = 0;
-    // SAFETY: `Handle` is a file_handle with room for the 8 bytes that `bytes` announces; the path is NUL-terminated.
-    let ret = unsafe {
-        libc::name_to_handle_at(
-            directory.as_raw_fd(),
-            c"".as_ptr(),
-            (&raw mut handle).cast(),
-            &raw mut mount,
-            libc::AT_EMPTY_PATH,
-        )
-    };
-    Errno::result(ret)?;
-    if handle.kind == FILEID_KERNFS { Ok(handle.id) } else { Err(Errno::EOPNOTSUPP) }
-}
-
-/// The path of the cgroup with this id, for display. None if it is gone, not visible here, or if CAP_DAC_READ_SEARCH is
-/// missing.
+/// The path of the cgroup with this id, for display. None if it is gone, not visible here, or beyond the bound.
 pub(crate) fn path(id: u64) -> Option<PathBuf> {
+    /// The hosts of many containers have some thousands of cgroups.
+    const MOST: usize = 65_536;
     let root = Cgroup::root().ok()?;
     if root.has_id(id).ok()? {
         return Some(root.path);
     }
-    let mut handle = Handle { bytes: ID_BYTES, kind: FILEID_KERNFS, id };
-    // SAFETY: as above; nothing else owns the returned descriptor.
-    let fd = unsafe {
-        let fd = libc::open_by_handle_at(
-            root.as_fd().as_raw_fd(),
-            (&raw mut handle).cast(),
-            libc::O_PATH | libc::O_CLOEXEC,
-        );
-        Errno::result(fd).map(|fd| OwnedFd::from_raw_fd(fd))
-    };
-    match fd {
-        Ok(fd) => fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok(),
-        Err(Errno::ENOSYS) => search(root.path, id),
-        Err(_) => None,
-    }
-}
-
-/// Searches a hierarchy, up to a number of cgroups that suits a small kernel.
-fn search(root: PathBuf, id: u64) -> Option<PathBuf> {
-    const MOST: usize = 4096;
-    let mut places = vec![root];
+    // From the root down: what people attach to is near it.
+    let mut places = vec![root.path];
     let mut next = 0;
     while let Some(place) = places.get(next) {
-        let entries = fs::read_dir(place).into_iter().flatten().flatten();
-        let below: Vec<_> = entries
-            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .map(|entry| entry.path())
-            .collect();
-        let has_id =
-            |path: &&PathBuf| Cgroup::open(path).is_ok_and(|it| it.has_id(id).is_ok_and(|is| is));
-        if let Some(found) = below.iter().find(has_id) {
-            return Some(found.clone());
-        }
-        places.extend(below);
-        places.truncate(MOST);
         next += 1;
+        // It may be gone since it was listed.
+        let Ok(cgroup) = Cgroup::open(place) else { continue };
+        let entries = host::list(cgroup.as_fd()).unwrap_or_default();
+        for entry in entries.into_iter().filter(|entry| entry.is_directory) {
+            let path = cgroup.path.join(&entry.name);
+            if is_id(entry.inode as u32, id) {
+                return Some(path);
+            }
+            if places.len() < MOST {
+                places.push(path);
+            }
+        }
     }
     None
 }

@@ -1,16 +1,14 @@
 //! Mounted file systems: bpffs for the pins, and cgroup2.
 
-use crate::error::{Error, Result, hint};
+use crate::error::{Context as _, Error, Result, hint};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{FsType, statfs};
 use nix::unistd::getpid;
-use std::collections::BTreeSet;
-use std::ffi::{CStr, OsString};
+use std::ffi::CStr;
 use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 /// The usual mount point of bpffs.
@@ -31,62 +29,30 @@ pub(crate) struct Mount {
 
 /// All mounts of this mount namespace, oldest first.
 pub(crate) fn all() -> Result<Vec<Mount>> {
-    of("self").map_err(|error| Error::io("read /proc/self/mountinfo", &error, hint::PROC))
+    of("self")
 }
 
-fn of(process: &str) -> std::io::Result<Vec<Mount>> {
-    let text = fs::read(format!("/proc/{process}/mountinfo"))?;
-    Ok(text.split(|&byte| byte == b'\n').filter_map(mount).collect())
+fn of(process: &str) -> Result<Vec<Mount>> {
+    let path = format!("/proc/{process}/mountinfo");
+    let text = fs::read(&path).context(format_args!("read {path}"), hint::PROC)?;
+    Ok(String::from_utf8_lossy(&text).lines().filter_map(mount).collect())
 }
 
 /// proc_pid_mountinfo(5): `id parent device root point options … - type source options`.
-fn mount(line: &[u8]) -> Option<Mount> {
-    let fields: Vec<_> = line.split(|&byte| byte == b' ').collect();
-    let dash = fields.iter().position(|field| *field == b"-")?;
-    let text = |at: usize| std::str::from_utf8(fields.get(at)?).ok();
-    let (major, minor) = text(2)?.split_once(':')?;
-    Some(Mount {
-        id: text(0)?.parse().ok()?,
-        device: (major.parse().ok()?, minor.parse().ok()?),
-        root: unescape(fields.get(3)?),
-        point: unescape(fields.get(4)?),
-        kind: String::from_utf8_lossy(fields.get(dash + 1)?).into_owned(),
-    })
+fn mount(line: &str) -> Option<Mount> {
+    let (fields, kind) = line.split_once(" - ")?;
+    let mut fields = fields.split(' ');
+    let id = fields.next()?.parse().ok()?;
+    let (major, minor) = fields.nth(1)?.split_once(':')?;
+    let device = (major.parse().ok()?, minor.parse().ok()?);
+    let (root, point) = (unescape(fields.next()?), unescape(fields.next()?));
+    Some(Mount { id, device, root, point, kind: kind.split(' ').next()?.into() })
 }
 
-/// `\040` and the like.
-fn unescape(field: &[u8]) -> PathBuf {
-    let mut out = Vec::with_capacity(field.len());
-    let mut at = 0;
-    while let Some(&byte) = field.get(at) {
-        let octal = field.get(at + 1..at + 4).filter(|_| byte == b'\\');
-        let code = octal
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        out.push(code.unwrap_or(byte));
-        at += if code.is_some() { 4 } else { 1 };
-    }
-    OsString::from_vec(out).into()
-}
-
-/// How this process's mounts compare with those of PID 1.
-struct Shared {
-    /// The mounts are the same: both are in one mount namespace.
-    mounts: bool,
-    devices: BTreeSet<(u32, u32)>,
-}
-
-impl Shared {
-    /// Compares the mounts. /proc/1/ns/mnt would be simpler, but root cannot always read it.
-    fn ask() -> Result<Self> {
-        let first =
-            of("1").map_err(|error| Error::io("read /proc/1/mountinfo", &error, hint::PROC))?;
-        let ids: BTreeSet<_> = first.iter().map(|mount| mount.id).collect();
-        // If PID 1 has no other mounts, this is a container, which ends with that process.
-        let is_first = getpid().as_raw() == 1;
-        let mounts = !is_first && all()?.iter().any(|mount| ids.contains(&mount.id));
-        Ok(Self { mounts, devices: first.iter().map(|mount| mount.device).collect() })
-    }
+/// The kernel escapes the characters that separate fields (`seq_path()`, fs/proc_namespace.c).
+fn unescape(field: &str) -> PathBuf {
+    let codes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    codes.iter().fold(field.to_owned(), |text, (code, plain)| text.replace(code, plain)).into()
 }
 
 /// Refuses to mount a bpffs that would disappear with this process.
@@ -94,7 +60,11 @@ impl Shared {
 /// # Errors
 /// This is a private mount namespace, or the mounts cannot be read.
 pub(crate) fn refuse_private_mount() -> Result<()> {
-    if Shared::ask()?.mounts {
+    // In one mount namespace, this process and PID 1 have the same mounts. /proc/1/ns/mnt would be simpler, but root
+    // cannot always read it. A PID 1 that is this process or has other mounts is that of a container.
+    let (own, first) = (all()?, of("1")?);
+    let is_shared = own.iter().any(|mount| first.iter().any(|it| it.id == mount.id));
+    if is_shared && getpid().as_raw() != 1 {
         return Ok(());
     }
     Err(Error::new(
@@ -107,10 +77,9 @@ pub(crate) fn refuse_private_mount() -> Result<()> {
 
 /// True for a file on a mount that only this mount namespace has.
 pub(crate) fn is_private(file: BorrowedFd<'_>) -> Result<bool> {
-    let state =
-        fstat(file).map_err(|errno| Error::call("look at the bpffs", errno, hint::AGAIN))?;
+    let state = fstat(file).context("look at the bpffs", hint::AGAIN)?;
     let device = (libc::major(state.st_dev), libc::minor(state.st_dev));
-    Ok(!Shared::ask()?.devices.contains(&device))
+    Ok(!of("1")?.iter().any(|mount| mount.device == device))
 }
 
 /// A new bpffs that is not mounted yet. Until then it ends with its last descriptor.
@@ -188,11 +157,11 @@ mod tests {
     #[test]
     fn mountinfo() {
         let line =
-            b"41 31 0:38 / /sys/fs/cgroup/un\\040ified rw,relatime shared:9 - cgroup2 cgroup2 rw";
+            "41 31 0:38 / /sys/fs/cgroup/un\\040ified rw,relatime shared:9 - cgroup2 cgroup2 rw";
         let mount = mount(line).expect("a mount");
         assert_eq!(mount.point, Path::new("/sys/fs/cgroup/un ified"));
         assert_eq!((mount.root.as_path(), mount.kind.as_str()), (Path::new("/"), "cgroup2"));
         assert_eq!((mount.id, mount.device), (41, (0, 38)));
-        assert!(super::mount(b"short").is_none());
+        assert!(super::mount("short").is_none());
     }
 }

@@ -5,23 +5,24 @@
 //! nobody else can lock it. If no bpffs is mounted yet, the lock is on its mount point. Mount namespaces share sysfs,
 //! so this lock covers at least the namespace that gets the mount.
 
+use super::proof::failed;
 use super::wait::wait_for;
 use crate::bpf;
-use crate::error::{Error, Result, hint};
+use crate::error::{Context as _, Error, Result, hint};
+use crate::host;
 use crate::host::mounts::{self, BPFFS, BPFFS_DIR};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
 use nix::sys::statfs::fstatfs;
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// Opens a directory for traversal only, which needs no read permission.
-const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+const PATH: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 /// The mode of our directories. The sticky bit distinguishes an empty one from a foreign one.
 const MODE: Mode = Mode::from_bits_truncate(0o1700);
@@ -37,92 +38,59 @@ pub(crate) enum Place {
     Missing(OwnedFd, Vec<OsString>),
     /// No bpffs is mounted; below its mount point, by these names.
     NoBpffs(Vec<OsString>),
-    /// Something else has its name; the text describes it.
-    Foreign(String),
 }
 
 /// Finds the place.
 ///
 /// # Errors
-/// The path cannot be read or is outside of a bpffs.
+/// The path cannot be read, is outside of a bpffs, or something else has its name.
 pub(crate) fn find(path: &Path) -> Result<Place> {
+    let outside = |what: String| {
+        Err(Error::usage(what, format!("--pin takes a directory under {BPFFS_DIR}")))
+    };
+    if path.as_os_str().is_empty() {
+        return outside("--pin: empty path".into());
+    }
     // A bpffs may be mounted between two calls, which leaves us with the directory underneath.
     for _ in 0..3 {
-        if let Some(place) = find_once(path)? {
-            return Ok(place);
+        let (directory, missing) = nearest(path)?;
+        let kind = fstatfs(&directory).map_err(|errno| failed("look at", path, errno))?;
+        if kind.filesystem_type() == BPFFS {
+            return Ok(match missing.is_empty() {
+                true => Place::There(directory),
+                false => Place::Missing(directory, missing),
+            });
+        }
+        let below = path.strip_prefix(BPFFS_DIR).ok().filter(|rest| *rest != Path::new(""));
+        let Some(below) = below else { break };
+        if !mounts::is_bpffs_mounted()? {
+            return Ok(Place::NoBpffs(below.iter().map(OsStr::to_owned).collect()));
         }
     }
-    Err(no_bpffs(path))
+    outside(format!("{} is not on a BPF file system", path.display()))
 }
 
-/// None if the path leads out of the bpffs, or did when it was opened.
-fn find_once(path: &Path) -> Result<Option<Place>> {
-    if path.as_os_str().is_empty() {
-        return Err(Error::usage("--pin: empty path", outside()));
-    }
+/// The last directory on a path that exists, and the names below it.
+fn nearest(path: &Path) -> Result<(OwnedFd, Vec<OsString>)> {
     let mut missing = Vec::new();
     for ancestor in path.ancestors() {
         let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
-        match open(ancestor, DIRECTORY, Mode::empty()) {
-            Ok(directory) => return place(path, directory, missing),
-            Err(Errno::ENOENT) => match ancestor.file_name() {
-                Some(name) => missing.insert(0, name.to_owned()),
-                None => return Err(failed("look at", ancestor, Errno::ENOENT)),
-            },
-            Err(Errno::ENOTDIR) => {
-                let what = format!("{} is not a directory", ancestor.display());
-                return Ok(Some(Place::Foreign(what)));
+        match (open(ancestor, PATH, Mode::empty()), ancestor.file_name()) {
+            (Ok(directory), _) => return Ok((directory, missing)),
+            (Err(Errno::ENOENT), Some(name)) => missing.insert(0, name.to_owned()),
+            (Err(Errno::ENOTDIR), _) => {
+                return Err(Error::foreign(format!("{} is not a directory", ancestor.display())));
             }
-            Err(errno) => return Err(failed("look at", ancestor, errno)),
+            (Err(errno), _) => return Err(failed("look at", ancestor, errno)),
         }
     }
     unreachable!("the root directory exists")
 }
 
-/// The place below a directory that exists.
-fn place(path: &Path, directory: OwnedFd, missing: Vec<OsString>) -> Result<Option<Place>> {
-    let kind = fstatfs(&directory).map_err(|errno| failed("look at", path, errno))?;
-    if kind.filesystem_type() == BPFFS {
-        return Ok(Some(match missing.is_empty() {
-            true => Place::There(directory),
-            false => Place::Missing(directory, missing),
-        }));
-    }
-    let below = path.strip_prefix(BPFFS_DIR).ok().filter(|rest| *rest != Path::new(""));
-    let Some(below) = below else { return Err(no_bpffs(path)) };
-    let names = || below.iter().map(OsStr::to_owned).collect();
-    Ok((!mounts::is_bpffs_mounted()?).then(|| Place::NoBpffs(names())))
-}
-
-fn keeps_changing(path: &Path) -> Error {
-    let message = format!("{} keeps being removed and created again", path.display());
-    Error::new(message, hint::AGAIN)
-}
-
-fn no_bpffs(path: &Path) -> Error {
-    Error::usage(format!("{} is not on a BPF file system", path.display()), outside())
-}
-
-fn outside() -> String {
-    format!("--pin takes a directory under {BPFFS_DIR}")
-}
-
-pub(super) fn failed(what: &str, path: &Path, errno: Errno) -> Error {
-    let hint = match errno {
-        // bpffs refuses names with a dot with EPERM, even for root (`bpf_lookup()`, kernel/bpf/inode.c).
-        Errno::EPERM => "names on a bpffs have no dot in them",
-        Errno::EACCES => hint::ROOT,
-        Errno::EROFS => "the bpffs is mounted read-only: mount -o remount,rw /sys/fs/bpf",
-        Errno::ENAMETOOLONG | Errno::ELOOP => "give a shorter, plain path",
-        _ => hint::AGAIN,
-    };
-    Error::call(format_args!("{what} {}", path.display()), errno, hint)
-}
-
 /// A step that a failed install reverts.
 enum Undo {
-    Directory(Rc<OwnedFd>, OsString),
-    Pin(String),
+    /// A name in a directory.
+    Name(Rc<OwnedFd>, OsString, UnlinkatFlags),
     Link(Rc<OwnedFd>),
 }
 
@@ -131,10 +99,8 @@ pub(crate) struct Locked {
     path: PathBuf,
     fd: Rc<OwnedFd>,
     undo: Vec<Undo>,
-    /// A bpffs that is not mounted yet.
-    unmounted: Option<OwnedFd>,
-    /// The lock of its mount point.
-    _mount_point: Option<OwnedFd>,
+    /// A bpffs that is not mounted yet, and the lock of its mount point.
+    unmounted: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl Locked {
@@ -145,27 +111,12 @@ impl Locked {
     pub(crate) fn create(path: &Path) -> Result<Self> {
         let mut mount_point = None;
         for _ in 0..TURNS {
-            let mut locked = Self {
-                path: path.to_owned(),
-                fd: Rc::new(open_here()?),
-                undo: Vec::new(),
-                unmounted: None,
-                _mount_point: None,
-            };
-            match find(path)? {
-                Place::Foreign(what) => {
-                    return Err(Error::new(
-                        format!("something else is at the pin: {what}"),
-                        format!("choose another directory: --pin {}2", path.display()),
-                    ));
-                }
-                Place::There(directory) => locked.fd = Rc::new(directory),
+            let mut unmounted = None;
+            let (directory, names) = match find(path)? {
+                Place::There(directory) => (directory, Vec::new()),
                 Place::Missing(parent, names) => {
                     refuse_open_parent(parent.as_fd(), path)?;
-                    locked.fd = Rc::new(parent);
-                    if !locked.make(&names)? {
-                        continue;
-                    }
+                    (parent, names)
                 }
                 Place::NoBpffs(names) => {
                     mounts::refuse_private_mount()?;
@@ -175,14 +126,15 @@ impl Locked {
                         continue;
                     };
                     let root = mounts::new_bpffs()?;
-                    let copy = root.try_clone().map_err(|e| Error::io("bpffs", &e, hint::AGAIN))?;
-                    locked.fd = Rc::new(copy);
-                    locked.unmounted = Some(root);
-                    locked._mount_point = Some(lock);
-                    if !locked.make(&names)? {
-                        unreachable!("nobody else reaches a file system that is not mounted");
-                    }
+                    let copy = root.try_clone().context("bpffs", hint::AGAIN)?;
+                    unmounted = Some((root, lock));
+                    (copy, names)
                 }
+            };
+            let mut locked = Self::of(path, directory);
+            locked.unmounted = unmounted;
+            if !locked.make(&names)? {
+                continue;
             }
             if locked.lock()? {
                 return Ok(locked);
@@ -196,28 +148,13 @@ impl Locked {
     /// Locks the directory; None if it does not exist.
     pub(crate) fn existing(path: &Path) -> Result<Option<Self>> {
         for _ in 0..TURNS {
-            let directory = match find(path)? {
-                Place::There(directory) => directory,
-                Place::Missing(..) | Place::NoBpffs(_) => return Ok(None),
-                Place::Foreign(what) => {
-                    return Err(Error::new(
-                        format!("not removed, something else is at the pin: {what}"),
-                        "set-rto removes only what it installed",
-                    ));
-                }
-            };
-            let mut locked = Self {
-                path: path.to_owned(),
-                fd: Rc::new(directory),
-                undo: Vec::new(),
-                unmounted: None,
-                _mount_point: None,
-            };
+            let Place::There(directory) = find(path)? else { return Ok(None) };
+            let mut locked = Self::of(path, directory);
             match locked.lock() {
                 Ok(true) => return Ok(Some(locked)),
                 Ok(false) => {}
                 // The directory belongs to something else.
-                Err(error) => match bpf::exists(locked.as_fd(), super::LINK) {
+                Err(error) => match host::exists(locked.as_fd(), super::LINK) {
                     Ok(false) => return Ok(None),
                     _ => return Err(error),
                 },
@@ -226,21 +163,39 @@ impl Locked {
         Err(keeps_changing(path))
     }
 
+    /// Not locked yet.
+    fn of(path: &Path, directory: OwnedFd) -> Self {
+        let (path, fd) = (path.to_owned(), Rc::new(directory));
+        Self { path, fd, undo: Vec::new(), unmounted: None }
+    }
+
     /// Creates the directories below `self.fd` and opens the last one. False if one was removed meanwhile.
     fn make(&mut self, names: &[OsString]) -> Result<bool> {
         for name in names {
             let parent = Rc::clone(&self.fd);
             match mkdirat(&*parent, name.as_os_str(), MODE) {
-                Ok(()) => self.undo.push(Undo::Directory(Rc::clone(&parent), name.clone())),
+                Ok(()) => self.undo.push(Undo::Name(
+                    Rc::clone(&parent),
+                    name.clone(),
+                    UnlinkatFlags::RemoveDir,
+                )),
                 Err(Errno::EEXIST) => {}
                 Err(Errno::ENOENT) => return Ok(false),
                 Err(errno) => return Err(failed("create", &self.path, errno)),
             }
-            match openat(&*parent, name.as_os_str(), DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty()) {
-                Ok(directory) => self.fd = Rc::new(directory),
-                Err(Errno::ENOENT) => return Ok(false),
-                Err(errno) => return Err(failed("open", &self.path, errno)),
+            if !self.reopen(name, PATH | OFlag::O_NOFOLLOW)? {
+                return Ok(false);
             }
+        }
+        Ok(true)
+    }
+
+    /// Opens a directory in `self.fd` in place of it. False if it is gone.
+    fn reopen(&mut self, name: &OsStr, flags: OFlag) -> Result<bool> {
+        match openat(&*self.fd, name, flags, Mode::empty()) {
+            Ok(directory) => self.fd = Rc::new(directory),
+            Err(Errno::ENOENT) => return Ok(false),
+            Err(errno) => return Err(failed("open", &self.path, errno)),
         }
         Ok(true)
     }
@@ -248,15 +203,11 @@ impl Locked {
     /// Takes the lock. False if the directory was removed before it was ours.
     fn lock(&mut self) -> Result<bool> {
         refuse_others(self.fd.as_fd(), &self.path)?;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        match openat(&*self.fd, ".", flags, Mode::empty()) {
-            Ok(directory) => self.fd = Rc::new(directory),
-            Err(Errno::ENOENT) => return Ok(false),
-            Err(errno) => return Err(failed("open", &self.path, errno)),
+        if !self.reopen(OsStr::new("."), host::DIRECTORY)? {
+            return Ok(false);
         }
         wait_for(self.fd.as_fd(), &self.path)?;
-        let state = fstat(&*self.fd).map_err(|errno| failed("look at", &self.path, errno))?;
-        Ok(state.st_nlink > 0)
+        Ok(state(self.fd.as_fd(), &self.path)?.st_nlink > 0)
     }
 
     /// The path, for messages.
@@ -264,26 +215,12 @@ impl Locked {
         &self.path
     }
 
-    /// The path of a pin, for messages.
-    pub(crate) fn name(&self, name: &str) -> String {
-        self.path.join(name).display().to_string()
-    }
-
     /// Pins an object under a name that is free.
     pub(crate) fn pin(&mut self, object: BorrowedFd<'_>, name: &str) -> Result<()> {
-        bpf::pin(object, self.fd.as_fd(), name).map_err(|errno| {
-            let hint = match errno {
-                Errno::EROFS => "the bpffs is mounted read-only: mount -o remount,rw /sys/fs/bpf",
-                Errno::EACCES | Errno::EPERM => {
-                    "pins need root, and a security module (AppArmor) that allows them"
-                }
-                Errno::EEXIST => "something else has that name",
-                Errno::ENOENT => hint::PROC,
-                _ => hint::AGAIN,
-            };
-            Error::call(format_args!("pin {}", self.name(name)), errno, hint)
-        })?;
-        self.undo.push(Undo::Pin(name.into()));
+        bpf::pin(object, self.fd.as_fd(), name)
+            .map_err(|errno| failed("pin", &self.path.join(name), errno))?;
+        let flags = UnlinkatFlags::NoRemoveDir;
+        self.undo.push(Undo::Name(Rc::clone(&self.fd), name.into(), flags));
         Ok(())
     }
 
@@ -296,13 +233,11 @@ impl Locked {
 
     /// Removes a name, which may be gone already.
     pub(crate) fn unpin(&self, name: &str) -> Result<()> {
-        let removed = unlinkat(&*self.fd, name, UnlinkatFlags::NoRemoveDir);
-        match removed.or_else(|errno| match bpf::exists(self.as_fd(), name) {
-            Ok(false) => Ok(()),
-            _ => Err(errno),
-        }) {
-            Ok(()) => Ok(()),
-            Err(errno) => Err(failed("remove", &self.path.join(name), errno)),
+        match unlinkat(&*self.fd, name, UnlinkatFlags::NoRemoveDir) {
+            Err(errno) if host::exists(self.as_fd(), name) != Ok(false) => {
+                Err(failed("remove", &self.path.join(name), errno))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -311,7 +246,7 @@ impl Locked {
     /// # Errors
     /// It cannot be mounted; then everything is reverted.
     pub(crate) fn commit(&mut self) -> Result<()> {
-        if let Some(bpffs) = self.unmounted.take() {
+        if let Some((bpffs, _)) = &self.unmounted {
             mounts::mount_bpffs(bpffs.as_fd())?;
         }
         self.undo.clear();
@@ -320,20 +255,18 @@ impl Locked {
 
     /// Removes the directory if it is empty and was made by set-rto.
     pub(crate) fn remove_directory(self) -> Result<()> {
-        let failed = |errno| failed("remove", &self.path, errno);
-        let state = fstat(&*self.fd).map_err(failed)?;
-        if !is_marked(&state) {
+        let state = state(self.fd.as_fd(), &self.path)?;
+        if state.st_mode & 0o7777 != MODE.bits() || state.st_uid != geteuid().as_raw() {
             return Ok(());
         }
         // Remove it through its parent, whichever path led here, and only if the parent has it by this name.
-        let (Some(name), Ok(parent)) = (self.path.file_name(), parent(self.fd.as_fd())) else {
-            return Ok(());
-        };
+        let parent = openat(&*self.fd, "..", PATH, Mode::empty());
+        let (Some(name), Ok(parent)) = (self.path.file_name(), parent) else { return Ok(()) };
         match unlinkat(&parent, name, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOTEMPTY | Errno::ENOENT | Errno::ENOTDIR | Errno::EBUSY) => {
                 Ok(())
             }
-            Err(errno) => Err(failed(errno)),
+            Err(errno) => Err(failed("remove", &self.path, errno)),
         }
     }
 }
@@ -348,57 +281,38 @@ impl Drop for Locked {
     /// Best effort, in reverse order: the error that brought us here is the one to report. The lock is still held.
     fn drop(&mut self) {
         for step in self.undo.drain(..).rev() {
-            match step {
-                Undo::Link(link) => {
-                    let _ = bpf::detach((*link).as_fd());
-                }
-                Undo::Pin(name) => {
-                    let _ = unlinkat(&*self.fd, name.as_str(), UnlinkatFlags::NoRemoveDir);
-                }
-                Undo::Directory(parent, name) => {
-                    let _ = unlinkat(&*parent, name.as_os_str(), UnlinkatFlags::RemoveDir);
-                }
-            }
+            let _ = match step {
+                Undo::Link(link) => bpf::detach((*link).as_fd()),
+                Undo::Name(parent, name, flags) => unlinkat(&*parent, name.as_os_str(), flags),
+            };
         }
     }
 }
 
-fn open_here() -> Result<OwnedFd> {
-    open("/", DIRECTORY, Mode::empty()).map_err(|errno| failed("open", Path::new("/"), errno))
+fn keeps_changing(path: &Path) -> Error {
+    let message = format!("{} keeps being removed and created again", path.display());
+    Error::new(message, hint::AGAIN)
 }
 
-fn parent(directory: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
-    openat(directory, "..", DIRECTORY, Mode::empty())
-}
-
-/// The user that this process acts as.
-fn user() -> libc::uid_t {
-    // SAFETY: no arguments; it cannot fail.
-    unsafe { libc::geteuid() }
-}
-
-fn is_marked(state: &FileStat) -> bool {
-    state.st_mode & 0o7777 == MODE.bits() && state.st_uid == user()
+fn state(directory: BorrowedFd<'_>, path: &Path) -> Result<FileStat> {
+    fstat(directory).map_err(|errno| failed("look at", path, errno))
 }
 
 /// Refuses a directory that other users own, read or write: they could lock it or place something there.
 fn refuse_others(directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    let state = fstat(directory).map_err(|errno| failed("look at", path, errno))?;
-    let (mode, owner) = (state.st_mode & 0o7777, state.st_uid);
-    if owner != user() {
+    let state = state(directory, path)?;
+    let (mode, owner, path) = (state.st_mode & 0o7777, state.st_uid, path.display());
+    if owner != geteuid().as_raw() {
         let hint = match owner {
             0 => hint::ROOT.into(),
-            _ => format!(
-                "run it as that user, or choose another directory: --pin {}2",
-                path.display()
-            ),
+            _ => format!("run it as that user, or choose another directory: --pin {path}2"),
         };
-        return Err(Error::new(format!("{} belongs to user {owner}", path.display()), hint));
+        return Err(Error::new(format!("{path} belongs to user {owner}"), hint));
     }
     if mode & 0o066 != 0 {
         return Err(Error::new(
-            format!("{} is open to others (mode {mode:o})", path.display()),
-            format!("chmod 700 {0}, or choose another directory: --pin {0}2", path.display()),
+            format!("{path} is open to others (mode {mode:o})"),
+            format!("chmod 700 {path}, or choose another directory: --pin {path}2"),
         ));
     }
     Ok(())
@@ -406,10 +320,9 @@ fn refuse_others(directory: BorrowedFd<'_>, path: &Path) -> Result<()> {
 
 /// Refuses to create a directory where other users could rename it.
 fn refuse_open_parent(parent: BorrowedFd<'_>, path: &Path) -> Result<()> {
-    let state = fstat(parent).map_err(|errno| failed("look at", path, errno))?;
-    let (mode, owner) = (state.st_mode & 0o7777, state.st_uid);
-    let is_sticky = mode & 0o1000 != 0;
-    if owner != user() || (mode & 0o022 != 0 && !is_sticky) {
+    let state = state(parent, path)?;
+    let (is_open, is_sticky) = (state.st_mode & 0o022 != 0, state.st_mode & 0o1000 != 0);
+    if state.st_uid != geteuid().as_raw() || (is_open && !is_sticky) {
         return Err(Error::new(
             format!("others may replace what is in the directory above {}", path.display()),
             format!("mount -o remount,mode=0700 {BPFFS_DIR}"),
@@ -421,39 +334,30 @@ fn refuse_open_parent(parent: BorrowedFd<'_>, path: &Path) -> Result<()> {
 /// Locks the directory on which a bpffs will be mounted.
 fn lock_mount_point() -> Result<OwnedFd> {
     let path = Path::new(BPFFS_DIR);
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let directory =
-        open(path, flags, Mode::empty()).map_err(|errno| failed("open", path, errno))?;
+        open(path, host::DIRECTORY, Mode::empty()).map_err(|errno| failed("open", path, errno))?;
     wait_for(directory.as_fd(), path)?;
     Ok(directory)
 }
 
-/// Opens the directory for reading; None if it does not exist, the reason if nothing in it can be ours.
-pub(crate) fn open_to_look(path: &Path) -> Result<std::result::Result<Option<OwnedFd>, String>> {
-    let directory = match find(path)? {
-        Place::There(directory) => directory,
-        Place::Missing(..) | Place::NoBpffs(_) => return Ok(Ok(None)),
-        Place::Foreign(what) => return Ok(Err(what)),
-    };
-    let state = fstat(&directory).map_err(|errno| failed("look at", path, errno))?;
+/// Opens the directory for reading; None if it does not exist.
+///
+/// # Errors
+/// As for [`find`]. It is foreign if others could have put something there.
+pub(crate) fn open_to_look(path: &Path) -> Result<Option<OwnedFd>> {
+    let Place::There(directory) = find(path)? else { return Ok(None) };
+    let state = state(directory.as_fd(), path)?;
     // Directories of root are shown to every user who may read them.
-    let is_trusted = [0, user()].contains(&state.st_uid) && state.st_mode & 0o022 == 0;
-    Ok(match is_trusted {
+    match [0, geteuid().as_raw()].contains(&state.st_uid) && state.st_mode & 0o022 == 0 {
         true => Ok(Some(directory)),
-        false => Err(format!("{} is open to others", path.display())),
-    })
+        false => Err(Error::foreign(format!("{} is open to others", path.display()))),
+    }
 }
 
 /// True if a path is on a bpffs; if not, one must be mounted.
 ///
 /// # Errors
-/// As for [`find`], or something else has its name.
+/// As for [`find`].
 pub(crate) fn is_on_bpffs(path: &Path) -> Result<bool> {
-    match find(path)? {
-        Place::There(_) | Place::Missing(..) => Ok(true),
-        Place::NoBpffs(_) => Ok(false),
-        Place::Foreign(what) => {
-            Err(Error::new(format!("something else is at the pin: {what}"), hint::CHECK))
-        }
-    }
+    Ok(!matches!(find(path)?, Place::NoBpffs(_)))
 }

@@ -11,6 +11,8 @@
 //! | `program-ID` | the sock_ops program; the maps of this set are its maps |
 //! | `counters-ID` | `.bss` |
 //! | `failures-ID` | how often the kernel refused a setting, if that does not fit in the map of the counters |
+//! | `evidence-ID` | counters and histograms of each rule, unless they are off |
+//! | `learned1-ID` | what was learned of hosts, in layout 1; the next set has the same map |
 //! | `rules-ID` | the rules as text, unless that is too long |
 //! | `method-ID`, `devices-ID` | how interfaces are found, and which there are |
 //! | `listener-ID`, `arrivals-ID` | the sk_lookup program, and its link to the network namespace |
@@ -19,23 +21,22 @@ mod directory;
 mod proof;
 mod wait;
 
-use directory::open_to_look;
 pub(crate) use directory::{Locked, is_on_bpffs};
-use proof::{Proof, link_info, open, unreadable};
+use proof::{Set, failed, open};
 
-use crate::bpf::{self, Kind, MapInfo, Target};
+use crate::bpf::{self, LinkInfo, MapInfo, Object, Target};
 use crate::device::local;
-use crate::error::{Error, Result, hint};
-use crate::host::netns::Netns;
-use crate::policy::{FINDING, NOTE_ARRIVAL, Skeleton};
+use crate::error::{Context as _, Error, Result, hint};
+use crate::evidence::Evidence;
+use crate::host::{self, netns::Netns};
+use crate::learned;
+use crate::policy::{self, FINDING, NOTE_ARRIVAL, Skeleton};
 use crate::rules;
 use crate::shared::{self, Finding, LOCAL_DEVICES, Policy, Shape};
 use crate::way::Way;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, libbpf_sys as sys};
-use nix::dir::Dir;
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
+use nix::errno::Errno;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -43,11 +44,14 @@ use std::path::Path;
 /// The default of `--pin`.
 pub(crate) const PIN: &str = "/sys/fs/bpf/set-rto";
 
-const LINK: &str = "link";
+/// The pin of the link that is in effect.
+pub(crate) const LINK: &str = "link";
 const CONSTANTS: &str = "constants";
 const PROGRAM_PIN: &str = "program";
 const COUNTERS: &str = "counters";
 const FAILURES: &str = "failures";
+const EVIDENCE: &str = "evidence";
+const LEARNED: &str = learned::PIN;
 const RULES: &str = "rules";
 const METHOD: &str = "method";
 const DEVICES: &str = "devices";
@@ -56,8 +60,19 @@ const ARRIVALS: &str = "arrivals";
 
 /// The pins of one program. They are pinned in this order and removed in reverse, so each pin can be proved by those
 /// that precede it.
-const SET: [&str; 9] =
-    [CONSTANTS, PROGRAM_PIN, COUNTERS, FAILURES, RULES, METHOD, DEVICES, LISTENER, ARRIVALS];
+const SET: [&str; 11] = [
+    CONSTANTS,
+    PROGRAM_PIN,
+    COUNTERS,
+    FAILURES,
+    EVIDENCE,
+    LEARNED,
+    RULES,
+    METHOD,
+    DEVICES,
+    LISTENER,
+    ARRIVALS,
+];
 
 fn of(kind: &str, id: u32) -> String {
     format!("{kind}-{id}")
@@ -84,6 +99,12 @@ pub(crate) struct Installed {
     pub(crate) jiffies: Vec<u32>,
     pub(crate) counters: OwnedFd,
     failures: Option<OwnedFd>,
+    /// How often what happened to connections; a row for each rule and direction.
+    pub(crate) evidence: Option<OwnedFd>,
+    /// Numbers of such a row.
+    evidence_numbers: usize,
+    /// What was learned, and for how many hosts there is room.
+    pub(crate) learned: Option<(OwnedFd, u32)>,
     rules: Option<(OwnedFd, MapInfo)>,
     /// How interfaces are found; None if no rule tests one.
     pub(crate) way: Option<Way>,
@@ -114,8 +135,7 @@ impl Installed {
     /// The rules as text, a line each, as [`rules::Rule::line_of_text`] writes it; None if it was too long to keep.
     pub(crate) fn rules(&self) -> Result<Option<String>> {
         let Some((map, info)) = &self.rules else { return Ok(None) };
-        let bytes = bpf::read_data(map.as_fd(), info)
-            .map_err(|errno| Error::call("read the rules", errno, hint::ROOT))?;
+        let bytes = bpf::read_data(map.as_fd(), info).context("read the rules", hint::ROOT)?;
         Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
     }
 
@@ -129,12 +149,27 @@ impl Installed {
         let rows = match &self.failures {
             None => failures.chunks_exact(columns.max(1)).map(<[u64]>::to_vec).collect(),
             Some(map) => {
-                let row = |rule| bpf::row(map.as_fd(), rule, columns);
+                let row = |rule: u32| {
+                    let mut row = vec![0; 8 * columns];
+                    bpf::look_up(map.as_fd(), &rule.to_ne_bytes(), &mut row)?;
+                    Ok::<_, Errno>(words(&row))
+                };
                 let rows: std::result::Result<_, _> = (0..self.policy.rules).map(row).collect();
-                rows.map_err(|errno| Error::call("read the refusals", errno, hint::ROOT))?
+                rows.context("read the refusals", hint::ROOT)?
             }
         };
-        Ok((hits.to_vec(), rows))
+        // Where there is evidence, connections are counted there.
+        let hits = match self.evidence()? {
+            None => hits.to_vec(),
+            Some(rows) => rows.iter().map(|[out, into]| out.asked + into.asked).collect(),
+        };
+        Ok((hits, rows))
+    }
+
+    /// What happened to the connections of each rule: outgoing and incoming ones. None if it is not kept.
+    pub(crate) fn evidence(&self) -> Result<Option<Vec<[Evidence; 2]>>> {
+        let Some(map) = &self.evidence else { return Ok(None) };
+        evidence(map.as_fd(), self.policy.rules, self.evidence_numbers).map(Some)
     }
 }
 
@@ -143,203 +178,210 @@ const LONGEST: usize = 4 << 20;
 
 /// The 64-bit numbers of a map of global data.
 pub(crate) fn numbers(map: BorrowedFd<'_>) -> Result<Vec<u64>> {
-    let failed = |errno| Error::call("read the counters", errno, hint::ROOT);
-    let info = bpf::map_info(map).map_err(failed)?;
-    let data = bpf::read_data(map, &info).map_err(failed)?;
-    let (words, _) = data.as_chunks::<8>();
-    Ok(words.iter().copied().map(u64::from_ne_bytes).collect())
+    let data = bpf::map_info(map).and_then(|info| bpf::read_data(map, &info));
+    Ok(words(&data.context("read the counters", hint::ROOT)?))
+}
+
+/// The evidence of so many rules: outgoing and incoming connections. `numbers`: of each row of the map.
+pub(crate) fn evidence(
+    map: BorrowedFd<'_>,
+    rules: u32,
+    numbers: usize,
+) -> Result<Vec<[Evidence; 2]>> {
+    let row = |key: u32| {
+        let mut row = vec![0; 8 * numbers];
+        bpf::look_up(map, &key.to_ne_bytes(), &mut row)?;
+        Ok::<_, Errno>(Evidence::new(&words(&row)))
+    };
+    let both = |rule: u32| Ok([row(2 * rule)?, row(2 * rule + 1)?]);
+    let rows: std::result::Result<_, Errno> = (0..rules).map(both).collect();
+    rows.context("read the evidence", hint::ROOT)
+}
+
+fn words(bytes: &[u8]) -> Vec<u64> {
+    let (words, _) = bytes.as_chunks::<8>();
+    words.iter().copied().map(u64::from_ne_bytes).collect()
 }
 
 /// Reads the pins at a path, without a lock.
 pub(crate) fn look_at(path: &Path) -> Result<State> {
-    match open_to_look(path)? {
-        Ok(Some(directory)) => look(directory.as_fd(), path),
+    let found = match directory::open_to_look(path) {
+        Ok(Some(directory)) => look_in(directory.as_fd(), path),
+        Ok(None) => Ok(None),
+        Err(error) => Err(error),
+    };
+    match found {
         Ok(None) => Ok(State::Absent),
-        Err(what) => Ok(State::Foreign(what)),
+        Ok(Some(installed)) => Ok(State::Ours(installed)),
+        Err(error) if error.is_foreign() => Ok(State::Foreign(error.cause().into())),
+        Err(error) => Err(error),
     }
 }
 
-/// Reads the pins in a directory. `path` is for messages.
+/// Reads the pins in a locked directory. None if there is no link.
 ///
 /// # Errors
-/// It cannot be read: then it is neither ours nor foreign.
-pub(crate) fn look(directory: BorrowedFd<'_>, path: &Path) -> Result<State> {
+/// They are foreign, or they cannot be read: then they are neither ours nor foreign.
+pub(crate) fn look(directory: &Locked) -> Result<Option<Box<Installed>>> {
+    look_in(directory.as_fd(), directory.path())
+}
+
+/// `path` is for messages.
+fn look_in(directory: BorrowedFd<'_>, path: &Path) -> Result<Option<Box<Installed>>> {
+    let foreign = |what: &str| Error::foreign(format!("{} is {what}", path.join(LINK).display()));
     // Without the lock a set may vanish while it is read. Then the link has another program. Each turn of this loop
     // means that another process has installed.
+    let mut unproved: Option<(u32, Error)> = None;
     for _ in 0..1000 {
-        let Some(link) = open(directory, LINK, path)? else { return Ok(State::Absent) };
-        let place = path.join(LINK);
-        let foreign = |what: &str| Ok(State::Foreign(format!("{} is {what}", place.display())));
-        match bpf::kind(link.as_fd()).map_err(|errno| unreadable(&place, errno))? {
-            Kind::Link => {}
-            Kind::Map => return foreign("a pinned map"),
-            Kind::Program => return foreign("a pinned program"),
-            Kind::Other => return foreign("a pinned BPF object of another type"),
-        }
-        let info = link_info(link.as_fd(), &place)?;
+        let Some((link, object)) = open(directory, LINK, path)? else { return Ok(None) };
+        let info = match object {
+            Object::Link(info) => info,
+            Object::Map(_) => return Err(foreign("a pinned map")),
+            Object::Program(_) => return Err(foreign("a pinned program")),
+            Object::Other => return Err(foreign("a pinned BPF object of another type")),
+        };
         let Target::Cgroup { id: cgroup, attach_type: sys::BPF_CGROUP_SOCK_OPS } = info.target
         else {
-            return foreign("a link of another type");
+            return Err(foreign("a link of another type"));
         };
-        match read_set(directory, info.program_id, path)? {
-            Ok(set) => {
-                return Ok(State::Ours(Box::new(Installed {
-                    link,
-                    link_id: info.id,
-                    program: set.program,
-                    program_id: info.program_id,
-                    cgroup,
-                    policy: set.policy,
-                    jiffies: set.jiffies,
-                    counters: set.counters,
-                    failures: set.failures,
-                    rules: set.rules,
-                    way: set.way,
-                    devices: set.devices,
-                    arrivals: set.arrivals,
-                })));
-            }
-            Err(what) => {
-                if link_info(link.as_fd(), &place)?.program_id == info.program_id {
-                    return foreign(&format!(
-                        "the link of a program that is not proved ours: {what}"
-                    ));
-                }
-            }
+        if let Some((id, why)) = unproved
+            && id == info.program_id
+        {
+            let what = format!("the link of a program that is not proved ours: {}", why.cause());
+            return Err(foreign(&what));
+        }
+        match read_set(directory, link, &info, cgroup, path) {
+            Err(error) if error.is_foreign() => unproved = Some((info.program_id, error)),
+            done => return done.map(|it| Some(Box::new(it))),
         }
     }
-    Err(Error::new(format!("{} keeps changing", path.display()), "try again"))
+    Err(Error::new(format!("{} keeps changing", path.display()), hint::RETRY))
 }
 
-/// The pins of one program.
-struct Set {
-    program: OwnedFd,
-    policy: Policy,
-    jiffies: Vec<u32>,
-    counters: OwnedFd,
-    failures: Option<OwnedFd>,
-    rules: Option<(OwnedFd, MapInfo)>,
-    way: Option<Way>,
-    devices: Option<OwnedFd>,
-    arrivals: Option<u32>,
-}
-
-/// Reads the pins of one program and proves that they are ours, or returns what is not.
+/// Reads the pins of the program of a link, and proves that they are ours.
 fn read_set(
     directory: BorrowedFd<'_>,
-    id: u32,
+    link: OwnedFd,
+    LinkInfo { id: link_id, program_id, .. }: &LinkInfo,
+    cgroup: Option<u64>,
     path: &Path,
-) -> Result<std::result::Result<Set, String>> {
-    let Some(proof) = Proof::of(directory, id, path)? else {
-        return Ok(Err(format!("no {} beside it", of(CONSTANTS, id))));
-    };
-    let Some((program, _)) = &proof.program else {
-        return Ok(Err(format!("no {} beside it", of(PROGRAM_PIN, id))));
-    };
-    let copy =
-        |fd: &OwnedFd| fd.try_clone().map_err(|e| Error::io("read the pins", &e, hint::AGAIN));
-    let Some((counters, _)) = proof.map(COUNTERS)? else {
-        return Ok(Err(format!("no {} beside it", of(COUNTERS, id))));
-    };
-    let way = match proof.map(METHOD)? {
+) -> Result<Installed> {
+    let id = *program_id;
+    let absent = |pin| Error::foreign(format!("no {} beside it", of(pin, id)));
+    let invalid = |pin| Error::foreign(format!("{} is invalid", of(pin, id)));
+    let set = Set::of(directory, id, path)?.ok_or_else(|| absent(CONSTANTS))?;
+    let (program, _) = set.find(PROGRAM_PIN)?.ok_or_else(|| absent(PROGRAM_PIN))?;
+    let (counters, _) = set.map(COUNTERS)?.ok_or_else(|| absent(COUNTERS))?;
+    let way = match set.data(METHOD)? {
         None => None,
-        Some((map, info)) => {
-            let bytes = bpf::read_data(map.as_fd(), &info)
-                .map_err(|errno| unreadable(&path.join(of(METHOD, id)), errno))?;
-            match shared::read::<Finding>(&bytes).and_then(|(it, _)| Way::from_finding(&it)) {
-                Some(way) => Some(way),
-                None => return Ok(Err(format!("{} is invalid", of(METHOD, id)))),
-            }
+        Some(bytes) => {
+            let finding = shared::read::<Finding>(&bytes);
+            let way = finding.and_then(|(it, _)| Way::from_finding(&it));
+            Some(way.ok_or_else(|| invalid(METHOD))?)
         }
     };
-    let devices = match proof.map(DEVICES)? {
-        Some((_, info)) if info.shape != LOCAL_DEVICES => {
-            return Ok(Err(format!("{} is invalid", of(DEVICES, id))));
-        }
-        found => found.map(|(map, _)| map),
-    };
-    let rules = proof.map(RULES)?;
-    let failures = proof.map(FAILURES)?;
+    let devices = set.map(DEVICES)?;
+    if devices.as_ref().is_some_and(|(_, info)| info.shape != LOCAL_DEVICES) {
+        return Err(invalid(DEVICES));
+    }
+    let failures = set.map(FAILURES)?;
     // A row for each rule, in order.
-    let Policy { rules: count, columns, .. } = proof.policy;
+    let Policy { rules: count, columns, .. } = set.policy;
     let row = (sys::BPF_MAP_TYPE_ARRAY, 4, 8 * columns, count);
     let is_row =
         |shape: Shape| (shape.kind, shape.key_size, shape.value_size, shape.max_entries) == row;
     if failures.as_ref().is_some_and(|(_, info)| !is_row(info.shape)) {
-        return Ok(Err(format!("{} is invalid", of(FAILURES, id))));
+        return Err(invalid(FAILURES));
     }
-    Ok(Ok(Set {
-        program: copy(program)?,
-        policy: proof.policy,
-        jiffies: proof.jiffies.clone(),
+    let evidence = set.map(EVIDENCE)?;
+    let numbers = evidence.as_ref().map_or(0, |(_, info)| info.shape.value_size);
+    let row = (sys::BPF_MAP_TYPE_ARRAY, 4, numbers, 2 * count);
+    let is_row =
+        |shape: Shape| (shape.kind, shape.key_size, shape.value_size, shape.max_entries) == row;
+    if evidence.as_ref().is_some_and(|(_, info)| !is_row(info.shape) || numbers % 8 != 0) {
+        return Err(invalid(EVIDENCE));
+    }
+    let learned = set.map(LEARNED)?;
+    if learned.as_ref().is_some_and(|(_, info)| !learned::is_ours(info.shape)) {
+        return Err(invalid(LEARNED));
+    }
+    let arrivals = match set.find(ARRIVALS)? {
+        Some((_, Object::Link(LinkInfo { target: Target::Netns { inode }, .. }))) => inode,
+        _ => None,
+    };
+    Ok(Installed {
+        link,
+        link_id: *link_id,
+        program,
+        program_id: id,
+        cgroup,
+        rules: set.map(RULES)?,
+        policy: set.policy,
+        jiffies: set.jiffies,
         counters,
         failures: failures.map(|(map, _)| map),
-        rules,
+        evidence: evidence.map(|(map, _)| map),
+        evidence_numbers: numbers as usize / 8,
+        learned: learned.map(|(map, info)| (map, info.shape.max_entries)),
         way,
-        devices,
-        arrivals: proof.arrivals()?,
-    }))
+        devices: devices.map(|(map, _)| map),
+        arrivals,
+    })
 }
 
 /// Pins the set of a loaded program and attaches its second link. Returns the program's id.
-pub(crate) fn store(directory: &mut Locked, skeleton: &Skeleton, way: Option<Way>) -> Result<u32> {
-    let object = skeleton.object();
+///
+/// `kept`: what was learned by other rules, which these do not use.
+pub(crate) fn store(
+    directory: &mut Locked,
+    skeleton: &Skeleton,
+    way: Option<Way>,
+    kept: Option<BorrowedFd<'_>>,
+) -> Result<u32> {
+    const WHAT: &str = "read the new program";
     let program = skeleton.progs.set_rto.as_fd();
-    let failed = |errno| Error::call("read the new program", errno, hint::AGAIN);
-    let id = bpf::program_info(program).map_err(failed)?.id;
-    let missing = |what: &str| Error::new(format!("no {what} in the program"), hint::DAMAGED);
-    let map = |is_it: fn(&str) -> bool, what: &str| {
-        let mut maps = object.maps();
-        let found = maps.find(|map| is_it(&map.name().to_string_lossy()));
-        found.ok_or_else(|| missing(what))
-    };
-    let constants = map(|name| name.ends_with(".rodata"), "constants")?;
-    let counters = map(|name| name.ends_with(".bss"), "counters")?;
+    let id = bpf::program_info(program).context(WHAT, hint::AGAIN)?.id;
+    let map = |name| policy::map(skeleton, name);
+    let constants = map(".rodata")?;
     directory.pin(constants.as_fd(), &of(CONSTANTS, id))?;
     directory.pin(program, &of(PROGRAM_PIN, id))?;
+    // A program that keeps evidence may not use them.
+    let counters = map(".bss")?;
+    bpf::bind_map(program, counters.as_fd()).context(WHAT, hint::AGAIN)?;
     directory.pin(counters.as_fd(), &of(COUNTERS, id))?;
-    if let Some(failures) = object.maps().find(|map| map.name() == "failures") {
-        directory.pin(failures.as_fd(), &of(FAILURES, id))?;
+    for (name, pin) in
+        [("failures", FAILURES), (policy::EVIDENCE, EVIDENCE), (learned::MAP, LEARNED)]
+    {
+        if let Some(map) = skeleton.object().maps().find(|map| map.name() == name) {
+            directory.pin(map.as_fd(), &of(pin, id))?;
+        } else if let (LEARNED, Some(map)) = (pin, kept) {
+            bpf::bind_map(program, map).context(WHAT, hint::AGAIN)?;
+            directory.pin(map, &of(pin, id))?;
+        }
     }
     let text = rules::all().map(|rule| rule.line_of_text()).collect::<String>();
     if text.len() <= LONGEST {
-        let map = bpf::new_text(c"rules", text.as_bytes()).map_err(failed)?;
-        bpf::bind_map(program, map.as_fd()).map_err(failed)?;
+        let map = bpf::new_text(c"rules", text.as_bytes()).context(WHAT, hint::AGAIN)?;
+        bpf::bind_map(program, map.as_fd()).context(WHAT, hint::AGAIN)?;
         directory.pin(map.as_fd(), &of(RULES, id))?;
     }
     let Some(way) = way else { return Ok(id) };
-    directory.pin(map(|name| name == FINDING, "method")?.as_fd(), &of(METHOD, id))?;
-    directory.pin(map(|name| name == local::MAP, "devices")?.as_fd(), &of(DEVICES, id))?;
+    directory.pin(map(FINDING)?.as_fd(), &of(METHOD, id))?;
+    directory.pin(map(local::MAP)?.as_fd(), &of(DEVICES, id))?;
     if way.arrivals {
-        let mut programs = object.progs();
-        let listener = programs.find(|program| program.name() == NOTE_ARRIVAL);
-        let listener = listener.ok_or_else(|| missing("program for arrivals"))?;
+        let listener = policy::program(skeleton, NOTE_ARRIVAL)?;
         // They identify it later.
-        bpf::bind_map(listener.as_fd(), constants.as_fd()).map_err(failed)?;
+        bpf::bind_map(listener.as_fd(), constants.as_fd()).context(WHAT, hint::AGAIN)?;
         directory.pin(listener.as_fd(), &of(LISTENER, id))?;
         let netns = Netns::open()?;
-        let link = bpf::attach(listener.as_fd(), netns.as_fd(), sys::BPF_SK_LOOKUP);
-        let link = link.map_err(|errno| {
-            Error::call(
-                "attach to the network namespace, to see which interface connections come in by",
-                errno,
-                "at most 64 sk_lookup programs fit: `bpftool net` and `bpftool link` show them",
-            )
-        })?;
+        let link = bpf::attach(listener.as_fd(), netns.as_fd(), sys::BPF_SK_LOOKUP).context(
+            "attach to the network namespace, to see which interface connections come in by",
+            "at most 64 sk_lookup programs fit: `bpftool net` and `bpftool link` show them",
+        )?;
         let link = directory.attached(link);
         directory.pin((*link).as_fd(), &of(ARRIVALS, id))?;
     }
     Ok(id)
-}
-
-/// Pins the link of a first install.
-pub(crate) fn store_link(directory: &mut Locked, link: BorrowedFd<'_>) -> Result<()> {
-    directory.pin(link, LINK)
-}
-
-/// Removes the name of the link.
-pub(crate) fn remove_link(directory: &Locked) -> Result<()> {
-    directory.unpin(LINK)
 }
 
 /// Removes the sets of all programs but one, as far as they are ours. `known` exists even if the list leaves it out.
@@ -347,20 +389,15 @@ pub(crate) fn sweep(directory: &Locked, keep: Option<u32>, known: Option<u32>) -
     let mut ids = ids(directory)?;
     ids.extend(known);
     for id in ids.into_iter().filter(|id| Some(*id) != keep) {
-        let Some(proof) = Proof::of(directory.as_fd(), id, directory.path())? else { continue };
+        let Some(set) = Set::of(directory.as_fd(), id, directory.path())? else { continue };
         for pin in SET.iter().rev() {
-            if !proof.is_ours(pin)? {
-                continue;
+            let Some((found, object)) = set.find(pin)? else { continue };
+            let name = of(pin, id);
+            if let Object::Link(_) = object {
+                bpf::detach(found.as_fd())
+                    .map_err(|errno| failed("detach", &directory.path().join(&name), errno))?;
             }
-            if *pin == ARRIVALS
-                && let Some((link, _)) = proof.second_link()?
-            {
-                // Unpinning alone would leave it in effect for some milliseconds: the kernel frees links in a work
-                // queue.
-                let detached = bpf::detach(link.as_fd());
-                detached.map_err(|errno| unreadable(&directory.path().join(pin), errno))?;
-            }
-            directory.unpin(&of(pin, id))?;
+            directory.unpin(&name)?;
         }
     }
     Ok(())
@@ -368,22 +405,12 @@ pub(crate) fn sweep(directory: &Locked, keep: Option<u32>, known: Option<u32>) -
 
 /// The ids of the programs that have pins.
 fn ids(directory: &Locked) -> Result<BTreeSet<u32>> {
-    let failed = |errno| {
-        Error::call(format_args!("list {}", directory.path().display()), errno, "try again")
+    let names = host::list(directory.as_fd())
+        .context(format_args!("list {}", directory.path().display()), hint::RETRY)?;
+    let id = |entry: host::Entry| {
+        let (kind, number) = entry.name.split_once('-')?;
+        let id = number.parse().ok()?;
+        (SET.contains(&kind) && of(kind, id) == entry.name).then_some(id)
     };
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut list = Dir::openat(directory.as_fd(), ".", flags, Mode::empty()).map_err(failed)?;
-    let mut ids = BTreeSet::new();
-    for entry in list.iter() {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_string_lossy();
-        let Some((kind, number)) = name.split_once('-') else { continue };
-        if let Ok(id) = number.parse()
-            && SET.contains(&kind)
-            && of(kind, id) == *name
-        {
-            ids.insert(id);
-        }
-    }
-    Ok(ids)
+    Ok(names.into_iter().filter_map(id).collect())
 }

@@ -1,8 +1,8 @@
 //! Waiting for another process that holds the lock.
 
-use super::directory::failed;
-use crate::bpf;
+use super::proof::failed;
 use crate::error::{Error, Result};
+use crate::host;
 use crate::output;
 use nix::errno::Errno;
 use nix::libc;
@@ -22,7 +22,7 @@ pub(super) fn wait_for(file: BorrowedFd<'_>, path: &Path) -> Result<()> {
     let start = Instant::now();
     let mut is_told = false;
     loop {
-        match bpf::flock(file) {
+        match host::flock(file) {
             Ok(()) => return Ok(()),
             Err(Errno::EWOULDBLOCK) => {}
             Err(errno) => return Err(failed("lock", path, errno)),

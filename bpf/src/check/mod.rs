@@ -4,8 +4,10 @@ mod code;
 mod condition;
 mod expr;
 mod habits;
+pub mod learned;
 mod list;
 mod longest;
+pub mod options;
 mod setting;
 mod values;
 
@@ -17,6 +19,7 @@ use crate::parse::{Document, Table, Written};
 use crate::rule::{Condition, Rule};
 use crate::setting::{Setting, Settings};
 use list::Lists;
+use options::Options;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -28,15 +31,29 @@ pub const NAME_MAX: usize = 63;
 
 type Diagnostics = Vec<Diagnostic>;
 
-/// Checks all rules. Returns those without a mistake, every mistake of the others, the files, and
-/// the functions that rules name.
+/// Everything that a file says.
+pub(crate) struct Checked<'t> {
+    /// The rules without a mistake.
+    pub(crate) rules: Vec<Rule>,
+    /// The options of the file.
+    pub(crate) options: Options,
+    /// Every mistake.
+    pub(crate) mistakes: Diagnostics,
+    /// The files that it names.
+    pub(crate) files: Files<'t>,
+    /// The functions that rules name.
+    pub(crate) code: Option<Code>,
+}
+
+/// Checks everything.
 #[must_use]
 pub(crate) fn check<'t>(
     source: &Source<'_>,
     document: &'t Document<'t>,
     files: Files<'t>,
-) -> (Vec<Rule>, Diagnostics, Files<'t>, Option<Code>) {
+) -> Checked<'t> {
     let mut diagnostics = Vec::new();
+    let options = options::options(document, &mut diagnostics);
     let functions = code::file(document, &files, &mut diagnostics);
     let lists = Lists::new(document, files, functions);
     let mut rules = Vec::new();
@@ -88,7 +105,7 @@ pub(crate) fn check<'t>(
         }
     }
     let (files, code) = lists.files();
-    (rules, diagnostics, files, code)
+    Checked { rules, options, mistakes: diagnostics, files, code }
 }
 
 /// Divides the addresses of rules with `match = "longest"` that follow each other.
@@ -154,7 +171,7 @@ fn check_rule(
                     has_setting = true;
                     match setting::value(setting, value) {
                         Ok(value) => settings.set(setting, value),
-                        Err(error) => diagnostics.push(error),
+                        Err(mut errors) => diagnostics.append(&mut errors),
                     }
                     continue;
                 }
@@ -227,6 +244,9 @@ fn unknown_key(key: &Spanned<Cow<'_, str>>, value: &Written<'_>) -> Diagnostic {
         });
     }
     let known: Vec<_> = keys().map(|(key, _)| key).collect();
+    if learned::KEYS.contains(&key.get_ref().as_ref()) {
+        return error.help("it belongs to `rto`: `rto = { learn = true }`");
+    }
     match nearest(key.get_ref(), known.iter().copied()) {
         Some(known) => error.help(format!("did you mean `{known}`?")),
         None => error.help(format!("a rule may have: {}", known.join(", "))),

@@ -1,6 +1,6 @@
 //! Reads the values of settings.
 
-use super::{habits, wrong_type};
+use super::{habits, learned, wrong_type};
 use crate::diag::Diagnostic;
 use crate::duration::{self, spell};
 use crate::parse::Written;
@@ -9,9 +9,17 @@ use std::ops::RangeInclusive;
 use toml::de::DeValue;
 
 /// The value as passed to the kernel.
-pub(super) fn value(setting: &Setting, written: &Written<'_>) -> Result<Value, Diagnostic> {
+pub(super) fn value(setting: &Setting, written: &Written<'_>) -> Result<Value, Vec<Diagnostic>> {
+    if let (Form::Timer(range), DeValue::Table(table)) = (&setting.form, written.get_ref()) {
+        return learned::value(table, written, range).map(Value::Learned);
+    }
+    plain(setting, written).map_err(|error| vec![error])
+}
+
+fn plain(setting: &Setting, written: &Written<'_>) -> Result<Value, Diagnostic> {
     let key = setting.key;
     match &setting.form {
+        Form::Timer(range) => time(written, key, range, 1).map(Value::Number),
         Form::Duration(range, unit) => time(written, key, range, *unit).map(Value::Number),
         Form::Number(range, of) => number(written, key, range, of).map(Value::Number),
         Form::Tos => tos(written, key).map(Value::Number),
@@ -29,7 +37,7 @@ pub(super) fn value(setting: &Setting, written: &Written<'_>) -> Result<Value, D
 }
 
 /// A duration in the kernel's unit.
-fn time(
+pub(super) fn time(
     written: &Written<'_>,
     key: &str,
     range: &RangeInclusive<u64>,
@@ -82,7 +90,7 @@ fn tos(written: &Written<'_>, key: &str) -> Result<u32, Diagnostic> {
         .help(format!("TCP sets them itself (RFC 3168): write {meant}")))
 }
 
-fn number(
+pub(super) fn number(
     written: &Written<'_>,
     key: &str,
     range: &RangeInclusive<u32>,

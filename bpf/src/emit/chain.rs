@@ -15,40 +15,85 @@ pub(super) fn emit(out: &mut Writer, plan: &Plan, chain: &Chain, needs: &Needs) 
     for lists in &chain.lookups {
         calls.push(lookups.function(out, &lists.table));
     }
+    let body = Body { plan, chain, calls };
+    if needs.observes {
+        let device = if chain.device.is_some() { ", struct device *device" } else { "" };
+        out.function(format_args!(
+            "static __always_inline u64 rule_of(struct bpf_sock_ops *ctx{device})"
+        ));
+        body.links(out, |rule| format!("return {rule};"), "return NONE;");
+        return observed(out, plan, needs, chain.device.is_some());
+    }
     if !needs.only_rto() {
         needs.functions(out, plan);
     }
     out.function(format_args!("SEC(\"sockops\")\nint set_rto(struct bpf_sock_ops *ctx)"));
     needs.gate(out);
-    let body = Body { plan, chain, calls };
     if chain.device.is_some() {
         out.line(format_args!("struct device found = {{}}, *device = &found;"));
         out.empty();
         out.line(format_args!("ctx = over_calls(ctx);"));
     }
-    for load in &chain.loads {
-        out.line(format_args!("u64 {} = {};", variable(*load), field(*load)));
+    let answer = |rule: usize| match needs.only_rto() {
+        true => format!("return answer(ctx, {rule});"),
+        false => format!("return set_{rule}(ctx);"),
+    };
+    body.links(out, answer, "return 1;");
+}
+
+/// The function that the kernel calls, where connections are looked at up to the end of their handshake: `rule_of` finds
+/// the rule.
+pub(super) fn observed(out: &mut Writer, plan: &Plan, needs: &Needs, has_device: bool) {
+    if !needs.only_rto() {
+        needs.table(out, plan);
     }
-    if chain.device.is_some() || !chain.loads.is_empty() {
-        out.empty();
+    out.function(format_args!("SEC(\"sockops\")\nint set_rto(struct bpf_sock_ops *ctx)"));
+    needs.gate(out);
+    if has_device {
+        out.line(format_args!("struct device found = {{}}, *device = &found;"));
     }
-    for (at, link) in chain.links.iter().enumerate() {
-        body.before(out, at);
-        let label = &plan.labels[link.rule];
-        let answer = match needs.only_rto() {
-            true => format!("return answer(ctx, {}); // {label}", link.rule),
-            false => format!("return set_{}(ctx); // {label}", link.rule),
-        };
-        if link.condition == Condition::All(Vec::new()) {
-            // The rules after this one are unreachable.
-            out.line(format_args!("{answer}"));
-            return out.close("}");
-        }
-        out.open(format_args!("if ({})", body.spell(&link.condition)));
-        out.close_with(format_args!("{answer}"));
+    out.line(format_args!("u64 rule;"));
+    out.empty();
+    out.line(format_args!("ctx = over_calls(ctx);"));
+    let device = if has_device { ", device" } else { "" };
+    match plan.settings.len() {
+        1 => out.line(format_args!("rule = rule_of(ctx{device});")),
+        // The verifier need not follow the rest for each rule.
+        _ => out.line(format_args!("rule = opaque(ctx, rule_of(ctx{device}));")),
     }
-    out.line(format_args!("return 1;"));
+    out.open(format_args!("if (rule >= RULES)"));
+    out.close_with(format_args!("return 1;"));
+    if !needs.only_rto() {
+        out.line(format_args!("set_number(ctx, rule);"));
+    }
+    out.line(format_args!("return observe(ctx, rule);"));
     out.close("}");
+}
+
+impl Body<'_> {
+    /// The links; `answer` is what is done for a rule, `otherwise` for none.
+    fn links(&self, out: &mut Writer, answer: impl Fn(usize) -> String, otherwise: &str) {
+        let Self { plan, chain, .. } = self;
+        for load in &chain.loads {
+            out.line(format_args!("u64 {} = {};", variable(*load), field(*load)));
+        }
+        if chain.device.is_some() || !chain.loads.is_empty() {
+            out.empty();
+        }
+        for (at, link) in chain.links.iter().enumerate() {
+            self.before(out, at);
+            let answer = format!("{} // {}", answer(link.rule), plan.labels[link.rule]);
+            if link.condition == Condition::All(Vec::new()) {
+                // What comes behind is unreachable.
+                out.line(format_args!("{answer}"));
+                return out.close("}");
+            }
+            out.open(format_args!("if ({})", self.spell(&link.condition)));
+            out.close_with(format_args!("{answer}"));
+        }
+        out.line(format_args!("{otherwise}"));
+        out.close("}");
+    }
 }
 
 struct Body<'p> {
@@ -68,8 +113,9 @@ impl Body<'_> {
         }
         let Some(device) = self.chain.device.as_ref().filter(|it| it.before == at) else { return };
         let automata = match &self.plan.names {
+            Some(Names::Compare(_)) => 0,
             Some(Names::Automata(automata)) => automata.len(),
-            _ => 0,
+            None => unreachable!("a rule asks for the device"),
         };
         if automata > 0 {
             out.line(format_args!("u64 lists = 0;"));
@@ -98,22 +144,18 @@ impl Body<'_> {
         match condition {
             Condition::All(parts) if parts.is_empty() => "1".into(),
             Condition::Any(parts) if parts.is_empty() => "0".into(),
-            Condition::All(parts) => {
-                let part = |part: &Condition| match part {
-                    Condition::Any(inner) if !inner.is_empty() => format!("({})", self.spell(part)),
-                    _ => self.spell(part),
-                };
-                parts.iter().map(part).collect::<Vec<_>>().join(" &&\n\t    ")
-            }
-            Condition::Any(parts) => {
-                let part = |part: &Condition| match part {
-                    Condition::All(inner) if !inner.is_empty() => format!("({})", self.spell(part)),
-                    _ => self.spell(part),
-                };
-                parts.iter().map(part).collect::<Vec<_>>().join(" ||\n\t    ")
-            }
+            Condition::All(parts) => self.join(parts, "&&"),
+            Condition::Any(parts) => self.join(parts, "||"),
             Condition::Check(check, wanted) => self.check(check, *wanted),
         }
+    }
+
+    fn join(&self, parts: &[Condition], operator: &str) -> String {
+        let part = |part: &Condition| match part {
+            Condition::Check(..) => self.spell(part),
+            Condition::All(_) | Condition::Any(_) => format!("({})", self.spell(part)),
+        };
+        parts.iter().map(part).collect::<Vec<_>>().join(&format!(" {operator}\n\t    "))
     }
 
     fn check(&self, check: &Check, wanted: bool) -> String {
@@ -130,11 +172,14 @@ impl Body<'_> {
             Check::Port(side, low, high) => self.port(*side, *low, *high, wanted),
             Check::Address4(side, low, high) => self.address4(*side, *low, *high, wanted),
             Check::Address6(side, low, high) => self.address6(*side, *low, *high, wanted),
-            Check::Listed(lookup, bit) => {
-                let lists = &self.chain.lookups[*lookup];
+            Check::Listed(dimension, bit) => {
+                let lookups = &self.chain.lookups;
+                let lookup = lookups.iter().position(|it| it.dimension == *dimension);
+                let lookup = lookup.unwrap_or_else(|| unreachable!("{dimension:?} has lists"));
+                let lists = &lookups[lookup];
                 let value = match lists.before {
                     Some(_) => format!("lists_{lookup}"),
-                    None => self.calls[*lookup].clone(),
+                    None => self.calls[lookup].clone(),
                 };
                 match lists.count {
                     1 => maybe_not(&value),

@@ -11,9 +11,10 @@ mod writer;
 
 use crate::plan::chain::{Chain, Check, is_prefix};
 use crate::plan::search::Lookup;
-use crate::plan::{Decision, Names, Plan, Table};
+use crate::plan::{Decision, Evidence, Names, Plan, Table};
 use crate::structures;
 use settings::Needs;
+use std::fmt::Write as _;
 use writer::Writer;
 
 /// The start of every program: the context, byte order, the answer.
@@ -22,6 +23,14 @@ const PRELUDE: &str = include_str!("prelude.h");
 const IPV6: &str = include_str!("ipv6.h");
 /// If a rule sets more than `rto`.
 const SETTINGS: &str = include_str!("settings.h");
+/// If connections are observed up to the end of their handshake.
+const MEASURE: &str = include_str!("measure.h");
+/// If a rule learns, too.
+const LEARN: &str = include_str!("learn.h");
+/// If evidence is kept, too.
+const EVIDENCE: &str = include_str!("evidence.h");
+/// After these.
+const OBSERVE: &str = include_str!("observe.h");
 /// If there are tables.
 const TABLES: &str = include_str!("table.h");
 /// If a rule tests an interface: finding the device by the local address.
@@ -60,7 +69,7 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
     if !needs.only_rto() {
         out.header(SETTINGS);
     }
-    if has_tables(plan) {
+    if has_tables(plan) || (plan.observes() && !needs.only_rto()) {
         out.header(TABLES);
     }
     if compares_ipv6(plan) {
@@ -68,6 +77,9 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
     }
     if plan.names.is_some() {
         device(&mut out, plan, &needs);
+    }
+    if plan.observes() {
+        observe(&mut out, plan);
     }
     if let Some(code) = &plan.code {
         fact::code(&mut out, code);
@@ -106,6 +118,18 @@ fn head(out: &mut Writer, plan: &Plan, needs: &Needs, banner: &Banner<'_>) {
     if plan.settings.iter().any(|settings| settings.is_empty()) {
         out.line(format_args!("#define EXEMPTS"));
     }
+    if plan.observes() {
+        out.line(format_args!("#define OBSERVED"));
+    }
+    if plan.evidence != Evidence::Off {
+        out.line(format_args!("#define EVIDENCE"));
+    }
+    if plan.evidence == Evidence::All {
+        out.line(format_args!("#define HISTOGRAM"));
+    }
+    if let Some(hosts) = plan.hosts {
+        out.line(format_args!("#define HOSTS {hosts}"));
+    }
     if needs.counts_failures_apart() {
         out.line(format_args!("#define FAILURES_APART"));
     }
@@ -139,6 +163,35 @@ fn compares_ipv6(plan: &Plan) -> bool {
             tables.fields.iter().any(|field| field.table.as_ref().is_some_and(searches))
         }
     }
+}
+
+/// What is done for a connection whose rule is known.
+fn observe(out: &mut Writer, plan: &Plan) {
+    out.header(MEASURE);
+    if plan.hosts.is_some() {
+        out.header(LEARN);
+        let rules: Vec<_> = plan.settings.iter().zip(&plan.names_of_rules).collect();
+        out.array("struct bounds", 20, "bounds_of", rules.len(), &rules, |out, (it, name)| {
+            let bounds = it.learned().map_or([0; 5], |it| {
+                let hash = identity(name);
+                [it.start, it.min, it.max, (hash >> 32) as u32, hash as u32 & !1]
+            });
+            let [start, min, max, high, low] = bounds;
+            // Writing to a String can't fail.
+            let _ = write!(out, "{{{start},{min},{max},{{{high:#x},{low:#x}}}}}");
+        });
+    }
+    if plan.evidence != Evidence::Off {
+        out.header(EVIDENCE);
+    }
+    out.header(OBSERVE);
+}
+
+/// A number for the name of a rule: FNV-1a of 64 bits. What is learned is kept by it.
+fn identity(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Writes how the device is found and how its name is matched.

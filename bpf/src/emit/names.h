@@ -1,6 +1,6 @@
 // ---- Which lists of patterns an interface's name matches ----
 //
-// All patterns form one automaton or a few: each byte leads from a state to the next. They are tables, so the cost of
+// All patterns form one automaton: each byte leads from a state to the next. They are tables, so the cost of
 // verification and of a connection does not depend on the patterns.
 
 // An entry below this is the offset of the next state's entries in bytes; add four times the next byte's group.

@@ -31,9 +31,17 @@ struct bpf_sock_ops {
 	u32 total_retrans;
 };
 
-enum { BPF_SOCK_OPS_TIMEOUT_INIT = 1 };
+enum {
+	BPF_SOCK_OPS_TIMEOUT_INIT = 1,
+	BPF_SOCK_OPS_RWND_INIT = 2,
+	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
+	BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB = 4,
+	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
+	BPF_SOCK_OPS_NEEDS_ECN = 6,
+	BPF_SOCK_OPS_RTO_CB = 8,
+};
 enum { AF_INET = 2 };
-enum { TCP_SYN_RECV = 3 };
+enum { TCP_SYN_SENT = 2, TCP_SYN_RECV = 3 };
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define NET32(x) __builtin_bswap32(x)
@@ -58,6 +66,21 @@ enum { TCP_SYN_RECV = 3 };
 #define FIELD(name) LOAD(name, "")
 // The same from network to host byte order.
 #define HOST(name) LOAD(name, "\n\t%0 = be32 %0")
+
+// The callback, loaded only for these comparisons: clang would copy a value that is needed later.
+#define callback()                                                               \
+	({                                                                       \
+		u64 op;                                                          \
+		asm volatile("%0 = *(u32 *)(%1 + 0)" : "=&r"(op) : "r"(ctx)); \
+		op;                                                              \
+	})
+
+// A comparison that clang does not merge with others: a mask of bits takes more instructions.
+#define one_by_one(op)                         \
+	({                                     \
+		asm volatile("" : "+r"(op));   \
+		op;                            \
+	})
 
 // Constants of this load, most of them filled in by the loader, which has the same structure (src/shared.rs). `mark`
 // identifies our programs. The name makes `bpftool prog show` print them.
@@ -166,10 +189,19 @@ static __always_inline int same_address(struct bpf_sock_ops *ctx)
 	       FIELD(local_ip6[3]) == FIELD(remote_ip6[3]);
 }
 
-// A request socket, or the child that TCP Fast Open makes of it, answers a SYN.
+#ifdef OBSERVED
+// Set when a connection begins, for its whole life. (A socket that has connected before it listens hands it down.)
+enum { BPF_SOCK_OPS_RTO_CB_FLAG = 1 };
+#define connects(ctx) (FIELD(cb_flags) & BPF_SOCK_OPS_RTO_CB_FLAG)
+#else
+#define connects(ctx) 0
+#endif
+
+// A request socket, or a child that is made of it, answers a SYN. The two sockets of a simultaneous open are in the
+// same state.
 static __always_inline int is_incoming(struct bpf_sock_ops *ctx)
 {
-	return !FIELD(is_fullsock) || FIELD(state) == TCP_SYN_RECV;
+	return !FIELD(is_fullsock) || (FIELD(state) == TCP_SYN_RECV && !connects(ctx));
 }
 
 // Copies the context to a register that survives helper calls or long code. In assembly, because clang would copy it

@@ -13,7 +13,7 @@ int probe_device(struct bpf_sock_ops *ctx)
 	struct device_name *known;
 	u32 bound = 0;
 
-#if defined(ARRIVALS) && COLUMNS
+#if defined(ARRIVALS) && (COLUMNS || defined(OBSERVED))
 	if (FIELD(op) != BPF_SOCK_OPS_TIMEOUT_INIT && FIELD(op) != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 		return 1;
 #else
@@ -22,7 +22,7 @@ int probe_device(struct bpf_sock_ops *ctx)
 #endif
 	ctx = over_calls(ctx);
 	sk = POINTER(ctx, ops_sk);
-#if defined(ARRIVALS) && COLUMNS
+#if defined(ARRIVALS) && (COLUMNS || defined(OBSERVED))
 	if (FIELD(op) == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
 		net = namespace_of(sk);
 		dev = net ? device_by_index(net, packet_index(ctx)) : 0;
@@ -49,7 +49,7 @@ int probe_device(struct bpf_sock_ops *ctx)
 		if (other.words[0] != expected->name.words[0] || other.words[1] != expected->name.words[1])
 			return 1;
 	}
-#if defined(ARRIVALS) && COLUMNS
+#if defined(ARRIVALS) && (COLUMNS || defined(OBSERVED))
 found:
 #endif
 	socket = SOCKET(ctx);

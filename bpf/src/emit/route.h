@@ -88,7 +88,7 @@ static __always_inline int find_by_route(struct bpf_sock_ops *ctx, struct device
 	if (is_incoming(ctx)) {
 #ifdef ARRIVALS
 		index = incoming_index(ctx);
-#if COLUMNS
+#if COLUMNS || defined(OBSERVED)
 		// The child of a request socket: the packet that created it is available.
 		if (!index && finding.arrivals && FIELD(op) == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
 			index = packet_index(ctx);

@@ -1,12 +1,5 @@
 // ---- What rules set besides the timer ----
 
-enum {
-	BPF_SOCK_OPS_RWND_INIT = 2,
-	BPF_SOCK_OPS_TCP_CONNECT_CB = 3,
-	BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB = 4,
-	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
-	BPF_SOCK_OPS_NEEDS_ECN = 6,
-};
 // arch/mips/include/uapi/asm/socket.h has numbers of its own.
 #ifdef MIPS_SOCKET_OPTIONS
 #define MIPS_OR(mips, other) mips
@@ -17,21 +10,6 @@ enum { SOL_IP = 0, SOL_SOCKET = MIPS_OR(0xffff, 1), SOL_TCP = 6, SOL_IPV6 = 41 }
 enum { SO_KEEPALIVE = MIPS_OR(0x0008, 9), IPV6_TCLASS = 67 };
 
 static long (*setsockopt)(void *ctx, int level, int option, const void *value, int size) = (void *)49;
-
-// The callback, loaded only for these comparisons: clang would copy a value that is needed later.
-#define callback()                                                               \
-	({                                                                       \
-		u64 op;                                                          \
-		asm volatile("%0 = *(u32 *)(%1 + 0)" : "=&r"(op) : "r"(ctx)); \
-		op;                                                              \
-	})
-
-// A comparison that clang does not merge with others: a mask of bits takes more instructions.
-#define one_by_one(op)                         \
-	({                                     \
-		asm volatile("" : "+r"(op));   \
-		op;                            \
-	})
 
 // False for a setting that this kernel lacks and `install --partial` leaves out.
 static __always_inline int has(u32 column)

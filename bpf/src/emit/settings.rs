@@ -5,10 +5,10 @@
 
 use super::lookup::mask;
 use super::writer::Writer;
-use crate::plan::Plan;
+use crate::plan::{Evidence, Plan};
 use crate::setting::{
     ACTIVE_ESTABLISHED, CONNECT, Callback, Column, How, Mechanism, NEEDS_ECN, PASSIVE_ESTABLISHED,
-    RWND_INIT, Settings, SocketOption, TIMEOUT_INIT, Value, When,
+    RETRANSMISSION, RWND_INIT, Settings, SocketOption, TIMEOUT_INIT, Value, When,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
@@ -22,13 +22,21 @@ pub(super) struct Needs {
     /// True if some rule sets the timer, or sets nothing and is counted there.
     has_rto: bool,
     rules: usize,
+    pub(super) observes: bool,
+    has_evidence: bool,
 }
 
 impl Needs {
     pub(super) fn new(plan: &Plan) -> Self {
         let is_asked = |it: &Settings| it.rto_us().is_some() || it.is_empty();
         let has_rto = plan.settings.iter().any(is_asked);
-        Self { columns: Column::all(&plan.settings), has_rto, rules: plan.settings.len() }
+        Self {
+            columns: Column::all(&plan.settings),
+            has_rto,
+            rules: plan.settings.len(),
+            observes: plan.observes(),
+            has_evidence: plan.evidence != Evidence::Off,
+        }
     }
 
     /// True if no rule sets anything but `rto`.
@@ -44,11 +52,15 @@ impl Needs {
     /// The callbacks at which some rule sets something, in the order of their numbers.
     fn callbacks(&self) -> Vec<Callback> {
         let timeout = self.has_rto.then_some(TIMEOUT_INIT);
+        let observed = [TIMEOUT_INIT, ACTIVE_ESTABLISHED, PASSIVE_ESTABLISHED];
+        let observed = observed.iter().filter(|_| self.observes);
+        let gave_up = self.has_evidence.then_some(RETRANSMISSION);
         let others = self.columns.iter().flat_map(|column| match &column.setting.mechanism {
             Mechanism::Reply(callback) => std::slice::from_ref(callback),
             Mechanism::Option(option) => option.when.callbacks(),
         });
-        timeout.iter().chain(others).copied().collect::<BTreeSet<_>>().into_iter().collect()
+        let own = timeout.iter().chain(observed).chain(&gave_up);
+        own.chain(others).copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The first of these callbacks in the life of a connection (`tcp_connect()`, net/ipv4/tcp_output.c).
@@ -181,8 +193,10 @@ impl Needs {
         out.numbers("settings_of", of_rule.len(), &of_rule);
         let has: Vec<u64> = distinct.iter().map(|it| Column::bits(&self.columns, it)).collect();
         out.words("settings_has", size, &has);
-        let counted = distinct.iter().map(|it| Moment::counted(it).bits()).collect::<Vec<_>>();
-        out.numbers("settings_counted_at", size, &counted);
+        if !self.has_evidence {
+            let counted = distinct.iter().map(|it| Moment::counted(it).bits()).collect::<Vec<_>>();
+            out.numbers("settings_counted_at", size, &counted);
+        }
         for (at, column) in self.columns.iter().enumerate() {
             // The statement contains the name of an algorithm.
             if column.algorithm.is_empty() {
@@ -203,13 +217,15 @@ impl Needs {
         out.line(format_args!("its = settings_of[rule];"));
         out.line(format_args!("BOUND(its, {:#x});", size - 1));
         out.line(format_args!("columns = settings_has[its];"));
-        out.open(format_args!(
-            "if ((u64)settings_counted_at[its] >> op & 1 && !(op == BPF_SOCK_OPS_TIMEOUT_INIT && FIELD(total_retrans)))"
-        ));
-        out.close_with(format_args!("count(rule);"));
+        if !self.has_evidence {
+            out.open(format_args!(
+                "if ((u64)settings_counted_at[its] >> op & 1 && !(op == BPF_SOCK_OPS_TIMEOUT_INIT && FIELD(total_retrans)))"
+            ));
+            out.close_with(format_args!("count(rule);"));
+        }
         out.line(format_args!("switch (op) {{"));
         let mut cases = Cases::default();
-        if self.has_rto {
+        if self.has_rto && !self.observes {
             cases.at(Moment::Reply(TIMEOUT_INIT)).push("answer_timed(ctx, rule)".into());
         }
         let lasting = self.columns.iter().position(|it| it.setting.key == "user_timeout");
@@ -375,6 +391,7 @@ fn constant(value: &Value) -> String {
     match value {
         Value::Number(number) => number.to_string(),
         Value::Name(name) => format!("\"{name}\""),
+        Value::Learned(_) => unreachable!("a timer is no option"),
     }
 }
 

@@ -45,6 +45,36 @@ struct address {
 // True for a number that is at least the first of two bounds and exceeds it by at most the second.
 #define WITHIN(bounds, at, value) ((value) - (u64)(bounds)[at] <= (u64)(bounds)[(at) + 1])
 
+// Goes through the records of a list, from an offset in bytes. The first record stands for lists of nothing.
+#define LIST(list, longest, mask, matches)                             \
+	if (!at)                                                       \
+		return NONE;                                           \
+	_Pragma("clang loop unroll(disable)") for (int i = 0; i < longest; i++) \
+	{                                                              \
+		const struct list *it;                                 \
+		u64 rule;                                              \
+                                                                       \
+		BOUND(at, mask);                                       \
+		it = (const void *)list##_records + at;                \
+		rule = it->rule;                                       \
+		if (matches)                                           \
+			return rule & ~LAST;                           \
+		if (rule & LAST)                                       \
+			break;                                         \
+		at += sizeof(*it);                                     \
+	}                                                              \
+	return NONE
+
+// In a record's rule: no other record follows.
+#define LAST 0x80000000ull
+
+// One word of all rows of a connection: the first bit that is left in it is the rule.
+#define BITS(first, bits) \
+	left = bits;          \
+	at = first;           \
+	if (left)             \
+		goto found
+
 // A word of a row. The offset is known to be within the rows.
 #define ROW_WORD(rows, row, bytes) (*(const u64 *)((const void *)(rows) + (row) + (bytes)))
 

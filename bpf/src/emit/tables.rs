@@ -8,7 +8,7 @@ use crate::plan::{Plan, Table};
 use crate::space::{Dimension, Side};
 use std::fmt::Write as _;
 
-/// The bit in a record's rule that marks the last record of a list.
+/// The bit in a record's rule that marks the last record of a list. As in table.h.
 const LAST: u32 = 1 << 31;
 
 /// The de Bruijn sequence of table.h.
@@ -25,6 +25,9 @@ pub(super) fn emit(out: &mut Writer, plan: &Plan, tables: &Tables, needs: &Needs
     let mut decision = Writer::default();
     body.decide(out, &mut decision, plan.names.is_some());
     out.header(decision.finish().trim_start_matches('\n'));
+    if needs.observes {
+        return super::chain::observed(out, plan, needs, plan.names.is_some());
+    }
     if !needs.only_rto() {
         needs.table(out, plan);
     }
@@ -62,7 +65,7 @@ impl Body<'_> {
         self.values(out, main);
         let [plain, by_interface] = &self.tables.stages;
         let has_found = self.tables.otherwise.is_some();
-        let mut state = State { has_found, bounded: Vec::new(), lists: 0, blocks: 0, arrays: 0 };
+        let mut state = State { has_found, bounded: Vec::new(), count: 0 };
         self.stage(out, main, plain, &mut state);
         if let Some(first) = by_interface.first {
             main.empty();
@@ -106,9 +109,14 @@ impl Body<'_> {
                 (Kind::Port(side), table) => {
                     let name = side.name();
                     main.line(format_args!("u64 {name}_port = {};", host_word(*side)));
-                    if let Some(Table::Port(_, table)) = table {
-                        let function = lookups.port(out, table);
-                        rest.push(format!("u64 {} = {function}({name}_port);", number_of(field)));
+                    match table {
+                        Some(Table::Port(_, table)) => {
+                            let function = lookups.port(out, table);
+                            let number = number_of(field);
+                            rest.push(format!("u64 {number} = {function}({name}_port);"));
+                        }
+                        Some(Table::Address(..)) => unreachable!("a port has a table of ports"),
+                        None => {}
                     }
                 }
                 (Kind::Address(side), Some(Table::Address(_, table))) => {
@@ -173,8 +181,7 @@ impl Body<'_> {
 
     /// Writes the records and the function that searches them. Returns its call.
     fn list(&self, out: &mut Writer, main: &mut Writer, list: &List, state: &mut State) -> String {
-        let name = format!("list_{}", state.lists);
-        state.lists += 1;
+        let name = state.name("list");
         let count = list.fields.len();
         let bounds = || list.records.iter().flat_map(|it| &it.bounds);
         let is_wide = bounds().any(|bound| bound.1 != u32::MAX && bound.1 > u32::from(u16::MAX));
@@ -207,34 +214,11 @@ impl Body<'_> {
             list.fields.iter().map(|at| compared(&self.tables.fields[*at])).collect();
         let parameters: String = values.iter().map(|value| format!(", u64 {value}")).collect();
         out.function(format_args!("static __always_inline u64 {name}(u64 at{parameters})"));
-        // The first record stands for empty lists.
-        out.open(format_args!("if (!at)"));
-        out.close_with(format_args!("return NONE;"));
-        let has_loop = list.longest > 1;
-        if has_loop {
-            out.line(format_args!("#pragma clang loop unroll(disable)"));
-            out.open(format_args!("for (int i = 0; i < {}; i++) {{", list.longest));
-        }
-        out.line(format_args!("const struct {name} *it;"));
-        out.line(format_args!("u64 rule;"));
-        out.empty();
-        out.line(format_args!("BOUND(at, {bound:#x});"));
-        out.line(format_args!("it = (const void *){records} + at;"));
-        out.line(format_args!("rule = it->rule;"));
-        let tests: Vec<String> = values
-            .iter()
-            .enumerate()
-            .map(|(at, value)| format!("WITHIN(it->bounds, {}, {value})", 2 * at))
-            .collect();
-        out.open(format_args!("if ({})", tests.join(" && ")));
-        out.close_with(format_args!("return rule & {:#x};", LAST - 1));
-        if has_loop {
-            out.open(format_args!("if (rule & {LAST:#x})"));
-            out.close_with(format_args!("break;"));
-            out.line(format_args!("at += sizeof(*it);"));
-            out.close("}");
-        }
-        out.line(format_args!("return NONE;"));
+        let tests = values.iter().enumerate();
+        let tests: Vec<String> =
+            tests.map(|(at, value)| format!("WITHIN(it->bounds, {}, {value})", 2 * at)).collect();
+        let longest = list.longest;
+        out.line(format_args!("LIST({name}, {longest}, {bound:#x}, {});", tests.join(" && ")));
         out.close("}");
         let key = number_of(&self.tables.fields[list.key]);
         state.bound(main, &key, starts.len());
@@ -250,8 +234,7 @@ impl Body<'_> {
         block: &Block,
         state: &mut State,
     ) -> String {
-        let name = format!("bits_{}", state.blocks);
-        state.blocks += 1;
+        let name = state.name("bits");
         let mut arguments = Vec::new();
         let mut bounds = Vec::new();
         for (at, column) in block.columns.iter().enumerate() {
@@ -289,10 +272,7 @@ impl Body<'_> {
         for word in 0..block.words {
             let row = |at| format!("ROW_WORD({name}_rows_{at}, row_{at}, {})", word * 8);
             let parts: Vec<_> = (0..bounds.len()).map(row).collect();
-            out.line(format_args!("left = {};", parts.join(" & ")));
-            out.line(format_args!("at = {};", word * 64));
-            out.open(format_args!("if (left)"));
-            out.close_with(format_args!("goto found;"));
+            out.line(format_args!("BITS({}, {});", word * 64, parts.join(" & ")));
         }
         out.line(format_args!("return NONE;"));
         out.line(format_args!("found:"));
@@ -310,13 +290,16 @@ struct State {
     has_found: bool,
     /// Numbers that have been bounded.
     bounded: Vec<String>,
-    lists: usize,
-    blocks: usize,
-    arrays: usize,
+    count: usize,
 }
 
 impl State {
-    /// Adds an expression for a rule.
+    fn name(&mut self, kind: &str) -> String {
+        self.count += 1;
+        format!("{kind}_{}", self.count - 1)
+    }
+
+    /// One more expression for a rule.
     fn found(&mut self, main: &mut Writer, rule: &str) {
         match std::mem::replace(&mut self.has_found, true) {
             true => main.line(format_args!("found = earlier(found, {rule});")),
@@ -334,8 +317,7 @@ impl State {
 
     /// Writes an array that is indexed by a number. Returns its name.
     fn array(&mut self, out: &mut Writer, kind: &str, values: &[u32]) -> String {
-        let name = format!("{kind}_{}", self.arrays);
-        self.arrays += 1;
+        let name = self.name(kind);
         out.numbers(&name, mask(values.len()) + 1, values);
         name
     }

@@ -6,6 +6,7 @@ pub mod ports;
 pub mod search;
 pub mod tables;
 
+use crate::check::options::Options;
 use crate::diag::Diagnostic;
 use crate::files::Code;
 use crate::reach::Regions;
@@ -35,6 +36,51 @@ pub struct Plan {
     pub needs_arrivals: bool,
     /// The tests in C, if a rule has one.
     pub code: Option<Code>,
+    /// The names of the rules, which identify what is learned.
+    pub names_of_rules: Vec<String>,
+    /// What is counted and measured.
+    pub evidence: Evidence,
+    /// How many hosts are remembered; None if no rule learns.
+    pub hosts: Option<u32>,
+}
+
+/// What is counted and measured of a rule's connections, in each direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// Only how many connections there were.
+    Off,
+    /// Counters.
+    Counters,
+    /// Counters, and how long handshakes took.
+    All,
+}
+
+/// As in evidence.h.
+const COUNTERS: usize = 6;
+/// As in evidence.h: the sum of round trips, and a bucket for each power of two of microseconds from 256 us to 34 s.
+const BUCKETS: usize = 1 + 19;
+
+impl Evidence {
+    /// 64-bit numbers for each rule and direction.
+    #[must_use]
+    pub fn numbers(self) -> usize {
+        match self {
+            Self::Off => 0,
+            Self::Counters => COUNTERS,
+            Self::All => COUNTERS + BUCKETS,
+        }
+    }
+
+    /// As much as fits into 4 MiB, with so many rules.
+    #[must_use]
+    pub fn of(rules: usize, wanted: bool) -> Self {
+        let fits = |numbers: usize| 2 * rules * numbers * 8 <= 4 << 20;
+        match wanted {
+            true if fits(Self::All.numbers()) => Self::All,
+            true if fits(Self::Counters.numbers()) => Self::Counters,
+            _ => Self::Off,
+        }
+    }
 }
 
 /// How a connection's rule is found.
@@ -51,12 +97,12 @@ pub enum Decision {
 pub enum Names {
     /// Names and prefixes, compared one by one; for each list of patterns.
     Compare(Vec<Vec<Pattern>>),
-    /// Each automaton leads to a number.
+    /// Each automaton leads to a class, for which there is a number.
     Automata(Vec<(Automaton, Vec<u64>)>),
 }
 
 /// A number for each value of a field.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Table {
     /// Of a port.
     Port(Side, PortTable),
@@ -80,6 +126,12 @@ impl Table {
 }
 
 impl Plan {
+    /// True where connections are looked at up to the end of their handshake.
+    #[must_use]
+    pub fn observes(&self) -> bool {
+        self.evidence != Evidence::Off || self.hosts.is_some()
+    }
+
     /// True for a program that the kernel takes from a loader with CAP_PERFMON only: it adds computed numbers to
     /// addresses, on several paths, which is refused to others because of Spectre v1 (`sanitize_ptr_alu()`,
     /// kernel/bpf/verifier.c).
@@ -98,7 +150,12 @@ impl Plan {
 ///
 /// # Errors
 /// More cases of several fields than can be told apart.
-pub fn plan(rules: &[Rule], regions: &Regions, code: Option<Code>) -> Result<Plan, Diagnostic> {
+pub fn plan(
+    rules: &[Rule],
+    regions: &Regions,
+    options: &Options,
+    code: Option<Code>,
+) -> Result<Plan, Diagnostic> {
     let decision = match chain::chain(rules, &regions.interfaces) {
         Some(chain) => Decision::Chain(chain),
         None => Decision::Tables(tables::tables(rules, regions)?),
@@ -117,6 +174,9 @@ pub fn plan(rules: &[Rule], regions: &Regions, code: Option<Code>) -> Result<Pla
         code,
         decision,
         needs_arrivals: regions.rules.iter().flatten().any(needs_arrivals),
+        names_of_rules: rules.iter().map(|rule| rule.name.clone()).collect(),
+        evidence: Evidence::of(rules.len(), options.evidence),
+        hosts: rules.iter().any(|rule| rule.settings.learned().is_some()).then_some(options.hosts),
     })
 }
 
@@ -132,18 +192,17 @@ fn names(decision: &Decision, regions: &Regions) -> Option<Names> {
     if interfaces.lists.is_empty() {
         return None;
     }
-    let automata = interfaces.automata.iter();
-    Some(match decision {
-        Decision::Chain(chain) if chain.compares_names => Names::Compare(interfaces.lists.clone()),
+    let numbers = |it: &Automaton| match decision {
         // A bit for each list.
         Decision::Chain(_) => {
             let bits = |lists: &Vec<u32>| lists.iter().fold(0, |bits, list| bits | 1 << list);
-            let numbers = |it: &Automaton| it.classes.iter().map(bits).collect();
-            Names::Automata(automata.map(|it| (it.clone(), numbers(it))).collect())
+            it.classes.iter().map(bits).collect()
         }
-        Decision::Tables(_) => {
-            let numbers = |it: &Automaton| (0..it.classes.len() as u64).collect();
-            Names::Automata(automata.map(|it| (it.clone(), numbers(it))).collect())
-        }
+        Decision::Tables(_) => (0..it.classes.len() as u64).collect(),
+    };
+    let automata = interfaces.automata.iter().map(|it| (it.clone(), numbers(it)));
+    Some(match decision {
+        Decision::Chain(chain) if chain.compares_names => Names::Compare(interfaces.lists.clone()),
+        _ => Names::Automata(automata.collect()),
     })
 }

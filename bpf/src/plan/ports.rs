@@ -18,20 +18,15 @@ const WORTH: usize = 4;
 /// Ports of a page are 2 to the power of one of these.
 const PAGE_BITS: std::ops::RangeInclusive<u32> = 2..=12;
 
-/// A number for each port.
+/// A number for each port: an array in two steps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PortTable {
-    /// An array of all.
-    Direct(Vec<u32>),
-    /// An array in two steps.
-    Paged {
-        /// Ports of a page are 2 to the power of this.
-        bits: u32,
-        /// The number of the page, for each so many ports.
-        directory: Vec<u32>,
-        /// One after the other, up to a power of two.
-        pages: Vec<u32>,
-    },
+pub struct PortTable {
+    /// Ports of a page are 2 to the power of this; 16 for one page, without a directory.
+    pub bits: u32,
+    /// The number of the page, for each so many ports.
+    pub directory: Vec<u32>,
+    /// One after the other, up to a power of two.
+    pub pages: Vec<u32>,
 }
 
 impl PortTable {
@@ -41,13 +36,11 @@ impl PortTable {
             let end = steps.get(at + 1).map_or(PORTS, |(next, _)| *next as usize);
             all[*start as usize..end].fill(*value);
         }
+        let direct = Self { bits: 16, directory: Vec::new(), pages: all };
         // Of two sizes that take as much the larger one: its directory is the shorter.
-        let least = PAGE_BITS.rev().map(|bits| Self::paged(&all, bits)).min_by_key(Self::bytes);
-        let direct = Self::Direct(all);
-        match least {
-            Some(paged) if paged.bytes() * WORTH <= direct.bytes() => paged,
-            _ => direct,
-        }
+        let sizes = PAGE_BITS.rev().map(|bits| Self::paged(&direct.pages, bits));
+        let least = sizes.min_by_key(Self::bytes);
+        least.filter(|paged| paged.bytes() * WORTH <= direct.bytes()).unwrap_or(direct)
     }
 
     fn paged(all: &[u32], bits: u32) -> Self {
@@ -62,15 +55,11 @@ impl PortTable {
             directory.push(number);
         }
         pages.resize(pages.len().next_power_of_two(), 0);
-        Self::Paged { bits, directory, pages }
+        Self { bits, directory, pages }
     }
 
     fn bytes(&self) -> usize {
-        let bytes = |values: &[u32]| values.len() * super::search::width(values);
-        match self {
-            Self::Direct(all) => bytes(all),
-            Self::Paged { directory, pages, .. } => bytes(directory) + bytes(pages),
-        }
+        [&self.directory, &self.pages].iter().map(|it| it.len() * super::search::width(it)).sum()
     }
 }
 
@@ -80,13 +69,9 @@ mod tests {
 
     /// What the program does.
     fn find(table: &PortTable, port: usize) -> u32 {
-        match table {
-            PortTable::Direct(all) => all[port],
-            PortTable::Paged { bits, directory, pages } => {
-                let page = directory[port >> bits & (directory.len() - 1)] as usize;
-                pages[(page << bits | port & ((1 << bits) - 1)) & (pages.len() - 1)]
-            }
-        }
+        let PortTable { bits, directory, pages } = table;
+        let page = directory.get(port >> bits).map_or(0, |page| *page as usize);
+        pages[page << bits | port & ((1 << bits) - 1)]
     }
 
     /// A number of its own for each of these ports, and 0 for all others.
@@ -141,7 +126,7 @@ mod tests {
         }
         // One load for ten thousand rules, wherever their ports are.
         for apart in [1, 2, 6] {
-            assert!(matches!(PortTable::new(&some(10_000, apart)), PortTable::Direct(_)));
+            assert_eq!(PortTable::new(&some(10_000, apart)).bits, 16);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Tables of addresses: one root array, then a search.
 //!
 //! Sorted boundaries divide the addresses, and a number belongs to each part. An address's distance from the first
-//! boundary, shifted, is the index of a root array, which says at which boundary to begin; the last few steps halve what
+//! boundary, shifted, is the index of a root array, which says at which boundary to begin. The last few steps halve what
 //! is left: as many for every address, so that the program has no loop. Measured: a root takes 12 instructions, a step 3,
-//! 4 for whole IPv6 addresses. Where boundaries are in heaps, most of the root is empty and the steps are many: then the
-//! list is cut at its widest gaps, each part with a root of its own.
+//! 4 to 6 for whole IPv6 addresses. Where boundaries are in clusters, most of the root is empty and the steps are many:
+//! then the list is cut at its widest gap, and each part has a root of its own.
 
 use super::Steps;
 use crate::space::MAPPED;
@@ -14,8 +14,11 @@ use crate::space::MAPPED;
 pub enum Lookup {
     /// The same for all.
     Constant(u32),
-    /// Another table for addresses of which the upper word is below this one.
-    Split(u64, Box<[Lookup; 2]>),
+    /// Another table for addresses below this one: [`Key::word`], and what that leaves out.
+    Split((u64, u64), Box<[Lookup; 2]>),
+    /// Only addresses with this upper half are told apart, by a table of their lower halves. For those below, and those
+    /// above.
+    Lower(u64, [u32; 2], Box<Lookup>),
     /// A root and a search.
     Search(Search),
 }
@@ -25,10 +28,8 @@ pub enum Lookup {
 pub enum Key {
     /// IPv4 addresses.
     Ipv4,
-    /// Upper halves of IPv6 addresses: all prefixes are /64 or shorter.
-    Upper,
-    /// Lower halves, of addresses with this upper one.
-    Lower(u64),
+    /// Upper halves of IPv6 addresses, if all prefixes are /64 or shorter, or lower halves.
+    Half,
     /// Whole IPv6 addresses.
     Whole,
 }
@@ -40,8 +41,6 @@ pub struct Search {
     pub key: Key,
     /// Below the first boundary, and behind the last one.
     pub outside: [u32; 2],
-    /// For [`Key::Lower`] behind all addresses with that upper half.
-    pub above: u32,
     /// The first boundary's word.
     pub first: u64,
     /// Words up to the last boundary's.
@@ -58,18 +57,27 @@ pub struct Search {
     pub steps: u32,
 }
 
-/// Entries of a root are 2 to the power of this at most: 1 MiB. 100,000 IPv4 prefixes of the routing table take 4 steps,
-/// of IPv6 7.
-const MOST_ROOT_BITS: u32 = 18;
+/// Entries of a root are 2 to the power of this. At least 512 bytes, which spare a list of dozens most steps; at most
+/// 1 MiB: 100,000 IPv4 prefixes of the routing table take 4 steps, of IPv6 7.
+const ROOT_BITS: (u32, u32) = (9, 18);
+
+/// Entries for each boundary that a root may have which spares the search.
+const EXACT: usize = 8;
 
 /// Bytes of keys in one search: with what a search may look at behind them they stay below 4 MiB, a section's limit.
 const MOST_KEY_BYTES: usize = 2 << 20;
 
-/// A list is cut up to so many times on the way to a boundary.
+/// A list is cut up to so many times on the way to a boundary,
 const MOST_CUTS: u32 = 3;
 
-/// A search of so many steps is not worth a cut.
+/// unless its search has so few steps,
 const FEW_STEPS: u32 = 4;
+
+/// or so few boundaries: cuts make more paths for the verifier, which follows the rest of a chain for each,
+const LEAST: usize = 1_000;
+
+/// or a cut saves less than so many: it executes 3 instructions.
+const WORTH: u32 = 2;
 
 impl Key {
     /// Bytes of a key.
@@ -77,22 +85,34 @@ impl Key {
     pub fn bytes(self) -> usize {
         match self {
             Self::Ipv4 => 4,
-            Self::Upper | Self::Lower(_) => 8,
+            Self::Half => 8,
             Self::Whole => 16,
         }
     }
 
-    /// The part of an address that the root is asked for.
-    fn word(self, address: u128) -> u64 {
+    /// The part of an address that the root is asked for, and that a search compares first.
+    #[must_use]
+    pub fn word(self, address: u128) -> u64 {
         match self {
-            Self::Ipv4 | Self::Lower(_) => address as u64,
-            Self::Upper | Self::Whole => (address >> 64) as u64,
+            Self::Ipv4 | Self::Half => address as u64,
+            Self::Whole => (address >> 64) as u64,
         }
     }
 
-    /// Instructions of a search.
-    fn cost(self, steps: u32) -> u32 {
-        steps * if self == Self::Whole { 4 } else { 3 } + steps.saturating_sub(1) / 5 * 3
+    /// What the word leaves out.
+    fn low(self, address: u128) -> u64 {
+        match self {
+            Self::Ipv4 | Self::Half => 0,
+            Self::Whole => address as u64,
+        }
+    }
+
+    /// The first address with this word.
+    fn address(self, word: u64) -> u128 {
+        match self {
+            Self::Ipv4 | Self::Half => word.into(),
+            Self::Whole => u128::from(word) << 64,
+        }
     }
 }
 
@@ -118,126 +138,118 @@ pub(super) fn families(steps: &Steps) -> [Lookup; 2] {
     v6.extend(steps.iter().filter(|step| step.0 > MAPPED.1 + 1));
     [(Key::Ipv4, v4), (Key::Whole, v6)].map(|(key, mut steps)| {
         steps.dedup_by_key(|step| step.1);
-        lookup(key, steps, MOST_CUTS)
+        lookup(key, &steps, MOST_CUTS)
     })
 }
 
-/// The best table for steps of which neighbours differ.
-fn lookup(family: Key, steps: Steps, cuts: u32) -> Lookup {
-    if let [(_, only)] = steps[..] {
-        return Lookup::Constant(only);
+/// The table for steps of which neighbours differ.
+fn lookup(key: Key, steps: &[(u128, u32)], cuts: u32) -> Lookup {
+    if let [(_, only)] = steps {
+        return Lookup::Constant(*only);
     }
-    let search = Search::new(key(family, &steps), &steps);
-    let bytes = search.keys.len() * search.key.bytes();
-    let is_too_large = bytes > MOST_KEY_BYTES;
-    if !is_too_large && (search.steps <= FEW_STEPS || cuts == 0) {
+    if key == Key::Whole && steps.iter().all(|step| step.0 as u64 == 0) {
+        let halves: Steps = steps.iter().map(|step| (step.0 >> 64, step.1)).collect();
+        return lookup(Key::Half, &halves, cuts);
+    }
+    if key == Key::Whole
+        && let Some(lower) = lower(steps, cuts)
+    {
+        return lower;
+    }
+    let search = Search::new(key, steps);
+    let is_too_large = search.reached() * key.bytes() > MOST_KEY_BYTES;
+    let is_small = search.steps <= FEW_STEPS || steps.len() < LEAST;
+    if !is_too_large && (is_small || cuts == 0) {
         return Lookup::Search(search);
     }
-    let word = |at: usize| search_word(family, steps[at].0);
-    let gap = |at: &usize| word(*at) - word(at - 1);
-    // Behind the first boundary; between two of one word there is no cut.
-    let places = (2..steps.len()).filter(|at| gap(at) > 0);
-    let place = match is_too_large {
-        true => places.min_by_key(|at| at.abs_diff(steps.len() / 2)),
-        false => places.max_by_key(gap),
-    };
-    let Some(place) = place else { return Lookup::Search(search) };
-    let cut = word(place);
-    let (below, above) = steps.split_at(place);
-    // A boundary within the word at which it is cut comes later.
-    let mut above = above.to_vec();
-    if search_low(family, above[0].0) > 0 {
-        above.insert(0, (u128::from(cut) << 64, below[below.len() - 1].1));
-    }
-    let parts = [below.to_vec(), above].map(|part| lookup(family, part, cuts.saturating_sub(1)));
-    let cost = 3 + parts.each_ref().map(Lookup::cost).into_iter().max().unwrap_or(0);
-    match is_too_large || cost + 2 < Lookup::Search(search.clone()).cost() {
+    // Behind the first boundary.
+    let gap = |at: &usize| key.word(steps[*at].0) - key.word(steps[at - 1].0);
+    let widest = (2..steps.len()).max_by_key(gap);
+    let place = widest.filter(|_| !is_too_large).unwrap_or(steps.len() / 2);
+    let (below, mut above) = (steps[..place].to_vec(), steps[place..].to_vec());
+    let cut = (key.word(above[0].0), key.low(above[0].0));
+    // Each part begins at 0, as the whole does.
+    above[0].0 = 0;
+    let parts = [below, above].map(|part| lookup(key, &part, cuts.saturating_sub(1)));
+    match is_too_large || parts.iter().all(|part| part.steps() + WORTH <= search.steps) {
         true => Lookup::Split(cut, Box::new(parts)),
         false => Lookup::Search(search),
     }
 }
 
-/// The word by which lists are cut, and what is below it.
-fn search_word(family: Key, address: u128) -> u64 {
-    family.word(address)
-}
-
-fn search_low(family: Key, address: u128) -> u64 {
-    if family == Key::Ipv4 { 0 } else { address as u64 }
-}
-
-/// The least that must be compared.
-fn key(family: Key, steps: &Steps) -> Key {
-    let upper = |at: usize| (steps[at].0 >> 64) as u64;
-    let low = |at: usize| steps[at].0 as u64;
-    let last = steps.len() - 1;
-    // The last boundary may be the first address behind.
-    let is_behind = low(last) == 0 && last > 1 && upper(last).checked_sub(1) == Some(upper(1));
-    let inside = if is_behind { last - 1 } else { last };
-    match family {
-        Key::Ipv4 => Key::Ipv4,
-        _ if (1..=last).all(|at| low(at) == 0) => Key::Upper,
-        _ if upper(1) == upper(inside) => Key::Lower(upper(1)),
-        _ => Key::Whole,
+/// The table for boundaries that all have the same upper half, or are the first address behind it.
+fn lower(steps: &[(u128, u32)], cuts: u32) -> Option<Lookup> {
+    let half = |step: &(u128, u32)| (step.0 >> 64) as u64;
+    let upper = half(&steps[1]);
+    let count = steps[1..].iter().take_while(|step| half(step) == upper).count();
+    let (inside, behind) = steps[1..].split_at(count);
+    let below = steps[0].1;
+    let above = match behind {
+        [] => inside[count - 1].1,
+        [(start, number)] if *start == (u128::from(upper) + 1) << 64 => *number,
+        _ => return None,
+    };
+    let mut halves = vec![(0, below)];
+    halves.extend(inside.iter().map(|step| (u128::from(step.0 as u64), step.1)));
+    if halves[1].0 == 0 {
+        halves.remove(0);
     }
+    Some(Lookup::Lower(upper, [below, above], Box::new(lookup(Key::Half, &halves, cuts))))
 }
 
 impl Lookup {
-    /// Instructions on the longest way.
-    fn cost(&self) -> u32 {
+    /// The most steps of a search.
+    fn steps(&self) -> u32 {
         match self {
-            Self::Constant(_) => 1,
-            Self::Split(_, parts) => 3 + parts[0].cost().max(parts[1].cost()),
-            Self::Search(search) => {
-                let upper = if matches!(search.key, Key::Lower(_)) { 3 } else { 0 };
-                12 + upper + search.key.cost(search.steps)
-            }
+            Self::Constant(_) => 0,
+            Self::Lower(_, _, table) => table.steps(),
+            Self::Split(_, parts) => parts.iter().map(Self::steps).fold(0, u32::max),
+            Self::Search(search) => search.steps,
         }
     }
 }
 
 impl Search {
-    fn new(key: Key, steps: &Steps) -> Self {
-        let mut last = steps.len() - 1;
-        let above = steps[last].1;
-        if let Key::Lower(upper) = key
-            && steps[last].0 >> 64 > u128::from(upper)
-        {
-            last -= 1;
-        }
-        let steps = &steps[..=last];
+    /// The last steps may look at so many boundaries behind.
+    #[must_use]
+    pub fn behind(&self) -> usize {
+        (1 << self.steps) - 1
+    }
+
+    /// Boundaries that a search can come to, as a power of two.
+    #[must_use]
+    pub fn reached(&self) -> usize {
+        (self.keys.len() + self.behind()).next_power_of_two()
+    }
+
+    fn new(key: Key, steps: &[(u128, u32)]) -> Self {
+        let last = steps.len() - 1;
         let word = |at: usize| key.word(steps[at].0);
-        let (first, end) = (word(1), word(last));
-        let span = end - first;
-        // Keys are few at first: all of a small table is in one page anyway.
-        let wanted = (steps.len() * 2).next_power_of_two().ilog2().clamp(4, MOST_ROOT_BITS);
+        let first = word(1);
+        let span = word(last) - first;
+        let wanted = (steps.len() * 2).next_power_of_two().ilog2();
+        let wanted = wanted.clamp(ROOT_BITS.0, ROOT_BITS.1);
         let mut shift = (64 - span.leading_zeros()).saturating_sub(wanted);
         // Where all boundaries are at the border of an entry, there is nothing to search.
-        let exact = (1..=last).map(|at| (word(at) - first).trailing_zeros()).min().unwrap_or(0);
-        let is_exact =
-            key != Key::Whole && span >> exact.min(63) < (steps.len() * 8).max(64) as u64;
-        if is_exact {
-            shift = exact.min(63);
+        let borders = (1..=last).fold(span, |all, at| all | (word(at) - first));
+        let exact = borders.trailing_zeros().min(63);
+        if key != Key::Whole && span >> exact < (steps.len() * EXACT).max(1 << ROOT_BITS.0) as u64 {
+            shift = exact;
         }
-        let at = |low: u128| steps.partition_point(|step| step.0 <= low) - 1;
-        let low = |entry: u64| match key {
-            Key::Ipv4 => u128::from(first + (entry << shift)),
-            Key::Lower(upper) => u128::from(upper) << 64 | u128::from(first + (entry << shift)),
-            Key::Upper | Key::Whole => u128::from(first + (entry << shift)) << 64,
-        };
+        let at = |value: u128| steps.partition_point(|step| step.0 <= value) - 1;
+        let begin = |entry: u64| key.address(first + (entry << shift));
         let entries = span >> shift;
-        let root: Vec<u32> = (0..=entries).map(|entry| at(low(entry)) as u32).collect();
+        let root: Vec<u32> = (0..=entries).map(|entry| at(begin(entry)) as u32).collect();
         // So many boundaries an entry may have to go on by: to the last one before the next entry.
         let end = |entry: u64| match entry == entries {
             true => last,
-            false => at(low(entry + 1) - 1),
+            false => at(begin(entry + 1) - 1),
         };
         let ways = (0..=entries).zip(&root).map(|(entry, from)| end(entry) - *from as usize);
         let most = ways.max().unwrap_or_else(|| unreachable!("a root has an entry"));
         let mut found = Self {
             key,
             outside: [steps[0].1, steps[last].1],
-            above,
             first,
             span,
             shift,
@@ -258,26 +270,29 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cmp::Ordering;
 
     /// What the program does.
     fn find(lookup: &Lookup, family: Key, address: u128) -> u32 {
         let search = match lookup {
             Lookup::Constant(only) => return *only,
             Lookup::Split(cut, parts) => {
-                let above = usize::from(family.word(address) >= *cut);
-                return find(&parts[above], family, address);
+                // The cut of a table of upper halves has no lower one.
+                let place = ((address >> 64) as u64, address as u64);
+                let place = if family == Key::Whole { place } else { (address as u64, 0) };
+                return find(&parts[usize::from(place >= *cut)], family, address);
+            }
+            Lookup::Lower(upper, [below, above], table) => {
+                return match ((address >> 64) as u64).cmp(upper) {
+                    Ordering::Less => *below,
+                    Ordering::Equal => find(table, Key::Half, u128::from(address as u64)),
+                    Ordering::Greater => *above,
+                };
             }
             Lookup::Search(search) => search,
         };
-        if let Key::Lower(upper) = search.key
-            && (address >> 64) as u64 != upper
-        {
-            return if address >> 64 > u128::from(upper) {
-                search.above
-            } else {
-                search.outside[0]
-            };
-        }
+        let is_half = family == Key::Whole && search.key == Key::Half;
+        let address = if is_half { address >> 64 } else { address };
         let word = search.key.word(address);
         if word < search.first {
             return search.outside[0];
@@ -328,7 +343,7 @@ mod tests {
             for (family, bits) in [(Key::Ipv4, 32), (Key::Whole, 128)] {
                 let mut steps = steps(seed, count, bits);
                 steps.dedup_by_key(|step| step.1);
-                let lookup = lookup(family, steps.clone(), MOST_CUTS);
+                let lookup = lookup(family, &steps, MOST_CUTS);
                 for (start, _) in steps.iter().step_by(1 + count / 20_000) {
                     for address in [
                         start.saturating_sub(1),
@@ -340,21 +355,6 @@ mod tests {
                         assert_eq!(found, steps[at].1, "{address:x} of {seed}, {bits} bits");
                     }
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn hosts_of_one_network_need_the_lower_half() {
-        let net = 0xfd00 << 112_u128;
-        for end in [3, u128::from(u64::MAX) + 1] {
-            let steps = vec![(0, 0), (net + 1, 1), (net + 2, 2), (net + end, 0)];
-            let lookup = lookup(Key::Whole, steps, MOST_CUTS);
-            assert!(matches!(&lookup, Lookup::Search(it) if matches!(it.key, Key::Lower(_))));
-            for (address, value) in
-                [(0, 0), (net, 0), (net + 1, 1), (net + end - 1, 2), (net + end, 0), (u128::MAX, 0)]
-            {
-                assert_eq!(find(&lookup, Key::Whole, address), value, "{address:x}");
             }
         }
     }

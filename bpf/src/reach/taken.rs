@@ -1,6 +1,6 @@
 //! What rules have taken of the connections of one family: asked whether anything of a region is left.
 
-use crate::space::{Dimension, Set, Term};
+use crate::space::{Dimension, Set, Term, sweep};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -8,8 +8,12 @@ use std::rc::Rc;
 /// Ranges that are looked at in all questions together: a second of work. Then no more is found.
 const MOST_WORK: usize = 20_000_000;
 
-/// Of these to find what is around a value, at least.
-const LEAST_SHARE: usize = 50;
+/// Ranges that are remembered: 100 MB. (A file has 300,000 items, but products of lists have more.)
+const MOST_RANGES: usize = 1_000_000;
+
+/// Terms that are remembered around each value, at least and in total: where thousands overlap only some are looked at.
+const LEAST_AROUND: usize = 10;
+const MOST_AROUND: usize = 5_000_000;
 
 /// Dimensions under which a term is indexed: what contains a region in all dimensions but one, contains it in one of
 /// any two.
@@ -21,121 +25,147 @@ pub(super) struct Taken<'t> {
     addresses: Set,
     /// The first rule that matches everything.
     everything: Option<usize>,
-    /// By dimension, terms that bound no other: who takes values, ascending.
-    single: BTreeMap<Dimension, Owners>,
+    /// By dimension, the first rule that takes values whatever the other dimensions are.
+    single: BTreeMap<Dimension, Around>,
+    /// Terms of several dimensions, and by dimension which of them lie around a value.
     several: Vec<(usize, &'t Term)>,
-    index: BTreeMap<Dimension, Index>,
+    index: BTreeMap<Dimension, Around>,
     work: Cell<usize>,
 }
+
+/// Ranges of values of a dimension, and a number.
+type Ranges = BTreeMap<Dimension, Vec<(u128, u128, usize)>>;
 
 impl<'t> Taken<'t> {
     /// `addresses` are those of the family; rules ascend.
     pub(super) fn new(addresses: Set, rules: impl Iterator<Item = (usize, &'t [Term])>) -> Self {
-        let mut taken = Self {
-            addresses,
-            everything: None,
-            single: BTreeMap::new(),
-            several: Vec::new(),
-            index: BTreeMap::new(),
-            work: Cell::new(MOST_WORK),
+        let (mut everything, mut several) = (None, Vec::new());
+        let (mut single, mut index) = (Ranges::new(), Ranges::new());
+        let mut room = MOST_RANGES;
+        let mut add = |to: &mut Ranges, (at, set): (Dimension, &Rc<Set>), number| {
+            if let Some(rest) = room.checked_sub(set.ranges().len()) {
+                let ranges = set.ranges().iter().map(|(low, high)| (*low, *high, number));
+                to.entry(at).or_default().extend(ranges);
+                room = rest;
+            }
         };
-        let mut single: BTreeMap<Dimension, Vec<(u128, u128, usize)>> = BTreeMap::new();
-        let mut ranges: BTreeMap<Dimension, Vec<(u128, u128, usize)>> = BTreeMap::new();
         for (rule, term) in rules.flat_map(|(rule, terms)| terms.iter().map(move |it| (rule, it))) {
             let mut bounds: Vec<_> = term.bounds().collect();
             match bounds[..] {
-                [] => _ = taken.everything.get_or_insert(rule),
-                [(dimension, set)] => {
-                    let owned = set.ranges().iter().map(|(low, high)| (*low, *high, rule));
-                    single.entry(dimension).or_default().extend(owned);
-                }
+                [] => _ = everything.get_or_insert(rule),
+                [one] => add(&mut single, one, rule),
                 _ => {
-                    bounds.sort_by(|one, other| {
-                        let width = |(dimension, set): (Dimension, &Rc<Set>)| {
-                            let sum = set.ranges().iter().map(|it| (it.1 - it.0) as f64 + 1.0);
-                            sum.sum::<f64>() / (dimension.last() as f64 + 1.0)
-                        };
-                        width(*one).total_cmp(&width(*other))
-                    });
-                    let id = taken.several.len();
-                    for (dimension, set) in bounds.into_iter().take(INDEXED) {
-                        let all = set.ranges().iter().map(|(low, high)| (*low, *high, id));
-                        ranges.entry(dimension).or_default().extend(all);
-                    }
-                    taken.several.push((rule, term));
+                    bounds.sort_by(|one, other| width(*one).total_cmp(&width(*other)));
+                    let number = several.len();
+                    bounds.into_iter().take(INDEXED).for_each(|it| add(&mut index, it, number));
+                    several.push((rule, term));
                 }
             }
         }
-        taken.single = single.into_iter().map(|(at, ranges)| (at, Owners::new(ranges))).collect();
-        taken.index = ranges.into_iter().map(|(at, ranges)| (at, Index::new(ranges))).collect();
-        taken
-    }
-
-    fn domain(&self, dimension: Dimension) -> Set {
-        match dimension {
-            Dimension::Address(_) => self.addresses.clone(),
-            other => other.domain(),
+        let around = |ranges: Ranges, most: fn(usize) -> usize| {
+            let of = |(at, ranges): (Dimension, Vec<_>)| {
+                let most = most(ranges.len());
+                (at, Around::new(ranges, most, &domain(&addresses, at)))
+            };
+            ranges.into_iter().map(of).collect()
+        };
+        Self {
+            everything,
+            single: around(single, |_| 1),
+            // A range begins a step, and ends one.
+            index: around(index, |ranges| (MOST_AROUND / 2 / ranges).max(LEAST_AROUND)),
+            several,
+            work: Cell::new(MOST_WORK),
+            addresses,
         }
     }
 
-    /// True if rules before this one are found to take all of the term.
-    pub(super) fn contains(&self, term: &Term, before: usize) -> bool {
-        if self.everything.is_some_and(|rule| rule < before) {
+    /// True if rules before this one are found to take all of the term. `by` gets those that do, and perhaps others.
+    pub(super) fn contains(&self, term: &Term, before: usize, by: &mut BTreeSet<usize>) -> bool {
+        if let Some(rule) = self.everything.filter(|rule| *rule < before) {
+            by.insert(rule);
             return true;
         }
         let mut region = term.clone();
-        loop {
+        while self.work.get() > 0 {
             // Of each dimension the values that are taken whatever the others are, within the region.
             let mut gone: BTreeMap<Dimension, Vec<(u128, u128)>> = BTreeMap::new();
-            for (dimension, owners) in &self.single {
-                match region.bound(*dimension) {
-                    Some(whole) => {
-                        let owned = owners.within(whole, before);
-                        self.spend(owned.len() + whole.ranges().len());
-                        gone.insert(*dimension, owned);
-                    }
-                    None if owners.all_before(&self.domain(*dimension), before) => return true,
-                    None => {}
+            for (dimension, around) in &self.single {
+                if region.bound(*dimension).is_some() {
+                    gone.insert(*dimension, self.owned(&region, *dimension, before, by));
+                } else if around.last.is_some_and(|rule| rule < before) {
+                    by.extend(around.steps.iter().flat_map(|step| &step.1));
+                    return true;
                 }
             }
-            for id in self.candidates(&region, before) {
-                let other = self.several[id].1;
+            for number in self.candidates(&region, before) {
+                let (rule, other) = self.several[number];
                 let mut outside = other.bounds().filter(|(dimension, set)| {
                     let bound = region.bound(*dimension);
                     self.spend(bound.map_or(1, |bound| bound.ranges().len()));
                     !bound.is_some_and(|bound| bound.is_within(set))
                 });
                 match (outside.next(), outside.next()) {
-                    (None, _) => return true,
+                    (None, _) => {
+                        by.insert(rule);
+                        return true;
+                    }
                     (Some((dimension, set)), None) => {
                         self.spend(set.ranges().len());
-                        let owned = || {
-                            let owners = self.single.get(&dimension);
-                            let all = self.domain(dimension);
-                            owners.map(|it| it.within(&all, before)).unwrap_or_default()
-                        };
-                        gone.entry(dimension).or_insert_with(owned).extend(set.ranges());
+                        by.insert(rule);
+                        gone.entry(dimension)
+                            .or_insert_with(|| self.owned(&region, dimension, before, by))
+                            .extend(set.ranges());
                     }
                     _ => {}
                 }
             }
-            let mut is_smaller = false;
+            let whole = region.clone();
             for (dimension, ranges) in gone.into_iter().filter(|(_, ranges)| !ranges.is_empty()) {
-                let bound = region.bound(dimension).map(|set| (**set).clone());
-                let whole = bound.unwrap_or_else(|| self.domain(dimension));
-                let left = whole.minus(&Set::from_ranges(ranges));
-                if left != whole {
-                    match region.replacing(dimension, Rc::new(left)) {
-                        Some(rest) => region = rest,
-                        None => return true,
-                    }
-                    is_smaller = true;
+                let left = self.values(&region, dimension).minus(&Set::from_ranges(ranges));
+                match region.replacing(dimension, Rc::new(left)) {
+                    Some(rest) => region = rest,
+                    None => return true,
                 }
             }
-            if !is_smaller || self.work.get() == 0 {
-                return false;
+            if region == whole {
+                break;
             }
         }
+        false
+    }
+
+    /// The region's values of a dimension.
+    fn values(&self, region: &Term, dimension: Dimension) -> Set {
+        let bound = region.bound(dimension).map(|set| (**set).clone());
+        bound.unwrap_or_else(|| domain(&self.addresses, dimension))
+    }
+
+    /// The region's values that rules of this dimension alone take.
+    fn owned(
+        &self,
+        region: &Term,
+        dimension: Dimension,
+        before: usize,
+        by: &mut BTreeSet<usize>,
+    ) -> Vec<(u128, u128)> {
+        let Some(around) = self.single.get(&dimension) else { return Vec::new() };
+        let mut owned = Vec::new();
+        for (low, high) in self.values(region, dimension).ranges() {
+            let first = around.place(*low);
+            for (at, (start, rules)) in around.steps[first..].iter().enumerate() {
+                if start > high {
+                    break;
+                }
+                self.spend(1);
+                if let Some(rule) = rules.first().filter(|rule| **rule < before) {
+                    let next = around.steps.get(first + at + 1).map_or(u128::MAX, |it| it.0 - 1);
+                    owned.push((*start.max(low), next.min(*high)));
+                    by.insert(*rule);
+                }
+            }
+        }
+        owned
     }
 
     fn spend(&self, work: usize) {
@@ -143,127 +173,62 @@ impl<'t> Taken<'t> {
     }
 
     /// Earlier terms of several dimensions that may contain the region in all dimensions but one.
-    fn candidates(&self, region: &Term, before: usize) -> Vec<usize> {
-        let mut found = Vec::new();
+    fn candidates(&self, region: &Term, before: usize) -> BTreeSet<usize> {
+        let mut found = BTreeSet::new();
         for (dimension, set) in region.bounds() {
-            let Some(index) = self.index.get(&dimension) else { continue };
-            // A share for each term: where thousands lie around a value, only some are looked at.
-            let share = (MOST_WORK / 8 / self.several.len()).max(LEAST_SHARE).min(self.work.get());
-            let mut left = share;
-            index.at(set.ranges()[0].0, &mut left, &mut |id| {
-                if self.several[id].0 < before {
-                    found.push(id);
-                }
-            });
-            self.spend(share - left);
-        }
-        found.sort_unstable();
-        found.dedup();
-        found
-    }
-}
-
-/// Disjoint ranges, ascending, with the first rule that takes each.
-#[derive(Debug)]
-struct Owners {
-    ranges: Vec<(u128, u128, usize)>,
-    /// All of them together, and the last rule.
-    all: Set,
-    last: usize,
-}
-
-impl Owners {
-    fn new(ranges: Vec<(u128, u128, usize)>) -> Self {
-        let mut owners = Vec::new();
-        let bounds = ranges.iter().map(|(low, high, rule)| (*low, *high, *rule));
-        crate::space::sweep(
-            bounds,
-            u128::MAX,
-            |_| 0,
-            |start, holding: &BTreeSet<usize>, _| {
-                if let Some((_, high, _)) = owners.last_mut()
-                    && *high == u128::MAX
-                {
-                    *high = start - 1;
-                }
-                owners.extend(holding.first().map(|rule| (start, u128::MAX, *rule)));
-            },
-        );
-        let all = Set::from_ranges(owners.iter().map(|it| (it.0, it.1)).collect());
-        let last = owners.iter().map(|it| it.2).max().unwrap_or_default();
-        Self { ranges: owners, all, last }
-    }
-
-    /// True if rules before this one take all of the domain. (Where later ones take some of it too, that is not seen.)
-    fn all_before(&self, domain: &Set, before: usize) -> bool {
-        self.last < before && domain.is_within(&self.all)
-    }
-
-    /// What rules before this one take of the set.
-    fn within(&self, set: &Set, before: usize) -> Vec<(u128, u128)> {
-        let mut found = Vec::new();
-        for (low, high) in set.ranges() {
-            let from = self.ranges.partition_point(|it| it.1 < *low);
-            let inside = self.ranges[from..].iter().take_while(|it| it.0 <= *high);
-            found.extend(inside.filter(|it| it.2 < before).map(|it| (it.0, it.1)));
-        }
-        found
-    }
-}
-
-/// Ranges of which those around a value are found: an interval tree, laid out as a binary search goes.
-#[derive(Debug)]
-struct Index {
-    /// First value, last value, number; ascending.
-    ranges: Vec<(u128, u128, usize)>,
-    /// Of the part that is searched from each place, the last value of all.
-    last: Vec<u128>,
-}
-
-impl Index {
-    fn new(mut ranges: Vec<(u128, u128, usize)>) -> Self {
-        ranges.sort_unstable();
-        let mut index = Self { last: vec![0; ranges.len()], ranges };
-        index.fill(0, index.ranges.len());
-        index
-    }
-
-    fn fill(&mut self, from: usize, to: usize) -> u128 {
-        if from == to {
-            return 0;
-        }
-        let middle = from + (to - from) / 2;
-        let around = self.fill(from, middle).max(self.fill(middle + 1, to));
-        self.last[middle] = around.max(self.ranges[middle].1);
-        self.last[middle]
-    }
-
-    /// Calls `found` with the number of each range around the value, while there is work left.
-    fn at(&self, value: u128, left: &mut usize, found: &mut impl FnMut(usize)) {
-        self.part(0, self.ranges.len(), value, left, found);
-    }
-
-    fn part(
-        &self,
-        from: usize,
-        to: usize,
-        value: u128,
-        left: &mut usize,
-        found: &mut impl FnMut(usize),
-    ) {
-        let middle = from + (to - from) / 2;
-        if from == to || self.last[middle] < value || *left == 0 {
-            return;
-        }
-        *left -= 1;
-        self.part(from, middle, value, left, found);
-        let (low, high, number) = self.ranges[middle];
-        if low <= value {
-            if value <= high {
-                found(number);
+            if let Some(around) = self.index.get(&dimension) {
+                let (_, numbers) = &around.steps[around.place(set.ranges()[0].0)];
+                self.spend(numbers.len());
+                found.extend(numbers.iter().filter(|number| self.several[**number].0 < before));
             }
-            self.part(middle + 1, to, value, left, found);
         }
+        found
+    }
+}
+
+/// All values of a dimension that the family has.
+fn domain(addresses: &Set, dimension: Dimension) -> Set {
+    match dimension {
+        Dimension::Address(_) => addresses.clone(),
+        other => other.domain(),
+    }
+}
+
+/// The part of a dimension that a bound is.
+fn width((dimension, set): (Dimension, &Rc<Set>)) -> f64 {
+    let sum: f64 = set.ranges().iter().map(|it| (it.1 - it.0) as f64 + 1.0).sum();
+    sum / (dimension.last() as f64 + 1.0)
+}
+
+/// Ranges by the values that they lie around.
+#[derive(Debug)]
+struct Around {
+    /// From each first value on, which ranges: the first few numbers. The first step begins at 0.
+    steps: Vec<(u128, Vec<usize>)>,
+    /// If all values have one, the greatest of their first numbers.
+    last: Option<usize>,
+}
+
+impl Around {
+    fn new(ranges: Vec<(u128, u128, usize)>, most: usize, domain: &Set) -> Self {
+        let few = |numbers: &BTreeSet<usize>, _| numbers.iter().take(most).copied().collect();
+        let steps: Vec<(u128, Vec<usize>)> = sweep(ranges.into_iter(), u128::MAX, |_| 0, few);
+        let mut last = Some(0);
+        for (at, (start, numbers)) in steps.iter().enumerate() {
+            let end = steps.get(at + 1).map_or(u128::MAX, |next| next.0 - 1);
+            if !Set::range(*start, end).and(domain).is_empty() {
+                last = last.max(numbers.first().copied()).filter(|_| !numbers.is_empty());
+            }
+            if last.is_none() {
+                break;
+            }
+        }
+        Self { steps, last }
+    }
+
+    /// The step that a value lies in.
+    fn place(&self, value: u128) -> usize {
+        self.steps.partition_point(|step| step.0 <= value) - 1
     }
 }
 
@@ -313,7 +278,7 @@ mod tests {
             let expected = points
                 .filter(|point| lies(&asked, point))
                 .all(|point| terms.iter().any(|term| lies(&term[0], &point)));
-            let said = taken.contains(&asked, 4);
+            let said = taken.contains(&asked, 4, &mut BTreeSet::new());
             assert!(expected || !said, "{asked:?} in {terms:?}");
             covered += usize::from(expected);
             found += usize::from(said);

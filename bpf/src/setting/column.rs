@@ -22,7 +22,7 @@ impl Column {
     pub fn value<'s>(&self, settings: &'s Settings) -> Option<&'s Value> {
         settings.get(self.setting.key).filter(|value| match value {
             Value::Name(name) => *name == self.algorithm,
-            Value::Number(_) => true,
+            Value::Number(_) | Value::Learned(_) => true,
         })
     }
 
@@ -38,7 +38,7 @@ impl Column {
     pub fn all<'s>(rules: impl IntoIterator<Item = &'s Settings>) -> Vec<Self> {
         let algorithm = |value: &'s Value| match value {
             Value::Name(name) => name.as_str(),
-            Value::Number(_) => "",
+            Value::Number(_) | Value::Learned(_) => "",
         };
         let values = rules.into_iter().flat_map(|settings| &settings.0);
         let columns: BTreeSet<_> =

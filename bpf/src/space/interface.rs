@@ -1,26 +1,30 @@
-//! Interfaces as one field. All lists of patterns of a file become one deterministic automaton, or a few: each byte of
-//! a name leads from a state to the next, and the end to the class of names that match the same lists. So a name is
-//! read once, however many patterns there are, and a condition is a set of classes.
+//! Interfaces as one field. All lists of patterns of a file become one deterministic automaton, or a few: each byte of a
+//! name leads from a state to the next, and the end to the class of names that match the same lists. So a name is read
+//! once, however many patterns there are, and a condition is a set of classes.
 //!
-//! A state is the set of positions that all patterns together can have reached. Patterns that begin with different
-//! letters separate soon. Those that begin with `*` multiply the states, so their number is limited and the lists are
-//! distributed over several automata.
+//! The subset construction makes the automaton: a state is the set of positions that all patterns together can have
+//! reached. Moore's algorithm then joins states from which all names lead to the same classes. Patterns that begin with
+//! different letters separate soon. Those that begin with `*` multiply the states, so their number is limited and the lists are
+//! shared out among several automata.
 
-use super::{Dimension, LONGEST, Set};
+use super::{Dimension, Set};
 use crate::diag::Diagnostic;
 use crate::rule::{Formula, Pattern, Rule, Test};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// An entry below this is the number of a state; from here on it is a class.
 pub const END: u32 = 1 << 30;
 
-/// Entries of an automaton, 4 bytes each, before its states are joined.
+/// Entries of the automaton, 4 bytes each, before its states are joined.
 const MOST_ENTRIES: usize = 1 << 18;
+
+/// Positions of patterns that are followed while it is made: a fraction of a second.
+const MOST_WORK: usize = 5_000_000;
 
 /// Automata of a program. Each reads the 16 bytes of a name at most, which takes up to 100 instructions.
 const MOST_AUTOMATA: usize = 16;
 
-/// The class of the byte that ends a name, and of bytes that no pattern spells out, while it is built.
+/// The group of the byte that ends a name, and of bytes that no pattern spells out.
 const NUL: usize = 0;
 const OTHER: usize = 1;
 
@@ -32,15 +36,17 @@ pub struct Interfaces {
     /// Each tells some of the lists apart.
     pub automata: Vec<Automaton>,
     /// For each list, the classes that match it.
-    classes: Vec<(Dimension, Set)>,
+    classes: HashMap<usize, (Dimension, Set)>,
     numbers: HashMap<Vec<Pattern>, usize>,
+    /// A list that has the pattern.
+    list_of: HashMap<Pattern, usize>,
 }
 
 impl Interfaces {
-    /// Collects the lists and builds the automata.
+    /// Collects the lists and builds the automaton.
     ///
     /// # Errors
-    /// The patterns need too many states or automata.
+    /// The patterns need too many states.
     pub fn new(rules: &[Rule]) -> Result<Self, Diagnostic> {
         let mut found = Self::default();
         let mut first_rules = Vec::new();
@@ -48,14 +54,12 @@ impl Interfaces {
             rule.conditions.iter().for_each(|it| found.collect(&it.formula));
             first_rules.resize(found.lists.len(), rule);
         }
-        if found.lists.is_empty() {
-            return Ok(found);
-        }
         // Patterns that begin with letters separate soon, so they share an automaton.
         let mut order: Vec<usize> = (0..found.lists.len()).collect();
         order.sort_by_key(|list| found.lists[*list].iter().any(|it| it.0.starts_with(['*', '?'])));
-        found.divide(&order).map_err(|list| too_complex(first_rules[list]))?;
-        found.classes = found.all_classes();
+        if !order.is_empty() {
+            found.divide(&order).map_err(|list| too_complex(first_rules[list]))?;
+        }
         Ok(found)
     }
 
@@ -66,10 +70,15 @@ impl Interfaces {
             }
             Formula::Not(inner) => self.collect(inner),
             Formula::Test(Test::Interface(patterns)) => {
-                if !self.numbers.contains_key(patterns) {
-                    self.numbers.insert(patterns.clone(), self.lists.len());
-                    self.lists.push(patterns.clone());
+                let number = self.lists.len();
+                if self.numbers.contains_key(patterns) {
+                    return;
                 }
+                for pattern in patterns {
+                    self.list_of.entry(pattern.clone()).or_insert(number);
+                }
+                self.numbers.insert(patterns.clone(), number);
+                self.lists.push(patterns.clone());
             }
             Formula::Test(_) => {}
         }
@@ -77,72 +86,50 @@ impl Interfaces {
 
     /// Automata for these lists; the list with which there would be too many.
     fn divide(&mut self, lists: &[usize]) -> Result<(), usize> {
-        let mut patterns: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
-        for &list in lists {
-            for Pattern(text) in &self.lists[list] {
-                let of = patterns.entry(text).or_default();
-                if of.last() != Some(&(list as u32)) {
-                    of.push(list as u32);
+        let number = self.automata.len();
+        if number == MOST_AUTOMATA {
+            return Err(lists[0]);
+        }
+        let patterns = lists.iter().flat_map(|list| {
+            self.lists[*list].iter().map(|pattern| (pattern.0.as_str(), *list as u32))
+        });
+        if let Some(automaton) = Automaton::new(&patterns.collect::<Vec<_>>()) {
+            let mut ranges = HashMap::<u32, Vec<_>>::new();
+            for (lists, class) in automaton.classes.iter().zip(0..) {
+                for list in lists {
+                    ranges.entry(*list).or_default().push((class, class));
                 }
             }
-        }
-        patterns.values_mut().for_each(|of| of.sort_unstable());
-        let patterns: Vec<Listed<'_>> = patterns.into_iter().collect();
-        if self.automata.len() == MOST_AUTOMATA {
-            return Err(lists[0]);
-        }
-        if let Some(one) = Automaton::new(&patterns, MOST_ENTRIES) {
-            self.automata.push(one);
+            let classes = automaton.classes.len() as u32;
+            let dimension = Dimension::Interface { automaton: number, classes };
+            for (list, ranges) in ranges {
+                self.classes.insert(list as usize, (dimension, Set::from_ranges(ranges)));
+            }
+            self.automata.push(automaton);
             return Ok(());
         }
-        if lists.len() == 1 {
-            return Err(lists[0]);
+        if let [only] = lists {
+            return Err(*only);
         }
         let (one, other) = lists.split_at(lists.len() / 2);
         self.divide(one)?;
         self.divide(other)
     }
 
-    fn all_classes(&self) -> Vec<(Dimension, Set)> {
-        let mut classes = vec![None; self.lists.len()];
-        for (number, automaton) in self.automata.iter().enumerate() {
-            let count = automaton.classes.len() as u32;
-            let dimension = Dimension::Interface { automaton: number, classes: count };
-            let mut ranges: BTreeMap<u32, Vec<(u128, u128)>> = BTreeMap::new();
-            for (class, lists) in automaton.classes.iter().enumerate() {
-                for list in lists {
-                    ranges.entry(*list).or_default().push((class as u128, class as u128));
-                }
-            }
-            for (list, ranges) in ranges {
-                classes[list as usize] = Some((dimension, Set::from_ranges(ranges)));
-            }
-        }
-        let found = classes.into_iter().enumerate().map(|(list, found)| {
-            found.unwrap_or_else(|| unreachable!("some name matches list {list}"))
-        });
-        found.collect()
-    }
-
-    /// The number of a list.
-    #[must_use]
-    pub fn number(&self, patterns: &[Pattern]) -> usize {
-        let number = self.numbers.get(patterns).copied();
-        number.unwrap_or_else(|| unreachable!("all lists have been collected"))
-    }
-
-    /// The classes of names that match one of the patterns.
+    /// The classes of names that match one of the patterns: a list of the file, or a name of one.
     #[must_use]
     pub fn classes(&self, patterns: &[Pattern]) -> (Dimension, Set) {
-        self.classes[self.number(patterns)].clone()
-    }
-
-    /// The classes of a list that match one of its patterns, asked of one name for each class.
-    #[must_use]
-    pub fn automaton_of(&self, list: usize) -> usize {
-        match self.classes[list].0 {
-            Dimension::Interface { automaton, .. } => automaton,
-            other => unreachable!("a list is about the interface, not about {other:?}"),
+        if let Some(number) = self.numbers.get(patterns) {
+            return self.classes[number].clone();
+        }
+        let list = patterns.first().and_then(|pattern| self.list_of.get(pattern));
+        let list = list.unwrap_or_else(|| unreachable!("all lists have been collected"));
+        let dimension = self.classes[list].0;
+        match (dimension, patterns) {
+            (Dimension::Interface { automaton, .. }, [name]) if !name.is_glob() => {
+                (dimension, Set::one(self.automata[automaton].class(name.0.as_bytes()).into()))
+            }
+            _ => unreachable!("a part of a list is asked about by its names"),
         }
     }
 }
@@ -154,7 +141,7 @@ fn too_complex(rule: &Rule) -> Diagnostic {
 }
 
 /// States and groups of bytes as a table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Automaton {
     /// The group of each byte. Bytes of one group lead to the same states everywhere.
     pub bytes: Vec<u8>,
@@ -167,43 +154,51 @@ pub struct Automaton {
     pub classes: Vec<Vec<u32>>,
 }
 
-/// A pattern, and the lists that it stands in, ascending.
-pub type Listed<'p> = (&'p str, Vec<u32>);
-
-/// What patterns have read so far: those that may still match, by number, each with its places.
+/// What patterns have read so far.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct State {
+    /// Patterns that may still match, by number, each with its places.
     live: Vec<(usize, u32)>,
     /// Lists that match whatever follows, ascending.
     certain: Vec<u32>,
 }
 
 impl Automaton {
-    /// Builds it; None where it would have more than so many entries.
-    #[must_use]
-    pub fn new(patterns: &[Listed<'_>], most: usize) -> Option<Self> {
+    /// Builds it from patterns and the list that each belongs to; None if it would be too large.
+    fn new(patterns: &[(&str, u32)]) -> Option<Self> {
         let mut letters: Vec<u8> = patterns.iter().flat_map(|it| it.0.bytes()).collect();
         letters.sort_unstable();
         letters.dedup();
         letters.retain(|letter| !b"*?".contains(letter));
-        let width = letters.len() + 2;
         let mut bytes = vec![OTHER as u8; 256];
         bytes[0] = NUL as u8;
         for (group, letter) in (2..).zip(&letters) {
             bytes[usize::from(*letter)] = group;
         }
-        let builder = Builder {
-            patterns,
-            bytes: &bytes,
-            width,
-            most,
-            work: most * WORK,
-            classes: vec![Vec::new()],
-            known_classes: HashMap::from([(Vec::new(), 0)]),
-            ..Builder::default()
-        };
-        let (entries, classes) = builder.build()?;
-        let mut automaton = Self { bytes, width, entries, classes };
+        let width = letters.len() + 2;
+        let mut builder =
+            Builder { patterns, classes: Numbers::default(), states: Numbers::default() };
+        builder.classes.number(Vec::new());
+        let live = patterns.iter().map(|it| skip(1, it.0.as_bytes())).enumerate().collect();
+        let start = builder.settled(State { live, certain: Vec::new() });
+        builder.states.number(start);
+        let (mut entries, mut work) = (Vec::new(), 0);
+        let mut at = 0;
+        // Each state is looked at once; that may find more of them.
+        while let Some(state) = builder.states.all.get(at).cloned() {
+            at += 1;
+            let matched = builder.matched(&state);
+            entries.push(END + builder.classes.number(matched));
+            // No pattern has the letter 0.
+            for letter in [0].iter().chain(&letters) {
+                entries.push(builder.next(&state, *letter));
+            }
+            work += state.live.len() * width;
+            if builder.states.all.len() * width > MOST_ENTRIES || work > MOST_WORK {
+                return None;
+            }
+        }
+        let mut automaton = Self { bytes, width, entries, classes: builder.classes.all };
         automaton.join_states();
         automaton.join_bytes();
         Some(automaton)
@@ -211,7 +206,7 @@ impl Automaton {
 
     /// The class of a name, as the program finds it.
     #[must_use]
-    pub fn class(&self, name: &[u8]) -> usize {
+    pub fn class(&self, name: &[u8]) -> u32 {
         let mut entry = 0;
         for byte in name.iter().chain(&[0]) {
             let group = usize::from(self.bytes[usize::from(*byte)]);
@@ -220,7 +215,7 @@ impl Automaton {
                 break;
             }
         }
-        (entry - END) as usize
+        entry - END
     }
 
     /// States from which all names lead to the same classes become one.
@@ -228,23 +223,16 @@ impl Automaton {
         let mut blocks = vec![0_u32; self.entries.len() / self.width];
         let mut count = 1;
         loop {
-            let mut known: HashMap<Vec<u32>, u32> = HashMap::new();
-            let new = self.entries.chunks(self.width).map(|row| {
-                let block = |entry: &u32| match entry {
-                    END.. => *entry,
-                    state => blocks[*state as usize],
-                };
-                let next = known.len() as u32;
-                *known.entry(row.iter().map(block).collect()).or_insert(next)
-            });
-            let new: Vec<u32> = new.collect();
-            let before = std::mem::replace(&mut count, known.len());
-            blocks = new;
+            let mut rows = Numbers::<Vec<u32>>::default();
+            let block = |entry: &u32| match entry {
+                END.. => *entry,
+                state => blocks[*state as usize],
+            };
+            let new = self.entries.chunks(self.width);
+            blocks = new.map(|row| rows.number(row.iter().map(block).collect())).collect();
             // A block is only ever divided, so as many are the same ones.
-            if before == count {
-                let mut rows: Vec<_> = known.into_iter().collect();
-                rows.sort_unstable_by_key(|(_, block)| *block);
-                self.entries = rows.into_iter().flat_map(|(row, _)| row).collect();
+            if std::mem::replace(&mut count, rows.all.len()) == rows.all.len() {
+                self.entries = rows.all.concat();
                 return;
             }
         }
@@ -252,164 +240,86 @@ impl Automaton {
 
     /// Groups of bytes that lead to the same states everywhere become one.
     fn join_bytes(&mut self) {
-        let column = |group: usize| -> Vec<u32> {
-            self.entries.iter().skip(group).step_by(self.width).copied().collect()
-        };
-        let mut known: HashMap<Vec<u32>, usize> = HashMap::new();
-        let mut kept = Vec::new();
-        let mut renamed = Vec::new();
-        for group in 0..self.width {
-            let next = known.len();
-            let number = *known.entry(column(group)).or_insert(next);
-            if number == next {
-                kept.push(group);
-            }
-            renamed.push(number as u8);
-        }
-        let rows = self.entries.chunks(self.width);
-        let entries = rows.flat_map(|row| kept.iter().map(|group| row[*group])).collect();
-        (self.entries, self.width) = (entries, kept.len());
-        self.bytes.iter_mut().for_each(|group| *group = renamed[usize::from(*group)]);
+        let mut columns = Numbers::<Vec<u32>>::default();
+        let column = |group| self.entries.iter().skip(group).step_by(self.width).copied().collect();
+        let groups: Vec<u32> = (0..self.width).map(|group| columns.number(column(group))).collect();
+        let states = self.entries.len() / self.width;
+        let row = |state: usize| columns.all.iter().map(move |column: &Vec<u32>| column[state]);
+        self.entries = (0..states).flat_map(row).collect();
+        self.width = columns.all.len();
+        self.bytes.iter_mut().for_each(|group| *group = groups[usize::from(*group)] as u8);
     }
 }
 
-/// Patterns looked at for each entry, at most.
-const WORK: usize = 16;
+/// Different values, numbered as they come.
+#[derive(Debug)]
+struct Numbers<T> {
+    all: Vec<T>,
+    known: HashMap<T, u32>,
+}
 
-#[derive(Default)]
+impl<T> Default for Numbers<T> {
+    fn default() -> Self {
+        Self { all: Vec::new(), known: HashMap::new() }
+    }
+}
+
+impl<T: Clone + Eq + std::hash::Hash> Numbers<T> {
+    fn number(&mut self, value: T) -> u32 {
+        let next = self.all.len() as u32;
+        *self.known.entry(value).or_insert_with_key(|value| {
+            self.all.push(value.clone());
+            next
+        })
+    }
+}
+
 struct Builder<'b> {
-    patterns: &'b [Listed<'b>],
-    bytes: &'b [u8],
-    width: usize,
-    most: usize,
-    /// Patterns that may still be looked at.
-    work: usize,
-    states: Vec<State>,
-    known: HashMap<State, u32>,
-    classes: Vec<Vec<u32>>,
-    known_classes: HashMap<Vec<u32>, u32>,
+    patterns: &'b [(&'b str, u32)],
+    classes: Numbers<Vec<u32>>,
+    states: Numbers<State>,
 }
 
 impl Builder<'_> {
-    /// Entries and classes.
-    fn build(mut self) -> Option<(Vec<u32>, Vec<Vec<u32>>)> {
-        let live = self.patterns.iter().map(|it| skip(1, it.0.as_bytes())).enumerate().collect();
-        let start = self.settled(State { live, certain: Vec::new() });
-        self.states.push(start);
-        let mut entries = Vec::new();
-        let mut level = 0;
-        for depth in 0..=LONGEST {
-            // All that so many bytes lead to and fewer do not.
-            let end = self.states.len();
-            for at in level..end {
-                let state = self.states[at].clone();
-                self.work = self.work.checked_sub(state.live.len())?;
-                let matched = self.matched(&state);
-                entries.push(self.class(matched));
-                let next = if depth < LONGEST { self.step(&state) } else { Vec::new() };
-                // Behind the longest name nothing follows.
-                let dead = self.class(state.certain);
-                entries.extend(
-                    next.iter().copied().chain(std::iter::repeat(dead)).take(self.width - 1),
-                );
-                if self.states.len() * self.width > self.most {
-                    return None;
-                }
-            }
-            level = end;
-        }
-        Some((entries, self.classes))
-    }
-
     /// Lists that match if the name ends here.
     fn matched(&self, state: &State) -> Vec<u32> {
         let mut lists = state.certain.clone();
-        for (pattern, places) in &state.live {
-            let (text, of) = &self.patterns[*pattern];
-            if places >> text.len() & 1 == 1 {
-                lists.extend(of);
-            }
-        }
+        let at_end =
+            |(pattern, places): &&(usize, u32)| places >> self.patterns[*pattern].0.len() & 1 == 1;
+        lists.extend(state.live.iter().filter(at_end).map(|it| self.patterns[it.0].1));
         lists.sort_unstable();
         lists.dedup();
         lists
     }
 
-    /// Where the state leads to by each group from [`OTHER`] on.
-    fn step(&mut self, state: &State) -> Vec<u32> {
-        let mut others = Vec::new();
-        let mut by_group: Vec<HashMap<usize, u32>> = vec![HashMap::new(); self.width];
-        for (pattern, places) in &state.live {
-            let text = self.patterns[*pattern].0.as_bytes();
-            let other = step(*places, text, 0);
-            others.push((*pattern, other));
-            for (at, letter) in text.iter().enumerate().filter(|(_, it)| !b"*?".contains(it)) {
-                if places >> at & 1 == 1 {
-                    let group = usize::from(self.bytes[usize::from(*letter)]);
-                    by_group[group].insert(*pattern, step(*places, text, *letter));
-                }
-            }
-        }
-        others.retain(|(_, places)| *places != 0);
-        let mut number = |live| {
-            let state = self.settled(State { live, certain: state.certain.clone() });
-            self.number(state)
+    /// Where a letter leads to: a state, or a class if nothing can change any more.
+    fn next(&mut self, state: &State, letter: u8) -> u32 {
+        let step = |(pattern, places): &(usize, u32)| {
+            (*pattern, step(*places, self.patterns[*pattern].0.as_bytes(), letter))
         };
-        let other = number(others.clone());
-        let mut next = vec![other];
-        for changed in by_group.into_iter().skip(OTHER + 1) {
-            if changed.is_empty() {
-                next.push(other);
-                continue;
-            }
-            let unchanged = others.iter().copied().filter(|it| !changed.contains_key(&it.0));
-            let mut live: Vec<_> = unchanged.chain(changed.iter().map(|(a, b)| (*a, *b))).collect();
-            live.sort_unstable();
-            next.push(number(live));
+        let live = state.live.iter().map(step).collect();
+        let state = self.settled(State { live, certain: state.certain.clone() });
+        match state.live.is_empty() {
+            true => END + self.classes.number(state.certain),
+            false => self.states.number(state),
         }
-        next
     }
 
     /// Without patterns that can't match any more, or about lists that match already.
     fn settled(&self, mut state: State) -> State {
-        for (pattern, places) in &state.live {
-            let (text, lists) = &self.patterns[*pattern];
+        let is_certain = |(pattern, places): &&(usize, u32)| {
+            let text = self.patterns[*pattern].0;
             let tail = text.trim_end_matches('*').len();
-            if tail < text.len() && places >> tail & 1 == 1 {
-                state.certain.extend(lists);
-            }
-        }
+            tail < text.len() && places >> tail & 1 == 1
+        };
+        let certain = state.live.iter().filter(is_certain).map(|it| self.patterns[it.0].1);
+        state.certain.extend(certain);
         state.certain.sort_unstable();
         state.certain.dedup();
         let certain = &state.certain;
-        let is_open = |list: &u32| certain.binary_search(list).is_err();
-        state.live.retain(|(pattern, places)| {
-            *places != 0 && self.patterns[*pattern].1.iter().any(is_open)
-        });
+        let is_open = |list: u32| certain.binary_search(&list).is_err();
+        state.live.retain(|(pattern, places)| *places != 0 && is_open(self.patterns[*pattern].1));
         state
-    }
-
-    /// A state that nothing can change any more is a class.
-    fn number(&mut self, state: State) -> u32 {
-        if state.live.is_empty() {
-            return self.class(state.certain);
-        }
-        if let Some(number) = self.known.get(&state) {
-            return *number;
-        }
-        let number = self.states.len() as u32;
-        self.states.push(state.clone());
-        self.known.insert(state, number);
-        number
-    }
-
-    fn class(&mut self, lists: Vec<u32>) -> u32 {
-        let next = self.classes.len() as u32;
-        let number = *self.known_classes.entry(lists).or_insert_with_key(|lists| {
-            self.classes.push(lists.clone());
-            next
-        });
-        END + number
     }
 }
 
@@ -431,12 +341,14 @@ fn skip(mut places: u32, pattern: &[u8]) -> u32 {
 
 /// Where a letter leads to.
 fn step(places: u32, pattern: &[u8], letter: u8) -> u32 {
-    let mut next = 0;
-    for (at, &byte) in pattern.iter().enumerate() {
-        let here = places >> at & 1;
-        match byte {
-            b'*' => next |= here << at,
-            _ if byte == b'?' || byte == letter => next |= here << (at + 1),
+    let (mut next, mut left) = (0, places);
+    while left != 0 {
+        let at = left.trailing_zeros();
+        left &= left - 1;
+        match pattern.get(at as usize) {
+            Some(b'*') => next |= 1 << at,
+            Some(byte) if *byte == b'?' || *byte == letter => next |= 1 << (at + 1),
+            // Another letter, or the end of the pattern.
             _ => {}
         }
     }

@@ -1,19 +1,21 @@
 //! All connections as a space of dimensions, and conditions as regions of it: what the checks reason about
 //! and what the plan divides.
 //!
-//! A formula becomes a list of [`Term`]s (a disjunctive normal form): boxes, each a [`Set`] of values for
+//! A formula becomes conditions on values ([`Normal`]), and these a list of [`Term`]s (a disjunctive normal form): boxes, each a [`Set`] of values for
 //! some dimensions, any value for the others.
 
 pub mod interface;
+mod literal;
 mod set;
 mod sweep;
 mod terms;
 
 pub use interface::{Interfaces, matches};
+pub use literal::Normal;
+pub(crate) use literal::port_set;
 pub use set::Set;
 pub(crate) use sweep::sweep;
 pub use terms::{Budget, MOST_TERMS, Term, Terms, terms};
-pub(crate) use terms::{port_set, prefix_set};
 
 use crate::rule::{End, Fact, Family};
 
@@ -72,9 +74,6 @@ impl From<End> for Side {
         }
     }
 }
-
-/// The longest name of a device, in bytes (`IFNAMSIZ` less one).
-pub(crate) const LONGEST: usize = 15;
 
 /// The IPv4 addresses in [`Dimension::Address`].
 pub(crate) const MAPPED: (u128, u128) = (0xffff_0000_0000, 0xffff_ffff_ffff);

@@ -97,19 +97,6 @@ impl Set {
         Self { ranges }
     }
 
-    /// True if nothing is in both.
-    #[must_use]
-    pub fn is_disjoint(&self, other: &Self) -> bool {
-        let (small, large) = match self.ranges.len() <= other.ranges.len() {
-            true => (self, other),
-            false => (other, self),
-        };
-        small.ranges.iter().all(|&(low, high)| {
-            let at = large.ranges.partition_point(|range| range.1 < low);
-            large.ranges.get(at).is_none_or(|range| range.0 > high)
-        })
-    }
-
     /// True if all of this one is in the other.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
@@ -136,7 +123,6 @@ mod tests {
                 assert_eq!(x.or(&y), of(a | b));
                 assert_eq!(x.and(&y), of(a & b));
                 assert_eq!(x.minus(&y), of(a & !b));
-                assert_eq!(x.is_disjoint(&y), a & b == 0);
                 assert_eq!(x.is_within(&y), a & !b == 0);
             }
             assert!((0..6).all(|i| of(a).contains(i) == (a >> i & 1 == 1)));

@@ -26,8 +26,7 @@ int set_rto(struct bpf_sock_ops *ctx)
 	    remote_port == 7100 ||
 	    remote_port == 7200))
 		return answer(ctx, 2); // implied (rules.toml:14)
-	if (remote_port >= 9000 &&
-	    remote_port <= 9100)
+	if (within(remote_port, 9000, 9100))
 		return answer(ctx, 3); // one-end (rules.toml:19)
 	if (!is_ipv4(ctx) &&
 	    (is_incoming(ctx) ||

@@ -13,11 +13,10 @@ int set_rto(struct bpf_sock_ops *ctx)
 	if ((s64)local_port - (s64)remote_port == -1000)
 		return answer(ctx, 1); // distance (rules.toml:8)
 	if (!((s64)local_port - (s64)remote_port == -1000) &&
-	    ((s64)(local_port & 0xff00) == 4608 ||
-	    (s64)(remote_port & 0xff00) == 4608))
+	    ((s64)(remote_port & 0xff00) == 4608 ||
+	    (s64)(local_port & 0xff00) == 4608))
 		return answer(ctx, 2); // same-distance (rules.toml:13)
-	if (local_port <= 8999 &&
-	    local_port >= 8000)
+	if (within(local_port, 8000, 8999))
 		return answer(ctx, 3); // range (rules.toml:18)
 	if ((s64)(local_port & 0xff) == 7)
 		return answer(ctx, 4); // low-bytes (rules.toml:23)

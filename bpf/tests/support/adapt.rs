@@ -1,6 +1,6 @@
 //! Rewrites a program for rbpf's interpreter, around what that does differently.
 
-use set_rto_compiler::machine::{Instruction, LD_IMM64};
+use super::machine::{Instruction, LD_IMM64};
 
 /// A place on the stack that programs never get down to.
 const SPARE: i16 = -512;

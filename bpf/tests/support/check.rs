@@ -14,7 +14,7 @@ use super::runner::{Load, Runner};
 use super::sample::Sampler;
 use super::settings::{SPECS, TIMEOUT_INIT};
 use super::verifier::verify;
-use super::{VERSION, clang};
+use super::{VERSION, WITHOUT_EVIDENCE, clang};
 use set_rto_compiler::diag::{Diagnostic, Source, render};
 use set_rto_compiler::{Policy, compile};
 
@@ -173,7 +173,8 @@ pub(crate) fn check(rules: &Rules, count: usize, seen: &mut Seen) -> Result<(), 
                 .map_err(|what| described(format!("big-endian: {what}")))?;
         }
         1 => {
-            let told: String = policy.rules.iter().map(told).collect();
+            let told: Vec<_> = policy.rules.iter().map(told).collect();
+            let told = told.concat() + WITHOUT_EVIDENCE;
             if !told.contains('…') {
                 let source = Source { name: "told.toml", text: &told };
                 let policy = compile(&source, VERSION).map_err(|errors| {
@@ -203,7 +204,7 @@ fn same(rule: &Rule, compiled: &set_rto_compiler::rule::Rule) -> bool {
     expected.extend(rule.settings.iter().map(|it| (SPECS[it.at].0, it.value, it.name)));
     let found = compiled.settings.iter().map(|(setting, value)| match value {
         set_rto_compiler::setting::Value::Name(name) => (setting.key, 0, name.as_str()),
-        set_rto_compiler::setting::Value::Number(number) => (setting.key, u64::from(*number), ""),
+        other => (setting.key, u64::from(other.number()), ""),
     });
     found.eq(expected)
 }

@@ -1,10 +1,11 @@
 //! Loads of context fields that some kernel translates wrongly; see `tests/context.rs`.
 
-use set_rto_compiler::machine::{Instruction, LD_IMM64};
+use super::machine::{Instruction, LD_IMM64};
 
 pub(crate) const LDX_WORD: u8 = 0x61;
 const LDX_DOUBLE_WORD: u8 = 0x79;
-const SK: i16 = 184;
+/// `sk`, `skb_data`, `skb_data_end`: the fields of eight bytes.
+const POINTERS: [i16; 3] = [184, 192, 200];
 const MOVE_REGISTER: u8 = 0xbf;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
@@ -55,8 +56,8 @@ pub(crate) fn hazards(code: &[Instruction]) -> Vec<(usize, String)> {
         if !reached[at] || op & 7 != 1 || before[at] >> src & 1 == 0 {
             continue;
         }
-        // `sk` is the one field of eight bytes.
-        if op != LDX_WORD && (op, offset) != (LDX_DOUBLE_WORD, SK) {
+        let is_pointer = op == LDX_DOUBLE_WORD && POINTERS.contains(&offset);
+        if op != LDX_WORD && !is_pointer {
             found.push((at, format!("a load of ctx+{offset} that is not a word")));
         }
         if offset == 92 {

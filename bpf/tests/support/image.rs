@@ -1,9 +1,9 @@
 //! A compiled object, laid out in memory.
 
+use super::machine::Program;
 use object::{
     Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionKind, SymbolKind,
 };
-use set_rto_compiler::machine::Program;
 
 /// A section that the program may use.
 #[derive(Debug, Clone)]

@@ -14,7 +14,9 @@ pub(crate) mod hazards;
 pub(crate) mod image;
 pub(crate) mod kernel;
 pub(crate) mod layout;
+pub(crate) mod machine;
 pub(crate) mod model;
+pub(crate) mod observed;
 pub(crate) mod oracle;
 pub(crate) mod print;
 pub(crate) mod random;
@@ -27,8 +29,8 @@ pub(crate) mod shared;
 pub(crate) mod tangle;
 pub(crate) mod verifier;
 
+use machine::Instruction;
 use set_rto_compiler::diag::{Source, render};
-use set_rto_compiler::machine::Instruction;
 use set_rto_compiler::{Policy, compile_with};
 use std::path::Path;
 use std::process::Command;
@@ -36,9 +38,16 @@ use std::process::Command;
 /// The version that compiled programs bear: a release must not rewrite golden files.
 pub(crate) const VERSION: &str = "0.0.0";
 
-/// Compiles rules that must be right.
+/// What most tests add to their rules: programs that only decide. `tests/learn.rs` is about the others.
+pub(crate) const WITHOUT_EVIDENCE: &str = "\n[evidence]\noff = true\n";
+
+/// Compiles rules that must be right, without evidence unless they say more of it.
 pub(crate) fn policy(text: &str) -> Policy {
-    let source = Source { name: "rules.toml", text };
+    let text = match text.contains("[evidence]") {
+        true => text.to_owned(),
+        false => format!("{text}{WITHOUT_EVIDENCE}"),
+    };
+    let source = Source { name: "rules.toml", text: &text };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/good");
     let load =
         |list: &str| std::fs::read_to_string(folder.join(list)).map_err(|error| error.to_string());

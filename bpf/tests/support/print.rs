@@ -1,5 +1,6 @@
 //! A model as the text of a rules file, in one of the many ways to write it.
 
+use super::WITHOUT_EVIDENCE;
 use super::model::*;
 use super::random::Random;
 use super::settings::duration;
@@ -52,6 +53,7 @@ pub(crate) fn print(rules: &Rules) -> Printed {
             printed.text.push_str(line_end);
         }
     }
+    printed.text.push_str(WITHOUT_EVIDENCE);
     printed
 }
 

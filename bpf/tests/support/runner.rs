@@ -4,9 +4,9 @@ use super::connection::{Connection, REPLY};
 use super::image::Image;
 use super::kernel::{Addresses, COOKIE, Guest, Kernel, Log, Method, NAMESPACE};
 use super::layout::Layout;
+use super::machine::{Exit, Memory, Program};
 use super::second::Second;
 use super::shared::{Finding, Policy};
-use set_rto_compiler::machine::{Exit, Memory};
 use std::mem::offset_of;
 
 /// What stands for the timer of rule 0: `TIMER` of emit/prelude.h.
@@ -78,7 +78,7 @@ impl Default for Load {
 
 pub(crate) struct Runner {
     memory: Memory,
-    program: set_rto_compiler::machine::Program,
+    program: Program,
     big_endian: bool,
     hits: Option<u64>,
     map: u64,

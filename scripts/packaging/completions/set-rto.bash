@@ -17,10 +17,12 @@ _set_rto()
             ;;
     esac
     case $verb in
-        '') options='install remove status diff check try rules --version --help' ;;
-        install) options='--cgroup --pin --partial --interface-method --dry-run --quiet --help' ;;
-        remove | diff | try) options='--pin --help' ;;
-        status) options='--pin --json --help' ;;
+        '') options='install remove status advise diff check try rules --version --help' ;;
+        install) options='--cgroup --pin --partial --interface-method --forget --dry-run --quiet --help' ;;
+        remove) options='--pin --own --help' ;;
+        diff | try) options='--pin --help' ;;
+        status) options='--pin --all --hosts --json --metrics --watch --help' ;;
+        advise) options='--pin --json --help' ;;
         check) options='--json --help' ;;
         rules) options='--json --source --help' ;;
     esac

@@ -1,35 +1,51 @@
-# For `callPackage ./package.nix { rules = ./rules.toml; }`, in the shape of nixpkgs' pkgs/by-name. `src` is this
-# repository. Not tried: there is no Nix where this was written.
+# For `callPackage ./package.nix { rules = ./rules.toml; }`, in the shape of nixpkgs' pkgs/by-name. With `lib.fakeHash`
+# Nix stops and prints the hash to put there.
 {
   lib,
   rustPlatform,
-  llvmPackages,
+  fetchurl,
+  pkgsBuildBuild,
+  libbpf,
+  elfutils,
+  zlib,
   installShellFiles,
+  versionCheckHook,
   rules ? null,
 }:
 
-rustPlatform.buildRustPackage {
+rustPlatform.buildRustPackage (finalAttrs: {
   pname = "set-rto";
   version = "0.2.0";
 
-  src = lib.cleanSource ../../..;
-  cargoLock.lockFile = ../../../Cargo.lock;
+  src = fetchurl {
+    url = "https://set-rto.invalid/set-rto/releases/download/v${finalAttrs.version}/set-rto-${finalAttrs.version}.tar.gz";
+    hash = lib.fakeHash;
+  };
+  cargoHash = lib.fakeHash;
 
   nativeBuildInputs = [ installShellFiles ];
+  buildInputs = [
+    libbpf
+    elfutils
+    zlib
+  ];
+  # The build script reads the BPF program with libbpf.
+  depsBuildBuild = [
+    pkgsBuildBuild.libbpf
+    pkgsBuildBuild.elfutils
+    pkgsBuildBuild.zlib
+  ];
 
-  # The wrapped clang adds flags for the host that the target bpf does not have.
+  cargoBuildFlags = [ "--package=set-rto" ];
+  buildNoDefaultFeatures = true;
+  buildFeatures = [ "system" ];
+
   env = {
-    CLANG = "${lib.getBin llvmPackages.clang-unwrapped}/bin/clang";
-    # As in .cargo/config.toml, which the builder may replace.
-    LIBBPF_SYS_EXTRA_CFLAGS = "-I../../elfutils/libelf -I../../zlib";
-    PKG_CONFIG = "true";
+    # The wrapped clang adds flags for the host that the target bpf does not have.
+    CLANG = "${lib.getBin pkgsBuildBuild.llvmPackages.clang-unwrapped}/bin/clang";
   }
   // lib.optionalAttrs (rules != null) { SET_RTO_RULES = "${rules}"; };
 
-  # Else the flags that are for hardening the host's programs reach clang -target bpf.
-  hardeningDisable = [ "all" ];
-
-  cargoBuildFlags = [ "--package=set-rto" ];
   # The tests attach to a kernel.
   doCheck = false;
 
@@ -38,18 +54,23 @@ rustPlatform.buildRustPackage {
     installShellCompletion --bash scripts/packaging/completions/set-rto.bash
     installShellCompletion --zsh scripts/packaging/completions/_set-rto
     installShellCompletion --fish scripts/packaging/completions/set-rto.fish
-    mkdir -p $out/sbin && mv $out/bin/set-rto $out/sbin/ && ln -s ../sbin/set-rto $out/bin/set-rto
     install -D -m 644 scripts/packaging/systemd/set-rto.service $out/lib/systemd/system/set-rto.service
-    substituteInPlace $out/lib/systemd/system/set-rto.service --replace-fail /usr/sbin/set-rto $out/sbin/set-rto
+    substituteInPlace $out/lib/systemd/system/set-rto.service --replace-fail /usr/sbin $out/bin
   '';
+
+  doInstallCheck = true;
+  nativeInstallCheckInputs = [ versionCheckHook ];
 
   meta = {
     description = "TCP's first retransmit timer per connection, by rules compiled into the binary";
+    homepage = "https://set-rto.invalid/set-rto";
     license = with lib.licenses; [
       mit
       asl20
+      gpl2Only
     ];
+    maintainers = [ ];
     platforms = lib.platforms.linux;
     mainProgram = "set-rto";
   };
-}
+})

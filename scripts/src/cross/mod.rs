@@ -14,7 +14,7 @@ use crate::needs::{CROSS, Need};
 use crate::setup;
 use crate::targets::Zig;
 
-pub(crate) use self::zig::SYMBOLS;
+pub(crate) use self::zig::{SYMBOLS, musl};
 
 /// For C: no unwind tables, since nothing unwinds through C here, and sections of their own for the linker to drop.
 const CFLAGS: &str =

@@ -38,6 +38,25 @@ pub(super) struct Tools {
     pub(super) ranlib: PathBuf,
 }
 
+/// The C library that zig brings.
+pub(crate) struct Musl {
+    pub(crate) version: String,
+    pub(crate) copyright: PathBuf,
+}
+
+/// Which it is.
+///
+/// # Errors
+/// zig was not fetched, or has it elsewhere.
+pub(crate) fn musl() -> Result<Musl> {
+    let folder = cache::dir()?.join(format!("zig/{VERSION}/ziglang/lib/libc/musl"));
+    let file = folder.join("src/internal/version.h");
+    let text = fs::read_to_string(&file);
+    let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+    let version = text.split('"').nth(1).context("musl has no version")?.to_owned();
+    Ok(Musl { version, copyright: folder.join("COPYRIGHT") })
+}
+
 /// Fetches zig, and writes the programs for a target.
 ///
 /// # Errors

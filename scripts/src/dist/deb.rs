@@ -18,6 +18,8 @@ const MAINTAINER: [(&str, &str); 2] =
 pub(crate) struct Package<'a> {
     /// Debian's name of the machine.
     pub(crate) architecture: &'a str,
+    /// The boards that it is for, if the architecture does not say that.
+    pub(crate) boards: Option<&'a str>,
     /// What follows the version.
     pub(crate) revision: &'a str,
     /// The time of all files, in seconds since 1970.
@@ -61,13 +63,18 @@ impl Package<'_> {
         let control = self.control(&template, &maintainer, kibibytes(&tree.join("usr"))?);
         put(&tree, "DEBIAN/control", control.as_bytes(), 0o644)?;
         put(&tree, "DEBIAN/md5sums", self.md5sums(sh, &tree)?.as_bytes(), 0o644)?;
-        let package = folder.join(format!("set-rto_{}_{}.deb", self.version(), self.architecture));
+        let package = folder.join(self.file_name());
         cmd!(sh, "dpkg-deb --root-owner-group -Zxz --build {tree} {package}")
             .env("SOURCE_DATE_EPOCH", epoch)
             .ignore_stdout()
             .run()?;
         fs::remove_dir_all(&tree).with_context(|| cannot("remove", &tree))?;
         Ok(package)
+    }
+
+    fn file_name(&self) -> String {
+        let boards = self.boards.map(|boards| format!("_{boards}")).unwrap_or_default();
+        format!("set-rto_{}_{}{boards}.deb", self.version(), self.architecture)
     }
 
     fn control(&self, template: &str, maintainer: &str, kibibytes: u64) -> String {
@@ -110,7 +117,16 @@ fn kibibytes(folder: &Path) -> Result<u64> {
 mod tests {
     use super::*;
 
-    const PACKAGE: Package<'static> = Package { architecture: "arm64", revision: "2", epoch: 0 };
+    const PACKAGE: Package<'static> =
+        Package { architecture: "arm64", boards: None, revision: "2", epoch: 0 };
+
+    #[test]
+    fn packages_of_one_architecture_are_named_by_board() {
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(PACKAGE.file_name(), format!("set-rto_{version}-2_arm64.deb"));
+        let zero = Package { boards: Some("pi-zero-and-1"), ..PACKAGE };
+        assert_eq!(zero.file_name(), format!("set-rto_{version}-2_arm64_pi-zero-and-1.deb"));
+    }
 
     #[test]
     fn texts() {

@@ -77,7 +77,6 @@ pub(crate) const LOOSE: &[File] = &[
     file(Source::Packaging("completions/set-rto.fish"), "completions/set-rto.fish"),
     file(Source::Packaging("systemd/set-rto.service"), "set-rto.service"),
     program(Source::Packaging("openwrt/set-rto/files/set-rto.init"), "set-rto.init"),
-    program(Source::Packaging("openwrt/set-rto/files/set-rto.hotplug"), "set-rto.hotplug"),
 ];
 
 /// The files of a Debian package.

@@ -1,26 +1,31 @@
 //! `cargo xtask dist`: for each target a folder `target/dist/NAME` with the static binary, its Debian package, the
-//! manual pages, completions, schema, unit, init script, the rules that it was built from, and checksums of all.
+//! manual pages, completions, schema, unit, init script, the rules that it was built from, a bill of materials, the notices
+//! of licences, and checksums of all.
 
 mod deb;
 mod epoch;
 mod files;
+mod parts;
+mod sbom;
 mod sizes;
+mod source;
 mod sums;
 mod symbols;
+mod twice;
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use xshell::Shell;
+use xshell::{Shell, cmd};
 
 use crate::build;
 use crate::step::step;
 use crate::targets::{self, Target};
 
 /// The options of `dist`.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Options {
     /// Names or triples; none: this machine's.
     pub(crate) targets: Vec<String>,
@@ -32,6 +37,10 @@ pub(crate) struct Options {
     pub(crate) record: bool,
     /// Only print what takes the room in each binary.
     pub(crate) symbols: bool,
+    /// Also pack the sources and the recipes.
+    pub(crate) source: bool,
+    /// Build once more elsewhere, and compare.
+    pub(crate) twice: bool,
     /// Succeed, with a message, if zig or the sources of the standard library cannot be fetched: for a test of the sizes
     /// on machines with limited network access.
     pub(crate) if_possible: bool,
@@ -73,7 +82,10 @@ pub(crate) fn run(
     }
     let mut folders = Vec::new();
     let mut built = Vec::new();
-    for target in targets {
+    if options.source {
+        folders.push(step("pack the sources", || source::run(sh, into))?);
+    }
+    for &target in &targets {
         let (folder, size) = one(sh, target, rules, &options.revision, into)?;
         folders.push(folder);
         built.push((target.name, size));
@@ -81,6 +93,9 @@ pub(crate) fn run(
     // Other rules have other sizes.
     if rules.is_none() && options.btf.is_empty() && env::var_os(build::BTF_VARIABLE).is_none() {
         compare(sh, &built, options.record)?;
+    }
+    if options.twice {
+        step("build again in another folder", || twice::run(sh, &targets, into))?;
     }
     Ok(folders)
 }
@@ -120,8 +135,15 @@ fn one(
             file.copy(&sources, &folder)?;
         }
         let epoch = epoch::seconds(sh)?;
-        let package = deb::Package { architecture: target.debian, revision, epoch };
+        let Target { debian: architecture, boards, .. } = *target;
+        let package = deb::Package { architecture, boards, revision, epoch };
         package.build(sh, &sources, &folder)?;
+        let parts = parts::linked(sh, target)?;
+        let since = epoch.to_string();
+        let time = cmd!(sh, "date -u -d @{since} +%Y-%m-%dT%H:%M:%SZ").quiet().read()?;
+        let bill = sbom::bill(&parts, env!("CARGO_PKG_REPOSITORY"), &time)?;
+        files::put(&folder, "set-rto.cdx.json", bill.as_bytes(), 0o644)?;
+        files::put(&folder, "NOTICES", sbom::notices(&parts)?.as_bytes(), 0o644)?;
         sums::write(sh, &folder)?;
         Ok((folder, size))
     })

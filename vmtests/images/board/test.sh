@@ -52,7 +52,7 @@ check tried_rule has 'rule                 long' set-rto try 192.0.2.2:4242
 check tried_jiffies has '(4 jiffies at HZ 250)' set-rto try 203.0.113.7:80
 check counted has 'long: rto 20s (5000 jiffies), 3 connections' set-rto status
 link=$(field link_id)
-check install_again quiet set-rto install
+check install_again quiet set-rto install --quiet
 check same_link is "$link" field link_id
 
 # With BTF, from the kernel or in the binary: by route, and by address on request.
@@ -72,7 +72,7 @@ route)
 	;;
 esac
 ip addr add 198.18.2.1/24 dev dm0
-check new_address has 'devices and addresses read again' set-rto install
+check new_address has 'addresses read again' set-rto install
 check of_new_address between 200 250 proc_timer 198.18.2.2 80
 
 # A second program notes by which device a SYN came in.

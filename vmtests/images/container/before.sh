@@ -6,6 +6,8 @@ cat >/sbin/init <<END
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
+# podman looks for AppArmor there, and loads its profile.
+mount -t securityfs securityfs /sys/kernel/security
 # podman names the pod after it. Its default is "(none)".
 echo guest >/proc/sys/kernel/hostname
 mount -t devtmpfs dev /dev 2>/dev/null

@@ -17,6 +17,8 @@ ip link add radio0 type dummy
 ip addr add 192.0.2.1/24 dev radio0
 ip link set radio0 up
 
+check apparmor grep -q Y /sys/module/apparmor/parameters/enabled
+
 ## The image of one file
 cp /payload/set-rto /payload/Containerfile /run/build
 check build podman build -q -t set-rto -f /run/build/Containerfile /run/build
@@ -46,6 +48,10 @@ cd /
 check readme_status exits 0 set-rto status
 check readme_timer is 20000 timer 192.0.2.2 12345
 check readme_remove run.sh remove
+# The profile of the engine lets nothing be pinned.
+check without_apparmor_unconfined has 'Permission denied' podman run --rm --cgroupns=host --network=host --cap-drop=ALL \
+	--cap-add=BPF --cap-add=NET_ADMIN --cap-add=PERFMON --cap-add=DAC_OVERRIDE --security-opt=seccomp=unconfined \
+	-v /sys/fs/bpf:/sys/fs/bpf -v /sys/fs/cgroup:/sys/fs/cgroup set-rto install
 # Without one of the privileges, install fails with a message.
 check without_bpf not podman run --rm --cgroupns=host --network=host --cap-drop=ALL --cap-add=NET_ADMIN \
 	-v /sys/fs/bpf:/sys/fs/bpf -v /sys/fs/cgroup:/sys/fs/cgroup set-rto install
@@ -59,21 +65,37 @@ printf 'FROM scratch\nCOPY busybox /busybox\nENTRYPOINT ["/busybox", "sleep", "1
 check build_pause podman build -q -t pause -f /run/pause/Containerfile /run/pause
 check build_node podman build -q -t set-rto-node --target node --build-arg PAUSE=localhost/pause \
 	-f /run/build/Containerfile /run/build
+podman tag set-rto set-rto:0.2.0
+podman tag set-rto-node set-rto-node:0.2.0
 check pod podman kube play --network=host /payload/daemonset.yaml
 check pod_installed exits 0 set-rto status
 check pod_on_the_root_cgroup has '"cgroup":"/sys/fs/cgroup"' set-rto status --json
 check pod_timer is 20000 timer 192.0.2.2 12345
 wait_container=$(podman ps --format '{{.Names}}' | grep -e '-wait$')
 check pod_waits test -n "$wait_container"
-# podman does not run preStop: the same command, in the same container.
-pre_stop=$(sed -n 's/.*command: \[\(.*\)\]/\1/p' /payload/daemonset.yaml | tr -d '",')
-check pre_stop podman exec "$wait_container" $pre_stop
+# podman runs neither hooks nor readiness probes: the same commands, in the same container.
+hook() {
+	words=$(sed -n "/$1:/,/command:/s/.*command: \[\(.*\)\]/\1/p" /payload/daemonset.yaml | tr -d '",')
+	podman exec "$wait_container" $words
+}
+check ready hook readinessProbe
+# A newer pod has attached other rules. This one leaves them there, and is no longer ready.
+dpkg-deb -x /payload/2.deb /run/newer
+check update /run/newer/usr/sbin/set-rto install
+check pre_stop_of_the_old_one has 'rules of another binary' hook preStop
+check update_stays exits 0 /run/newer/usr/sbin/set-rto status
+check update_timer is 30000 timer 192.0.2.2 12345
+check old_is_not_ready exits 4 hook readinessProbe
+check post_start hook postStart
+check post_start_installed exits 0 set-rto status
+check pre_stop hook preStop
 check pre_stop_removed exits 3 set-rto status
 check pod_down podman kube down /payload/daemonset.yaml
 
 ## A cgroup namespace of its own, as Kubernetes gives it
 check private_cgroups podman run --rm --cgroupns=private --network=host --read-only --cap-drop=ALL --cap-add=BPF \
-	--cap-add=NET_ADMIN --cap-add=PERFMON --cap-add=DAC_OVERRIDE --security-opt=no-new-privileges --security-opt=seccomp=unconfined \
+	--cap-add=NET_ADMIN --cap-add=PERFMON --cap-add=DAC_OVERRIDE --security-opt=no-new-privileges \
+	--security-opt=seccomp=unconfined --security-opt=apparmor=unconfined \
 	-v /sys/fs/bpf:/sys/fs/bpf -v /sys/fs/cgroup:/host/cgroup set-rto install --cgroup /host/cgroup
 check private_on_the_root_cgroup has '"cgroup":"/sys/fs/cgroup"' set-rto status --json
 check private_timer is 20000 timer 192.0.2.2 12345

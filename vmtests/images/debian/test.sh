@@ -38,6 +38,27 @@ systemctl daemon-reload
 check sandbox_holds systemctl start sandbox
 check sandbox_said is '' journalctl -b -u sandbox -o cat -t sh
 
+## Addresses instead of routes, in the sandbox: another namespace with the same address is another network
+mkdir -p /run/systemd/system/set-rto.service.d
+printf '[Service]\nExecReload=\nExecReload=/usr/sbin/set-rto install --interface-method address\n' \
+	>/run/systemd/system/set-rto.service.d/address.conf
+systemctl daemon-reload
+check address_reload systemctl reload set-rto
+check address_method is '"address"' field interface_method
+check address_timer is 20000 timer 192.0.2.2 12345
+ip netns add other
+ip -n other link add eth0 type dummy
+ip -n other addr add 192.0.2.1/24 dev eth0
+ip -n other link set eth0 up
+other_timer() {
+	ip netns exec other bash -c ". /payload/lib.sh; timer $1 $2"
+}
+check address_of_another_namespace is 1000 other_timer 192.0.2.2 12345
+check address_here_still is 20000 timer 192.0.2.2 12345
+rm -r /run/systemd/system/set-rto.service.d
+ip netns del other
+systemctl daemon-reload
+
 ## Reload
 link=$(field link_id)
 check reload systemctl reload set-rto
@@ -89,10 +110,23 @@ check upgrade_of_a_stopped_one dpkg -i /payload/1.deb
 check stopped_stays_stopped exits 3 set-rto status
 check start systemctl enable --now set-rto
 check start_timer is 20000 timer 192.0.2.2 12345
+# Removed from another root, with the host's /proc, /sys and /run: its rules are the host's.
+mkdir -p /run/root
+mount -t tmpfs tmpfs /run/root
+cp -a /bin /sbin /lib* /run/root
+for dir in usr etc var proc sys dev; do
+	mkdir /run/root/$dir
+	mount --rbind /$dir /run/root/$dir
+done
+mkdir -p /run/root/run/systemd/system
+check chroot_prerm chroot /run/root /var/lib/dpkg/info/set-rto.prerm remove
+check chroot_leaves_the_rules_of_the_host is 20000 timer 192.0.2.2 12345
+umount -l /run/root
 check remove dpkg -r set-rto
 check remove_unpins test ! -e /sys/fs/bpf/set-rto
 check remove_timer is 1000 timer 192.0.2.2 12345
-check remove_disables test ! -e /etc/systemd/system/sysinit.target.wants/set-rto.service
+dpkg -P set-rto
+check purge_disables test ! -h /etc/systemd/system/sysinit.target.wants/set-rto.service
 check by_hand_install dpkg -i /payload/1.deb
 check by_hand set-rto install
 check by_hand_timer is 20000 timer 192.0.2.2 12345

@@ -24,7 +24,7 @@ pub struct Board {
     pub qemu: &'static [&'static str],
     /// In the kernel's package, below `usr/lib/linux-image-RELEASE`.
     pub device_tree: Option<&'static str>,
-    /// Its serial line, as the kernel calls it.
+    /// Its serial line, as the kernel calls it, and further words for the kernel.
     pub console: &'static str,
     /// Its network card; without one, nothing is captured.
     pub card: Option<&'static str>,

@@ -7,7 +7,7 @@ mod wire;
 pub use board::{Board, From};
 
 /// All of them.
-pub const BOARDS: [Board; 6] = [
+pub const BOARDS: [Board; 7] = [
     Board {
         name: "aarch64-virt",
         target: "aarch64",
@@ -46,6 +46,21 @@ pub const BOARDS: [Board; 6] = [
         device_tree: None,
         console: "ttyAMA0",
         card: Some("virtio-net-device"),
+    },
+    // The processor of a Raspberry Pi Zero and a Pi 1.
+    Board {
+        name: "armv6-raspi0",
+        target: "armv6",
+        kernel: From::Packages {
+            suite: "bookworm",
+            architecture: "armel",
+            kernel: "linux-image-rpi",
+        },
+        qemu: &["qemu-system-arm", "-M", "raspi0"],
+        device_tree: Some("bcm2835-rpi-zero.dtb"),
+        // qemu has no registers where that driver looks for them.
+        console: "ttyAMA0 initcall_blacklist=bcm2835_power_driver_init",
+        card: None,
     },
     Board {
         name: "mipsel",

@@ -13,6 +13,7 @@ pub(crate) mod neighbour;
 pub(crate) mod netns;
 pub(crate) mod packet;
 pub(crate) mod pair;
+pub(crate) mod peer;
 pub(crate) mod requests;
 pub(crate) mod restrict;
 pub(crate) mod rtnetlink;

@@ -127,7 +127,50 @@ pub(crate) fn syn_with(
     source: SocketAddr,
     destination: SocketAddr,
 ) -> Vec<u8> {
-    segment(data, (from, to), (source, destination), (FLAG_SYN, FIRST, 0))
+    segment(data, &[], (from, to), (source, destination), (FLAG_SYN, FIRST, 0))
+}
+
+/// The IP packet that answers a SYN with this number; with its own and the SYN's timestamp, if there are some.
+pub(crate) fn syn_ack(
+    ends: (SocketAddr, SocketAddr),
+    acknowledged: u32,
+    timestamps: Option<(u32, u32)>,
+) -> Vec<u8> {
+    let options = timestamps.map_or(Vec::new(), |(own, echoed)| {
+        [&[1, 1, 8, 10], &own.to_be_bytes()[..], &echoed.to_be_bytes()].concat()
+    });
+    let flags = (FLAG_SYN | FLAG_ACK, FIRST, acknowledged.wrapping_add(1));
+    of_frame(&segment(&[], &options, ([0; 6], [0; 6]), ends, flags)).to_vec()
+}
+
+/// The IP packet of a SYN, or of what ends the handshake of such a SYN, with data.
+pub(crate) fn from_far(
+    ends: (SocketAddr, SocketAddr),
+    acknowledged: Option<u32>,
+    data: &[u8],
+) -> Vec<u8> {
+    let flags = match acknowledged {
+        None => (FLAG_SYN, FIRST, 0),
+        Some(number) => (FLAG_ACK, FIRST + 1, number.wrapping_add(1)),
+    };
+    of_frame(&segment(data, &[], ([0; 6], [0; 6]), ends, flags)).to_vec()
+}
+
+/// The timestamp of a TCP segment in an IP packet.
+pub(crate) fn timestamp(packet: &[u8]) -> Option<u32> {
+    let header = if packet.first()? >> 4 == 4 { usize::from(packet.first()? & 15) * 4 } else { 40 };
+    let tcp = packet.get(header..)?;
+    let mut options = tcp.get(20..usize::from(*tcp.get(12)? >> 4) * 4)?;
+    loop {
+        match options {
+            [1, rest @ ..] => options = rest,
+            [8, 10, ..] => return array(options, 2).map(u32::from_be_bytes),
+            [kind, length, ..] if *kind > 1 && *length >= 2 => {
+                options = options.get(usize::from(*length)..)?;
+            }
+            _ => return None,
+        }
+    }
 }
 
 /// The number of a SYN.
@@ -139,17 +182,18 @@ pub(crate) fn last_ack(
     ends: (SocketAddr, SocketAddr),
     acknowledged: u32,
 ) -> Vec<u8> {
-    segment(&[], macs, ends, (FLAG_ACK, FIRST + 1, acknowledged.wrapping_add(1)))
+    segment(&[], &[], macs, ends, (FLAG_ACK, FIRST + 1, acknowledged.wrapping_add(1)))
 }
 
-/// Flags, the number of the first byte, and that of the next one expected.
+/// Options in whole words, besides the MSS; flags, the number of the first byte, and that of the next one expected.
 fn segment(
     data: &[u8],
+    options: &[u8],
     (from, to): (Mac, Mac),
     (source, destination): (SocketAddr, SocketAddr),
     (flags, sequence, acknowledged): (u8, u32, u32),
 ) -> Vec<u8> {
-    let length = 24 + data.len() as u8;
+    let length = (24 + options.len() + data.len()) as u8;
     let mut frame = Vec::with_capacity(78 + data.len());
     frame.extend_from_slice(&to);
     frame.extend_from_slice(&from);
@@ -180,11 +224,13 @@ fn segment(
     tcp[2..4].copy_from_slice(&destination.port().to_be_bytes());
     tcp[4..8].copy_from_slice(&sequence.to_be_bytes());
     tcp[8..12].copy_from_slice(&acknowledged.to_be_bytes());
-    tcp[12..16].copy_from_slice(&[6 << 4, flags, 0xff, 0xff]);
+    let words = 6 + options.len() as u8 / 4;
+    tcp[12..16].copy_from_slice(&[words << 4, flags, 0xff, 0xff]);
     tcp[20..24].copy_from_slice(&[2, 4, 0x04, 0xb0]);
-    let sum = checksum(&[&pseudo_header[..], &tcp, data].concat());
+    let sum = checksum(&[&pseudo_header[..], &tcp, options, data].concat());
     tcp[16..18].copy_from_slice(&sum.to_be_bytes());
     frame.extend_from_slice(&tcp);
+    frame.extend_from_slice(options);
     frame.extend_from_slice(data);
     frame
 }

@@ -145,6 +145,16 @@ impl Connection {
         Ok(rto / 1_u32.checked_shl((*backoff).into()).context("a backoff beyond all timers")?)
     }
 
+    /// The smoothed round trip. When the connection is established, it is the handshake's.
+    pub(crate) fn rtt(&self) -> Result<Duration> {
+        Ok(Duration::from_micros(word(&self.tcp_info()?, 68)?.into()))
+    }
+
+    /// Whether the connection is established.
+    pub(crate) fn is_established(&self) -> Result<bool> {
+        Ok(self.tcp_info()?.first() == Some(&1))
+    }
+
     /// How many segments were sent again so far.
     pub(crate) fn retransmits(&self) -> Result<u32> {
         word(&self.tcp_info()?, 100)

@@ -16,6 +16,7 @@ mod interfaces_arrivals;
 mod interfaces_methods;
 mod killed;
 mod lacking;
+mod learned;
 mod links;
 mod machine;
 mod mounts;
@@ -54,6 +55,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     by_hand::TESTS,
     wire::TESTS,
     handshakes::TESTS,
+    learned::TESTS,
     samples::TESTS,
     settings::TESTS,
     settings_handshake::TESTS,

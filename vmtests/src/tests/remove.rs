@@ -21,6 +21,7 @@ use crate::harness::tests;
 tests! {
     remove_gives_the_default_back: 60,
     remove_twice: 60,
+    remove_own_leaves_other_rules: 60,
     remove_leaves_what_others_pinned: 60,
 }
 
@@ -57,6 +58,18 @@ fn remove_twice() -> Result<()> {
     // By the executable of other rules, too.
     a.ok(&["install"])?;
     SetRto::of("b")?.ok(&["remove"])?;
+    ensure!(a.status()?.json["installed"] == Value::Bool(false), "{:?}", a.status()?);
+    Ok(())
+}
+
+/// What another binary has attached stays with `--own`, as when a pod that is replaced ends after its successor began.
+fn remove_own_leaves_other_rules() -> Result<()> {
+    let (a, b) = (SetRto::of("a")?, SetRto::of("b")?);
+    a.ok(&["remove", "--own"])?.says(&["set-rto: ", "not installed"])?;
+    a.ok(&["install"])?;
+    b.ok(&["remove", "--own"])?.says(&["set-rto: ", "not removed", "another binary"])?;
+    ensure!(a.status()?.code == 0, "removed: {:?}", a.status()?);
+    a.ok(&["remove", "--own"])?;
     ensure!(a.status()?.json["installed"] == Value::Bool(false), "{:?}", a.status()?);
     Ok(())
 }

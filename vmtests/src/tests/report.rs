@@ -127,8 +127,8 @@ fn status_for_people() -> Result<()> {
     let done = default.ok(&["install"])?;
     let cgroup = sandbox::cgroup()?.display().to_string();
     ensure!(done.stdout.contains(&cgroup), "install does not say where: {done}");
-    let status = default.ok(&["status"])?;
-    for word in [cgroup.as_str(), "/sys/fs/bpf/set-rto", "rto 20s"] {
+    let status = default.ok(&["status", "--all"])?;
+    for word in [cgroup.as_str(), "/sys/fs/bpf/set-rto", "timer", "slow", "20s"] {
         ensure!(status.stdout.contains(word), "no `{word}` in {status}");
     }
     ensure!(!status.stdout.contains('\u{1b}'), "colours in {status}");

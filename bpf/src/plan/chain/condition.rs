@@ -1,15 +1,15 @@
 //! A rule's formula as comparisons, in an order that fails early.
 
 use super::Load;
-use crate::rule::{Direction, End, Fact, Family, Formula, Pattern, PortRange, Prefix, Test};
-use crate::space::{
-    Dimension, Interfaces, MAPPED, Set, Side, addresses as addresses_of, port_set, prefix_set,
-};
-use std::cmp::Ordering;
+use crate::rule::{Fact, Pattern};
+use crate::space::{Dimension, Interfaces, MAPPED, Normal, Set, Side, addresses as addresses_of};
 use std::collections::BTreeMap;
 
 /// Items of a list that are compared one by one; a search for one in a table takes 25 to 35 instructions.
 const MOST_ITEMS: usize = 8;
+
+/// A search counts as so many comparisons.
+const LISTED: usize = 8;
 
 /// A formula of comparisons.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub enum Check {
     Address4(Side, u32, u32),
     /// First and last IPv6 address.
     Address6(Side, u128, u128),
-    /// A bit of a number of [`Chain::lookups`].
-    Listed(usize, usize),
+    /// A bit of the number that [`Chain::lookups`] has for the field.
+    Listed(Dimension, usize),
     /// The interface is in the list.
     Interface(usize),
     /// There is an interface.
@@ -51,162 +51,124 @@ pub enum Check {
 
 /// All of these, what costs least first.
 pub(super) fn all(parts: Vec<Condition>) -> Condition {
-    let mut flat = Vec::new();
-    for part in parts {
-        match part {
-            Condition::All(inner) => flat.extend(inner),
-            Condition::Any(inner) if inner.is_empty() => return Condition::Any(inner),
-            other => flat.push(other),
-        }
-    }
-    joined(flat, Condition::All)
+    joined(parts, true)
 }
 
 /// One of these, what costs least first.
 pub(super) fn any(parts: Vec<Condition>) -> Condition {
-    let mut flat = Vec::new();
-    for part in parts {
-        match part {
-            Condition::Any(inner) => flat.extend(inner),
-            Condition::All(inner) if inner.is_empty() => return Condition::All(inner),
-            other => flat.push(other),
-        }
-    }
-    joined(flat, Condition::Any)
+    joined(parts, false)
 }
 
-fn joined(mut parts: Vec<Condition>, join: fn(Vec<Condition>) -> Condition) -> Condition {
-    let mut known = Vec::new();
-    parts.retain(|part| {
-        let is_new = !known.contains(part);
-        known.extend(is_new.then(|| part.clone()));
-        is_new
-    });
-    parts.sort_by_key(Condition::cost);
-    match parts.len() {
-        1 => parts.remove(0),
-        _ => join(parts),
+fn joined(parts: Vec<Condition>, is_all: bool) -> Condition {
+    let mut flat: Vec<Condition> = Vec::new();
+    for part in parts {
+        let inner = match part {
+            Condition::All(inner) if is_all => inner,
+            Condition::Any(inner) if !is_all => inner,
+            // `false` among all, or `true` among any.
+            Condition::All(inner) | Condition::Any(inner) if inner.is_empty() => {
+                return if is_all { Condition::Any(inner) } else { Condition::All(inner) };
+            }
+            other => vec![other],
+        };
+        for part in inner {
+            if !flat.contains(&part) {
+                flat.push(part);
+            }
+        }
+    }
+    flat.sort_by_key(Condition::cost);
+    match flat.len() {
+        1 => flat.remove(0),
+        _ if is_all => Condition::All(flat),
+        _ => Condition::Any(flat),
     }
 }
 
 /// The long lists of each field.
 pub(super) type FieldLists = BTreeMap<Dimension, Vec<Set>>;
 
+/// The comparisons of a formula.
 pub(super) fn lower(
-    formula: &Formula,
-    negate: bool,
+    formula: &Normal,
     interfaces: &Interfaces,
     lists: &mut FieldLists,
 ) -> Condition {
-    let join = |is_all: bool| if is_all { all } else { any };
-    match formula {
-        Formula::Not(inner) => lower(inner, !negate, interfaces, lists),
-        Formula::All(parts) | Formula::Any(parts) => {
-            if let Some(order) = order(formula) {
-                return Condition::Check(Check::PortOrder(order), !negate);
-            }
-            let is_all = matches!(formula, Formula::All(_)) != negate;
-            join(is_all)(parts.iter().map(|part| lower(part, negate, interfaces, lists)).collect())
-        }
-        Formula::Test(test) => {
-            let found = literal(test, interfaces, lists);
-            if negate { found.negated() } else { found }
-        }
-    }
-}
-
-/// `!=`, `<=` and `>=` of two ports are one comparison.
-fn order(formula: &Formula) -> Option<[bool; 3]> {
-    let Formula::Any(parts) = formula else { return None };
-    let mut order = [false; 3];
-    for part in parts {
-        let Formula::Test(Test::Ports(ordering)) = part else { return None };
-        order[place(*ordering)] = true;
-    }
-    (!parts.is_empty()).then_some(order)
-}
-
-fn place(ordering: Ordering) -> usize {
-    match ordering {
-        Ordering::Less => 0,
-        Ordering::Equal => 1,
-        Ordering::Greater => 2,
-    }
-}
-
-fn literal(test: &Test, interfaces: &Interfaces, lists: &mut FieldLists) -> Condition {
     let check = |check, wanted| Condition::Check(check, wanted);
-    match test {
-        Test::Direction(direction) => check(Check::Incoming, *direction == Direction::Incoming),
-        Test::Family(family) => check(Check::Ipv4, *family == Family::Ipv4),
-        Test::Fact(fact) => check(Check::Fact(*fact), true),
-        Test::SameAddress => check(Check::SameAddress, true),
-        Test::Ports(ordering) => {
-            let mut order = [false; 3];
-            order[place(*ordering)] = true;
-            check(Check::PortOrder(order), true)
-        }
-        Test::Port(end, ranges) => ports(*end, ranges, lists),
-        Test::Address(end, prefixes) => addresses(*end, prefixes, lists),
-        Test::Interface(patterns) => {
-            let is_any = |it: &Pattern| it.0.bytes().all(|byte| byte == b'*');
-            match patterns.iter().any(is_any) {
-                true => check(Check::AnyInterface, true),
-                false => check(Check::Interface(interfaces.number(patterns)), true),
+    match formula {
+        Normal::All(parts) => all(parts.iter().map(|it| lower(it, interfaces, lists)).collect()),
+        Normal::Any(parts) => any(parts.iter().map(|it| lower(it, interfaces, lists)).collect()),
+        Normal::In(dimension, set) => match dimension {
+            Dimension::Direction => check(Check::Incoming, set.contains(1)),
+            Dimension::Family => check(Check::Ipv4, set.contains(0)),
+            Dimension::SameAddress => check(Check::SameAddress, set.contains(1)),
+            Dimension::Fact(fact) => check(Check::Fact(*fact), set.contains(1)),
+            Dimension::PortOrder => {
+                check(Check::PortOrder([0, 1, 2].map(|order| set.contains(order))), true)
             }
+            Dimension::Port(_) | Dimension::Address(_) => {
+                let others = dimension.domain().minus(set);
+                match others.ranges().len() < set.ranges().len() {
+                    true => values(*dimension, &others, lists).negated(),
+                    false => values(*dimension, set, lists),
+                }
+            }
+            Dimension::Interface { .. } => interface(*dimension, set, interfaces),
+        },
+    }
+}
+
+fn values(dimension: Dimension, set: &Set, lists: &mut FieldLists) -> Condition {
+    match dimension {
+        Dimension::Port(side) if set.ranges().len() <= MOST_ITEMS => {
+            let one = |(low, high): &(u128, u128)| {
+                Condition::Check(Check::Port(side, *low as u16, *high as u16), true)
+            };
+            any(set.ranges().iter().map(one).collect())
+        }
+        Dimension::Address(side) if comparisons(set) <= MOST_ITEMS => addresses(side, set),
+        _ => {
+            let of = lists.entry(dimension).or_default();
+            let known = of.iter().position(|it| it == set);
+            let bit = known.unwrap_or_else(|| {
+                of.push(set.clone());
+                of.len() - 1
+            });
+            Condition::Check(Check::Listed(dimension, bit), true)
         }
     }
 }
 
-fn ports(end: End, ranges: &[PortRange], lists: &mut FieldLists) -> Condition {
-    let side = end.into();
-    let set = port_set(ranges);
-    if set == Dimension::Port(side).domain() {
-        return Condition::All(Vec::new());
-    }
-    if set.ranges().len() > MOST_ITEMS {
-        return listed(Dimension::Port(side), set, lists);
-    }
-    let one = |(low, high): &(u128, u128)| {
-        Condition::Check(Check::Port(side, *low as u16, *high as u16), true)
+fn interface(dimension: Dimension, set: &Set, interfaces: &Interfaces) -> Condition {
+    let list = |set: Set| {
+        let classes = (dimension, set);
+        interfaces.lists.iter().position(|it| interfaces.classes(it) == classes)
     };
-    any(set.ranges().iter().map(one).collect())
+    let (list, wanted) = match (list(set.clone()), list(dimension.domain().minus(set))) {
+        (Some(list), _) => (list, true),
+        (None, Some(list)) => (list, false),
+        (None, None) => unreachable!("a test of the interface is about a list"),
+    };
+    let is_any = |it: &Pattern| it.0.bytes().all(|byte| byte == b'*');
+    let check = match interfaces.lists[list].iter().any(is_any) {
+        true => Check::AnyInterface,
+        false => Check::Interface(list),
+    };
+    Condition::Check(check, wanted)
 }
 
-fn listed(dimension: Dimension, set: Set, lists: &mut FieldLists) -> Condition {
-    let of = lists.entry(dimension).or_default();
-    let known = of.iter().position(|it| *it == set);
-    let bit = known.unwrap_or_else(|| {
-        of.push(set);
-        of.len() - 1
-    });
-    // The field gets its number when all are known.
-    let field = match dimension {
-        Dimension::Port(Side::Local) => 0,
-        Dimension::Port(Side::Remote) => 1,
-        Dimension::Address(Side::Local) => 2,
-        Dimension::Address(Side::Remote) => 3,
-        other => unreachable!("{other:?} has no lists"),
+/// Comparisons of addresses: an IPv4 range that is no prefix takes two.
+fn comparisons(set: &Set) -> usize {
+    let of = |(low, high): &(u128, u128)| match *high <= MAPPED.1 && !is_prefix(*low, *high) {
+        true => 2,
+        false => 1,
     };
-    Condition::Check(Check::Listed(field, bit), true)
+    set.ranges().iter().map(of).sum()
 }
 
-const FIELDS: [Dimension; 4] = [
-    Dimension::Port(Side::Local),
-    Dimension::Port(Side::Remote),
-    Dimension::Address(Side::Local),
-    Dimension::Address(Side::Remote),
-];
-
-fn addresses(end: End, prefixes: &[Prefix], lists: &mut FieldLists) -> Condition {
-    let side: Side = end.into();
-    let set = prefix_set(prefixes);
+fn addresses(side: Side, set: &Set) -> Condition {
     let mapped = Set::range(MAPPED.0, MAPPED.1);
     let (v4, v6) = (set.and(&mapped), set.minus(&mapped));
-    let comparisons = |set: &Set| set.ranges().iter().map(|range| pieces(*range)).sum::<usize>();
-    if comparisons(&v4) + v6.ranges().len() > MOST_ITEMS {
-        return listed(Dimension::Address(side), set, lists);
-    }
     let is_ipv4 = |wanted| Condition::Check(Check::Ipv4, wanted);
     let four = |(low, high): &(u128, u128)| {
         Condition::Check(Check::Address4(side, *low as u32, *high as u32), true)
@@ -221,12 +183,11 @@ fn addresses(end: End, prefixes: &[Prefix], lists: &mut FieldLists) -> Condition
         // In an IPv4 connection these words are the mapped address, or zero without CONFIG_IPV6.
         if *low >> 48 == 0 { all(vec![check, is_ipv4(false)]) } else { check }
     };
-    let all_six = addresses_of(1);
-    let six = match v6 == all_six {
+    let six = match v6 == addresses_of(1) {
         true => is_ipv4(false),
         false => any(v6.ranges().iter().map(six).collect()),
     };
-    if v4 == mapped && v6 == all_six { Condition::All(Vec::new()) } else { any(vec![four, six]) }
+    any(vec![four, six])
 }
 
 /// True for a range of addresses that is a prefix.
@@ -234,11 +195,6 @@ fn addresses(end: End, prefixes: &[Prefix], lists: &mut FieldLists) -> Condition
 pub fn is_prefix(low: u128, high: u128) -> bool {
     let differing = low ^ high;
     differing & differing.wrapping_add(1) == 0 && low & differing == 0
-}
-
-/// Comparisons of a range of IPv4 addresses: as prefixes if there are few.
-fn pieces((low, high): (u128, u128)) -> usize {
-    if is_prefix(low, high) { 1 } else { 2 }
 }
 
 impl Condition {
@@ -268,7 +224,8 @@ impl Condition {
 
     pub(super) fn comparisons(&self) -> usize {
         let mut count = 0;
-        self.each(&mut |_| count += 1);
+        // A search in a table has more paths to verify than a comparison.
+        self.each(&mut |check| count += if let Check::Listed(..) = check { LISTED } else { 1 });
         count
     }
 
@@ -279,20 +236,6 @@ impl Condition {
             Self::Any(parts) => any(parts.iter().map(|part| part.without(dropped)).collect()),
             Self::Check(check, _) if dropped(check) => Self::All(Vec::new()),
             Self::Check(..) => self.clone(),
-        }
-    }
-
-    /// Gives looked-up fields their places among these.
-    pub(super) fn number(&mut self, fields: &[Dimension]) {
-        match self {
-            Self::All(parts) | Self::Any(parts) => {
-                parts.iter_mut().for_each(|part| part.number(fields));
-            }
-            Self::Check(Check::Listed(field, _), _) => {
-                let place = fields.iter().position(|it| *it == FIELDS[*field]);
-                *field = place.unwrap_or_else(|| unreachable!("a field with lists"));
-            }
-            Self::Check(..) => {}
         }
     }
 

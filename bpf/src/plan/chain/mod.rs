@@ -8,9 +8,9 @@ mod condition;
 pub use condition::{Check, Condition, is_prefix};
 
 use crate::rule::{Formula, Pattern, Rule};
-use crate::space::{Dimension, Interfaces, Set, Side, sweep};
-use condition::{all, any, lower};
-use std::collections::BTreeMap;
+use crate::space::{Dimension, Interfaces, Normal, Set, Side, sweep};
+use condition::{any, lower};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Rules of a chain, at most. A chain of 16 mixed rules (the bench's) executes 46 instructions, 63 at worst, and 1,700
 /// are verified; of 20 it is 52, 69 and 7,600; of 32 it is 75, 99 and 41,500. Tables execute 127, 148 at worst. Of 20
@@ -68,6 +68,8 @@ pub struct Device {
 /// The long lists of one field.
 #[derive(Debug)]
 pub struct Lists {
+    /// That field.
+    pub dimension: Dimension,
     /// A bit for each list that has the value.
     pub table: Table,
     /// How many lists there are.
@@ -101,11 +103,8 @@ pub(super) fn chain(rules: &[Rule], interfaces: &Interfaces) -> Option<Chain> {
     let mut links = Vec::new();
     let mut comparisons = 0;
     for (rule, it) in rules.iter().enumerate() {
-        let parts = it
-            .conditions
-            .iter()
-            .map(|condition| lower(&condition.formula, false, interfaces, &mut lists));
-        let condition = all(parts.collect());
+        let all = Formula::All(it.conditions.iter().map(|it| it.formula.clone()).collect());
+        let condition = lower(&Normal::new(&all, false, interfaces), interfaces, &mut lists);
         comparisons += condition.comparisons();
         if comparisons > MOST_COMPARISONS {
             return None;
@@ -115,17 +114,14 @@ pub(super) fn chain(rules: &[Rule], interfaces: &Interfaces) -> Option<Chain> {
     if lists.values().any(|lists: &Vec<Set>| lists.len() > MOST_LISTS) {
         return None;
     }
-    let fields: Vec<Dimension> = lists.keys().copied().collect();
-    for link in &mut links {
-        link.condition.number(&fields);
-    }
-    let lookups = lists.iter().enumerate().map(|(at, (dimension, lists))| {
-        let asks =
-            |link: &Link| link.condition.any(&|it| matches!(it, Check::Listed(of, _) if *of == at));
+    let lookups = lists.iter().map(|(dimension, lists)| {
+        let is_this = |check: &Check| matches!(check, Check::Listed(of, _) if of == dimension);
+        let asks = |link: &Link| link.condition.any(&is_this);
         let mut asking = links.iter().enumerate().filter(|(_, link)| asks(link)).map(|(at, _)| at);
         let first = asking.next();
         let count = lists.len();
         Lists {
+            dimension: *dimension,
             table: table(*dimension, lists),
             count,
             before: first.filter(|_| asking.next().is_some()),
@@ -142,22 +138,12 @@ pub(super) fn chain(rules: &[Rule], interfaces: &Interfaces) -> Option<Chain> {
 
 /// A bit for each list.
 fn table(dimension: Dimension, lists: &[Set]) -> Table {
-    let mut steps: super::Steps = Vec::new();
     let ranges = lists
         .iter()
         .enumerate()
         .flat_map(|(list, set)| set.ranges().iter().map(move |(low, high)| (*low, *high, list)));
-    sweep(
-        ranges,
-        dimension.last(),
-        |_| 0,
-        |start, holding, _| {
-            let bits = holding.iter().fold(0, |bits, list| bits | 1 << list);
-            if steps.last().is_none_or(|(_, last)| *last != bits) {
-                steps.push((start, bits));
-            }
-        },
-    );
+    let bits = |around: &BTreeSet<usize>, _| around.iter().fold(0, |bits, list| bits | 1 << list);
+    let steps = sweep(ranges, dimension.last(), |_| 0, bits);
     Table::new(dimension, &steps)
 }
 

@@ -18,9 +18,9 @@ use crate::diag::Diagnostic;
 use crate::reach::Regions;
 use crate::rule::{Fact, Rule};
 use crate::space::{Dimension, Set, Side, Term, addresses};
-use lists::{join, sort};
+use lists::sort;
 use numbers::Numbers;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Words of all rows of a connection: 6 instructions for 3 fields each.
@@ -59,7 +59,7 @@ pub enum Kind {
     Small(Vec<Dimension>),
     /// A fact: 0 or 1.
     Fact(Fact),
-    /// The interface, by an automaton.
+    /// The interface, by its class of an automaton.
     Interface(usize),
 }
 
@@ -137,16 +137,12 @@ pub struct Column {
 #[derive(Debug, Clone)]
 struct Case {
     rule: u32,
-    bounds: Vec<(Kind, Rc<Set>)>,
+    bounds: BTreeMap<Kind, Rc<Set>>,
 }
 
 impl Case {
-    fn bound(&self, kind: &Kind) -> Option<&Rc<Set>> {
-        self.bounds.iter().find(|(it, _)| it == kind).map(|(_, set)| set)
-    }
-
     fn asks_interface(&self) -> bool {
-        self.bounds.iter().any(|(kind, _)| matches!(kind, Kind::Interface(_)))
+        self.bounds.keys().any(|kind| matches!(kind, Kind::Interface(_)))
     }
 }
 
@@ -171,14 +167,20 @@ pub(super) fn tables(rules: &[Rule], regions: &Regions) -> Result<Tables, Diagno
             }
         }
     }
-    let mut sorted = several.map(sort);
-    let (lists, _) = &mut sorted[0];
-    lists.iter_mut().for_each(|(key, cases)| join(key, cases, &mut singles));
+    let [plain, by_interface] = several;
+    let sorted = [sort(plain, &mut singles), sort(by_interface, &mut Vec::new())];
     for (_, rest) in &sorted {
-        check(rules, rest)?;
+        if rest.len() > MOST_WORDS * 64 {
+            return Err(too_complex(rules, rest));
+        }
     }
     let none = rules.len() as u32;
-    let mut numbers = Numbers::new(&singles, &sorted, &small, regions, none);
+    let numbers = Numbers::new(&singles, &sorted, &small, &regions.interfaces, none);
+    let mut numbers = numbers.ok_or_else(|| {
+        let lists = sorted.iter().flat_map(|(lists, _)| lists).flat_map(|(_, cases)| cases);
+        let rest = sorted.iter().flat_map(|(_, rest)| rest);
+        too_complex(rules, &lists.chain(rest).cloned().collect::<Vec<_>>())
+    })?;
     let mut stages = [Stage::default(), Stage::default()];
     for (number, ((lists, rest), stage)) in sorted.iter().zip(&mut stages).enumerate() {
         let of_stage = |case: &&Case| usize::from(case.asks_interface()) == number;
@@ -203,12 +205,12 @@ fn small(regions: &Regions) -> Vec<Dimension> {
 
 /// None for a term that nothing matches.
 fn case(rule: u32, term: &Term, small: &[Dimension]) -> Option<Case> {
-    let mut bounds = Vec::new();
+    let mut bounds = BTreeMap::new();
     let family = term.bound(Dimension::Family);
     let mut has_address = false;
     for (dimension, set) in term.bounds() {
         match dimension {
-            Dimension::Port(side) => bounds.push((Kind::Port(side), Rc::clone(set))),
+            Dimension::Port(side) => _ = bounds.insert(Kind::Port(side), Rc::clone(set)),
             Dimension::Address(side) => {
                 // The address says of which family it is.
                 let family = family.map(|families| addresses(families.ranges()[0].0));
@@ -217,11 +219,13 @@ fn case(rule: u32, term: &Term, small: &[Dimension]) -> Option<Case> {
                     return None;
                 }
                 has_address = true;
-                bounds.push((Kind::Address(side), Rc::new(set)));
+                bounds.insert(Kind::Address(side), Rc::new(set));
             }
-            Dimension::Fact(fact) => bounds.push((Kind::Fact(fact), Rc::clone(set))),
+            Dimension::Fact(fact) => {
+                bounds.insert(Kind::Fact(fact), Rc::clone(set));
+            }
             Dimension::Interface { automaton, .. } => {
-                bounds.push((Kind::Interface(automaton), Rc::clone(set)));
+                bounds.insert(Kind::Interface(automaton), Rc::clone(set));
             }
             Dimension::Direction
             | Dimension::Family
@@ -242,25 +246,17 @@ fn case(rule: u32, term: &Term, small: &[Dimension]) -> Option<Case> {
             })
         };
         let values = (0..count).filter(matches).map(|number| (number, number)).collect();
-        bounds.push((Kind::Small(small.to_vec()), Rc::new(Set::from_ranges(values))));
+        bounds.insert(Kind::Small(small.to_vec()), Rc::new(Set::from_ranges(values)));
     }
-    bounds.sort_by(|one, other| one.0.cmp(&other.0));
     Some(Case { rule, bounds })
 }
 
-fn check(rules: &[Rule], rest: &[Case]) -> Result<(), Diagnostic> {
-    match rest.len().div_ceil(64) <= MOST_WORDS {
-        true => Ok(()),
-        false => Err(too_complex(rules, rest)),
-    }
-}
-
 fn too_complex(rules: &[Rule], rest: &[Case]) -> Diagnostic {
-    let first = rest.first().map_or(0, |case| case.rule as usize);
+    let first = rest.first().unwrap_or_else(|| unreachable!("no case is too complex"));
     let fields: BTreeSet<&str> = rest
         .iter()
-        .flat_map(|case| &case.bounds)
-        .map(|(kind, _)| match kind {
+        .flat_map(|case| case.bounds.keys())
+        .map(|kind| match kind {
             Kind::Port(Side::Local) => "local ports",
             Kind::Port(Side::Remote) => "remote ports",
             Kind::Address(Side::Local) => "local addresses",
@@ -270,14 +266,17 @@ fn too_complex(rules: &[Rule], rest: &[Case]) -> Diagnostic {
         })
         .collect();
     let fields: Vec<_> = fields.into_iter().collect();
-    Diagnostic::new("the rules from here on are too complex", rules[first].span.clone())
-        .label(format!(
-            "they have {} cases that test several fields ({}), and many of them overlap in each field",
-            rest.len(),
-            fields.join(", ")
-        ))
-        .help(format!(
-            "about {} such cases fit: use fewer rules, shorter lists, or single ports and prefixes",
-            MOST_WORDS * 64
-        ))
+    Diagnostic::new(
+        "the rules from here on are too complex",
+        rules[first.rule as usize].span.clone(),
+    )
+    .label(format!(
+        "they have {} cases that test several fields ({}), and many of them overlap in each field",
+        rest.len(),
+        fields.join(", ")
+    ))
+    .help(format!(
+        "about {} such cases fit: use fewer rules, shorter lists, or single ports and prefixes",
+        MOST_WORDS * 64
+    ))
 }

@@ -3,18 +3,20 @@
 use super::lists::Sorted;
 use super::{Block, Case, Column, Field, Kind, List, Record, Single};
 use crate::plan::{Steps, Table};
-use crate::reach::Regions;
-use crate::space::{Dimension, Set, sweep};
+use crate::space::{Dimension, Interfaces, Set, sweep};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Bytes of the rows of a block's field: as a power of two they stay below 4 MiB, a section's limit.
+/// Numbers of a field: arrays by number stay below 4 MiB, a section's limit.
+const MOST_NUMBERS: usize = 1 << 19;
+
+/// Bytes of the rows of a block's field. A larger block has more rows, each of which is longer.
+const BLOCK_BYTES: usize = 512 << 10;
+
+/// The same for a block of 64 cases, which cannot be divided: as a power of two they stay below 4 MiB.
 const MOST_ROW_BYTES: usize = 2 << 20;
 
-/// Bytes of all rows. Larger ones are cut into blocks, which have fewer classes, but rows of their own.
+/// Bytes of all rows. (2,000 overlapping rules take 2 MiB.)
 const MOST_BYTES: usize = 12 << 20;
-
-/// Bytes of rows while they are made.
-const MOST_MADE: usize = 64 << 20;
 
 /// Bits that are set while rows are made: a second of work.
 const MOST_BITS: usize = 200_000_000;
@@ -34,62 +36,63 @@ struct Numbered {
     /// From each first value on a number; None where the value is the number.
     steps: Option<Steps>,
     count: usize,
-    /// The rule of each number that tests this field alone; empty for none.
-    rules: Vec<u32>,
+    /// The rule of each number that tests this field alone; None if there is no such rule.
+    rules: Option<Vec<u32>>,
+}
+
+/// The cases that a field's numbers tell apart.
+#[derive(Default)]
+struct Uses<'c> {
+    singles: Vec<&'c Case>,
+    several: Vec<&'c Case>,
 }
 
 impl Numbers {
+    /// None if a field would have too many numbers.
     pub(super) fn new(
         singles: &[Case],
         sorted: &[Sorted; 2],
         small: &[Dimension],
-        regions: &Regions,
+        interfaces: &Interfaces,
         none: u32,
-    ) -> Self {
-        // Cases whose classes matter, and those of which a field only has to be compared.
-        let mut kinds: BTreeMap<Kind, (Vec<&Case>, Vec<&Case>)> = BTreeMap::new();
-        let entry =
-            |case: &'_ Case| case.bounds.iter().map(|(kind, _)| kind.clone()).collect::<Vec<_>>();
+    ) -> Option<Self> {
+        let mut fields: BTreeMap<&Kind, Uses<'_>> = BTreeMap::new();
         for case in singles {
-            entry(case).into_iter().for_each(|kind| kinds.entry(kind).or_default().0.push(case));
-        }
-        for (lists, rest) in sorted {
-            for case in rest {
-                entry(case)
-                    .into_iter()
-                    .for_each(|kind| kinds.entry(kind).or_default().1.push(case));
+            for kind in case.bounds.keys() {
+                fields.entry(kind).or_default().singles.push(case);
             }
-            for (key, cases) in lists {
-                for case in cases {
-                    for kind in entry(case) {
-                        let is_class = kind == *key || matches!(kind, Kind::Address(_));
-                        let of = kinds.entry(kind).or_default();
-                        if is_class {
-                            of.1.push(case);
-                        }
-                    }
+        }
+        let in_rows = sorted.iter().flat_map(|(_, rest)| rest).map(|case| (None, case));
+        let in_lists = sorted.iter().flat_map(|(lists, _)| lists);
+        let in_lists = in_lists.flat_map(|(key, of)| of.iter().map(move |case| (Some(key), case)));
+        for (key, case) in in_rows.chain(in_lists) {
+            for kind in case.bounds.keys() {
+                let uses = fields.entry(kind).or_default();
+                // In records, ports and small numbers are compared as they are.
+                if key.is_none_or(|key| key == kind) || matches!(kind, Kind::Address(_)) {
+                    uses.several.push(case);
                 }
             }
         }
-        let fields = kinds.into_iter().map(|(kind, (singles, several))| {
-            let is_asked = !singles.is_empty() || !several.is_empty();
-            match &kind {
-                Kind::Small(_) => {
-                    let count = small.iter().map(|it| it.last() as usize + 1).product();
-                    Numbered::by_value(kind, count, &singles, none)
-                }
-                Kind::Interface(automaton) => {
-                    let count = regions.interfaces.automata[*automaton].classes.len();
-                    Numbered::by_value(kind, count, &singles, none)
-                }
-                Kind::Fact(_) => Numbered::by_value(kind, 2, &singles, none),
-                Kind::Port(_) if !is_asked => Numbered::by_value(kind, 1 << 16, &[], none),
-                Kind::Port(_) | Kind::Address(_) => {
-                    Numbered::by_class(kind, &singles, &several, none)
-                }
+        let fields = fields.into_iter().map(|(kind, uses)| match kind {
+            Kind::Small(_) => Numbered::by_value(
+                kind,
+                small.iter().map(|it| it.last() as usize + 1).product(),
+                &uses,
+                none,
+            ),
+            Kind::Interface(automaton) => {
+                Numbered::by_value(kind, interfaces.automata[*automaton].classes.len(), &uses, none)
             }
+            Kind::Fact(_) => Numbered::by_value(kind, 2, &uses, none),
+            Kind::Port(_) if uses.singles.is_empty() && uses.several.is_empty() => {
+                Numbered::by_value(kind, 1 << 16, &uses, none)
+            }
+            Kind::Port(_) | Kind::Address(_) => Numbered::by_class(kind, &uses, none),
         });
-        Self { none, fields: fields.collect(), bits: MOST_BITS, bytes: MOST_BYTES }
+        let fields: Vec<_> = fields.collect();
+        let is_small = fields.iter().all(|field| field.count <= MOST_NUMBERS);
+        is_small.then_some(Self { none, fields, bits: MOST_BITS, bytes: MOST_BYTES })
     }
 
     fn place(&self, kind: &Kind) -> usize {
@@ -97,47 +100,43 @@ impl Numbers {
         place.unwrap_or_else(|| unreachable!("every bound has its field: {kind:?}"))
     }
 
-    pub(super) fn singles(&self, of_interface: bool) -> Vec<Single> {
-        let fields = self.fields.iter().enumerate().filter(|(_, field)| {
-            !field.rules.is_empty() && matches!(field.kind, Kind::Interface(_)) == of_interface
-        });
-        let single = |(at, field): (usize, &Numbered)| {
-            let is_rule = field.rules.iter().enumerate().all(|(at, rule)| at as u32 == *rule);
-            Single { field: at, rules: (!is_rule).then(|| field.rules.clone()) }
-        };
-        fields.map(single).collect()
+    /// The places of the fields that cases test.
+    fn places(&self, cases: &[Case]) -> BTreeSet<usize> {
+        cases.iter().flat_map(|case| case.bounds.keys()).map(|kind| self.place(kind)).collect()
     }
 
-    /// Numbers of a case's field, ascending ranges. Ports are compared as they are.
+    pub(super) fn singles(&self, of_interface: bool) -> Vec<Single> {
+        let of_stage = |field: &Numbered| matches!(field.kind, Kind::Interface(_)) == of_interface;
+        let single = |(at, field): (usize, &Numbered)| {
+            let rules = field.rules.clone().filter(|_| of_stage(field))?;
+            let is_rule = rules.iter().enumerate().all(|(at, rule)| at as u32 == *rule);
+            Some(Single { field: at, rules: (!is_rule).then_some(rules) })
+        };
+        self.fields.iter().enumerate().filter_map(single).collect()
+    }
+
+    /// A case's ranges of what records compare of a field: the number of an address, the value of all others.
     fn ranges(&self, case: &Case, field: usize) -> Vec<(u32, u32)> {
         let field = &self.fields[field];
-        let Some(set) = case.bound(&field.kind) else {
+        let Some(set) = case.bounds.get(&field.kind) else {
             return vec![(0, u32::MAX)];
         };
-        let by_value =
-            || set.ranges().iter().map(|(low, high)| (*low as u32, *high as u32)).collect();
-        match field.kind {
-            Kind::Address(_) => {
-                let mut numbers: Vec<(u128, u128)> = Vec::new();
-                field.each(set, |number| numbers.push((number.into(), number.into())));
-                let set = Set::from_ranges(numbers);
-                set.ranges().iter().map(|(low, high)| (*low as u32, *high as u32)).collect()
-            }
-            Kind::Port(_) | Kind::Small(_) | Kind::Fact(_) | Kind::Interface(_) => by_value(),
+        let mut numbers = (**set).clone();
+        if let Kind::Address(_) = field.kind {
+            let mut all = Vec::new();
+            field.each(set, |number| all.push((number.into(), number.into())));
+            numbers = Set::from_ranges(all);
         }
+        numbers.ranges().iter().map(|(low, high)| (*low as u32, *high as u32)).collect()
     }
 
     pub(super) fn list(&self, key: &Kind, cases: &[Case]) -> List {
         let key = self.place(key);
-        let kinds: BTreeSet<&Kind> =
-            cases.iter().flat_map(|case| &case.bounds).map(|(kind, _)| kind).collect();
-        let fields: Vec<usize> =
-            kinds.into_iter().map(|kind| self.place(kind)).filter(|at| *at != key).collect();
+        let fields: Vec<usize> = self.places(cases).into_iter().filter(|at| *at != key).collect();
         let field = &self.fields[key];
         let mut of_number: Vec<Vec<usize>> = vec![Vec::new(); field.count];
         for (at, case) in cases.iter().enumerate() {
-            let set = case.bound(&field.kind).unwrap_or_else(|| unreachable!("its key is bound"));
-            field.each(set, |number| {
+            field.each(&case.bounds[&field.kind], |number| {
                 let list = &mut of_number[number as usize];
                 if list.last() != Some(&at) {
                     list.push(at);
@@ -148,33 +147,20 @@ impl Numbers {
         let mut list = List {
             key,
             starts: Vec::new(),
-            fields,
             records: vec![Record { bounds: all, rule: self.none, is_last: true }],
             longest: 1,
+            fields,
         };
         let mut known: HashMap<Vec<usize>, u32> = HashMap::from([(Vec::new(), 0)]);
         for of in of_number {
             let next = list.records.len();
             let start = *known.entry(of).or_insert_with_key(|of| {
-                for at in of {
-                    let mut products = vec![Vec::new()];
-                    for field in &list.fields {
-                        let ranges = self.ranges(&cases[*at], *field);
-                        let with = |before: &Vec<(u32, u32)>, range| {
-                            [before.as_slice(), &[range]].concat()
-                        };
-                        products = products
-                            .iter()
-                            .flat_map(|before| ranges.iter().map(|range| with(before, *range)))
-                            .collect();
-                    }
-                    let record = |bounds| Record { bounds, rule: cases[*at].rule, is_last: false };
-                    list.records.extend(products.into_iter().map(record));
-                }
-                list.longest = list.longest.max(list.records.len() - next);
-                if let Some(last) = list.records.last_mut() {
-                    last.is_last = true;
-                }
+                let records = of.iter().flat_map(|at| self.records(&cases[*at], &list.fields));
+                let mut records: Vec<_> = records.collect();
+                list.longest = list.longest.max(records.len());
+                let last = records.last_mut();
+                last.unwrap_or_else(|| unreachable!("a rule has a record")).is_last = true;
+                list.records.append(&mut records);
                 next as u32
             });
             list.starts.push(start);
@@ -182,66 +168,75 @@ impl Numbers {
         list
     }
 
-    /// As few blocks as there is room for; None if there is none.
-    pub(super) fn blocks(&mut self, cases: &[Case]) -> Option<Vec<Block>> {
-        if cases.is_empty() {
-            return Some(Vec::new());
-        }
-        let mut size = cases.len().next_multiple_of(64);
-        loop {
-            let fits = |cases: &[Case]| {
-                let words = cases.len().div_ceil(64);
-                let kinds: BTreeSet<&Kind> =
-                    cases.iter().flat_map(|case| &case.bounds).map(|(kind, _)| kind).collect();
-                let bytes = kinds.into_iter().map(|kind| {
-                    let sets = cases.iter().filter_map(|case| case.bound(kind));
-                    let ranges: usize = sets.map(|set| set.ranges().len()).sum();
-                    let rows = self.fields[self.place(kind)].count.min(2 * ranges + 1);
-                    let all = self.fields[self.place(kind)].count * words * 8;
-                    if all > MOST_MADE { usize::MAX } else { rows.next_power_of_two() * words * 8 }
-                });
-                let bytes: Vec<usize> = bytes.collect();
-                let is_small = bytes.iter().all(|bytes| *bytes <= MOST_ROW_BYTES);
-                is_small.then(|| bytes.iter().sum::<usize>())
+    /// The products of a case's ranges.
+    fn records(&self, case: &Case, fields: &[usize]) -> Vec<Record> {
+        let mut products = vec![Vec::new()];
+        for field in fields {
+            let ranges = self.ranges(case, *field);
+            let with = |before: &Vec<_>| {
+                let before = before.clone();
+                ranges.iter().map(move |range| [before.as_slice(), &[*range]].concat())
             };
-            let bytes: Option<usize> = cases.chunks(size).map(fits).sum();
-            if let Some(bytes) = bytes.filter(|bytes| *bytes <= self.bytes) {
-                self.bytes -= bytes;
-                return cases.chunks(size).map(|cases| self.block(cases)).collect();
+            products = products.iter().flat_map(with).collect();
+        }
+        let record = |bounds| Record { bounds, rule: case.rule, is_last: false };
+        products.into_iter().map(record).collect()
+    }
+
+    /// The rows of so many cases of each field: bytes.
+    fn row_bytes(&self, cases: &[Case]) -> Vec<usize> {
+        let bytes = |at: usize| {
+            let field = &self.fields[at];
+            let sets = cases.iter().filter_map(|case| case.bounds.get(&field.kind));
+            let ranges: usize = sets.map(|set| set.ranges().len()).sum();
+            field.count.min(2 * ranges + 1) * cases.len().div_ceil(64) * 8
+        };
+        self.places(cases).into_iter().map(bytes).collect()
+    }
+
+    /// The cases as blocks; None if they take too much room or work.
+    pub(super) fn blocks(&mut self, cases: &[Case]) -> Option<Vec<Block>> {
+        let mut blocks = Vec::new();
+        let mut rest = cases;
+        while !rest.is_empty() {
+            let is_small = |count: usize, most: usize| {
+                self.row_bytes(&rest[..count.min(rest.len())]).iter().all(|bytes| *bytes <= most)
+            };
+            let mut count = 64;
+            while count < rest.len() && is_small(count + 64, BLOCK_BYTES) {
+                count += 64;
             }
-            if size == 64 {
+            if !is_small(count, MOST_ROW_BYTES) {
                 return None;
             }
-            size = (size / 2).next_multiple_of(64);
+            let (block, others) = rest.split_at(count.min(rest.len()));
+            rest = others;
+            blocks.push(self.block(block)?);
         }
+        Some(blocks)
     }
 
     fn block(&mut self, cases: &[Case]) -> Option<Block> {
         let words = cases.len().div_ceil(64);
-        let kinds: BTreeSet<&Kind> =
-            cases.iter().flat_map(|case| &case.bounds).map(|(kind, _)| kind).collect();
         let mut columns = Vec::new();
-        for kind in kinds {
-            let at = self.place(kind);
+        for at in self.places(cases) {
             let field = &self.fields[at];
             let mut free = vec![0_u64; words];
-            for (bit, _) in cases.iter().enumerate().filter(|(_, case)| case.bound(kind).is_none())
-            {
-                free[bit / 64] |= 1 << (bit % 64);
-            }
-            let mut rows = free.repeat(field.count);
-            let mut left = self.bits;
+            let mut work = 0;
             for (bit, case) in cases.iter().enumerate() {
-                if let Some(set) = case.bound(kind) {
-                    field.each(set, |number| {
-                        left = left.saturating_sub(1);
-                        rows[number as usize * words + bit / 64] |= 1 << (bit % 64);
-                    });
+                match case.bounds.get(&field.kind) {
+                    Some(set) => field.each(set, |_| work += 1),
+                    None => free[bit / 64] |= 1 << (bit % 64),
                 }
             }
-            self.bits = left;
-            if left == 0 {
-                return None;
+            self.bits = self.bits.checked_sub(work + field.count * words)?;
+            let mut rows = free.repeat(field.count);
+            for (bit, case) in cases.iter().enumerate() {
+                if let Some(set) = case.bounds.get(&field.kind) {
+                    let set_bit =
+                        |number| rows[number as usize * words + bit / 64] |= 1 << (bit % 64);
+                    field.each(set, set_bit);
+                }
             }
             let mut column = Column { field: at, row_of: Vec::new(), rows: Vec::new() };
             let mut known: HashMap<&[u64], u32> = HashMap::new();
@@ -253,6 +248,7 @@ impl Numbers {
                 });
                 column.row_of.push(number);
             }
+            self.bytes = self.bytes.checked_sub(column.rows.len() * words * 8 + field.count)?;
             columns.push(column);
         }
         Some(Block { words, columns, rules: cases.iter().map(|case| case.rule).collect() })
@@ -273,72 +269,63 @@ impl Numbers {
 
 impl Numbered {
     /// The value is the number.
-    fn by_value(kind: Kind, count: usize, singles: &[&Case], none: u32) -> Self {
-        let mut rules = if singles.is_empty() { Vec::new() } else { vec![none; count] };
-        for case in singles {
-            for (low, high) in case.bounds[0].1.ranges() {
+    fn by_value(kind: &Kind, count: usize, uses: &Uses<'_>, none: u32) -> Self {
+        let mut rules = vec![none; count];
+        for case in &uses.singles {
+            for (low, high) in case.bounds[kind].ranges() {
                 for rule in &mut rules[*low as usize..=*high as usize] {
                     *rule = case.rule.min(*rule);
                 }
             }
         }
-        Self { kind, steps: None, count, rules }
+        let rules = (!uses.singles.is_empty()).then_some(rules);
+        Self { kind: kind.clone(), steps: None, count, rules }
     }
 
     /// A number for each class of values: those of one class have the same first rule of this field alone, and lie in the
     /// same sets of the other cases. Without the latter the number is the rule.
-    fn by_class(kind: Kind, singles: &[&Case], several: &[&Case], none: u32) -> Self {
+    fn by_class(kind: &Kind, uses: &Uses<'_>, none: u32) -> Self {
         let last = match kind {
             Kind::Port(_) => u128::from(u16::MAX),
             Kind::Address(_) => u128::MAX,
             _ => unreachable!("{kind:?} is numbered by its values"),
         };
-        let of_single = singles.iter().map(|case| (case, u64::from(case.rule)));
-        let of_several = several.iter().enumerate().map(|(at, case)| (case, 1 << 32 | at as u64));
-        let bounds = of_single.chain(of_several).flat_map(|(case, number)| {
-            let set = case.bound(&kind).unwrap_or_else(|| unreachable!("the field is bound"));
-            set.ranges().iter().map(move |(low, high)| (*low, *high, number))
+        const SEVERAL: u64 = 1 << 32;
+        let singles = uses.singles.iter().map(|case| (case, u64::from(case.rule)));
+        let several = uses.several.iter().enumerate().map(|(at, case)| (case, SEVERAL | at as u64));
+        let bounds = singles.chain(several).flat_map(|(case, number)| {
+            case.bounds[kind].ranges().iter().map(move |(low, high)| (*low, *high, number))
         });
-        let (mut steps, mut rules): (Steps, Vec<u32>) = (Vec::new(), Vec::new());
+        let is_rule = uses.several.is_empty();
+        let mut rules: Vec<u32> = if is_rule { (0..=none).collect() } else { Vec::new() };
         let mut known: HashMap<(u32, u128), u32> = HashMap::new();
-        let hash = |number: u64| if number >> 32 == 0 { 0 } else { mix(number) };
-        sweep(bounds, last, hash, |start, holding, sum| {
-            let first = holding.first().filter(|number| **number >> 32 == 0);
+        let hash = |number: u64| if number < SEVERAL { 0 } else { mix(number) };
+        let steps = sweep(bounds, last, hash, |around: &BTreeSet<u64>, sum| {
+            let first = around.first().filter(|number| **number < SEVERAL);
             let rule = first.map_or(none, |number| *number as u32);
-            let number = if several.is_empty() {
-                rule
-            } else {
-                *known.entry((rule, sum)).or_insert_with(|| {
+            match is_rule {
+                true => rule,
+                false => *known.entry((rule, sum)).or_insert_with(|| {
                     rules.push(rule);
                     rules.len() as u32 - 1
-                })
-            };
-            if steps.last().is_none_or(|(_, last)| *last != number) {
-                steps.push((start, number));
+                }),
             }
         });
-        let count = match (several.is_empty(), singles.is_empty()) {
-            (true, _) => {
-                rules = (0..=none).collect();
-                rules.len()
-            }
-            (false, true) => std::mem::take(&mut rules).len(),
-            (false, false) => rules.len(),
-        };
-        Self { kind, steps: Some(steps), count, rules }
+        let count = rules.len();
+        let rules = (!uses.singles.is_empty()).then_some(rules);
+        Self { kind: kind.clone(), steps: Some(steps), count, rules }
     }
 
     /// Calls `f` with the number of each part of a set.
     fn each(&self, set: &Set, mut f: impl FnMut(u32)) {
-        let Some(steps) = &self.steps else {
-            for (low, high) in set.ranges() {
-                (*low..=*high).for_each(|value| f(value as u32));
-            }
-            return;
-        };
         for (low, high) in set.ranges() {
-            let from = steps.partition_point(|step| step.0 <= *low) - 1;
-            steps[from..].iter().take_while(|step| step.0 <= *high).for_each(|step| f(step.1));
+            match &self.steps {
+                None => (*low..=*high).for_each(|value| f(value as u32)),
+                Some(steps) => {
+                    let from = steps.partition_point(|step| step.0 <= *low) - 1;
+                    steps[from..].iter().take_while(|it| it.0 <= *high).for_each(|it| f(it.1));
+                }
+            }
         }
     }
 }

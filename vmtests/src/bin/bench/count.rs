@@ -2,6 +2,7 @@
 
 use crate::elf::Image;
 use crate::elf::MAP;
+use crate::machine::Memory;
 use crate::rivals::Entries;
 use crate::rule::Connection;
 use crate::rule::Rule;
@@ -10,7 +11,6 @@ use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::bail;
 use anyhow::ensure;
-use set_rto_compiler::machine::Memory;
 use std::collections::HashMap;
 
 /// Where the context is; its size is that of struct bpf_sock_ops.

@@ -1,5 +1,7 @@
 //! BPF objects: the timers put in, as the loader does; and read for the interpreter.
 
+use crate::machine::Memory;
+use crate::machine::Program;
 use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::ensure;
@@ -7,8 +9,6 @@ use object::Object as _;
 use object::ObjectSection as _;
 use object::ObjectSymbol as _;
 use object::RelocationTarget;
-use set_rto_compiler::machine::Memory;
-use set_rto_compiler::machine::Program;
 
 use crate::shared;
 

@@ -16,6 +16,9 @@ mod install;
 mod kernel;
 mod limited;
 mod live;
+#[allow(dead_code)]
+#[path = "../../../../bpf/tests/support/machine.rs"]
+mod machine;
 mod net;
 mod random;
 mod readme;

@@ -113,9 +113,9 @@ pub(crate) fn rto_ms(rule: usize) -> u32 {
     if rule == 0 { 20_000 } else { 999 + STEP_MS * rule as u32 }
 }
 
-/// The rules as a rules file.
+/// The rules as a rules file. The rivals keep no evidence, so these do not either.
 pub(crate) fn toml(rules: &[Rule]) -> String {
-    let mut out = String::new();
+    let mut out = String::from("[evidence]\noff = true\n\n");
     for (at, rule) in rules.iter().enumerate() {
         // Writing to a string cannot fail.
         let _ = write!(out, "[[rule]]\nname = \"r{at}\"\n");

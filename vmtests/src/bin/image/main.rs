@@ -59,7 +59,14 @@ const IMAGES: [Image; 4] = [
         room: "container",
         target: "x86_64",
         kernel: "debian-6.12",
-        made: Made::Debian(&["iproute2", "podman", "crun", "catatonit", "busybox-static"]),
+        made: Made::Debian(&[
+            "iproute2",
+            "podman",
+            "crun",
+            "catatonit",
+            "busybox-static",
+            "apparmor",
+        ]),
         packaging: Some("container"),
     },
     Image {

@@ -8,12 +8,8 @@ use std::fs;
 use std::path::Path;
 
 /// The files besides those of every busybox image: from where (below the scripts, or what was built), to where.
-const FILES: [(&str, &str); 4] = [
-    ("init.sh", "init"),
-    ("rc.common", "etc/rc.common"),
-    ("set-rto.init", "etc/init.d/set-rto"),
-    ("set-rto.hotplug", "etc/hotplug.d/iface/90-set-rto"),
-];
+const FILES: [(&str, &str); 3] =
+    [("init.sh", "init"), ("rc.common", "etc/rc.common"), ("set-rto.init", "etc/init.d/set-rto")];
 
 /// Writes the initramfs; `room` has the scripts.
 ///

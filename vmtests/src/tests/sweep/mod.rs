@@ -265,8 +265,11 @@ impl Scene {
             (Verb::Check, Some(_)) if removes => {}
             (Verb::Try, Some(0)) if !run.stdout.is_empty() => {
                 ensure!(run.stdout.contains("timer 3 s "), "not the timer: {run:?}");
-                before.still()?;
+                if !removes {
+                    before.still()?;
+                }
             }
+            (Verb::Try, Some(_)) if removes => {}
             (Verb::Status | Verb::StatusOfNothing | Verb::Check | Verb::Try, Some(_)) => {
                 before.still().with_context(|| format!("{run:?}"))?;
             }

@@ -1,33 +1,36 @@
-# For a layer of yours. Its set-rto_%.bbappend says where the sources are: SRC_URI, or EXTERNALSRC (externalsrc.bbclass).
-# `bitbake -c update_crates set-rto` then writes set-rto-crates.inc out of Cargo.lock. For rules of your own, beside the
-# .bbappend as files/rules.toml:
+# For rules of your own, in a set-rto_%.bbappend with files/rules.toml beside it:
 #
 #     FILESEXTRAPATHS:prepend := "${THISDIR}/files:"
 #     SRC_URI += "file://rules.toml"
 #     SET_RTO_RULES = "${UNPACKDIR}/rules.toml"
-#
-# Tried: bitbake and openembedded-core (blacksail) read it and find what it depends on. Not tried: a build.
 SUMMARY = "TCP's first retransmit timer per connection, by rules compiled into the binary"
-LICENSE = "Apache-2.0 OR MIT"
-LIC_FILES_CHKSUM = "file://LICENSE-MIT;md5=6e182b04f1a19dca42d17a46901249f4"
+HOMEPAGE = "https://set-rto.invalid/set-rto"
+SECTION = "net"
+# The second: the BPF program inside the binary.
+LICENSE = "(Apache-2.0 OR MIT) AND (GPL-2.0-only OR MIT)"
+LIC_FILES_CHKSUM = " \
+    file://LICENSE-MIT;md5=6e182b04f1a19dca42d17a46901249f4 \
+    file://LICENSE-APACHE;md5=3b83ef96387f14655fc854ddc3c6bd57 \
+    file://LICENSE-GPL-2.0;md5=b234ee4d69f5fce4486a80fdaf4a4263 \
+"
 
-inherit cargo cargo-update-recipe-crates pkgconfig systemd update-rc.d
+SRC_URI = "https://set-rto.invalid/set-rto/releases/download/v${PV}/set-rto-${PV}.tar.gz"
+SRC_URI[sha256sum] = "0000000000000000000000000000000000000000000000000000000000000000"
 
-# Not there before the first `update_crates`.
-include ${BPN}-crates.inc
+inherit cargo cargo-update-recipe-crates systemd update-rc.d
 
-# clang (of meta-clang, or of the core since 5.3) compiles the BPF program.
-DEPENDS = "clang-native"
+require ${BPN}-crates.inc
+
+# clang compiles the BPF program, and the build script reads it with the native libbpf. libbpf is in meta-oe: 1.5 or newer.
+DEPENDS = "clang-native elfutils elfutils-native libbpf libbpf-native zlib zlib-native"
 
 export CLANG = "${STAGING_BINDIR_NATIVE}/clang"
 SET_RTO_RULES ?= "${S}/rules.toml"
 export SET_RTO_RULES
-# As in .cargo/config.toml, which cargo reads only where it is called inside the tree.
-export LIBBPF_SYS_EXTRA_CFLAGS = "-I../../elfutils/libelf -I../../zlib"
 # The tree strips by itself, and keeps what it took away.
 export CARGO_PROFILE_RELEASE_STRIP = "false"
 
-CARGO_BUILD_FLAGS += "--package set-rto"
+CARGO_BUILD_FLAGS += "--package set-rto --no-default-features --features system"
 
 SYSTEMD_SERVICE:${PN} = "set-rto.service"
 INITSCRIPT_NAME = "set-rto"

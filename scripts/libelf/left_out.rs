@@ -3,7 +3,7 @@
 //!
 //! Each fails as the real one may, and its caller returns that as an error. Nothing is skipped silently if a later
 //! version of libbpf calls it. (Checked against the callers in libbpf 1.7.) In C a function may ignore its arguments.
-//! zlib is unreachable too: see scripts/libelf.
+//! zlib is unreachable too: see src/zlib.c. The loader includes this file: its own symbols come first.
 
 use nix::libc::{ENOTSUP, c_int};
 

@@ -1,20 +1,25 @@
-//! Tests: the manual page, the completions of shells (scripts/packaging/) and the READMEs say what `--help` says, all
-//! of it and no more.
+//! Tests: the manual page, the completions of shells and the READMEs say what `set-rto --help` says, all of it and no more.
 
-mod completions;
-mod readme;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
 
-use crate::{Arguments, REFUSED, USAGE, status};
-use argh::FromArgs;
+use super::{Path, PathBuf, read};
 
-const PAGE: &str = include_str!("../../scripts/packaging/man/set-rto.8");
+/// The loader with the default rules, built when the first test needs it.
+fn set_rto(words: &[&str]) -> Output {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let binary = BINARY.get_or_init(|| {
+        let sh = xshell::Shell::new().expect("a shell");
+        crate::build::dev(&sh, "set-rto", None).expect("the loader is built")
+    });
+    Command::new(binary).args(words).output().expect("the loader runs")
+}
 
 /// What `set-rto WORDS --help` prints.
 fn help(words: &[&str]) -> String {
-    let words: Vec<_> = words.iter().copied().chain(["--help"]).collect();
-    let exit = Arguments::from_args(&["set-rto"], &words).err().expect("help is no command");
-    exit.status.expect("help is no mistake");
-    exit.output
+    let output = set_rto(&[words, &["--help"]].concat());
+    assert!(output.status.success(), "set-rto {words:?} --help: {output:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// The rows of a part of a help text: name and text.
@@ -34,23 +39,24 @@ fn rows(help: &str, part: &str) -> Vec<(String, String)> {
     rows
 }
 
-fn verbs() -> Vec<String> {
+pub(super) fn verbs() -> Vec<String> {
     let verbs: Vec<_> = rows(&help(&[]), "Commands:").into_iter().map(|(name, _)| name).collect();
     assert!(verbs.len() >= 6, "{verbs:?}");
     verbs
 }
 
 /// The long options of a command, or of none, with their texts.
-fn options(words: &[&str]) -> Vec<(String, String)> {
+pub(super) fn options(words: &[&str]) -> Vec<(String, String)> {
     let options = rows(&help(words), "Options:").into_iter();
     options.filter(|(name, _)| name.starts_with("--")).collect()
 }
 
 /// The lines of the page's sections, by their heads.
-fn section(head: &str) -> Vec<&'static str> {
+fn section(head: &str) -> Vec<String> {
+    let page = read(Path::new("scripts/packaging/man/set-rto.8"));
     let is_head = |line: &&str| line.starts_with(".Sh ") || line.starts_with(".Ss ");
-    let lines = PAGE.lines().skip_while(|line| line.get(4..) != Some(head));
-    let lines: Vec<_> = lines.skip(1).take_while(|line| !is_head(line)).collect();
+    let lines = page.lines().skip_while(|line| line.get(4..) != Some(head));
+    let lines: Vec<_> = lines.skip(1).take_while(|line| !is_head(line)).map(String::from).collect();
     assert!(!lines.is_empty(), "the page has no section {head}");
     lines
 }
@@ -77,7 +83,7 @@ fn as_usage(line: &str) -> String {
 fn synopsis_is_the_usage_of_every_command() {
     let mut written: Vec<String> = Vec::new();
     for line in section("SYNOPSIS") {
-        match (line, written.last_mut()) {
+        match (line.as_str(), written.last_mut()) {
             (".Nm", _) => written.push("Usage: set-rto".into()),
             (line, Some(usage)) => usage.push_str(&format!(" {}", as_usage(line))),
             (line, None) => panic!("{line}"),
@@ -113,8 +119,8 @@ fn every_option_stands_in_the_section_of_its_command_with_its_default() {
             let default = default.trim_end_matches(')');
             let item = format!("Fl {}", &name[1..]);
             let lines = section.iter().skip_while(|line| !line.contains(&item)).skip(1);
-            let lines = lines.take_while(|line| !line.starts_with(".It ") && **line != ".El");
-            let text = lines.copied().collect::<Vec<_>>().join(" ");
+            let lines = lines.take_while(|line| !line.starts_with(".It ") && *line != ".El");
+            let text = lines.cloned().collect::<Vec<_>>().join(" ");
             // Followed by something: /sys/fs/bpf/set-rto is not /sys/fs/bpf/set-rto2.
             let is_told = [' ', '.'].iter().any(|end| text.contains(&format!("{default}{end}")));
             assert!(is_told, "{head}: {name}: \"{default}\" is not in \"{text}\"");
@@ -130,11 +136,67 @@ fn every_option_stands_in_the_section_of_its_command_with_its_default() {
     assert!(help(&[]).contains("-h, --help, help "), "the page names three ways to ask for help");
 }
 
+/// vmtests/src/tests asks for each of them.
 #[test]
 fn every_exit_code() {
     let section = section("EXIT STATUS");
     let codes: Vec<_> = section.iter().filter_map(|line| line.strip_prefix(".It ")).collect();
-    let status = [status::NOT_INSTALLED, status::NOT_THIS, status::UNREADABLE];
-    let known = [[0, USAGE, REFUSED], status].concat();
-    assert_eq!(codes, known.iter().map(u8::to_string).collect::<Vec<_>>());
+    assert_eq!(codes, ["0", "1", "2", "3", "4", "5"]);
+}
+
+/// The pages that name commands.
+const PAGES: [&str; 5] = [
+    "README.md",
+    "scripts/packaging/README.md",
+    "bpf/README.md",
+    "scripts/packaging/man/set-rto.8",
+    "scripts/packaging/man/set-rto-rules.5",
+];
+
+/// The words behind each `set-rto ` that begins a command: in backticks, in an indented block, in roff's literals.
+fn commands(text: &str) -> Vec<String> {
+    let starts = [
+        "`set-rto ",
+        "\n    set-rto ",
+        "\nset-rto ",
+        ".Ql set-rto ",
+        "&& set-rto ",
+        "radio set-rto ",
+    ];
+    let behind = |start: &&str| {
+        let found = text.match_indices(*start).map(|(at, it)| &text[at + it.len()..]);
+        found
+            .map(|rest| rest[..rest.find(['`', '\n', '\'']).unwrap_or(rest.len())].to_owned())
+            .collect::<Vec<_>>()
+    };
+    starts.iter().flat_map(behind).collect()
+}
+
+#[test]
+fn every_command_that_is_named_can_be_typed() {
+    let mut named = 0;
+    for page in PAGES {
+        for line in commands(&read(Path::new(page))) {
+            // The static binary reads no names: an address in place of the word for one.
+            let line = line.replace("HOST:PORT", "192.0.2.1:80");
+            let mut words: Vec<_> = line.split_whitespace().collect();
+            // It is checked and not run: help is printed only if the words before it are right.
+            if words != ["version"] {
+                words.push("--help");
+            }
+            let is_good = !words.is_empty() && set_rto(&words).status.success();
+            assert!(is_good, "{page}: set-rto {line}");
+            named += 1;
+        }
+    }
+    assert!(named > 15, "{named}");
+}
+
+#[test]
+fn the_table_of_commands_has_all() {
+    let readme = read(Path::new("README.md"));
+    let rows = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `set-rto ")?.split(['`', ' ']).next());
+    assert_eq!(rows.collect::<Vec<_>>(), verbs());
 }

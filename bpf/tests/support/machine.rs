@@ -8,7 +8,7 @@
 use std::fmt;
 
 /// What registers and the stack hold before the program writes to them, in each byte.
-pub const JUNK: u8 = 0xa5;
+pub(crate) const JUNK: u8 = 0xa5;
 
 /// Bytes of stack (`MAX_BPF_STACK`, include/linux/filter.h).
 const STACK_SIZE: usize = 512;
@@ -21,51 +21,51 @@ const FP: usize = 10;
 
 /// One instruction slot (struct bpf_insn, include/uapi/linux/bpf.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Instruction {
+pub(crate) struct Instruction {
     /// The opcode.
-    pub code: u8,
+    pub(crate) code: u8,
     /// The destination register.
-    pub dst: u8,
+    pub(crate) dst: u8,
     /// The source register.
-    pub src: u8,
+    pub(crate) src: u8,
     /// Signed offset of a jump, in slots, or of a memory access, in bytes.
-    pub offset: i16,
+    pub(crate) offset: i16,
     /// The immediate operand.
-    pub imm: i32,
+    pub(crate) imm: i32,
 }
 
 /// Opcode of the two-slot load of 64 bits.
-pub const LD_IMM64: u8 = 0x18;
+pub(crate) const LD_IMM64: u8 = 0x18;
 
 /// A program.
 #[derive(Debug, Clone)]
-pub struct Program {
+pub(crate) struct Program {
     code: Vec<Instruction>,
     big_endian: bool,
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Exit {
+pub(crate) struct Exit {
     /// r0.
-    pub value: u64,
+    pub(crate) value: u64,
     /// Instructions executed; a two-slot load is one. A kernel executes a few more: it replaces each access
     /// to the context by one to three loads.
-    pub steps: u64,
+    pub(crate) steps: u64,
 }
 
 /// Why a run could not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// The slot.
-    pub at: usize,
+    pub(crate) at: usize,
     /// What is wrong there.
-    pub kind: FaultKind,
+    pub(crate) kind: FaultKind,
 }
 
 /// What can be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FaultKind {
+pub(crate) enum FaultKind {
     /// No such instruction, or not one of those that are known here.
     Opcode(u8),
     /// No such register, or a write to the frame pointer.
@@ -99,7 +99,7 @@ struct Region {
 
 /// What a program can reach: its stack, and the regions it is given.
 #[derive(Debug, Clone)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// The stack first.
     regions: Vec<Region>,
 }
@@ -114,24 +114,24 @@ impl Default for Memory {
 
 impl Memory {
     /// Adds a region. Where two overlap the first counts.
-    pub fn add(&mut self, base: u64, bytes: Vec<u8>, writable: bool) {
+    pub(crate) fn add(&mut self, base: u64, bytes: Vec<u8>, writable: bool) {
         self.regions.push(Region { base, bytes, writable });
     }
 
     /// The bytes of the region that begins at `base`, also of a read-only one.
-    pub fn region(&mut self, base: u64) -> Option<&mut [u8]> {
+    pub(crate) fn region(&mut self, base: u64) -> Option<&mut [u8]> {
         let region = self.regions.iter_mut().find(|region| region.base == base)?;
         Some(&mut region.bytes)
     }
 
     /// Some bytes, if they all lie in one region.
     #[must_use]
-    pub fn read(&self, address: u64, size: usize) -> Option<&[u8]> {
+    pub(crate) fn read(&self, address: u64, size: usize) -> Option<&[u8]> {
         self.regions.iter().find_map(|region| region.bytes.get(region.places(address, size)?))
     }
 
     /// The same to be written to, if the program may.
-    pub fn write(&mut self, address: u64, size: usize) -> Option<&mut [u8]> {
+    pub(crate) fn write(&mut self, address: u64, size: usize) -> Option<&mut [u8]> {
         self.regions.iter_mut().filter(|region| region.writable).find_map(|region| {
             let places = region.places(address, size)?;
             region.bytes.get_mut(places)
@@ -147,13 +147,13 @@ impl Region {
 }
 
 /// Answers calls: the helper's number, r1 to r5, and the memory; None where there is no such helper.
-pub type Helper<'h> = &'h mut dyn FnMut(u32, [u64; 5], &mut Memory) -> Option<u64>;
+pub(crate) type Helper<'h> = &'h mut dyn FnMut(u32, [u64; 5], &mut Memory) -> Option<u64>;
 
 impl Program {
     /// Reads instructions of 8 bytes each, as they stand in an object file for machines of that byte order.
     /// None if there is a rest.
     #[must_use]
-    pub fn decode(bytes: &[u8], big_endian: bool) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8], big_endian: bool) -> Option<Self> {
         if !bytes.len().is_multiple_of(8) {
             return None;
         }
@@ -182,20 +182,20 @@ impl Program {
 
     /// The slots, in order.
     #[must_use]
-    pub fn instructions(&self) -> &[Instruction] {
+    pub(crate) fn instructions(&self) -> &[Instruction] {
         &self.code
     }
 
     /// What the two-slot load at the slot loads; None if there is none.
     #[must_use]
-    pub fn loaded(&self, at: usize) -> Option<u64> {
+    pub(crate) fn loaded(&self, at: usize) -> Option<u64> {
         let [low, high] = self.code.get(at..at.checked_add(2)?)? else { return None };
         let value = u64::from(high.imm as u32) << 32 | u64::from(low.imm as u32);
         (low.code == LD_IMM64).then_some(value)
     }
 
     /// Lets the two-slot load at the slot load that value: a relocation. False if there is no such load.
-    pub fn relocate(&mut self, at: usize, value: u64) -> bool {
+    pub(crate) fn relocate(&mut self, at: usize, value: u64) -> bool {
         if self.loaded(at).is_none() {
             return false;
         }
@@ -208,7 +208,7 @@ impl Program {
     ///
     /// # Errors
     /// Where it does what it must not.
-    pub fn run(
+    pub(crate) fn run(
         &self,
         memory: &mut Memory,
         context: u64,

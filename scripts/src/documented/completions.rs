@@ -1,10 +1,10 @@
 //! What bash, fish and zsh really offer behind the words of a command line.
 
-use super::{options, verbs};
+use super::loader::{options, verbs};
 use std::collections::BTreeSet;
 use std::process::Command;
 
-const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/packaging/completions");
+const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/completions");
 
 /// The lines that a shell prints.
 fn lines(shell: &str, arguments: &[&str]) -> BTreeSet<String> {
