@@ -12,7 +12,7 @@ use libbpf_rs::libbpf_sys;
 use set_rto_compiler::constants::Kernel;
 use set_rto_compiler::diag::{self, Source};
 use set_rto_compiler::structures::MEMBERS;
-use set_rto_compiler::{Policy, compile, release};
+use set_rto_compiler::{Policy, compile_with, release};
 use std::io::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,8 +40,14 @@ fn run() -> Result<(), String> {
     })?;
     let source = Source { name: &name, text: &text };
     let version = env!("CARGO_PKG_VERSION");
-    let policy =
-        compile(&source, version).map_err(|diagnostics| diag::render(&source, &diagnostics))?;
+    let folder = Path::new(&name).parent().unwrap_or(Path::new(""));
+    let load = |list: &str| {
+        let path = folder.join(list);
+        println!("cargo::rerun-if-changed={}", path.display());
+        fs::read_to_string(&path).map_err(|error| error.to_string())
+    };
+    let policy = compile_with(&source, version, &load)
+        .map_err(|diagnostics| diag::render(&source, &diagnostics))?;
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("error: no OUT_DIR: run by cargo only")?);
     let c = out.join("set_rto.bpf.c");
     write(&c, &policy.c)?;

@@ -188,6 +188,8 @@ fn options(socket: &OwnedFd, is_ipv4: bool) -> Vec<(&'static str, String)> {
         ("keepalive_idle", libc::SOL_TCP, libc::TCP_KEEPIDLE, " s"),
         ("keepalive_interval", libc::SOL_TCP, libc::TCP_KEEPINTVL, " s"),
         ("keepalive_count", libc::SOL_TCP, libc::TCP_KEEPCNT, ""),
+        ("nodelay", libc::SOL_TCP, libc::TCP_NODELAY, ""),
+        ("window_clamp", libc::SOL_TCP, libc::TCP_WINDOW_CLAMP, " bytes"),
         ("thin_linear_timeouts", libc::SOL_TCP, libc::TCP_THIN_LINEAR_TIMEOUTS, ""),
         ("notsent_lowat", libc::SOL_TCP, libc::TCP_NOTSENT_LOWAT, " bytes"),
         ("sndbuf", libc::SOL_SOCKET, libc::SO_SNDBUF, " bytes"),

@@ -1,7 +1,9 @@
 //! Diagnostics: what is wrong in a rules file, where, and what to do about it, in the style of rustc.
 
+use crate::files::ListFile;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// At most this many diagnostics are drawn; the others are counted.
 const MOST: usize = 50;
@@ -61,12 +63,21 @@ pub struct Diagnostic {
     pub other: Option<(Span, String)>,
     /// What to do.
     pub help: Option<String>,
+    /// The list file that the mistake is in, and where. The span then is where the rules file names it.
+    pub file: Option<(Arc<ListFile>, Span)>,
 }
 
 impl Diagnostic {
     /// A mistake at a position.
     pub fn new(message: impl Into<String>, span: Span) -> Self {
-        Self { message: message.into(), span, label: String::new(), other: None, help: None }
+        Self {
+            message: message.into(),
+            span,
+            label: String::new(),
+            other: None,
+            help: None,
+            file: None,
+        }
     }
 
     /// With a short label beside the caret.
@@ -133,9 +144,19 @@ fn brief(message: &str) -> String {
 }
 
 fn draw(source: &Source<'_>, diagnostic: &Diagnostic, level: Level<'_>) -> String {
-    let Source { name, text } = *source;
+    let Source { text, .. } = *source;
     let Diagnostic { span, label, other, .. } = diagnostic;
-    let mut places = vec![(AnnotationKind::Primary, clamp(text, span), label)];
+    let mut group = Group::with_title(level.primary_title(brief(&diagnostic.message)));
+    let named = "named here".to_owned();
+    let mut places = vec![match &diagnostic.file {
+        None => (AnnotationKind::Primary, clamp(text, span), label),
+        Some((file, at)) => {
+            let source = Source { name: &file.name, text: &file.text };
+            let place = (AnnotationKind::Primary, clamp(&file.text, at), label);
+            group = element(group, source, window(&file.text, place.1.clone()), &[place]);
+            (AnnotationKind::Context, clamp(text, span), &named)
+        }
+    }];
     let mut whole = span.clone();
     if let Some((span, label)) = other {
         places.push((AnnotationKind::Context, clamp(text, span), label));
@@ -144,30 +165,9 @@ fn draw(source: &Source<'_>, diagnostic: &Diagnostic, level: Level<'_>) -> Strin
     // Positions that are far apart get a snippet each.
     let whole = lines(text, clamp(text, &whole));
     let is_near = whole.len() <= MOST_DRAWN;
-    let mut group = Group::with_title(level.primary_title(brief(&diagnostic.message)));
     for places in places.chunks(if is_near { 2 } else { 1 }) {
         let window = if is_near { whole.clone() } else { window(text, places[0].1.clone()) };
-        let mut snippet =
-            Snippet::source(&text[window.clone()]).line_start(source.line(window.start));
-        let start = places[0].1.start;
-        let line = lines(text, start..start).start;
-        if line < window.start {
-            // The renderer would count the column from the start of the piece.
-            let column = text[line..start].chars().count() + 1;
-            let origin = Origin::path(name).line(source.line(start)).char_column(column);
-            group = group.element(origin);
-        } else {
-            snippet = snippet.path(name);
-        }
-        for (kind, span, label) in places {
-            let end = span.end.clamp(window.start, window.end);
-            let annotation = kind.span(span.start - window.start..end - window.start);
-            snippet = snippet.annotation(match label.as_str() {
-                "" => annotation,
-                label => annotation.label(label.to_owned()),
-            });
-        }
-        group = group.element(snippet);
+        group = element(group, *source, window, places);
     }
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(help));
@@ -175,8 +175,38 @@ fn draw(source: &Source<'_>, diagnostic: &Diagnostic, level: Level<'_>) -> Strin
     Renderer::plain().render(&[group])
 }
 
+/// Adds a piece of the text with its places.
+fn element<'t>(
+    mut group: Group<'t>,
+    source: Source<'t>,
+    window: Span,
+    places: &[(AnnotationKind, Span, &String)],
+) -> Group<'t> {
+    let Source { name, text } = source;
+    let mut snippet = Snippet::source(&text[window.clone()]).line_start(source.line(window.start));
+    let start = places[0].1.start;
+    let line = lines(text, start..start).start;
+    if line < window.start {
+        // The renderer would count the column from the start of the piece.
+        let column = text[line..start].chars().count() + 1;
+        let origin = Origin::path(name).line(source.line(start)).char_column(column);
+        group = group.element(origin);
+    } else {
+        snippet = snippet.path(name);
+    }
+    for (kind, span, label) in places {
+        let end = span.end.clamp(window.start, window.end);
+        let annotation = kind.span(span.start - window.start..end - window.start);
+        snippet = snippet.annotation(match label.as_str() {
+            "" => annotation,
+            label => annotation.label(label.to_owned()),
+        });
+    }
+    group.element(snippet)
+}
+
 /// The whole lines around a span.
-fn lines(text: &str, span: Span) -> Span {
+pub(crate) fn lines(text: &str, span: Span) -> Span {
     let start = text[..span.start].rfind('\n').map_or(0, |at| at + 1);
     let end = text[span.end..].find('\n').map_or(text.len(), |at| span.end + at);
     start..end

@@ -1,22 +1,46 @@
-//! Durations: a decimal number and a unit, exact to the microsecond.
+//! Durations: decimal numbers with units, exact to the microsecond.
 
 /// The units, in microseconds.
-pub const UNITS: [(&str, u64); 4] = [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000)];
+pub const UNITS: [(&str, u64); 5] =
+    [("us", 1), ("ms", 1_000), ("s", 1_000_000), ("m", 60_000_000), ("h", 3_600_000_000)];
 
 /// How a duration is written.
 pub(crate) const HELP: &str = "a number and a unit: \"300ms\", \"1.5s\", \"2m\"";
 
 /// The list of the units, for messages.
-pub(crate) const UNITS_HELP: &str = "the units are us, ms, s and m";
+pub(crate) const UNITS_HELP: &str = "the units are us, ms, s, m and h";
 
-/// Reads a duration, in microseconds.
+/// Reads a duration, in microseconds: one number and unit, or several from the largest unit to the smallest
+/// (`1m30s`).
 ///
 /// # Errors
 /// The help if the text is not a duration.
 pub fn parse(text: &str) -> Result<u64, String> {
+    let (mut sum, mut larger) = (0_u64, u64::MAX);
+    let mut rest = text;
+    loop {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let unit = rest[digits..].find(|c: char| c.is_ascii_digit() || c == '.');
+        let (part, after) = rest.split_at(unit.map_or(rest.len(), |unit| digits + unit));
+        if digits == rest.len() && larger < u64::MAX {
+            return Err(format!("`{rest}` has no unit: {UNITS_HELP}"));
+        }
+        let (us, scale) = one(part, digits)?;
+        if scale >= larger {
+            return Err("write the largest unit first: \"1m30s\"".into());
+        }
+        sum = sum.saturating_add(us);
+        if after.is_empty() {
+            return Ok(sum);
+        }
+        (rest, larger) = (after, scale);
+    }
+}
+
+/// A number of this length and its unit: the duration and the unit, both in microseconds.
+fn one(text: &str, digits: usize) -> Result<(u64, u64), String> {
     let format = || HELP.to_string();
-    let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits_end);
+    let (number, unit) = text.split_at(digits);
     if unit.is_empty() && !number.is_empty() {
         return Err(format!("add a unit: \"{number}s\"; {UNITS_HELP}"));
     }
@@ -34,20 +58,21 @@ pub fn parse(text: &str) -> Result<u64, String> {
     }
     // A value that overflows is out of every range, and so is the largest number.
     let whole = whole.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(*scale);
-    Ok(whole.saturating_add(part(fraction, *scale)?))
+    Ok((whole.saturating_add(part(fraction, *scale)?), *scale))
 }
 
 /// The digits after the point, in microseconds.
 fn part(digits: &str, scale: u64) -> Result<u64, String> {
     let digits = digits.trim_end_matches('0');
     let finer = || "finer than a microsecond".to_string();
-    // No unit is a multiple of 10^9 microseconds, so a ninth digit is always too fine. Nothing overflows.
-    if digits.len() > 8 {
+    // The largest unit has eight factors of 10 and two more of 2, so an eleventh digit is always too fine.
+    if digits.len() > 10 {
         return Err(finer());
     }
-    let parts = digits.bytes().fold(0, |sum, byte| sum * 10 + u64::from(byte - b'0')) * scale;
-    let whole = 10_u64.pow(digits.len() as u32);
-    if parts.is_multiple_of(whole) { Ok(parts / whole) } else { Err(finer()) }
+    let number = digits.bytes().fold(0, |sum, byte| sum * 10 + u128::from(byte - b'0'));
+    let (parts, whole) = (number * u128::from(scale), 10_u128.pow(digits.len() as u32));
+    // Less than the unit.
+    if parts.is_multiple_of(whole) { Ok((parts / whole) as u64) } else { Err(finer()) }
 }
 
 /// Writes a duration as a person would: `1.5s`, `300ms`.
@@ -85,6 +110,11 @@ mod tests {
             ("1500us", 1_500),
             ("20.000000s", 20_000_000),
             ("007s", 7_000_000),
+            ("1h", 3_600_000_000),
+            ("0.0000000025h", 9),
+            ("1s500ms", 1_500_000),
+            ("1h30m", 5_400_000_000),
+            ("1.5m0.5s1us", 90_500_001),
         ] {
             assert_eq!(parse(text), Ok(us), "{text}");
         }
@@ -105,8 +135,13 @@ mod tests {
             "1e3s",
             "1 s",
             " 1s",
-            "1h",
+            "1d",
             "1S",
+            "500ms1s",
+            "1s1s",
+            "1s500",
+            "1s.",
+            "0.00000000025h",
             "0x10s",
             "0.5us",
             "0.0000001s",

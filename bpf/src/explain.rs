@@ -1,7 +1,7 @@
 //! Shows which rule decides a connection and why each earlier one does not match. It evaluates the conditions one by
 //! one as the manual defines them, and shares no code with the plan or the emitted program.
 
-use crate::rule::{Direction, End, Family, Formula, Prefix, Rule, Test};
+use crate::rule::{Condition, Direction, End, Fact, Family, Formula, Prefix, Rule, Test};
 use crate::space::matches;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -102,6 +102,9 @@ impl Connection {
             Test::Family(Family::Ipv6) => self.local.is_ipv6(),
             Test::Direction(direction) => self.direction == *direction,
             Test::Ports(ordering) => self.local.port().cmp(&self.remote.port()) == *ordering,
+            // It can't be evaluated here, which `explain` says.
+            Test::Fact(Fact::Code(_)) => false,
+            Test::Fact(Fact::Sum(sum)) => sum.matches(self.local.port(), self.remote.port()),
             Test::SameAddress => self.local.ip() == self.remote.ip(),
         }
     }
@@ -128,6 +131,10 @@ pub fn decides(rules: &[Rule], connection: &Connection) -> Option<usize> {
     rules.iter().position(matches)
 }
 
+fn is_code(condition: &Condition) -> bool {
+    matches!(condition.formula, Formula::Test(Test::Fact(Fact::Code(_))))
+}
+
 /// A line for each rule up to the one that decides.
 #[must_use]
 pub fn explain(rules: &[Rule], connection: &Connection) -> String {
@@ -143,6 +150,14 @@ pub fn explain(rules: &[Rule], connection: &Connection) -> String {
             })
             .collect();
         let name = format!("{} (line {})", rule.name, rule.line);
+        let others = rule.conditions.iter().filter(|condition| !is_code(condition));
+        if rule.conditions.iter().any(is_code)
+            && others.clone().all(|it| connection.satisfies(&it.formula))
+        {
+            let _ =
+                writeln!(out, "{name} decides if its test in C returns true: {}", rule.settings);
+            continue;
+        }
         // Writing to a String can't fail.
         let _ = if failing.is_empty() {
             writeln!(out, "{name} decides: {}", rule.settings)
@@ -194,5 +209,23 @@ mod tests {
              no rule matches: the kernel's own timer\n"
         );
         assert_eq!(explained("incoming 44.1.2.3:80 -> 10.0.0.2:2"), "a (line 1) decides: rto 2s\n");
+    }
+
+    #[test]
+    fn a_test_in_c_is_not_evaluated() {
+        let text = "[code]\nfile = \"a.c\"\n[[rule]]\nname = \"a\"\nlocal_port = 1\ntest = \"odd\"\nrto = \"2s\"\n\
+                    [[rule]]\nname = \"b\"\nrto = \"3s\"\n";
+        let source = crate::diag::Source { name: "rules.toml", text };
+        let load = |_: &str| Ok("bool odd(const struct connection *c) { return 1; }".into());
+        let policy = crate::compile_with(&source, "0", &load).expect("good rules");
+        let explained =
+            |connection: &str| explain(&policy.rules, &connection.parse().expect("a connection"));
+        assert_eq!(
+            explained("outgoing 10.0.0.1:1 -> 10.0.0.2:2"),
+            "a (line 3) decides if its test in C returns true: rto 2s\nb (line 8) decides: rto 3s\n"
+        );
+        assert!(
+            explained("outgoing 10.0.0.1:2 -> 10.0.0.2:2").starts_with("a (line 3) does not match")
+        );
     }
 }

@@ -122,8 +122,8 @@ impl Kind {
             Self::Address(_) => &Values {
                 noun: "an address",
                 mistyped: "an address is a string",
-                help: "an address or a prefix: \"192.0.2.1\", \"44.0.0.0/8\", \"2001:db8::/32\"",
-                example: "an address or prefix is not quoted: remote == 44.0.0.0/8",
+                help: "an address or a prefix: \"192.0.2.1\", \"10.0.0.0/8\", \"2001:db8::/32\"",
+                example: "an address or prefix is not quoted: remote == 10.0.0.0/8",
                 operand: ADDRESS,
                 takes_list: true,
             },
@@ -162,9 +162,23 @@ pub const NAME: (&str, &str) =
 /// The key of an expression, and its description.
 pub const WHEN: (&str, &str) = ("when", "An expression.");
 
+/// The key of a rule that exempts, and its description.
+pub const USE: (&str, &str) =
+    ("use", "\"kernel\": the rule matches and changes nothing. It stands in place of settings.");
+
+/// The key of rules among which the longest prefix decides, and its description.
+pub const MATCH: (&str, &str) = (
+    "match",
+    "\"longest\": among neighbouring rules with this key the longest prefix decides, in any order.",
+);
+
+/// The key of a test in C, and its description.
+pub const TEST: (&str, &str) =
+    ("test", "The name of a C function in the file of [code]: it returns true.");
+
 /// Every key that a rule may have with its description, in the order of the manual.
 pub fn keys() -> impl Iterator<Item = (&'static str, &'static str)> {
     let fields = FIELDS.iter().map(|field| (field.key, field.text));
     let settings = SETTINGS.iter().map(|setting| (setting.key, setting.text));
-    [NAME].into_iter().chain(fields).chain([WHEN]).chain(settings)
+    [NAME, USE, MATCH].into_iter().chain(fields).chain([WHEN, TEST]).chain(settings)
 }

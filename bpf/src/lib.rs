@@ -3,8 +3,8 @@
 //!
 //! | pass | from → to |
 //! |---|---|
-//! | [`parse`](mod@parse) | text → [`parse::Tables`]: TOML with a span on every key and value |
-//! | [`check`](mod@check) | [`parse::Tables`] → [`rule`]: typed rules, every mistake of the file reported at once |
+//! | [`parse`](mod@parse) | text → [`parse::Document`]: TOML with a span on every key and value |
+//! | [`check`](mod@check) | [`parse::Document`] → [`rule`]: typed rules, every mistake of the file reported at once |
 //! | [`reach`](mod@reach) | [`rule`] → [`reach::Regions`]: which connections each rule decides, at least one |
 //! | [`lint`](mod@lint) | [`reach::Regions`] → errors for useless settings, and notes |
 //! | [`plan`](mod@plan) | [`reach::Regions`] → [`plan::Plan`]: every choice about the program |
@@ -20,6 +20,7 @@ pub mod duration;
 pub mod emit;
 pub mod explain;
 pub mod field;
+pub mod files;
 pub mod limits;
 pub mod lint;
 pub mod parse;
@@ -33,6 +34,7 @@ pub mod space;
 pub mod structures;
 
 use diag::{Diagnostic, Source};
+use files::{Files, Load};
 use rule::Rule;
 use setting::Column;
 use sha2::{Digest, Sha256};
@@ -47,7 +49,8 @@ pub struct Policy {
     pub columns: Vec<Column>,
     /// Notes on what is allowed but probably a mistake.
     pub notes: Vec<Diagnostic>,
-    /// SHA-256 of the file's text, 64 lower-case hex digits: what `sha256sum rules.toml` prints.
+    /// SHA-256 of the file's text and of its list files in the order of their first use, 64 lower-case hex digits: what
+    /// `cat rules.toml nets.txt | sha256sum` prints.
     pub digest: String,
     /// The BPF program: one self-contained C file for `clang -target bpf`.
     pub c: String,
@@ -83,13 +86,28 @@ impl Policy {
     }
 }
 
-/// Compiles a rules file. `version` is the compiler's own, for the banner and the program's metadata.
+/// Compiles a rules file that names no list files. See [`compile_with`].
+///
+/// # Errors
+/// The same, and a list file.
+pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnostic>> {
+    compile_with(source, version, &|_| Err("there are no files here".into()))
+}
+
+/// Compiles a rules file. `version` is the compiler's own, for the banner and the program's metadata. `load` reads the
+/// list files that the rules name.
 ///
 /// # Errors
 /// Every mistake that can be found, in the order of the file.
-pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnostic>> {
+pub fn compile_with(
+    source: &Source<'_>,
+    version: &str,
+    load: &Load<'_>,
+) -> Result<Policy, Vec<Diagnostic>> {
     let document = parse::parse(source)?;
-    let (rules, options, mut mistakes) = check::check(source, &document);
+    let check::Checked { rules, options, mut mistakes, files, code } =
+        check::check(source, &document, Files::new(load));
+    let files = files.all();
     // Valid rules are checked for reachability whatever is wrong with the others.
     let reached = reach::reach(&rules);
     if !mistakes.is_empty() {
@@ -99,8 +117,9 @@ pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnos
     }
     let regions = reached?;
     let notes = lint::lint(&rules, &regions, &options)?;
-    let plan = plan::plan(&rules, &regions, &options).map_err(|error| vec![error])?;
-    let digest = digest(source.text);
+    let plan = plan::plan(&rules, &regions, &options, code).map_err(|error| vec![error])?;
+    let texts = files.iter().map(|file| file.text.as_str());
+    let digest = digest([source.text].into_iter().chain(texts));
     let c = emit::emit(&plan, &emit::Banner { version, digest: &digest });
     let lists = regions.interfaces.lists.iter().flatten();
     Ok(Policy {
@@ -118,8 +137,10 @@ pub fn compile(source: &Source<'_>, version: &str) -> Result<Policy, Vec<Diagnos
     })
 }
 
-/// SHA-256 of the text, 64 lower-case hex digits.
+/// SHA-256 of the texts one after the other, 64 lower-case hex digits.
 #[must_use]
-pub fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+pub fn digest<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
+    let mut sum = Sha256::new();
+    texts.into_iter().for_each(|text| sum.update(text.as_bytes()));
+    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,9 @@
 //! The fourth pass. A setting without effect on the connections that a rule decides is an error. A timer that looks
 //! like a mistake gets a note.
 
+mod nested;
+mod ports;
+
 use crate::check::options::Options;
 use crate::diag::Diagnostic;
 use crate::duration::spell;
@@ -20,8 +23,8 @@ const LINEAR: u32 = 4;
 /// `TCP_RTO_MAX` (include/net/tcp.h), microseconds.
 const RTO_MAX_US: u64 = 120_000_000;
 
-/// Two jiffies at HZ 100, microseconds.
-const TWO_JIFFIES_US: u32 = 20_000;
+/// Usual values of CONFIG_HZ.
+const USUAL_HZ: [u64; 3] = [100, 250, 1_000];
 
 /// A `connect()` time outside of these bounds, in microseconds, gets a note. The kernel's defaults give 131 s.
 const USUAL_US: std::ops::RangeInclusive<u64> = 30_000_000..=300_000_000;
@@ -50,6 +53,8 @@ pub fn lint(
             }
         }
         notes.extend(timers(rule, is_outgoing));
+        notes.extend(ports::notes(rule));
+        notes.extend(nested::notes(rule));
         notes.extend(short_requests(rule, region));
     }
     notes.extend(of_file(rules, options));
@@ -160,7 +165,7 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
                 "the kernel arms no timer above `rto_max`",
             );
         }
-        let ends = number("user_timeout").is_some();
+        let ends = number("user_timeout").or(number("connect_timeout")).is_some();
         let retries = number("syn_retries").unwrap_or(SYN_RETRIES);
         let (before, since) =
             (give_up(rto, rto_max, retries, 0), give_up(rto, rto_max, retries, LINEAR));
@@ -172,21 +177,33 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
                     seconds(before),
                     seconds(since)
                 ),
-                "`syn_retries` limits the retransmissions of the SYN (6 by default), `user_timeout` the total time",
+                "`syn_retries` limits the retransmissions of the SYN (6 by default), `connect_timeout` the total time",
             );
         }
     }
     for (setting, value) in rule.settings.iter().filter(|(setting, _)| setting.has_two_jiffies()) {
-        let us = value.number();
-        if us < TWO_JIFFIES_US {
-            let (key, us) = (setting.key, spell(us.into()));
+        let us = u64::from(value.number());
+        let rounded = USUAL_HZ.map(|hz| (hz, in_ticks(us, hz)));
+        // As `install` does, which knows HZ: differences of up to a tenth are not reported.
+        if rounded.iter().any(|(_, becomes)| becomes - us > us / 10) {
+            let key = setting.key;
+            let becomes = rounded.map(|(hz, becomes)| format!("{} at HZ {hz}", spell(becomes)));
             note(
-                format!("rule `{name}`: `{key}` {us} is below two jiffies of a kernel with HZ 100"),
-                "the minimum is 20ms at HZ 100, 8ms at HZ 250, 2ms at HZ 1000",
+                format!(
+                    "rule `{name}`: `{key}` {} is rounded up to ticks of the kernel",
+                    spell(us)
+                ),
+                &format!("it becomes {}", becomes.join(", ")),
             );
         }
     }
     notes
+}
+
+/// A time in whole jiffies, at least two, in microseconds.
+fn in_ticks(us: u64, hz: u64) -> u64 {
+    let tick = 1_000_000 / hz;
+    us.div_ceil(tick).max(2) * tick
 }
 
 /// When the kernel gives up (`tcp_write_timeout()`, net/ipv4/tcp_timer.c), microseconds: as a timer expires that is the
@@ -224,6 +241,13 @@ fn seconds(us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rounding_is_up_to_ticks() {
+        assert_eq!(USUAL_HZ.map(|hz| in_ticks(9_000, hz)), [20_000, 12_000, 9_000]);
+        assert_eq!(USUAL_HZ.map(|hz| in_ticks(2_000, hz)), [20_000, 8_000, 2_000]);
+        assert_eq!(USUAL_HZ.map(|hz| in_ticks(40_000, hz)), [40_000; 3]);
+    }
 
     #[test]
     fn giving_up_takes_what_the_kernel_takes() {

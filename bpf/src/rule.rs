@@ -2,6 +2,7 @@
 
 use crate::diag::Span;
 use crate::setting::Settings;
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -120,9 +121,44 @@ pub enum Test {
     /// Who sends the SYN.
     Direction(Direction),
     /// The local port, compared with the remote one.
-    Ports(std::cmp::Ordering),
+    Ports(Ordering),
     /// Both ends have the same address.
     SameAddress,
+    /// A fact that the other tests neither imply nor exclude, as far as the compiler knows.
+    Fact(Fact),
+}
+
+/// A fact about a connection, for its whole life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fact {
+    /// A sum of ports.
+    Sum(Sum),
+    /// What a function in C returns, by its number in [`crate::files::Code`].
+    Code(u16),
+}
+
+/// A comparison of `local · (local port & mask) + remote · (remote port & mask)` with a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sum {
+    /// The factor, 0 if the port is not part of the sum, and the mask.
+    pub local: (i32, u16),
+    /// The same for the remote port.
+    pub remote: (i32, u16),
+    /// What the sum is compared with.
+    pub number: i64,
+    /// The sum is below, at or above it.
+    pub order: Ordering,
+}
+
+impl Sum {
+    /// True if these ports satisfy it.
+    #[must_use]
+    pub fn matches(&self, local: u16, remote: u16) -> bool {
+        let part =
+            |(factor, mask): (i32, u16), port: u16| i64::from(factor) * i64::from(port & mask);
+        let sum = part(self.local, local) + part(self.remote, remote);
+        sum.cmp(&self.number) == self.order
+    }
 }
 
 /// An end of the connection, as seen from this host.

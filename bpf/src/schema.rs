@@ -8,13 +8,17 @@ use crate::check::NAME_MAX;
 use crate::check::learned::KEYS;
 use crate::check::options::MOST_HOSTS;
 use crate::duration::UNITS;
-use crate::field::{FIELDS, Field, Kind, NAME, WHEN};
+use crate::field::{FIELDS, Field, Kind, MATCH, NAME, TEST, USE, WHEN};
 use crate::setting::{ALGORITHM_MAX, Form, SETTINGS, Setting};
+
+/// A list in a file.
+const FILE: &str = r#""type": "object", "required": ["file"], "additionalProperties": false, "properties": {"file": {"type": "string"}, "column": {"type": "integer", "minimum": 1, "maximum": 100}}"#;
 
 /// The schema, as the text of a file.
 #[must_use]
 pub fn schema() -> String {
     let name = pattern(&format!("^[a-z0-9][a-z0-9_-]{{0,{}}}$", NAME_MAX - 1));
+    let test = pattern("^[A-Za-z_][A-Za-z0-9_]{0,62}$");
     let when = r#""type": "string", "minLength": 1"#.to_owned();
     let described = |setting: &Setting| {
         let since = match setting.since {
@@ -23,15 +27,21 @@ pub fn schema() -> String {
         };
         format!("{} {}{since} ({})", setting.text, setting.form, setting.constant())
     };
-    let properties =
-        [property(NAME, &name)]
-            .into_iter()
-            .chain(FIELDS.iter().map(|field| property((field.key, field.text), &condition(field))))
-            .chain([property(WHEN, &when)])
-            .chain(SETTINGS.iter().map(|setting| {
-                property((setting.key, &described(setting)), &value(&setting.form))
-            }));
-    let settings = SETTINGS.iter().map(|it| format!(r#"          {{"required": ["{}"]}}"#, it.key));
+    let properties = [
+        property(NAME, &name),
+        property(USE, r#""enum": ["kernel"]"#),
+        property(MATCH, r#""enum": ["longest"]"#),
+    ]
+    .into_iter()
+    .chain(FIELDS.iter().map(|field| property((field.key, field.text), &condition(field))))
+    .chain([property(WHEN, &when), property(TEST, &test)])
+    .chain(
+        SETTINGS
+            .iter()
+            .map(|setting| property((setting.key, &described(setting)), &value(&setting.form))),
+    );
+    let keys = SETTINGS.iter().map(|it| it.key).chain([USE.0]);
+    let settings = keys.map(|key| format!(r#"          {{"required": ["{key}"]}}"#));
     format!(
         r#"{{
   "$schema": "http://json-schema.org/draft-07/schema#",
@@ -41,6 +51,20 @@ pub fn schema() -> String {
   "required": ["rule"],
   "additionalProperties": false,
   "properties": {{
+    "lists": {{
+      "type": "object",
+      "description": "Lists with names, for expressions: remote in @name.",
+      "additionalProperties": {{
+        "anyOf": [{{"type": ["string", "integer"]}}, {{{file}}}, {{"type": "array", "minItems": 1}}]
+      }}
+    }},
+    "code": {{
+      "type": "object",
+      "description": "Tests in C.",
+      "required": ["file"],
+      "additionalProperties": false,
+      "properties": {{"file": {{"type": "string"}}}}
+    }},
     "rule": {{
       "type": "array",
       "minItems": 1,
@@ -86,6 +110,7 @@ pub fn schema() -> String {
         settings.collect::<Vec<_>>().join(",\n"),
         properties.collect::<Vec<_>>().join(",\n"),
         integer(*MOST_HOSTS.start(), *MOST_HOSTS.end()),
+        file = FILE,
     )
 }
 
@@ -100,7 +125,7 @@ fn property((key, text): (&str, &str), rest: &str) -> String {
 fn condition(field: &Field) -> String {
     let one = match field.kind {
         // What no interface can be called: `check::values`.
-        Kind::Interface => pattern(r#"^[^\s/:"\\\[\]]{1,31}$"#),
+        Kind::Interface => pattern(r#"^[^\s/:"\\\[\]{}@]{1,31}$"#),
         Kind::Port(_) => {
             let range = pattern("^[0-9]{1,5}(-[0-9]{1,5})?$");
             format!(r#""anyOf": [{{{}}}, {{{range}}}]"#, integer(0, 65_535))
@@ -111,8 +136,9 @@ fn condition(field: &Field) -> String {
     };
     match field.kind.values().takes_list {
         true => {
-            let many = format!(r#""type": "array", "minItems": 1, "items": {{{one}}}"#);
-            format!(r#""anyOf": [{{{one}}}, {{{many}}}]"#)
+            let one = format!(r#"{{{one}}}, {{{FILE}}}"#);
+            let many = format!(r#""type": "array", "minItems": 1, "items": {{"anyOf": [{one}]}}"#);
+            format!(r#""anyOf": [{one}, {{{many}}}]"#)
         }
         false => one,
     }
@@ -141,7 +167,7 @@ fn value(form: &Form) -> String {
 
 fn duration() -> String {
     let units: Vec<_> = UNITS.iter().map(|(name, _)| *name).collect();
-    pattern(&format!(r"^[0-9]+(\.[0-9]+)?({})$", units.join("|")))
+    pattern(&format!(r"^([0-9]+(\.[0-9]+)?({}))+$", units.join("|")))
 }
 
 /// A string of this form.

@@ -5,12 +5,14 @@
 //! oldest that set-rto runs on, unless a version is given. Distributions backport patches, so the loader probes and
 //! compares no versions.
 
+mod column;
 mod value;
 
+pub use column::{Column, MOST_COLUMNS};
 pub use value::{Learned, Value};
 
 use crate::duration::spell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 
@@ -109,9 +111,18 @@ pub enum When {
     Both,
     /// When the connection is established, at both ends.
     Established,
+    /// Before the SYN is sent, and taken back when the connection is established. Only the end that sends the SYN has
+    /// the setting.
+    UntilEstablished,
 }
 
 impl When {
+    /// True if only the end that sends the SYN has the setting.
+    #[must_use]
+    pub(crate) fn is_outgoing_only(self) -> bool {
+        matches!(self, Self::Connecting | Self::UntilEstablished)
+    }
+
     /// The callbacks. A connection is counted at the first one, even if an option is set later.
     #[must_use]
     pub fn callbacks(self) -> &'static [Callback] {
@@ -119,6 +130,7 @@ impl When {
             Self::Connecting => &[CONNECT],
             Self::Both => &[CONNECT, PASSIVE_ESTABLISHED],
             Self::Established => &[CONNECT, ACTIVE_ESTABLISHED, PASSIVE_ESTABLISHED],
+            Self::UntilEstablished => &[CONNECT, ACTIVE_ESTABLISHED],
         }
     }
 }
@@ -142,7 +154,7 @@ pub const RETRANSMISSION: Callback = Callback { number: 8, name: "BPF_SOCK_OPS_R
 
 use Form::{Algorithm, Duration, Number, Timer, Tos, True};
 use How::{Keepalive, TwoJiffies};
-use When::{Connecting, Established};
+use When::{Connecting, Established, UntilEstablished};
 
 const MS: u64 = 1_000;
 const S: u64 = 1_000_000;
@@ -152,7 +164,7 @@ const DAY: u64 = 86_400 * S;
 const BYTES: Form = Number(1..=0x3fff_ffff, "bytes");
 
 /// Every setting, in the order of the manual.
-pub static SETTINGS: [Setting; 22] = [
+pub static SETTINGS: [Setting; 26] = [
     // RFC 6298, section 2.1.
     reply("rto", Timer(MS..=120 * S), TIMEOUT_INIT)
         .is("The timer of the first retransmission of the SYN, or of the SYN-ACK."),
@@ -168,6 +180,15 @@ pub static SETTINGS: [Setting; 22] = [
         .is("The initial receive window, announced in the SYN or SYN-ACK."),
     tcp("cwnd_clamp", Number(1..=1_000_000, "segments"), "TCP_BPF_SNDCWND_CLAMP", 1002)
         .is("The maximum of the congestion window."),
+    // The kernel raises less to half of `SOCK_MIN_RCVBUF` (`tcp_set_window_clamp()`, net/ipv4/tcp.c).
+    tcp("window_clamp", BYTES, "TCP_WINDOW_CLAMP", 10)
+        .since("5.15")
+        .is("The maximum of the receive window."),
+    // `TCP_MIN_MSS` and `MAX_TCP_WINDOW` (include/net/tcp.h). The SYN-ACK has left before a callback could set it.
+    tcp("max_segment", Number(88..=32_767, "bytes"), "TCP_MAXSEG", 2)
+        .at(Connecting)
+        .since("6.1")
+        .is("The maximum segment size, announced in the SYN and kept when sending."),
     // The kernel takes no more than `TCP_RTO_MIN`.
     tcp("rto_min", Duration(2 * MS..=200 * MS, 1), "TCP_BPF_RTO_MIN", 1004)
         .by(TwoJiffies)
@@ -187,10 +208,17 @@ pub static SETTINGS: [Setting; 22] = [
         .is("The congestion control algorithm."),
     // RFC 3168.
     reply("ecn", True, NEEDS_ECN).is("Requests explicit congestion notification."),
+    tcp("nodelay", True, "TCP_NODELAY", 1)
+        .since("6.1")
+        .is("Small segments are sent at once: Nagle's algorithm is off."),
     // RFC 5482.
     tcp("user_timeout", Duration(MS..=DAY, MS), "TCP_USER_TIMEOUT", 18).is(
         "How long data may stay unacknowledged, or a SYN unanswered, before the connection ends.",
     ),
+    // After `user_timeout`, which it replaces until the connection is established.
+    tcp("connect_timeout", Duration(MS..=DAY, MS), "TCP_USER_TIMEOUT", 18)
+        .at(UntilEstablished)
+        .is("How long connect() may take."),
     // RFC 9293, section 3.8.4.
     tcp("keepalive_idle", Duration(S..=32_767 * S, S), "TCP_KEEPIDLE", 4)
         .by(Keepalive)
@@ -300,7 +328,7 @@ impl Setting {
     /// True if only the end that sends the SYN has it.
     #[must_use]
     pub fn is_outgoing_only(&self) -> bool {
-        self.option().is_some_and(|option| option.when == Connecting)
+        self.option().is_some_and(|option| option.when.is_outgoing_only())
     }
 
     /// True if smaller values are raised to two jiffies.
@@ -369,6 +397,12 @@ impl Settings {
         self.get(key).map(Value::number)
     }
 
+    /// True for a rule that exempts: it sets nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// `rto` in microseconds, if the rule sets it.
     #[must_use]
     pub fn rto_us(&self) -> Option<u32> {
@@ -398,6 +432,9 @@ fn place(key: &str) -> usize {
 /// Prints it as in the file, without the equals sign: `rto 20s, congestion "bbr", ecn`.
 impl fmt::Display for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("use \"kernel\"");
+        }
         for (at, (setting, value)) in self.iter().enumerate() {
             let comma = if at == 0 { "" } else { ", " };
             write!(f, "{comma}{}", setting.key)?;
@@ -416,56 +453,6 @@ impl fmt::Display for Settings {
             }
         }
         Ok(())
-    }
-}
-
-/// Something that a kernel may lack or refuse: a setting other than `rto`, or one of the algorithms of `congestion`.
-/// Each is a bit of a 64-bit word.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
-    /// The setting.
-    pub setting: &'static Setting,
-    /// The algorithm, of `congestion`.
-    pub algorithm: String,
-}
-
-/// The maximum number of columns.
-pub const MOST_COLUMNS: usize = 64;
-
-impl Column {
-    /// Its value in these settings.
-    #[must_use]
-    pub fn value<'s>(&self, settings: &'s Settings) -> Option<&'s Value> {
-        settings.get(self.setting.key).filter(|value| match value {
-            Value::Name(name) => *name == self.algorithm,
-            Value::Number(_) | Value::Learned(_) => true,
-        })
-    }
-
-    /// The columns that these settings have, as bits.
-    #[must_use]
-    pub fn bits(columns: &[Self], settings: &Settings) -> u64 {
-        let has = |column: &Self| u64::from(column.value(settings).is_some());
-        columns.iter().enumerate().fold(0, |bits, (at, column)| bits | has(column) << at)
-    }
-
-    /// Everything that these rules set besides `rto`, in the order of [`SETTINGS`] and of the algorithms' names.
-    #[must_use]
-    pub fn all<'s>(rules: impl IntoIterator<Item = &'s Settings>) -> Vec<Self> {
-        let algorithm = |value: &'s Value| match value {
-            Value::Name(name) => name.as_str(),
-            Value::Number(_) | Value::Learned(_) => "",
-        };
-        let values = rules.into_iter().flat_map(|settings| &settings.0);
-        let columns: BTreeSet<_> =
-            values.map(|(place, value)| (*place, algorithm(value))).collect();
-        let others = columns.into_iter().filter(|(place, _)| SETTINGS[*place].key != "rto");
-        others
-            .map(|(place, algorithm)| Self {
-                setting: &SETTINGS[place],
-                algorithm: algorithm.to_owned(),
-            })
-            .collect()
     }
 }
 

@@ -3,9 +3,9 @@
 //! `UPDATE_EXPECT=1 cargo test -p set-rto-compiler` writes them.
 
 use expect_test::expect_file;
-use set_rto_compiler::compile;
+use set_rto_compiler::compile_with;
 use set_rto_compiler::diag::{Source, render, render_notes};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The version in the golden banners. It is fixed, because a release must not rewrite all files.
 const VERSION: &str = "0.0.0";
@@ -22,6 +22,14 @@ fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
+/// Reads list files beside the rules.
+fn load(path: &Path, list: &str) -> Result<String, String> {
+    std::fs::read_to_string(path.with_file_name(list)).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file".into(),
+        _ => error.to_string(),
+    })
+}
+
 fn read(path: &PathBuf) -> String {
     std::fs::read_to_string(path).expect("a readable file")
 }
@@ -31,7 +39,7 @@ fn mistakes_are_explained() {
     for path in files("bad") {
         let text = read(&path);
         let source = Source { name: "rules.toml", text: &text };
-        let diagnostics = match compile(&source, VERSION) {
+        let diagnostics = match compile_with(&source, VERSION, &|list| load(&path, list)) {
             Ok(_) => panic!("{} was accepted", path.display()),
             Err(diagnostics) => diagnostics,
         };
@@ -44,7 +52,7 @@ fn rules_become_c() {
     for path in files("good") {
         let text = read(&path);
         let source = Source { name: "rules.toml", text: &text };
-        let policy = compile(&source, VERSION)
+        let policy = compile_with(&source, VERSION, &|list| load(&path, list))
             .unwrap_or_else(|errors| panic!("{}:\n{}", path.display(), render(&source, &errors)));
         // The prelude is the same for all and has its own file.
         let find = |what: &str| policy.c.find(what);
@@ -54,7 +62,8 @@ fn rules_become_c() {
         let program =
             settings.or(decision).or_else(|| find("SEC(\"sockops\")\nint")).expect("a program");
         expect_file![path.with_extension("c")].assert_eq(&policy.c[program..]);
-        let again = compile(&source, VERSION).expect("compiled before");
+        let again =
+            compile_with(&source, VERSION, &|list| load(&path, list)).expect("compiled before");
         assert_eq!(policy.c, again.c, "{}: the same rules, other bytes", path.display());
         let notes = path.with_extension("notes");
         let drawn = render_notes(&source, &policy.notes).join("\n\n");

@@ -368,3 +368,43 @@ fn costs() {
     assert!(sum(&both, 0) <= 400, "a new host: {both:?}");
     assert!(sum(&both, 1) <= 350, "a known host: {both:?}");
 }
+
+/// A rule that changes nothing is counted like any other, but replies nothing and teaches nothing. Tests of ports, tests
+/// in C and options that are taken back are what they are without evidence.
+#[test]
+fn rules_that_are_not_timers() {
+    let rules = "[code]\nfile = \"tests.c\"\n\
+                 [[rule]]\nname = \"exempt\"\nremote_port = 7\nuse = \"kernel\"\n\
+                 [[rule]]\nname = \"sum\"\nwhen = \"local_port - remote_port == 1000\"\n\
+                 connect_timeout = \"1s\"\nuser_timeout = \"9s\"\n\
+                 [[rule]]\nname = \"c\"\ntest = \"odd_local_port\"\nconnect_timeout = \"2s\"\n\
+                 [[rule]]\nname = \"any\"\nrto = { learn = true, min = \"10ms\" }\n\
+                 [evidence]\noff = false\n";
+    const CONNECT: u32 = 3;
+    let timeout = |ms: u32| (6, 18, ms);
+    // The last one at each callback holds: at the end of the handshake it is `user_timeout`, or none.
+    let cases = [
+        (40_000, "10.0.0.2:7", 0, vec![]),
+        (40_000, "10.0.0.2:39000", 1, vec![timeout(9_000), timeout(1_000), timeout(9_000)]),
+        (40_001, "10.0.0.2:80", 2, vec![timeout(2_000), timeout(0)]),
+        (40_000, "10.0.0.2:80", 3, vec![]),
+    ];
+    for big_endian in [false, true] {
+        let mut kernel = Kernel::new(rules, 1000, &[0, 0, 0, 1000], big_endian);
+        for (local, remote, rule, expected) in &cases {
+            let out = outgoing(&format!("10.0.0.1:{local}"), remote);
+            let mut event = begin(&out);
+            kernel.at(&out, &mut Event { op: CONNECT, ..event.clone() });
+            // What another program has replied.
+            event.args[0] = 77;
+            let reply = kernel.at(&out, &mut event);
+            kernel.at(&out, &mut established(&out, &event, 20_001, 0));
+            assert_eq!(reply, if *rule == 3 { 1001 } else { 77 }, "{remote}");
+            assert_eq!(std::mem::take(&mut kernel.options), *expected, "{remote}");
+            let counted = kernel.evidence(*rule, false);
+            assert_eq!((counted[ASKED], counted[ANSWERED]), (1, 1), "{remote}: {counted:?}");
+            let is_taught = *rule == 3;
+            assert_eq!(kernel.hosts.is_empty(), !is_taught, "{remote}");
+        }
+    }
+}

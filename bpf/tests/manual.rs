@@ -1,12 +1,12 @@
 //! Compares the manual page of the rules (`scripts/packaging/man/set-rto-rules.5`) and the README with the compiler's
 //! own tables. No key, range, version or limit may be missing or differ.
 
-use set_rto_compiler::compile;
 use set_rto_compiler::diag::Source;
 use set_rto_compiler::duration::spell;
-use set_rto_compiler::field::{FIELDS, NAME, WHEN, keys};
+use set_rto_compiler::field::{FIELDS, MATCH, NAME, TEST, USE, WHEN, keys};
 use set_rto_compiler::limits::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
 use set_rto_compiler::setting::{Form, SETTINGS};
+use set_rto_compiler::{compile, compile_with};
 
 const PAGE: &str = include_str!("../../scripts/packaging/man/set-rto-rules.5");
 const README: &str = include_str!("../../README.md");
@@ -84,7 +84,7 @@ fn every_setting_with_its_range_version_and_mechanism() {
 
 /// The keys of conditions.
 fn conditions() -> Vec<&'static str> {
-    FIELDS.iter().map(|field| field.key).chain([WHEN.0]).collect()
+    FIELDS.iter().map(|field| field.key).chain([WHEN.0, TEST.0]).collect()
 }
 
 /// The keys in the first column of the README's table with this head.
@@ -123,7 +123,8 @@ fn examples_of_the_readme() {
 fn every_condition_and_field() {
     let described: Vec<_> = items("Conditions").iter().map(|(key, _)| *key).collect();
     assert_eq!(described, conditions());
-    assert_eq!(items("DESCRIPTION")[0].0, NAME.0);
+    let described: Vec<_> = items("DESCRIPTION").iter().map(|(key, _)| *key).collect();
+    assert_eq!(described, [NAME.0, USE.0, MATCH.0]);
     let grammar = section("Expressions").join(" ");
     let of = |name: &str, next: &str| {
         let from = grammar.split_once(&format!("{name} ")).expect("a line of the grammar").1;
@@ -163,15 +164,26 @@ fn limits() {
 }
 
 fn accepts(rules: &str) -> bool {
-    compile(&Source { name: "rules.toml", text: rules }, "0").is_ok()
+    let source = Source { name: "rules.toml", text: rules };
+    compile_with(&source, "0", &|name| {
+        Ok(match name.ends_with(".c") {
+            true => "bool odd_local_port(const struct connection *c) { return c->local_port & 1; }",
+            false => "10.0.0.0/8\n44.154.64/24\n",
+        }
+        .into())
+    })
+    .is_ok()
 }
 
 #[test]
 fn examples_and_what_the_page_says_of_names_and_tos_hold() {
     let blocks = PAGE.split(".Bd -literal").skip(1);
     let blocks = blocks.filter_map(|block| Some(block.split_once('\n')?.1.split_once(".Ed")?.0));
-    let rules: Vec<_> = blocks.filter(|block| block.starts_with("[[rule]]")).collect();
-    assert_eq!(rules.len(), 3);
+    let is_rules = |block: &&str| {
+        block.starts_with("[[rule]]") || block.starts_with("[lists]") || block.starts_with("[code]")
+    };
+    let rules: Vec<_> = blocks.filter(is_rules).collect();
+    assert_eq!(rules.len(), 7);
     for text in rules {
         let source = Source { name: "rules.toml", text };
         assert!(accepts(text), "{:?}\n{text}", compile(&source, "0").err());

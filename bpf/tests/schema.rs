@@ -17,14 +17,18 @@ const SHIPPED: &str = "../scripts/packaging/rules.schema.json";
 const BEYOND: &[(&str, &str)] = &[
     ("contradictions", "conditions that exclude each other"),
     ("duplicate-name", "two rules"),
+    ("functions", "the file of [code]"),
     ("incoming", "a setting and a condition that exclude each other"),
+    ("longest", "several conditions and rules"),
+    ("never-longest", "several rules"),
+    ("other-fields", "inside expressions"),
     ("together", "several rules"),
     ("types", "inside expressions"),
     ("unreachable", "two rules"),
 ];
 
 /// They are not TOML, so an editor never reaches the schema.
-const NOT_TOML: &[&str] = &["syntax", "single-brackets"];
+const NOT_TOML: &[&str] = &["curly-quotes", "single-brackets-twice", "syntax", "unquoted"];
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -120,7 +124,14 @@ fn agrees_with_the_compiler_value_by_value() {
     for (line, fits) in [
         ("rto = \"20s\"", true),
         ("rto = \"1.5s\"", true),
+        ("rto = \"1s500ms\"", true),
         ("rto = 20", false),
+        ("use = \"kernel\"", true),
+        ("use = \"default\"", false),
+        ("nodelay = true", true),
+        ("max_segment = 87", false),
+        ("remote = { file = 1 }\necn = true", false),
+        ("remote = { column = 1 }\necn = true", false),
         ("rto = \"20\"", false),
         ("rto = \"20sec\"", false),
         ("rto = \"-1s\"", false),

@@ -7,7 +7,7 @@ mod support;
 
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
-use set_rto_compiler::compile;
+use set_rto_compiler::compile_with;
 use set_rto_compiler::diag::{Source, render};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,11 +23,21 @@ const SLOW: Duration = Duration::from_secs(5);
 /// The number of accepted files that clang compiles in the normal run.
 const COMPILED: usize = 40;
 
+/// List files of every kind; some cannot be read.
+fn load(name: &str) -> Result<String, String> {
+    match name.len() % 4 {
+        0 => Err("no such file".into()),
+        1 => Ok("10.0.0.0/8 a\n44.1/16 b\n\n2001:db8::/32\n".into()),
+        2 => Ok("\u{feff}80 # one\r\n8000-8999\r\n".into()),
+        _ => Ok("ax0,1\n\u{0};\u{e9}\n10.0.0.1/8 #\n# \n".into()),
+    }
+}
+
 /// Compiles the text and renders the mistakes. Returns the C if the text was accepted.
 fn judge(text: &str) -> Option<String> {
     let source = Source { name: "rules.toml", text };
     let start = Instant::now();
-    let ran = std::panic::catch_unwind(|| match compile(&source, VERSION) {
+    let ran = std::panic::catch_unwind(|| match compile_with(&source, VERSION, &load) {
         Ok(policy) => Some(policy.c),
         Err(errors) => {
             assert!(!errors.is_empty(), "refused without a reason");
@@ -66,10 +76,18 @@ fn corpus() -> Vec<String> {
     files
 }
 
-const WORDS: [&str; 72] = [
+const WORDS: [&str; 80] = [
     "[[rule]]",
     "\n",
     "name = ",
+    "[lists]",
+    "{ file = \"x.txt\", column = 2 }",
+    "@a",
+    " + ",
+    " - ",
+    " & ",
+    "(",
+    "use = \"kernel\"",
     "rto = ",
     "port = ",
     "local_port = ",
@@ -206,7 +224,7 @@ fn mutated_files() {
 
 #[test]
 fn words_as_an_expression() {
-    const TESTS: [&str; 12] = [
+    const TESTS: [&str; 16] = [
         "port == 80",
         "port in {80, 443-445}",
         "local == 10.0.0.0/8",
@@ -219,6 +237,10 @@ fn words_as_an_expression() {
         "port >= 0",
         "port < 0",
         "remote_port > 65535",
+        "local_port & 1 == 0",
+        "remote_port - local_port == 1000",
+        "(local_port + 5) - (remote_port & 0xff) <= 70000",
+        "port + 1 > 8000",
     ];
     fuzz(15_000, 500, |random| {
         let mut when = String::new();

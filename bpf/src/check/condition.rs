@@ -1,40 +1,54 @@
 //! Conditions: a field and its values, as the value of a key or within an expression.
 
+use super::list::Lists;
 use super::values::{self, Problem};
 use super::{Diagnostics, wrong_type};
 use crate::diag::{Diagnostic, Span};
 use crate::field::{Field, Kind};
+use crate::files::ListFile;
 use crate::parse::Written;
 use crate::rule::{Condition, Formula, Test, describe};
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::sync::Arc;
 use toml::de::DeValue;
 
 /// The text of a value, with its position.
 pub(super) struct Literal<'t> {
     pub(super) text: Cow<'t, str>,
+    pub(super) place: Place,
+}
+
+/// A position in the rules file, or in a list file that is named there.
+pub(super) struct Place {
     pub(super) span: Span,
+    pub(super) file: Option<(Arc<ListFile>, Span)>,
+}
+
+impl From<Span> for Place {
+    fn from(span: Span) -> Self {
+        Self { span, file: None }
+    }
+}
+
+impl Place {
+    pub(super) fn mistake(self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { file: self.file, ..Diagnostic::new(message, self.span) }
+    }
 }
 
 /// The condition of a key. Its value is one value of the field, or a list of them that is not empty.
-pub(super) fn condition(field: &Field, value: &Written<'_>) -> Result<Condition, Diagnostics> {
-    let values = field.kind.values();
-    let items = match value.get_ref() {
-        DeValue::Array(items) if values.takes_list => items,
-        _ => std::slice::from_ref(value),
-    };
-    if items.is_empty() {
-        return Err(vec![
-            Diagnostic::new("an empty list: this rule could never match", value.span())
-                .help("leave the condition out to match everything"),
-        ]);
-    }
-    let literals = items.iter().map(|item| literal(field.kind, item));
-    let (text, formula) = is_one_of(field, literals, values.help)?;
+pub(super) fn condition(
+    field: &Field,
+    value: &Written<'_>,
+    lists: &Lists<'_>,
+) -> Result<Condition, Diagnostics> {
+    let literals = lists.literals(field.kind, value)?;
+    let (text, formula) = is_one_of(field, literals, field.kind.values().help)?;
     Ok(Condition { span: value.span(), text, formula })
 }
 
-fn literal<'v>(kind: Kind, value: &'v Written<'_>) -> Result<Literal<'v>, Diagnostic> {
+pub(super) fn literal<'v>(kind: Kind, value: &'v Written<'_>) -> Result<Literal<'v>, Diagnostic> {
     let values = kind.values();
     let text = match (kind, value.get_ref()) {
         (_, DeValue::String(text)) => Cow::Borrowed(&**text),
@@ -49,7 +63,7 @@ fn literal<'v>(kind: Kind, value: &'v Written<'_>) -> Result<Literal<'v>, Diagno
         }
         _ => return Err(wrong_type(value, values.mistyped, values.help)),
     };
-    Ok(Literal { text, span: value.span() })
+    Ok(Literal { text, place: value.span().into() })
 }
 
 /// The condition that the field has one of these values, in the expression language and as a formula. `help` says how
@@ -102,9 +116,9 @@ fn all<'t, T>(
     let mut values = Vec::new();
     let mut mistakes = Vec::new();
     for literal in literals {
-        let value = literal.and_then(|Literal { text, span }| {
+        let value = literal.and_then(|Literal { text, place }| {
             parse(&text).map_err(|(message, specific)| {
-                Diagnostic::new(message, span).help(specific.unwrap_or_else(|| help.into()))
+                place.mistake(message).help(specific.unwrap_or_else(|| help.into()))
             })
         });
         match value {

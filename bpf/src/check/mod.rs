@@ -1,18 +1,24 @@
 //! The second pass: tables of TOML → [`Rule`]s. It checks types and ranges, and reports every mistake.
 
+mod code;
 mod condition;
 mod expr;
+mod habits;
 pub mod learned;
+mod list;
+mod longest;
 pub mod options;
 mod setting;
 mod values;
 
 use crate::diag::{Diagnostic, Source, Span, nearest};
-use crate::field::{Field, keys};
+use crate::field::{Field, MATCH, TEST, USE, keys};
+use crate::files::{Code, Files};
 use crate::limits::MOST_ITEMS;
 use crate::parse::{Document, Table, Written};
 use crate::rule::{Condition, Rule};
 use crate::setting::{Setting, Settings};
+use list::Lists;
 use options::Options;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -25,11 +31,31 @@ pub const NAME_MAX: usize = 63;
 
 type Diagnostics = Vec<Diagnostic>;
 
-/// Checks everything: the rules without a mistake, the options of the file, and every mistake.
+/// Everything that a file says.
+pub(crate) struct Checked<'t> {
+    /// The rules without a mistake.
+    pub(crate) rules: Vec<Rule>,
+    /// The options of the file.
+    pub(crate) options: Options,
+    /// Every mistake.
+    pub(crate) mistakes: Diagnostics,
+    /// The files that it names.
+    pub(crate) files: Files<'t>,
+    /// The functions that rules name.
+    pub(crate) code: Option<Code>,
+}
+
+/// Checks everything.
 #[must_use]
-pub fn check(source: &Source<'_>, document: &Document<'_>) -> (Vec<Rule>, Options, Diagnostics) {
+pub(crate) fn check<'t>(
+    source: &Source<'_>,
+    document: &'t Document<'t>,
+    files: Files<'t>,
+) -> Checked<'t> {
     let mut diagnostics = Vec::new();
     let options = options::options(document, &mut diagnostics);
+    let functions = code::file(document, &files, &mut diagnostics);
+    let lists = Lists::new(document, files, functions);
     let mut rules = Vec::new();
     let mut names: HashMap<String, Span> = HashMap::new();
     let mut items = 0;
@@ -40,7 +66,7 @@ pub fn check(source: &Source<'_>, document: &Document<'_>) -> (Vec<Rule>, Option
         let passed = passed.unwrap_or_else(|| unreachable!("an array of tables ascends"));
         line += passed.iter().filter(|&&byte| byte == b'\n').count();
         offset = table.span().start;
-        let (checked, name) = check_rule(source, table, line);
+        let (checked, name) = check_rule(source, table, line, &lists);
         if let Some((name, span)) = name {
             match names.entry(name) {
                 Entry::Occupied(first) => diagnostics.push(
@@ -70,7 +96,33 @@ pub fn check(source: &Source<'_>, document: &Document<'_>) -> (Vec<Rule>, Option
             Err(mut errors) => diagnostics.append(&mut errors),
         }
     }
-    (rules, options, diagnostics)
+    // With a mistake elsewhere, rules are missing.
+    if diagnostics.is_empty() {
+        divide(document, &mut rules, &mut diagnostics);
+        if !diagnostics.is_empty() {
+            // Undivided rules would be reported as unreachable.
+            rules.clear();
+        }
+    }
+    let (files, code) = lists.files();
+    Checked { rules, options, mistakes: diagnostics, files, code }
+}
+
+/// Divides the addresses of rules with `match = "longest"` that follow each other.
+fn divide(document: &Document<'_>, rules: &mut [Rule], diagnostics: &mut Diagnostics) {
+    let span = |table: &Table<'_>| Some(table.get_ref().get(MATCH.0)?.span());
+    let spans: Vec<Option<Span>> = document.rules.iter().map(span).collect();
+    let mut start = 0;
+    for group in spans.chunk_by(|one, other| one.is_some() == other.is_some()) {
+        let end = start + group.len();
+        let of_group: Vec<Span> = group.iter().flatten().cloned().collect();
+        if !of_group.is_empty() {
+            diagnostics.extend(
+                longest::divide(&mut rules[start..end], &of_group).err().unwrap_or_default(),
+            );
+        }
+        start = end;
+    }
 }
 
 /// The rule, and its name with the name's position. The name may be valid while something else is wrong.
@@ -78,6 +130,7 @@ fn check_rule(
     source: &Source<'_>,
     table: &Table<'_>,
     line: usize,
+    lists: &Lists<'_>,
 ) -> (Result<Rule, Diagnostics>, Option<(String, Span)>) {
     let mut diagnostics = Vec::new();
     let mut name = None;
@@ -85,6 +138,7 @@ fn check_rule(
     let mut settings = Settings::default();
     // A name or a setting with a mistake is not also reported as missing.
     let (mut has_name, mut has_setting) = (false, false);
+    let mut exempts = None;
     for (key, value) in table.get_ref() {
         let condition = match key.get_ref().as_ref() {
             "name" => {
@@ -95,9 +149,24 @@ fn check_rule(
                 }
                 continue;
             }
-            "when" => expr::condition(source, value),
+            "when" => expr::condition(source, value, lists),
+            name if name == TEST.0 => code::condition(value, &lists.functions),
+            "match" => {
+                diagnostics.extend(only(value, MATCH.0, "longest").err());
+                continue;
+            }
+            "use" => {
+                match only(value, USE.0, "kernel") {
+                    Ok(()) => exempts = Some(value.span()),
+                    Err(error) => {
+                        has_setting = true;
+                        diagnostics.push(error);
+                    }
+                }
+                continue;
+            }
             other => match (Field::named(other), Setting::named(other)) {
-                (Some(field), _) => condition::condition(field, value),
+                (Some(field), _) => condition::condition(field, value, lists),
                 (None, Some(setting)) => {
                     has_setting = true;
                     match setting::value(setting, value) {
@@ -106,7 +175,10 @@ fn check_rule(
                     }
                     continue;
                 }
-                (None, None) => Err(vec![unknown_key(key)]),
+                (None, None) => {
+                    has_setting |= habits::key(other).is_some();
+                    Err(vec![unknown_key(key, value)])
+                }
             },
         };
         match condition {
@@ -121,11 +193,17 @@ fn check_rule(
                 .help("add a line such as `name = \"lora\"`"),
         );
     }
-    if !has_setting {
-        diagnostics.push(
-            Diagnostic::new("this rule sets nothing", span.clone())
-                .help("add a line such as `rto = \"20s\"`"),
-        );
+    match exempts {
+        Some(exempts) if has_setting => diagnostics.push(
+            Diagnostic::new("`use = \"kernel\"` in a rule with settings", exempts)
+                .help("it means that the rule changes nothing: leave it out, or the settings"),
+        ),
+        None if !has_setting => diagnostics.push(
+            Diagnostic::new("this rule sets nothing", span.clone()).help(
+                "add a line such as `rto = \"20s\"`, or `use = \"kernel\"` to leave these connections alone",
+            ),
+        ),
+        _ => {}
     }
     let rule = match &name {
         Some((name, _)) if diagnostics.is_empty() => {
@@ -136,8 +214,35 @@ fn check_rule(
     (rule, name)
 }
 
-fn unknown_key(key: &Spanned<Cow<'_, str>>) -> Diagnostic {
+/// Demands the one value that a key accepts.
+fn only(value: &Written<'_>, key: &str, word: &str) -> Result<(), Diagnostic> {
+    let help = format!("write `{key} = \"{word}\"`");
+    match value.get_ref() {
+        DeValue::String(text) if text == word => Ok(()),
+        DeValue::String(text) => {
+            Err(Diagnostic::new(format!("unknown value \"{text}\""), value.span()).help(help))
+        }
+        _ => Err(wrong_type(value, format!("`{key}` is a string"), help)),
+    }
+}
+
+fn unknown_key(key: &Spanned<Cow<'_, str>>, value: &Written<'_>) -> Diagnostic {
     let error = Diagnostic::new(format!("unknown key `{}`", key.get_ref()), key.span());
+    if let Some(help) = habits::key(key.get_ref()) {
+        return error.help(match value.get_ref() {
+            DeValue::Integer(number) if key.get_ref() == "dscp" => {
+                let dscp = u32::from_str_radix(number.as_str(), number.radix()).ok();
+                match dscp.filter(|dscp| *dscp < 64) {
+                    Some(dscp) => format!("{help}: `tos = {}`", dscp * 4),
+                    None => help.into(),
+                }
+            }
+            DeValue::String(name) if habits::tos(name).is_some() => {
+                format!("{help}: `tos = {}`", habits::tos(name).unwrap_or_default())
+            }
+            _ => help.into(),
+        });
+    }
     let known: Vec<_> = keys().map(|(key, _)| key).collect();
     if learned::KEYS.contains(&key.get_ref().as_ref()) {
         return error.help("it belongs to `rto`: `rto = { learn = true }`");

@@ -27,7 +27,8 @@ pub const MOST_HOSTS: RangeInclusive<u32> = 256..=1_048_576;
 /// Reads the tables.
 pub(super) fn options(document: &Document<'_>, errors: &mut Vec<Diagnostic>) -> Options {
     let mut options = Options { hosts: HOSTS, learn: None, evidence: true };
-    for (name, table) in &document.tables {
+    let tables = document.tables.iter().filter(|(name, _)| ["learn", "evidence"].contains(name));
+    for (name, table) in tables {
         let is_learn = *name == "learn";
         if is_learn {
             options.learn = Some(table.span());

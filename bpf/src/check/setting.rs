@@ -1,6 +1,6 @@
 //! Reads the values of settings.
 
-use super::{learned, wrong_type};
+use super::{habits, learned, wrong_type};
 use crate::diag::Diagnostic;
 use crate::duration::{self, spell};
 use crate::parse::Written;
@@ -22,16 +22,7 @@ fn plain(setting: &Setting, written: &Written<'_>) -> Result<Value, Diagnostic> 
         Form::Timer(range) => time(written, key, range, 1).map(Value::Number),
         Form::Duration(range, unit) => time(written, key, range, *unit).map(Value::Number),
         Form::Number(range, of) => number(written, key, range, of).map(Value::Number),
-        Form::Tos => {
-            let number = number(written, key, &(0..=255), "")?;
-            if number & 3 != 0 {
-                let meant = number & !3;
-                return Err(Diagnostic::new("`tos` with bits of ECN", written.span())
-                    .label("the two lowest bits belong to ECN")
-                    .help(format!("TCP sets them itself (RFC 3168): write `tos = {meant:#x}`")));
-            }
-            Ok(Value::Number(number))
-        }
+        Form::Tos => tos(written, key).map(Value::Number),
         Form::True => {
             let message = format!("`{key}` accepts only `true`");
             match written.get_ref() {
@@ -62,8 +53,10 @@ pub(super) fn time(
         }
         _ => return Err(wrong_type(written, "a duration is a string", duration::HELP)),
     };
-    let us = duration::parse(text)
-        .map_err(|help| mistake(format!("not a duration: \"{text}\"")).help(help))?;
+    let us = duration::parse(text).map_err(|help| {
+        let meant = habits::duration(text);
+        mistake(format!("not a duration: \"{text}\"")).help(meant.unwrap_or(help))
+    })?;
     if !range.contains(&us) {
         let help = format!("from {} to {}", spell(*range.start()), spell(*range.end()));
         return Err(mistake(format!("`{key}` out of range: \"{text}\"")).help(help));
@@ -75,6 +68,26 @@ pub(super) fn time(
     }
     Ok(u32::try_from(us / unit)
         .unwrap_or_else(|_| unreachable!("the range of `{key}` fits in 32 bits")))
+}
+
+fn tos(written: &Written<'_>, key: &str) -> Result<u32, Diagnostic> {
+    if let DeValue::String(name) = written.get_ref()
+        && let Some(meant) = habits::tos(name)
+    {
+        return Err(wrong_type(written, "`tos` is a number", format!("write `tos = {meant}`")));
+    }
+    let number = number(written, key, &(0..=255), "")?;
+    if number & 3 == 0 {
+        return Ok(number);
+    }
+    let without = number & !3;
+    let meant = match number {
+        ..64 => format!("`tos = {without}`, or `tos = {}` for DSCP {number}", number * 4),
+        _ => format!("`tos = {without:#x}`"),
+    };
+    Err(Diagnostic::new("`tos` with bits of ECN", written.span())
+        .label("the two lowest bits belong to ECN")
+        .help(format!("TCP sets them itself (RFC 3168): write {meant}")))
 }
 
 pub(super) fn number(

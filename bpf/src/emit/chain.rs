@@ -163,6 +163,10 @@ impl Body<'_> {
         match check {
             Check::Incoming => maybe_not("is_incoming(ctx)"),
             Check::Ipv4 => maybe_not("is_ipv4(ctx)"),
+            Check::Fact(fact) => {
+                let fact = super::fact::spell(fact, |side| self.value(Load::Port(side)));
+                if wanted { fact } else { format!("!({fact})") }
+            }
             Check::SameAddress => maybe_not("same_address(ctx)"),
             Check::PortOrder(order) => self.order(order.map(|it| it == wanted)),
             Check::Port(side, low, high) => self.port(*side, *low, *high, wanted),

@@ -3,6 +3,7 @@
 //! writes.
 
 mod chain;
+mod fact;
 mod lookup;
 mod names;
 mod settings;
@@ -81,6 +82,9 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
     if plan.observes() {
         observe(&mut out, plan);
     }
+    if let Some(code) = &plan.code {
+        fact::code(&mut out, code);
+    }
     match &plan.decision {
         Decision::Chain(chain) => chain::emit(&mut out, plan, chain, &needs),
         Decision::Tables(tables) => tables::emit(&mut out, plan, tables, &needs),
@@ -112,6 +116,9 @@ fn head(out: &mut Writer, plan: &Plan, needs: &Needs, banner: &Banner<'_>) {
     out.empty();
     out.line(format_args!("#define RULES {rules}"));
     out.line(format_args!("#define COLUMNS {}", needs.columns.len()));
+    if plan.settings.iter().any(|settings| settings.is_empty()) {
+        out.line(format_args!("#define EXEMPTS"));
+    }
     if plan.observes() {
         out.line(format_args!("#define OBSERVED"));
     }

@@ -19,6 +19,7 @@ const MOST_COUNTERS: usize = 4 << 20;
 /// What a set of rules needs.
 pub(super) struct Needs {
     pub(super) columns: Vec<Column>,
+    /// True if some rule sets the timer, or sets nothing and is counted there.
     has_rto: bool,
     rules: usize,
     pub(super) observes: bool,
@@ -27,7 +28,8 @@ pub(super) struct Needs {
 
 impl Needs {
     pub(super) fn new(plan: &Plan) -> Self {
-        let has_rto = plan.settings.iter().any(|settings| settings.rto_us().is_some());
+        let is_asked = |it: &Settings| it.rto_us().is_some() || it.is_empty();
+        let has_rto = plan.settings.iter().any(is_asked);
         Self {
             columns: Column::all(&plan.settings),
             has_rto,
@@ -37,7 +39,7 @@ impl Needs {
         }
     }
 
-    /// True if all rules set `rto` and nothing else.
+    /// True if no rule sets anything but `rto`.
     pub(super) fn only_rto(&self) -> bool {
         self.columns.is_empty()
     }
@@ -99,8 +101,8 @@ impl Needs {
     /// Declares the constants of the socket options.
     fn constants(&self, out: &mut Writer) {
         let mut options: Vec<_> = self.options().map(|(_, _, option)| option).collect();
-        // One option sets all algorithms.
-        options.dedup();
+        // One option sets all algorithms, and one sets both timeouts.
+        options.dedup_by_key(|option| option.name);
         if options.is_empty() {
             return;
         }
@@ -135,7 +137,8 @@ impl Needs {
             });
             for (at, column) in self.columns.iter().enumerate() {
                 if let Some(value) = column.value(settings) {
-                    cases.set(&rule, at, column, constant(value), "");
+                    let after = settings.number("user_timeout").unwrap_or_default().to_string();
+                    cases.set(&rule, at, column, [constant(value), after], None);
                 }
             }
             cases.write(out);
@@ -226,13 +229,18 @@ impl Needs {
         if self.has_rto && !self.observes {
             cases.at(Moment::Reply(TIMEOUT_INIT)).push("answer_timed(ctx, rule)".into());
         }
+        let lasting = self.columns.iter().position(|it| it.setting.key == "user_timeout");
+        let after = match lasting {
+            Some(at) => format!("columns >> {at} & 1 ? settings_value_{at}[its] : 0"),
+            None => "0".into(),
+        };
         for (at, column) in self.columns.iter().enumerate() {
             let value = match column.algorithm.as_str() {
                 "" => format!("settings_value_{at}[its]"),
                 name => format!("\"{name}\""),
             };
-            let guard = format!("if (columns >> {at} & 1)\n\t\t\t");
-            cases.set(&"rule", at, column, value, &guard);
+            let guard = format!("columns >> {at} & 1");
+            cases.set(&"rule", at, column, [value, after.clone()], Some(guard));
         }
         cases.write(out);
         out.line(format_args!("}}"));
@@ -255,8 +263,11 @@ impl Moment {
     fn counted(settings: &Settings) -> Self {
         let moments = settings.iter().map(|(setting, _)| match &setting.mechanism {
             Mechanism::Reply(callback) => Self::Reply(*callback),
+            Mechanism::Option(option) if option.when.is_outgoing_only() => {
+                Self::Options(When::Connecting)
+            }
             // A setting made later counts like one that both ends have.
-            Mechanism::Option(option) => Self::Options(option.when.min(When::Both)),
+            Mechanism::Option(_) => Self::Options(When::Both),
         });
         // The kernel also asks for the timer at each retransmission. The program does not count those calls.
         let rank = |moment: &Self| match moment {
@@ -266,7 +277,7 @@ impl Moment {
             Self::Options(_) => 3,
         };
         let first = moments.min_by_key(|moment| (rank(moment), *moment));
-        first.unwrap_or_else(|| unreachable!("every rule sets something"))
+        first.unwrap_or(Self::Reply(TIMEOUT_INIT))
     }
 
     /// The callbacks as a bit mask.
@@ -288,11 +299,28 @@ impl Cases {
         self.0.entry(moment).or_default()
     }
 
-    /// Adds the statement that sets one column.
-    fn set(&mut self, rule: &dyn Display, at: usize, column: &Column, value: String, guard: &str) {
-        let (moment, statement) = match column.setting.mechanism {
+    /// Adds the statements that set one column, under a condition if there is one. The values are that of the setting,
+    /// and for one that is taken back, that of the established connection.
+    fn set(
+        &mut self,
+        rule: &dyn Display,
+        at: usize,
+        column: &Column,
+        [value, after]: [String; 2],
+        guard: Option<String>,
+    ) {
+        let guarded = |statement: String, callback: Option<Callback>| {
+            let callback = callback.map(|it| format!("FIELD(op) == {}", it.name));
+            let tests: Vec<_> = guard.clone().into_iter().chain(callback).collect();
+            match tests.is_empty() {
+                true => statement,
+                false => format!("if ({})\n\t\t\t{statement}", tests.join(" && ")),
+            }
+        };
+        match column.setting.mechanism {
             Mechanism::Reply(callback) => {
-                (Moment::Reply(callback), format!("reply(ctx, {at}, {value})"))
+                let statement = guarded(format!("reply(ctx, {at}, {value})"), None);
+                self.at(Moment::Reply(callback)).push(statement);
             }
             Mechanism::Option(SocketOption { level, name, how, when, .. }) => {
                 let function = match how {
@@ -301,12 +329,20 @@ impl Cases {
                     How::Algorithm => "set_algorithm",
                     How::Tos => "set_tos",
                 };
-                let value = argument(how, value);
-                let statement = format!("{function}(ctx, {rule}, {at}, {level}, {name}, {value})");
-                (Moment::Options(when), statement)
+                let set = |value| {
+                    let value = argument(how, value);
+                    format!("{function}(ctx, {rule}, {at}, {level}, {name}, {value})")
+                };
+                if when == When::UntilEstablished {
+                    let (first, last) = (set(value), set(after));
+                    self.at(Moment::Options(When::Both)).push(guarded(first, Some(CONNECT)));
+                    let late = guarded(last, Some(ACTIVE_ESTABLISHED));
+                    self.at(Moment::Options(When::Established)).push(late);
+                } else {
+                    self.at(Moment::Options(when)).push(guarded(set(value), None));
+                }
             }
-        };
-        self.at(moment).push(format!("{guard}{statement}"));
+        }
     }
 
     fn write(mut self, out: &mut Writer) {

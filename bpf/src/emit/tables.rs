@@ -134,6 +134,10 @@ impl Body<'_> {
                     }
                     rest.extend(small(dimensions));
                 }
+                (Kind::Fact(fact), _) => {
+                    let fact = super::fact::spell(fact, host_word);
+                    rest.push(format!("u64 {} = opaque(ctx, {fact});", compared(field)));
+                }
                 (Kind::Interface(_), _) => {}
                 (Kind::Address(_), _) => unreachable!("an address is looked up in a table"),
             }
@@ -334,6 +338,7 @@ fn compared(field: &Field) -> String {
         Kind::Address(Side::Local) => "local".into(),
         Kind::Address(Side::Remote) => "remote".into(),
         Kind::Small(_) => "others".into(),
+        Kind::Fact(fact) => super::fact::name(fact),
         Kind::Interface(automaton) => format!("interface_{automaton}"),
     }
 }

@@ -8,6 +8,7 @@ pub mod tables;
 
 use crate::check::options::Options;
 use crate::diag::Diagnostic;
+use crate::files::Code;
 use crate::reach::Regions;
 use crate::rule::{Pattern, Rule};
 use crate::setting::Settings;
@@ -33,6 +34,8 @@ pub struct Plan {
     pub names: Option<Names>,
     /// True if some rule tests the interface of an incoming connection.
     pub needs_arrivals: bool,
+    /// The tests in C, if a rule has one.
+    pub code: Option<Code>,
     /// The names of the rules. They identify learned timers.
     pub names_of_rules: Vec<String>,
     /// What is counted and measured.
@@ -139,7 +142,8 @@ impl Plan {
             Decision::Chain(chain) => !chain.lookups.is_empty(),
             Decision::Tables(_) => true,
         };
-        has_tables || matches!(self.names, Some(Names::Automata(_)))
+        // What the code does is unknown.
+        has_tables || self.code.is_some() || matches!(self.names, Some(Names::Automata(_)))
     }
 }
 
@@ -147,7 +151,12 @@ impl Plan {
 ///
 /// # Errors
 /// There are too many rules with conditions on several fields.
-pub fn plan(rules: &[Rule], regions: &Regions, options: &Options) -> Result<Plan, Diagnostic> {
+pub fn plan(
+    rules: &[Rule],
+    regions: &Regions,
+    options: &Options,
+    code: Option<Code>,
+) -> Result<Plan, Diagnostic> {
     let decision = match chain::chain(rules, &regions.interfaces) {
         Some(chain) => Decision::Chain(chain),
         None => Decision::Tables(tables::tables(rules, regions)?),
@@ -163,6 +172,7 @@ pub fn plan(rules: &[Rule], regions: &Regions, options: &Options) -> Result<Plan
             .collect(),
         settings: rules.iter().map(|rule| rule.settings.clone()).collect(),
         names: names(&decision, regions),
+        code,
         decision,
         needs_arrivals: regions.rules.iter().flatten().any(needs_arrivals),
         names_of_rules: rules.iter().map(|rule| rule.name.clone()).collect(),

@@ -1,7 +1,7 @@
 //! Formulas as conditions on values. Regions and chains are both built from them.
 
 use super::{Dimension, Interfaces, MAPPED, Set, addresses, family_value};
-use crate::rule::{Direction, Formula, Prefix, Test};
+use crate::rule::{Direction, Formula, PortRange, Prefix, Test};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -92,17 +92,21 @@ fn literal(test: &Test, interfaces: &Interfaces) -> (Dimension, Set) {
         Test::Direction(Direction::Outgoing) => (Dimension::Direction, Set::one(0)),
         Test::Direction(Direction::Incoming) => (Dimension::Direction, Set::one(1)),
         Test::Family(family) => (Dimension::Family, Set::one(family_value(*family))),
-        Test::Port(end, ranges) => {
-            let ranges = ranges.iter().map(|it| (u128::from(it.low), u128::from(it.high)));
-            (Dimension::Port((*end).into()), Set::from_ranges(ranges.collect()))
-        }
+        Test::Port(end, ranges) => (Dimension::Port((*end).into()), port_set(ranges)),
         Test::Ports(Ordering::Less) => (Dimension::PortOrder, Set::one(0)),
         Test::Ports(Ordering::Equal) => (Dimension::PortOrder, Set::one(1)),
         Test::Ports(Ordering::Greater) => (Dimension::PortOrder, Set::one(2)),
+        Test::Fact(fact) => (Dimension::Fact(*fact), Set::one(1)),
         Test::SameAddress => (Dimension::SameAddress, Set::one(1)),
         Test::Address(end, prefixes) => (Dimension::Address((*end).into()), prefix_set(prefixes)),
         Test::Interface(patterns) => interfaces.classes(patterns),
     }
+}
+
+/// Ports as a set.
+pub(crate) fn port_set(ranges: &[PortRange]) -> Set {
+    let ranges = ranges.iter().map(|it| (u128::from(it.low), u128::from(it.high)));
+    Set::from_ranges(ranges.collect())
 }
 
 /// Prefixes as a set of [`Dimension::Address`].

@@ -12,11 +12,12 @@ mod terms;
 
 pub use interface::{Interfaces, matches};
 pub use literal::Normal;
+pub(crate) use literal::port_set;
 pub use set::Set;
 pub(crate) use sweep::sweep;
 pub use terms::{Budget, MOST_TERMS, Term, Terms, terms};
 
-use crate::rule::{End, Family};
+use crate::rule::{End, Fact, Family};
 
 /// A property that distinguishes connections. Values are numbers from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +35,8 @@ pub enum Dimension {
     PortOrder,
     /// 1: both ends have the same address. It is treated as independent of the addresses themselves.
     SameAddress,
+    /// 1: it is so. It is treated as independent of all other dimensions.
+    Fact(Fact),
     /// The interface, as a class of one automaton of [`Interfaces`]. Names of one class match the same lists.
     Interface {
         /// Its number.
@@ -80,7 +83,7 @@ impl Dimension {
     #[must_use]
     pub fn last(self) -> u128 {
         match self {
-            Self::Direction | Self::Family | Self::SameAddress => 1,
+            Self::Direction | Self::Family | Self::SameAddress | Self::Fact(_) => 1,
             Self::PortOrder => 2,
             Self::Port(_) => u128::from(u16::MAX),
             Self::Address(_) => u128::MAX,

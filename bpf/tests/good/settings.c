@@ -6,19 +6,19 @@ static __always_inline int set_0(struct bpf_sock_ops *ctx)
 		answer(ctx, 0);
 		break;
 	case BPF_SOCK_OPS_NEEDS_ECN:
-		reply(ctx, 9, 1);
+		reply(ctx, 11, 1);
 		break;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		set(ctx, 0, 0, SOL_TCP, TCP_SYNCNT, 2);
 		// and what both ends have
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
-		set(ctx, 0, 6, SOL_TCP, TCP_RTO_MAX_MS, 60000);
-		set(ctx, 0, 10, SOL_TCP, TCP_USER_TIMEOUT, 120000);
+		set(ctx, 0, 8, SOL_TCP, TCP_RTO_MAX_MS, 60000);
+		set(ctx, 0, 13, SOL_TCP, TCP_USER_TIMEOUT, 120000);
 		if (FIELD(op) == BPF_SOCK_OPS_TCP_CONNECT_CB)
 			break;
 		// and what the end of the handshake sets anew
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-		set_algorithm(ctx, 0, 8, SOL_TCP, TCP_CONGESTION, "reno");
+		set_algorithm(ctx, 0, 10, SOL_TCP, TCP_CONGESTION, "reno");
 		break;
 	}
 	return 1;
@@ -34,15 +34,15 @@ static __always_inline int set_1(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		count(1);
-		set(ctx, 1, 4, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
-		set(ctx, 1, 5, SOL_TCP, TCP_BPF_DELACK_MAX, least(2000));
-		set_tos(ctx, 1, 20, SOL_IP, IP_TOS, 40);
+		set(ctx, 1, 6, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
+		set(ctx, 1, 7, SOL_TCP, TCP_BPF_DELACK_MAX, least(2000));
+		set_tos(ctx, 1, 24, SOL_IP, IP_TOS, 40);
 		if (FIELD(op) == BPF_SOCK_OPS_TCP_CONNECT_CB)
 			break;
 		// and what the end of the handshake sets anew
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		set(ctx, 1, 1, SOL_TCP, TCP_BPF_IW, 40);
-		set_algorithm(ctx, 1, 7, SOL_TCP, TCP_CONGESTION, "dctcp");
+		set_algorithm(ctx, 1, 9, SOL_TCP, TCP_CONGESTION, "dctcp");
 		break;
 	}
 	return 1;
@@ -56,12 +56,12 @@ static __always_inline int set_2(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		count(2);
 		set(ctx, 2, 3, SOL_TCP, TCP_BPF_SNDCWND_CLAMP, 100);
-		set(ctx, 2, 15, SOL_TCP, TCP_NOTSENT_LOWAT, 16384);
-		set(ctx, 2, 16, SOL_SOCKET, SO_SNDBUF, 1500000);
-		set(ctx, 2, 17, SOL_SOCKET, SO_RCVBUF, 1500000);
-		set(ctx, 2, 18, SOL_SOCKET, SO_MAX_PACING_RATE, 12500000);
-		set(ctx, 2, 19, SOL_SOCKET, SO_MARK, 7);
-		set(ctx, 2, 21, SOL_SOCKET, SO_PRIORITY, 1);
+		set(ctx, 2, 19, SOL_TCP, TCP_NOTSENT_LOWAT, 16384);
+		set(ctx, 2, 20, SOL_SOCKET, SO_SNDBUF, 1500000);
+		set(ctx, 2, 21, SOL_SOCKET, SO_RCVBUF, 1500000);
+		set(ctx, 2, 22, SOL_SOCKET, SO_MAX_PACING_RATE, 12500000);
+		set(ctx, 2, 23, SOL_SOCKET, SO_MARK, 7);
+		set(ctx, 2, 25, SOL_SOCKET, SO_PRIORITY, 1);
 		break;
 	}
 	return 1;
@@ -74,37 +74,94 @@ static __always_inline int set_3(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		count(3);
-		set_keepalive(ctx, 3, 11, SOL_TCP, TCP_KEEPIDLE, 60);
-		set_keepalive(ctx, 3, 12, SOL_TCP, TCP_KEEPINTVL, 10);
-		set_keepalive(ctx, 3, 13, SOL_TCP, TCP_KEEPCNT, 6);
-		set(ctx, 3, 14, SOL_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1);
+		set_keepalive(ctx, 3, 15, SOL_TCP, TCP_KEEPIDLE, 60);
+		set_keepalive(ctx, 3, 16, SOL_TCP, TCP_KEEPINTVL, 10);
+		set_keepalive(ctx, 3, 17, SOL_TCP, TCP_KEEPCNT, 6);
+		set(ctx, 3, 18, SOL_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1);
 		break;
 	}
 	return 1;
 }
 
-// window (rules.toml:44): syn_retries 3, initial_rwnd 20
+// window (rules.toml:44): syn_retries 3, initial_rwnd 20, window_clamp 8400, max_segment 216
 static __always_inline int set_4(struct bpf_sock_ops *ctx)
 {
 	switch (FIELD(op)) {
 	case BPF_SOCK_OPS_RWND_INIT:
-		count(4);
 		reply(ctx, 2, 20);
 		break;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		set(ctx, 4, 0, SOL_TCP, TCP_SYNCNT, 3);
+		set(ctx, 4, 5, SOL_TCP, TCP_MAXSEG, 216);
+		// and what both ends have
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		count(4);
+		set(ctx, 4, 4, SOL_TCP, TCP_WINDOW_CLAMP, 8400);
 		break;
 	}
 	return 1;
 }
 
-// asked (rules.toml:50): ecn
+// database (rules.toml:52): nodelay, connect_timeout 1.5s
 static __always_inline int set_5(struct bpf_sock_ops *ctx)
 {
 	switch (FIELD(op)) {
-	case BPF_SOCK_OPS_NEEDS_ECN:
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		count(5);
-		reply(ctx, 9, 1);
+		set(ctx, 5, 12, SOL_TCP, TCP_NODELAY, 1);
+		if (FIELD(op) == BPF_SOCK_OPS_TCP_CONNECT_CB)
+			set(ctx, 5, 14, SOL_TCP, TCP_USER_TIMEOUT, 1500);
+		if (FIELD(op) == BPF_SOCK_OPS_TCP_CONNECT_CB)
+			break;
+		// and what the end of the handshake sets anew
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		if (FIELD(op) == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+			set(ctx, 5, 14, SOL_TCP, TCP_USER_TIMEOUT, 0);
+		break;
+	}
+	return 1;
+}
+
+// both-timeouts (rules.toml:58): user_timeout 3600s, connect_timeout 5s
+static __always_inline int set_6(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		count(6);
+		set(ctx, 6, 13, SOL_TCP, TCP_USER_TIMEOUT, 3600000);
+		if (FIELD(op) == BPF_SOCK_OPS_TCP_CONNECT_CB)
+			set(ctx, 6, 14, SOL_TCP, TCP_USER_TIMEOUT, 5000);
+		if (FIELD(op) == BPF_SOCK_OPS_TCP_CONNECT_CB)
+			break;
+		// and what the end of the handshake sets anew
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		if (FIELD(op) == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+			set(ctx, 6, 14, SOL_TCP, TCP_USER_TIMEOUT, 3600000);
+		break;
+	}
+	return 1;
+}
+
+// exempt (rules.toml:64): use "kernel"
+static __always_inline int set_7(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_TIMEOUT_INIT:
+		answer(ctx, 7);
+		break;
+	}
+	return 1;
+}
+
+// asked (rules.toml:69): ecn
+static __always_inline int set_8(struct bpf_sock_ops *ctx)
+{
+	switch (FIELD(op)) {
+	case BPF_SOCK_OPS_NEEDS_ECN:
+		count(8);
+		reply(ctx, 11, 1);
 		break;
 	}
 	return 1;
@@ -136,9 +193,15 @@ int set_rto(struct bpf_sock_ops *ctx)
 	if (local_port == 80 ||
 	    remote_port == 80)
 		return set_4(ctx); // window (rules.toml:44)
+	if (remote_port == 5432)
+		return set_5(ctx); // database (rules.toml:52)
+	if (remote_port == 5433)
+		return set_6(ctx); // both-timeouts (rules.toml:58)
+	if (remote_port == 5434)
+		return set_7(ctx); // exempt (rules.toml:64)
 	if (local_port == 443 ||
 	    remote_port == 443)
-		return set_5(ctx); // asked (rules.toml:50)
+		return set_8(ctx); // asked (rules.toml:69)
 	return 1;
 }
 
@@ -152,23 +215,27 @@ int probe(struct bpf_sock_ops *ctx)
 	try(ctx, 0, SOL_TCP, TCP_SYNCNT, 2);
 	try(ctx, 1, SOL_TCP, TCP_BPF_IW, 40);
 	try(ctx, 3, SOL_TCP, TCP_BPF_SNDCWND_CLAMP, 100);
-	try(ctx, 4, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
-	try(ctx, 5, SOL_TCP, TCP_BPF_DELACK_MAX, least(2000));
-	try(ctx, 6, SOL_TCP, TCP_RTO_MAX_MS, 60000);
-	try_algorithm(ctx, 7, SOL_TCP, TCP_CONGESTION, "dctcp");
-	try_algorithm(ctx, 8, SOL_TCP, TCP_CONGESTION, "reno");
-	try(ctx, 10, SOL_TCP, TCP_USER_TIMEOUT, 120000);
-	try(ctx, 11, SOL_TCP, TCP_KEEPIDLE, 60);
-	try(ctx, 12, SOL_TCP, TCP_KEEPINTVL, 10);
-	try(ctx, 13, SOL_TCP, TCP_KEEPCNT, 6);
-	try(ctx, 14, SOL_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1);
-	try(ctx, 15, SOL_TCP, TCP_NOTSENT_LOWAT, 16384);
-	try(ctx, 16, SOL_SOCKET, SO_SNDBUF, 1500000);
-	try(ctx, 17, SOL_SOCKET, SO_RCVBUF, 1500000);
-	try(ctx, 18, SOL_SOCKET, SO_MAX_PACING_RATE, 12500000);
-	try(ctx, 19, SOL_SOCKET, SO_MARK, 7);
-	try(ctx, 20, SOL_IP, IP_TOS, 40);
-	try(ctx, 21, SOL_SOCKET, SO_PRIORITY, 1);
+	try(ctx, 4, SOL_TCP, TCP_WINDOW_CLAMP, 8400);
+	try(ctx, 5, SOL_TCP, TCP_MAXSEG, 216);
+	try(ctx, 6, SOL_TCP, TCP_BPF_RTO_MIN, least(5000));
+	try(ctx, 7, SOL_TCP, TCP_BPF_DELACK_MAX, least(2000));
+	try(ctx, 8, SOL_TCP, TCP_RTO_MAX_MS, 60000);
+	try_algorithm(ctx, 9, SOL_TCP, TCP_CONGESTION, "dctcp");
+	try_algorithm(ctx, 10, SOL_TCP, TCP_CONGESTION, "reno");
+	try(ctx, 12, SOL_TCP, TCP_NODELAY, 1);
+	try(ctx, 13, SOL_TCP, TCP_USER_TIMEOUT, 120000);
+	try(ctx, 14, SOL_TCP, TCP_USER_TIMEOUT, 1500);
+	try(ctx, 15, SOL_TCP, TCP_KEEPIDLE, 60);
+	try(ctx, 16, SOL_TCP, TCP_KEEPINTVL, 10);
+	try(ctx, 17, SOL_TCP, TCP_KEEPCNT, 6);
+	try(ctx, 18, SOL_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1);
+	try(ctx, 19, SOL_TCP, TCP_NOTSENT_LOWAT, 16384);
+	try(ctx, 20, SOL_SOCKET, SO_SNDBUF, 1500000);
+	try(ctx, 21, SOL_SOCKET, SO_RCVBUF, 1500000);
+	try(ctx, 22, SOL_SOCKET, SO_MAX_PACING_RATE, 12500000);
+	try(ctx, 23, SOL_SOCKET, SO_MARK, 7);
+	try(ctx, 24, SOL_IP, IP_TOS, 40);
+	try(ctx, 25, SOL_SOCKET, SO_PRIORITY, 1);
 	return 1;
 }
 

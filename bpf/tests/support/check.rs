@@ -142,9 +142,9 @@ pub(crate) fn idle(diagnostic: &Diagnostic, printed: &Printed) -> Option<Idle> {
     Some(Idle { rule, why })
 }
 
-/// The rule that sets the number of SYN retransmissions although it decides only incoming connections.
+/// The rule that has a setting of the end that sends the SYN although it decides only incoming connections.
 fn silent(diagnostic: &Diagnostic, printed: &Printed) -> Option<usize> {
-    let is_it = diagnostic.message == "`syn_retries` in a rule for incoming connections";
+    let is_it = diagnostic.message.ends_with("` in a rule for incoming connections");
     is_it.then(|| printed.rule_at(diagnostic.span.start))
 }
 
@@ -244,7 +244,7 @@ fn run(
     if big_endian == cfg!(target_endian = "big") {
         seen.verified = seen.verified.max(verify(&object)?);
     }
-    if rules.rules.iter().any(|rule| !rule.settings.is_empty()) {
+    if rules.rules.iter().any(|rule| !rule.settings.is_empty() || rule.exempts()) {
         return handshake::run(rules, &object, big_endian, samples, hit, seen);
     }
     let load = Load { method: method(rules), layout: layout(rules), ..Load::default() };

@@ -303,6 +303,10 @@ fn any_test() -> impl Strategy<Value = Test> {
     prop_oneof![
         6 => enumerable_test(),
         1 => (side(), operator()).prop_map(|(side, operator)| Test::PortOf(side, operator)),
+        1 => (which(), select(&[1_u16, 7, 0xff, 0xff00, 0xffff][..]), operator(), near_port())
+            .prop_map(|(a, mask, b, number)| Test::Masked(a, mask, b, number & mask)),
+        1 => (side(), any::<bool>(), operator(), prop_oneof![3 => -12..12_i64, 1 => -70_000..140_000_i64])
+            .prop_map(|(a, b, c, d)| Test::Sum(a, b, c, d)),
         1 => (side(), equal()).prop_map(|(side, equal)| Test::AddressOf(side, equal)),
         1 => (equal(), pattern()).prop_map(|(equal, pattern)| Test::Interface(equal, pattern)),
         1 => vec(pattern(), 1..=3).prop_map(Test::InterfaceIn),

@@ -63,10 +63,11 @@ impl<'r> Expectation<'r> {
     fn needed(&self) -> BTreeSet<u32> {
         let mut needed = BTreeSet::new();
         for rule in &self.rules.rules {
-            needed.extend(rule.rto.map(|_| TIMEOUT_INIT));
+            needed.extend((rule.rto.is_some() || rule.exempts()).then_some(TIMEOUT_INIT));
             for setting in &rule.settings {
                 match setting.told() {
                     Told::Reply(op) => _ = needed.insert(op),
+                    Told::Until(..) => needed.extend([CONNECT, ACTIVE_ESTABLISHED]),
                     _ if setting.is_outgoing_only() => _ = needed.insert(CONNECT),
                     _ => {
                         needed.extend([CONNECT, PASSIVE_ESTABLISHED]);
@@ -100,7 +101,9 @@ impl<'r> Expectation<'r> {
         let value = setting.value;
         match setting.told() {
             Told::Reply(_) => Vec::new(),
-            Told::Option(level, name) => vec![option((level, name), value)],
+            Told::Option(level, name) | Told::Until(level, name) => {
+                vec![option((level, name), value)]
+            }
             Told::Least(level, name) => {
                 vec![option((level, name), value.max(self.load.two_jiffies_us.into()))]
             }
@@ -125,7 +128,7 @@ impl<'r> Expectation<'r> {
         let has_both = rule.settings.iter().any(|it| it.is_option() && !it.is_outgoing_only());
         match () {
             // The kernel calls again at each retransmission.
-            () if rule.rto.is_some() => {
+            () if rule.rto.is_some() || rule.exempts() => {
                 let is_first = !connection.is_full() || connection.socket.retransmits == 0;
                 op == TIMEOUT_INIT && is_first
             }
@@ -148,6 +151,16 @@ impl<'r> Expectation<'r> {
         }
         let is_outgoing = connection.direction == Direction::Outgoing;
         let mut failures = BTreeMap::new();
+        let assign =
+            |setting: &Setting, column, effect: &mut Effect, failures: &mut BTreeMap<_, _>| {
+                for assignment in self.options(setting, connection.family()) {
+                    let Assignment(level, option, _) = assignment;
+                    if refuses(connection.socket.refusals, level, option) {
+                        *failures.entry(self.failure(at, column)).or_default() += 1;
+                    }
+                    effect.assignments.push(assignment);
+                }
+            };
         for setting in &rule.settings {
             let column = self.column(setting);
             if self.load.without >> column & 1 == 1 {
@@ -157,16 +170,18 @@ impl<'r> Expectation<'r> {
                 Told::Reply(wanted) if wanted == op => effect.reply = Some(setting.value as u32),
                 Told::Reply(_) => {}
                 _ if setting.is_outgoing_only() && !is_outgoing => {}
+                Told::Until(..) if !matches!(op, CONNECT | ACTIVE_ESTABLISHED) => {}
+                Told::Until(..) => {
+                    let lasting = |it: &&Setting| SPECS[it.at].0 == "user_timeout";
+                    let lasting = rule.settings.iter().find(lasting).map_or(0, |it| it.value);
+                    let value = if op == CONNECT { setting.value } else { lasting };
+                    let told = Setting { value, ..setting.clone() };
+                    assign(&told, column, &mut effect, &mut failures);
+                }
                 _ if op == if setting.is_late() { ACTIVE_ESTABLISHED } else { CONNECT }
                     || op == PASSIVE_ESTABLISHED =>
                 {
-                    for assignment in self.options(setting, connection.family()) {
-                        let Assignment(level, option, _) = assignment;
-                        if refuses(connection.socket.refusals, level, option) {
-                            *failures.entry(self.failure(at, column)).or_default() += 1;
-                        }
-                        effect.assignments.push(assignment);
-                    }
+                    assign(setting, column, &mut effect, &mut failures);
                 }
                 _ => {}
             }
@@ -216,7 +231,9 @@ pub(crate) fn run(
     let Load { method, layout, .. } = &expectation.load;
     let is_narrow = asks_device && layout.is_narrow() && *method == Method::Route;
     seen.narrow.0 += usize::from(is_narrow);
-    probe(&expectation, object, random.pick(samples))?;
+    if !expectation.kinds.is_empty() {
+        probe(&expectation, object, random.pick(samples))?;
+    }
     let needed = expectation.needed();
     let mut ask = |connection: &Connection, rule, op, seen: &mut Seen| {
         // Replies of other programs; none that could be ours.

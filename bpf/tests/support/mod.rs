@@ -31,7 +31,8 @@ pub(crate) mod verifier;
 
 use machine::Instruction;
 use set_rto_compiler::diag::{Source, render};
-use set_rto_compiler::{Policy, compile};
+use set_rto_compiler::{Policy, compile_with};
+use std::path::Path;
 use std::process::Command;
 
 /// The version in compiled programs. It is fixed, because a release must not rewrite golden files.
@@ -48,7 +49,11 @@ pub(crate) fn policy(text: &str) -> Policy {
         false => format!("{text}{WITHOUT_EVIDENCE}"),
     };
     let source = Source { name: "rules.toml", text: &text };
-    compile(&source, VERSION).unwrap_or_else(|errors| panic!("{}", render(&source, &errors)))
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/good");
+    let load =
+        |list: &str| std::fs::read_to_string(folder.join(list)).map_err(|error| error.to_string());
+    compile_with(&source, VERSION, &load)
+        .unwrap_or_else(|errors| panic!("{}", render(&source, &errors)))
 }
 
 /// The program's instructions for a rules file.

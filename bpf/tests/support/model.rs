@@ -19,6 +19,13 @@ pub(crate) struct Rule {
     pub(crate) settings: Vec<Setting>,
 }
 
+impl Rule {
+    /// True if it matches and changes nothing: `use = "kernel"`.
+    pub(crate) fn exempts(&self) -> bool {
+        self.rto.is_none() && self.settings.is_empty()
+    }
+}
+
 /// Each kind at most once in a rule.
 #[derive(Debug, Clone)]
 pub(crate) enum Condition {
@@ -45,6 +52,10 @@ pub(crate) enum Test {
     PortIn(Which, Vec<Ports>),
     /// The ports of both ends.
     PortOf(Side, Operator),
+    /// A port and a mask, and a number.
+    Masked(Which, u16, Operator, u16),
+    /// The one end's port plus or minus the other's, and a number.
+    Sum(Side, bool, Operator, i64),
     Address(Side, Equal, Net),
     AddressIn(Side, Vec<Net>),
     /// The addresses of both ends.

@@ -77,6 +77,8 @@ pub(crate) struct Kernel {
     pub(crate) hosts: HashMap<Vec<u8>, u64>,
     /// The most executed instructions, by callback.
     pub(crate) steps: HashMap<u32, u64>,
+    /// Level, number and value of socket options, in the order in which the program sets them.
+    pub(crate) options: Vec<(u64, u64, u32)>,
 }
 
 impl Kernel {
@@ -137,6 +139,7 @@ impl Kernel {
             learned: address("learned"),
             hosts: HashMap::new(),
             steps: HashMap::new(),
+            options: Vec::new(),
         }
     }
 
@@ -173,7 +176,7 @@ impl Kernel {
         put(SKB_DATA_END, end, 8);
         put(SKB_LEN, length.into(), 4);
         self.memory.region(CONTEXT).expect("the context").copy_from_slice(&bytes);
-        let Self { memory, program, hosts, evidence, learned, jiffies, .. } = self;
+        let Self { memory, program, hosts, evidence, learned, jiffies, options, .. } = self;
         let mut flags = event.flags;
         let number = |bytes: &[u8]| {
             let raw: [u8; 4] = bytes.try_into().expect("four bytes");
@@ -197,6 +200,10 @@ impl Kernel {
                 let place = HOSTS + (hosts.len() * ESTIMATE) as u64;
                 memory.write(place, ESTIMATE)?.copy_from_slice(&value);
                 hosts.insert(key, place);
+                Some(0)
+            }
+            49 if args[4] == 4 => {
+                options.push((args[1], args[2], number(memory.read(args[3], 4)?)));
                 Some(0)
             }
             // Only full sockets have flags.

@@ -41,6 +41,17 @@ pub(crate) fn passes(test: &Test, it: &Connection) -> bool {
         Test::PortIn(which, items) => items.iter().any(|item| port_in(it, *which, *item)),
         Test::PortOf(Side::Local, operator) => compare(*operator, it.local_port, it.remote_port),
         Test::PortOf(Side::Remote, operator) => compare(*operator, it.remote_port, it.local_port),
+        Test::Masked(which, mask, Operator::NotEqual, number) => {
+            ends(it, *which).iter().all(|port| port & mask != *number)
+        }
+        Test::Masked(which, mask, operator, number) => {
+            ends(it, *which).iter().any(|port| compare(*operator, port & mask, *number))
+        }
+        Test::Sum(side, adds, operator, number) => {
+            let (local, remote) = (i64::from(it.local_port), i64::from(it.remote_port));
+            let (one, other) = if *side == Side::Local { (local, remote) } else { (remote, local) };
+            compare(*operator, if *adds { one + other } else { one - other }, *number)
+        }
         Test::Address(side, equal, net) => is(*equal, address_in(it, *side, *net)),
         Test::AddressIn(side, items) => items.iter().any(|item| address_in(it, *side, *item)),
         Test::AddressOf(_, equal) => is(*equal, it.local == it.remote),
@@ -72,7 +83,7 @@ fn port_in(it: &Connection, which: Which, Ports(low, high): Ports) -> bool {
     ends(it, which).iter().any(|port| low <= *port && *port <= high)
 }
 
-fn compare(operator: Operator, left: u16, right: u16) -> bool {
+fn compare<T: Ord>(operator: Operator, left: T, right: T) -> bool {
     match operator {
         Operator::Equal => left == right,
         Operator::NotEqual => left != right,

@@ -36,6 +36,7 @@ pub(crate) fn print(rules: &Rules) -> Printed {
         printed.starts.push(printed.text.len());
         let mut lines = vec![format!("name = \"{}\"", name(index))];
         lines.extend(rule.rto.map(|us| format!("rto = \"{}\"", duration(us, &mut random))));
+        lines.extend(rule.exempts().then(|| "use = \"kernel\"".to_owned()));
         lines.extend(rule.settings.iter().map(|it| it.line(&mut random)));
         lines.extend(rule.conditions.iter().map(|it| condition(it, &mut random, line_end)));
         for at in 1..lines.len() {
@@ -237,6 +238,37 @@ fn test(test: &Test, words: &mut Vec<String>, random: &mut Random) {
             }
             let [one, other] = ends;
             words.extend([one, sign(*operator).into(), other]);
+            return;
+        }
+        Test::Masked(which, mask, operator, number) => {
+            let mask = match random.below(2) {
+                0 => format!("{mask:#x}"),
+                _ => mask.to_string(),
+            };
+            let key = port_key(*which).to_owned();
+            let sum = [key, "&".into(), mask];
+            let encloses = random.percent(30);
+            words.extend(encloses.then(|| "(".to_owned()));
+            words.extend(sum);
+            words.extend(encloses.then(|| ")".to_owned()));
+            words.extend([sign(*operator).into(), number.to_string()]);
+            return;
+        }
+        Test::Sum(side, adds, operator, number) => {
+            let mut ends = ["local_port", "remote_port"].map(String::from);
+            if *side == Side::Remote {
+                ends.reverse();
+            }
+            let [one, other] = ends;
+            let between = if *adds { "+" } else { "-" };
+            words.extend([one, between.into(), other]);
+            // A number below zero is written on the other side.
+            if *number < 0 || (*number <= 100_000 && random.percent(30)) {
+                words.extend(["+".into(), (100_000 - number).to_string()]);
+                words.extend([sign(*operator).into(), "100000".into()]);
+            } else {
+                words.extend([sign(*operator).into(), number.to_string()]);
+            }
             return;
         }
         Test::AddressOf(side, is) => {

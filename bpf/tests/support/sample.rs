@@ -273,6 +273,8 @@ fn wish_of(test: &Test) -> Wish<'_> {
         Test::Port(which, _, number) => Wish::Ports(*which, single(*number)),
         Test::PortIn(which, items) => Wish::Ports(*which, items),
         Test::PortOf(side, operator) => Wish::Ends(*side, *operator),
+        Test::Masked(which, _, _, number) => Wish::Ports(*which, single(*number)),
+        Test::Sum(side, _, operator, _) => Wish::Ends(*side, *operator),
         Test::Address(side, _, net) => Wish::Nets(*side, from_ref(net)),
         Test::AddressIn(side, items) => Wish::Nets(*side, items),
         Test::AddressOf(..) => Wish::SameAddress,

@@ -7,12 +7,13 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use set_rto_compiler::diag::{Source, render, render_notes};
 use set_rto_compiler::explain::{Connection, explain};
 use set_rto_compiler::schema::schema;
-use set_rto_compiler::{Policy, compile};
+use set_rto_compiler::{Policy, compile_with};
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();
@@ -57,7 +58,10 @@ fn compiled(
     let text =
         fs::read_to_string(file).map_err(|error| format!("error: cannot read {file}: {error}"))?;
     let source = Source { name: file, text: &text };
-    let policy = compile(&source, env!("CARGO_PKG_VERSION"))
+    let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+    let load =
+        |list: &str| fs::read_to_string(folder.join(list)).map_err(|error| error.to_string());
+    let policy = compile_with(&source, env!("CARGO_PKG_VERSION"), &load)
         .map_err(|diagnostics| render(&source, &diagnostics))?;
     work(policy, &source)
 }

@@ -29,6 +29,7 @@ mod remove;
 mod report;
 mod samples;
 mod settings;
+mod settings_handshake;
 mod state;
 mod support;
 mod sweep;
@@ -57,6 +58,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     learned::TESTS,
     samples::TESTS,
     settings::TESTS,
+    settings_handshake::TESTS,
     install::TESTS,
     remove::TESTS,
     killed::TESTS,

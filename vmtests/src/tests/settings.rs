@@ -69,11 +69,11 @@ tests! {
     settings_count_connections_once: 60,
 }
 
-const fn tcp(option: libc::c_int) -> Opt {
+pub(super) const fn tcp(option: libc::c_int) -> Opt {
     Opt(libc::IPPROTO_TCP, option)
 }
 
-const fn socket(option: libc::c_int) -> Opt {
+pub(super) const fn socket(option: libc::c_int) -> Opt {
     Opt(libc::SOL_SOCKET, option)
 }
 
@@ -81,7 +81,7 @@ const fn socket(option: libc::c_int) -> Opt {
 const TCP_RTO_MAX_MS: libc::c_int = 44;
 
 /// Checks options at both ends of connections in both directions. Without a rule their values must differ.
-fn options(rule: &str, port: u16, expected: &[(Opt, u32)]) -> Result<()> {
+pub(super) fn options(rule: &str, port: u16, expected: &[(Opt, u32)]) -> Result<()> {
     let set_rto = install("settings", rule)?;
     let (lab, cable) = lab()?;
     for way in BOTH {
@@ -245,12 +245,7 @@ fn setting_keepalive() -> Result<()> {
         (tcp(libc::TCP_KEEPCNT), 77),
     ];
     options("keepalive", 5005, &expected)?;
-    let (lab, cable) = {
-        let mut lab = Lab::new()?;
-        let cable = lab.lay_again("vb", 2)?;
-        lab.settle(&cable)?;
-        (lab, cable)
-    };
+    let (lab, cable) = second_lab()?;
     for way in BOTH {
         let mut capture = Capture::start(&cable.name)?;
         let pair = Pair::open(&lab, &cable, way, 5005)?;
@@ -415,6 +410,14 @@ fn setting_initial_rwnd() -> Result<()> {
     let hits = set_rto.status()?.hits("small-window")?;
     ensure!(hits == 4, "two connections with both ends here are 4, not {hits} hits");
     Ok(())
+}
+
+/// A lab beside one that may not be quite gone.
+pub(super) fn second_lab() -> Result<(Lab, Cable)> {
+    let mut lab = Lab::new()?;
+    let cable = lab.lay_again("vb", 2)?;
+    lab.settle(&cable)?;
+    Ok((lab, cable))
 }
 
 /// A rule for one client sets nothing on the listener, so the next client's connection does not inherit it.

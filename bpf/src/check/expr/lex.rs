@@ -14,6 +14,10 @@ pub(super) enum Word<'t> {
     Quoted(&'t str),
     /// `==`, `!=`, `<`, `<=`, `>`, `>=`
     Operator(&'t str),
+    /// `+`, `-`, `&`
+    Arithmetic(&'t str),
+    /// `@name`, without the `@`
+    List(&'t str),
     /// `(`
     Open,
     /// `)`
@@ -76,11 +80,24 @@ fn word(rest: &str, first: char) -> Result<(Word<'_>, usize), (usize, String, &'
         '{' => Word::OpenSet,
         '}' => Word::CloseSet,
         ',' => Word::Comma,
+        '+' | '&' => Word::Arithmetic(&rest[..1]),
+        '-' if rest[1..].starts_with(char::is_whitespace) => Word::Arithmetic(&rest[..1]),
         '"' | '\'' => {
             let inner = &rest[1..];
             return match inner.find(first) {
                 Some(end) => Ok((Word::Quoted(&inner[..end]), end + 2)),
                 None => Err((rest.len(), "unterminated quoted word".into(), "close the quotes")),
+            };
+        }
+        '@' => {
+            let part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            let length = rest[1..].find(|c| !part(c)).unwrap_or(rest.len() - 1);
+            let name = &rest[1..=length];
+            return match name.is_empty() {
+                true => {
+                    Err((1, "`@` without a name".into(), "write `in @name` for a list of [lists]"))
+                }
+                false => Ok((Word::List(name), length + 1)),
             };
         }
         '=' => return Err((1, "`=` is not a comparison".into(), "write `==`")),

@@ -2,18 +2,22 @@
 //!
 //! ```text
 //! expr    = and { "or" and }          and = not { "and" not }        not = "not" not | "(" expr ")" | test
-//! test    = field op operand | field "in" "{" item { "," item } "}"
+//! test    = field op operand | field "in" ( "{" item { "," item } "}" | "@" list )
 //! field   = interface | port | local_port | remote_port | local | remote | family | direction
 //! op      = "==" | "!=" | "<" | "<=" | ">" | ">="       (order only on ports)
 //! operand = number | address | prefix | "quoted" | another field of the same type
+//! sum     = term { ( "+" | "-" ) term }                  (on either side of `op`, of ports and numbers)
+//! term    = ( field | number ) [ "&" number ]
 //! item    = number | low-high | address | prefix | "quoted"
 //! ```
 //!
 //! A test of `port` matches if it matches either end. `port != 80` means `not port == 80`: neither end is 80.
 
 mod lex;
+mod sum;
 mod test;
 
+use super::list::Lists;
 use super::wrong_type;
 use crate::diag::{Diagnostic, Source, Span};
 use crate::parse::Written;
@@ -28,6 +32,7 @@ const DEEPEST: usize = 64;
 pub(super) fn condition(
     source: &Source<'_>,
     value: &Written<'_>,
+    lists: &Lists<'_>,
 ) -> Result<Condition, Vec<Diagnostic>> {
     let DeValue::String(text) = value.get_ref() else {
         let help = "for example: when = \"local_port == remote_port\"";
@@ -35,7 +40,7 @@ pub(super) fn condition(
     };
     let place = |error| vec![Position::new(source, value, text).error(error)];
     let tokens = lex::tokens(text).map_err(place)?;
-    let mut parser = Parser { tokens: &tokens, at: 0, end: text.len(), depth: 0 };
+    let mut parser = Parser { tokens: &tokens, at: 0, end: text.len(), depth: 0, lists };
     let formula = parser.whole().map_err(place)?;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     Ok(Condition { span: value.span(), text, formula })
@@ -100,6 +105,7 @@ struct Parser<'t> {
     /// The length of the text.
     end: usize,
     depth: usize,
+    lists: &'t Lists<'t>,
 }
 
 impl<'t> Parser<'t> {
@@ -134,6 +140,8 @@ impl<'t> Parser<'t> {
         }
         let formula = if self.takes(&Word::Name("not")) {
             Formula::Not(Box::new(self.not()?))
+        } else if self.is_sum_in_parentheses() {
+            self.sums()?
         } else if self.takes(&Word::Open) {
             let inner = self.or()?;
             self.expect(&Word::Close, "expected `)`")?;

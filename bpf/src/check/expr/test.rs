@@ -3,21 +3,32 @@
 use super::lex::{Token, Word};
 use super::{Mistake, Parser};
 use crate::check::condition::{Literal, is_one_of};
+use crate::check::habits;
 use crate::check::values::{is_number, ports, prefix};
-use crate::diag::{Diagnostic, nearest};
+use crate::diag::{Diagnostic, Span, nearest};
 use crate::field::{ADDRESS, FIELDS, Field, Kind, NUMBER, QUOTED};
 use crate::rule::{End, Formula, Test};
 use std::cmp::Ordering;
 
 impl Parser<'_> {
     pub(super) fn test(&mut self) -> Result<Formula, Mistake> {
+        if self.is_sum() {
+            return self.sums();
+        }
         let complaint = self.unexpected("expected a test, such as port == 80");
-        let Some(Token { word: Word::Name(name), span }) = self.next() else {
-            return Err(complaint);
+        let (name, span) = match self.next() {
+            Some(Token { word: Word::Name(name), span }) => (name, span),
+            Some(Token { word: Word::Value(name), span }) if habits::key(name).is_some() => {
+                (name, span)
+            }
+            _ => return Err(complaint),
         };
         let Some(field) = Field::named(name) else {
             let error = Diagnostic::new(format!("unknown field `{name}`"), span.clone());
             let names: Vec<_> = FIELDS.iter().map(|field| field.key).collect();
+            if let Some(help) = habits::key(name) {
+                return Err(error.help(help));
+            }
             return Err(error.help(match nearest(name, names.iter().copied()) {
                 Some(known) => format!("did you mean `{known}`?"),
                 None => format!("the fields are {}", names.join(", ")),
@@ -68,8 +79,12 @@ impl Parser<'_> {
     }
 
     fn set(&mut self, field: &Field) -> Result<Formula, Mistake> {
+        if let Some(Token { word: Word::List(name), span }) = self.peek() {
+            self.at += 1;
+            return self.list(field, name, span);
+        }
         self.expect(&Word::OpenSet, "expected `{`")
-            .map_err(|it| it.help("for example: port in {80, 443}"))?;
+            .map_err(|it| it.help("for example: port in {80, 443}, or in @name of [lists]"))?;
         let mut literals = Vec::new();
         loop {
             let complaint = self.unexpected("expected an item");
@@ -87,6 +102,25 @@ impl Parser<'_> {
     }
 }
 
+impl Parser<'_> {
+    /// A list of `[lists]`.
+    fn list(&self, field: &Field, name: &str, span: &Span) -> Result<Formula, Mistake> {
+        let here = |message: String| Diagnostic::new(message, span.clone());
+        let value = self
+            .lists
+            .named(name)
+            .map_err(|help| here(format!("unknown list `@{name}`")).help(help))?;
+        let literals = self.lists.literals(field.kind, value);
+        let found = literals.and_then(|it| is_one_of(field, it, field.kind.values().help));
+        found.map(|(_, formula)| formula).map_err(|mut mistakes| {
+            // Positions of the list are no positions of the expression.
+            let Diagnostic { message, span, help, file, .. } = mistakes.swap_remove(0);
+            let label = format!("in the list `{name}`");
+            Diagnostic { help, file, ..here(message).other(span, label) }
+        })
+    }
+}
+
 /// The text of a value, if it is written as this kind of field requires.
 fn literal<'t>(kind: Kind, token: &Token<'t>) -> Result<Literal<'t>, Mistake> {
     let values = kind.values();
@@ -101,7 +135,7 @@ fn literal<'t>(kind: Kind, token: &Token<'t>) -> Result<Literal<'t>, Mistake> {
     // Other unquoted words may be misspelt ports or addresses, which the field's own check explains.
     let is_other = matches!(token.word, Word::Value(_)) && found.starts_with('`');
     if found == values.operand || is_other && values.operand != QUOTED {
-        return Ok(Literal { text: text.into(), span });
+        return Ok(Literal { text: text.into(), place: span.into() });
     }
     let message = format!("{} can't be compared with {found}", values.noun);
     Err(Diagnostic::new(message, span).help(values.example))

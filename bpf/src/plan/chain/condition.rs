@@ -1,7 +1,7 @@
 //! A rule's formula as comparisons, in an order that fails early.
 
 use super::Load;
-use crate::rule::Pattern;
+use crate::rule::{Fact, Pattern};
 use crate::space::{Dimension, Interfaces, MAPPED, Normal, Set, Side, addresses as addresses_of};
 use std::collections::BTreeMap;
 
@@ -31,6 +31,8 @@ pub enum Check {
     Ipv4,
     /// Both ends have the same address.
     SameAddress,
+    /// A fact.
+    Fact(Fact),
     /// The local port is below, equal to or above the remote one.
     PortOrder([bool; 3]),
     /// First and last port.
@@ -100,6 +102,7 @@ pub(super) fn lower(
             Dimension::Direction => check(Check::Incoming, set.contains(1)),
             Dimension::Family => check(Check::Ipv4, set.contains(0)),
             Dimension::SameAddress => check(Check::SameAddress, set.contains(1)),
+            Dimension::Fact(fact) => check(Check::Fact(*fact), set.contains(1)),
             Dimension::PortOrder => {
                 check(Check::PortOrder([0, 1, 2].map(|order| set.contains(order))), true)
             }
@@ -252,11 +255,12 @@ impl Check {
             Self::Port(..) => 2,
             Self::Address4(_, low, high) if low == high => 3,
             Self::PortOrder(_) | Self::Address4(..) => 4,
-            Self::Address6(..) => 6,
+            Self::Address6(..) | Self::Fact(Fact::Sum(_)) => 6,
             Self::SameAddress | Self::Incoming => 8,
             Self::Ipv4 => 9,
             Self::Listed(..) => 40,
             Self::Interface(_) | Self::AnyInterface => 150,
+            Self::Fact(Fact::Code(_)) => 200,
         }
     }
 
@@ -264,6 +268,11 @@ impl Check {
         match self {
             Self::PortOrder(_) => vec![Load::Port(Side::Local), Load::Port(Side::Remote)],
             Self::Port(side, ..) => vec![Load::Port(*side)],
+            Self::Fact(Fact::Sum(sum)) => {
+                let sides = [(Side::Local, sum.local), (Side::Remote, sum.remote)];
+                let used = sides.into_iter().filter(|(_, (factor, _))| *factor != 0);
+                used.map(|(side, _)| Load::Port(side)).collect()
+            }
             Self::Address4(side, ..) => vec![Load::Address4(*side)],
             Self::Address6(side, low, high) => {
                 if !is_prefix(*low, *high) {

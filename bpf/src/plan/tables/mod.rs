@@ -16,7 +16,7 @@ mod numbers;
 use super::Table;
 use crate::diag::Diagnostic;
 use crate::reach::Regions;
-use crate::rule::Rule;
+use crate::rule::{Fact, Rule};
 use crate::space::{Dimension, Set, Side, Term, addresses};
 use lists::sort;
 use numbers::Numbers;
@@ -58,6 +58,8 @@ pub enum Kind {
     /// Several dimensions with two or three values each. The number of a value counts as one in the first dimension,
     /// and in each next one as the product of the sizes before it.
     Small(Vec<Dimension>),
+    /// A fact: 0 or 1.
+    Fact(Fact),
     /// The interface, by its class of an automaton.
     Interface(usize),
 }
@@ -220,6 +222,9 @@ fn case(rule: u32, term: &Term, small: &[Dimension]) -> Option<Case> {
                 has_address = true;
                 bounds.insert(Kind::Address(side), Rc::new(set));
             }
+            Dimension::Fact(fact) => {
+                bounds.insert(Kind::Fact(fact), Rc::clone(set));
+            }
             Dimension::Interface { automaton, .. } => {
                 bounds.insert(Kind::Interface(automaton), Rc::clone(set));
             }
@@ -257,7 +262,7 @@ fn too_complex(rules: &[Rule], rest: &[Case]) -> Diagnostic {
             Kind::Port(Side::Remote) => "remote ports",
             Kind::Address(Side::Local) => "local addresses",
             Kind::Address(Side::Remote) => "remote addresses",
-            Kind::Small(_) => "other fields",
+            Kind::Small(_) | Kind::Fact(_) => "other fields",
             Kind::Interface(_) => "interfaces",
         })
         .collect();

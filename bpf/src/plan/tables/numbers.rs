@@ -85,6 +85,7 @@ impl Numbers {
             Kind::Interface(automaton) => {
                 Numbered::by_value(kind, interfaces.automata[*automaton].classes.len(), &uses, none)
             }
+            Kind::Fact(_) => Numbered::by_value(kind, 2, &uses, none),
             Kind::Port(_) if uses.singles.is_empty() && uses.several.is_empty() => {
                 Numbered::by_value(kind, 1 << 16, &uses, none)
             }

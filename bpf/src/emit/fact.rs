@@ -1,0 +1,72 @@
+//! Facts as C.
+
+use super::writer::Writer;
+use crate::files::Code;
+use crate::rule::{Fact, Sum};
+use crate::space::Side;
+use std::cmp::Ordering;
+
+/// If a rule has a test in C.
+const CODE: &str = include_str!("code.h");
+
+/// An expression that is 1 if it is so, else 0. `port` spells a port in host byte order.
+pub(super) fn spell(fact: &Fact, port: impl Fn(Side) -> String) -> String {
+    match fact {
+        Fact::Code(test) => format!("test_{test}(ctx)"),
+        Fact::Sum(Sum { local, remote, number, order }) => {
+            let operator = match order {
+                Ordering::Less => "<",
+                Ordering::Equal => "==",
+                Ordering::Greater => ">",
+            };
+            let parts = [(Side::Local, local), (Side::Remote, remote)];
+            let used = parts.into_iter().filter(|(_, (factor, _))| *factor != 0);
+            let spelled: Vec<_> = used
+                .map(|(side, (factor, mask))| {
+                    let port = match mask {
+                        &u16::MAX => port(side),
+                        mask => format!("({} & {mask:#x})", port(side)),
+                    };
+                    match factor {
+                        1 => format!("(s64){port}"),
+                        -1 => format!("-(s64){port}"),
+                        factor => format!("{factor} * (s64){port}"),
+                    }
+                })
+                .collect();
+            let sum = spelled.join(" + ").replace(" + -", " - ");
+            format!("{sum} {operator} {number}")
+        }
+    }
+}
+
+/// Writes the functions in C, and how they are called.
+pub(super) fn code(out: &mut Writer, code: &Code) {
+    out.header(CODE);
+    out.empty();
+    for (at, test) in code.tests.iter().enumerate() {
+        out.line(format_args!("TEST({test}, {at})"));
+    }
+    // Names of files have no quotes that could end the line: `check::code`.
+    out.header(&format!("#line 1 \"{}\"\n{}\n#line 1 \"rules\"\n", code.file.name, code.file.text));
+}
+
+/// A variable for its value.
+pub(super) fn name(fact: &Fact) -> String {
+    match fact {
+        Fact::Code(test) => format!("code_{test}"),
+        Fact::Sum(Sum { local, remote, number, order }) => {
+            let sign = |number: i64| if number < 0 { "minus_" } else { "" };
+            let part = |(factor, mask): (i32, u16)| {
+                format!("{}{}_{mask:x}", sign(factor.into()), factor.unsigned_abs())
+            };
+            let order = match order {
+                Ordering::Less => "below",
+                Ordering::Equal => "is",
+                Ordering::Greater => "above",
+            };
+            let (local, remote) = (part(*local), part(*remote));
+            format!("sum_{local}_{remote}_{order}_{}{}", sign(*number), number.unsigned_abs())
+        }
+    }
+}

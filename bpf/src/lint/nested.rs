@@ -1,0 +1,58 @@
+//! Prefixes of a list that lie within others of it.
+
+use crate::diag::Diagnostic;
+use crate::rule::{Formula, Prefix, Rule, Test};
+
+/// The notes for a rule: one for each condition.
+pub(super) fn notes(rule: &Rule) -> Vec<Diagnostic> {
+    let note = |condition: &crate::rule::Condition| {
+        let mut nested = Vec::new();
+        walk(&condition.formula, &mut nested);
+        let (inner, outer) = nested.first()?;
+        let message = match nested.len() {
+            1 => format!("{inner} of this list lies within {outer}"),
+            count => {
+                format!("{count} prefixes of this list lie within others: {inner} within {outer}")
+            }
+        };
+        Some(
+            Diagnostic::new(message, condition.span.clone())
+                .help("leave the longer ones out: they change nothing"),
+        )
+    };
+    rule.conditions.iter().filter_map(note).collect()
+}
+
+/// Collects prefixes, each with one that contains it.
+fn walk(formula: &Formula, nested: &mut Vec<(Prefix, Prefix)>) {
+    match formula {
+        Formula::All(parts) | Formula::Any(parts) => {
+            parts.iter().for_each(|part| walk(part, nested));
+        }
+        Formula::Not(inner) => walk(inner, nested),
+        Formula::Test(Test::Address(_, prefixes)) if prefixes.len() > 1 => of(prefixes, nested),
+        Formula::Test(_) => {}
+    }
+}
+
+fn of(prefixes: &[Prefix], nested: &mut Vec<(Prefix, Prefix)>) {
+    let key = |prefix: &Prefix| match *prefix {
+        Prefix::V4(address, length) => (false, u128::from(address.to_bits()) << 96, length),
+        Prefix::V6(address, length) => (true, address.to_bits(), length),
+    };
+    let mut sorted = prefixes.to_vec();
+    sorted.sort_by_key(key);
+    // What contains a prefix comes before it, and so does all else that is in there.
+    let mut outer: Option<Prefix> = None;
+    for prefix in sorted {
+        let contains = |outer: &Prefix| {
+            let (of, start, length) = key(outer);
+            let (family, address, _) = key(&prefix);
+            of == family && (start ^ address).leading_zeros() >= u32::from(length)
+        };
+        match outer.filter(contains) {
+            Some(outer) => nested.push((prefix, outer)),
+            None => outer = Some(prefix),
+        }
+    }
+}
