@@ -161,7 +161,7 @@ fn compares_ipv6(plan: &Plan) -> bool {
                 || links.iter().any(|link| link.condition.any(&is_range))
         }
         Decision::Tables(tables) => {
-            tables.fields.iter().any(|field| field.table.as_ref().is_some_and(searches))
+            tables.inputs.iter().any(|input| input.table.as_ref().is_some_and(searches))
         }
     }
 }
