@@ -1,8 +1,10 @@
 //! List files, such as `{ file = "nets.txt" }` names. The compiler does no I/O: its caller reads them.
 
-use crate::limits::MOST_BYTES;
 use std::cell::RefCell;
 use std::sync::Arc;
+
+/// The maximum number of bytes of the rules file, and of each file that it names.
+pub const MOST_BYTES: usize = 16 << 20;
 
 /// Reads a file, named relative to the rules file. The error says why it cannot.
 pub type Load<'l> = dyn Fn(&str) -> Result<String, String> + 'l;
