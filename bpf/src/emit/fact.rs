@@ -9,35 +9,53 @@ use std::cmp::Ordering;
 /// If a rule has a test in C.
 const CODE: &str = include_str!("code.h");
 
-/// An expression that is 1 if it is so, else 0. `port` spells a port in host byte order.
+/// An expression that is true if it is so. `port` spells a port in host byte order.
 pub(super) fn spell(fact: &Fact, port: impl Fn(Side) -> String) -> String {
     match fact {
         Fact::Code(test) => format!("test_{test}(ctx)"),
-        Fact::Sum(Sum { local, remote, number, order }) => {
-            let operator = match order {
+        Fact::Sum(it) => {
+            let operator = match it.order {
                 Ordering::Less => "<",
                 Ordering::Equal => "==",
                 Ordering::Greater => ">",
             };
-            let parts = [(Side::Local, local), (Side::Remote, remote)];
-            let used = parts.into_iter().filter(|(_, (factor, _))| *factor != 0);
-            let spelled: Vec<_> = used
-                .map(|(side, (factor, mask))| {
-                    let port = match mask {
-                        &u16::MAX => port(side),
-                        mask => format!("({} & {mask:#x})", port(side)),
-                    };
-                    match factor {
-                        1 => format!("(s64){port}"),
-                        -1 => format!("-(s64){port}"),
-                        factor => format!("{factor} * (s64){port}"),
-                    }
-                })
-                .collect();
-            let sum = spelled.join(" + ").replace(" + -", " - ");
-            format!("{sum} {operator} {number}")
+            format!("{} {operator} {}", sum(it, port), it.number)
         }
     }
+}
+
+/// An expression that is 1 if it is so, else 0, and hides from the verifier which of the two it is.
+pub(super) fn number(fact: &Fact, port: impl Fn(Side) -> String) -> String {
+    match fact {
+        Fact::Code(_) => format!("opaque(ctx, {})", spell(fact, port)),
+        Fact::Sum(it) => {
+            let (sum, number) = (sum(it, port), it.number);
+            match it.order {
+                Ordering::Less => format!("less({sum}, {number})"),
+                Ordering::Equal => format!("equal({sum}, {number})"),
+                Ordering::Greater => format!("less({number}, {sum})"),
+            }
+        }
+    }
+}
+
+fn sum(Sum { local, remote, .. }: &Sum, port: impl Fn(Side) -> String) -> String {
+    let parts = [(Side::Local, local), (Side::Remote, remote)];
+    let used = parts.into_iter().filter(|(_, (factor, _))| *factor != 0);
+    let spelled: Vec<_> = used
+        .map(|(side, (factor, mask))| {
+            let port = match mask {
+                &u16::MAX => port(side),
+                mask => format!("({} & {mask:#x})", port(side)),
+            };
+            match factor {
+                1 => format!("(s64){port}"),
+                -1 => format!("-(s64){port}"),
+                factor => format!("{factor} * (s64){port}"),
+            }
+        })
+        .collect();
+    spelled.join(" + ").replace(" + -", " - ")
 }
 
 /// Writes the functions in C, and how they are called.

@@ -132,11 +132,11 @@ impl Body<'_> {
                         families[0].push("family = 0;".into());
                         families[1].push("family = 1;".into());
                     }
-                    rest.extend(small(dimensions));
+                    rest.push(format!("u64 others = {};", small(dimensions)));
                 }
                 (Key::Fact(fact), _) => {
-                    let fact = super::fact::spell(fact, host_word);
-                    rest.push(format!("u64 {} = opaque(ctx, {fact});", compared(field)));
+                    let number = super::fact::number(fact, host_word);
+                    rest.push(format!("u64 {} = {number};", compared(field)));
                 }
                 (Key::Interface(_), _) => {}
                 (Key::Address(_), _) => unreachable!("an address is looked up in a table"),
@@ -343,9 +343,8 @@ fn compared(input: &Input) -> String {
     }
 }
 
-/// Writes the statements that combine the values of the small dimensions into one number.
-fn small(dimensions: &[Dimension]) -> Vec<String> {
-    let mut lines = Vec::new();
+/// Combines the values of the small dimensions into one number.
+fn small(dimensions: &[Dimension]) -> String {
     let mut weight = 1;
     let mut terms = Vec::new();
     for dimension in dimensions {
@@ -353,13 +352,7 @@ fn small(dimensions: &[Dimension]) -> Vec<String> {
             Dimension::Direction => "(u64)is_incoming(ctx)",
             Dimension::Family => "family",
             Dimension::SameAddress => "(u64)same_address(ctx)",
-            // 0 is below, 1 is equal, 2 is above. The sign of the differences decides.
-            Dimension::PortOrder => {
-                lines.push(
-                    "u64 above = FIELD(local_port) - HOST(remote_port), below = -above;".into(),
-                );
-                "(1 + (below >> 63) - (above >> 63))"
-            }
+            Dimension::PortOrder => "order(FIELD(local_port), HOST(remote_port))",
             other => unreachable!("{other:?} is a field of its own"),
         };
         terms.push(match weight {
@@ -368,10 +361,9 @@ fn small(dimensions: &[Dimension]) -> Vec<String> {
         });
         weight *= dimension.last() + 1;
     }
-    // The verifier must forget the path on which it learned the values.
-    lines.push(match terms.as_slice() {
-        [one] => format!("u64 others = {one};"),
-        many => format!("u64 others = opaque(ctx, {});", many.join(" + ")),
-    });
-    lines
+    match terms.as_slice() {
+        [one] => one.clone(),
+        // The verifier must forget the path on which it learned the values.
+        many => format!("opaque(ctx, {})", many.join(" + ")),
+    }
 }
