@@ -4,7 +4,7 @@
 #define true 1
 #define false 0
 
-// What a test is told of a connection. It cannot change it, nor what other programs do.
+// What a test knows about a connection. It has no access to anything else.
 struct connection {
 	bool is_ipv4; // the packets, not the socket
 	bool is_outgoing; // this host sends the SYN

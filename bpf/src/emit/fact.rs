@@ -1,4 +1,4 @@
-//! Facts as C.
+//! Writes facts as C.
 
 use super::writer::Writer;
 use crate::files::Code;
@@ -6,7 +6,7 @@ use crate::rule::{Fact, Sum};
 use crate::space::Side;
 use std::cmp::Ordering;
 
-/// If a rule has a test in C.
+/// The prelude of tests in C.
 const CODE: &str = include_str!("code.h");
 
 /// An expression that is true if it is so. `port` spells a port in host byte order.
@@ -58,18 +58,18 @@ fn sum(Sum { local, remote, .. }: &Sum, port: impl Fn(Side) -> String) -> String
     spelled.join(" + ").replace(" + -", " - ")
 }
 
-/// Writes the functions in C, and how they are called.
+/// Writes the file of `[code]`, and the functions that call its tests.
 pub(super) fn code(out: &mut Writer, code: &Code) {
     out.header(CODE);
     out.empty();
     for (at, test) in code.tests.iter().enumerate() {
         out.line(format_args!("TEST({test}, {at})"));
     }
-    // Names of files have no quotes that could end the line: `check::code`.
+    // A name with quotes has been refused: `check::code`.
     out.header(&format!("#line 1 \"{}\"\n{}\n#line 1 \"rules\"\n", code.file.name, code.file.text));
 }
 
-/// A variable for its value.
+/// The name of the variable for its value.
 pub(super) fn name(fact: &Fact) -> String {
     match fact {
         Fact::Code(test) => format!("code_{test}"),

@@ -42,7 +42,7 @@ fn of(prefixes: &[Prefix], nested: &mut Vec<(Prefix, Prefix)>) {
     };
     let mut sorted = prefixes.to_vec();
     sorted.sort_by_key(key);
-    // What contains a prefix comes before it, and so does all else that is in there.
+    // In this order the outermost prefix comes first, and everything within it follows directly.
     let mut outer: Option<Prefix> = None;
     for prefix in sorted {
         let contains = |outer: &Prefix| {
