@@ -2,7 +2,7 @@
 
 use super::writer::Writer;
 use crate::files::Code;
-use crate::rule::{Fact, Sum};
+use crate::rule::{Fact, SocketField, SocketNumber, Sum};
 use crate::space::Side;
 use std::cmp::Ordering;
 
@@ -13,21 +13,38 @@ const CODE: &str = include_str!("code.h");
 pub(super) fn spell(fact: &Fact, port: impl Fn(Side) -> String) -> String {
     match fact {
         Fact::Code(test) => format!("test_{test}(ctx)"),
-        Fact::Sum(it) => {
-            let operator = match it.order {
-                Ordering::Less => "<",
-                Ordering::Equal => "==",
-                Ordering::Greater => ">",
+        Fact::Sum(it) => format!("{} {} {}", sum(it, port), operator(it.order), it.number),
+        Fact::Socket(SocketNumber { of, mask, number, order }) => {
+            let number_of = format!("OF_SOCKET({})", socket_field(*of));
+            let masked = match mask {
+                &u32::MAX => number_of,
+                mask => format!("({number_of} & {mask:#x})"),
             };
-            format!("{} {operator} {}", sum(it, port), it.number)
+            format!("{masked} {} {number}", operator(*order))
         }
+    }
+}
+
+fn operator(order: Ordering) -> &'static str {
+    match order {
+        Ordering::Less => "<",
+        Ordering::Equal => "==",
+        Ordering::Greater => ">",
+    }
+}
+
+/// The member of `struct bpf_sock`.
+fn socket_field(field: SocketField) -> &'static str {
+    match field {
+        SocketField::Mark => "mark",
+        SocketField::Priority => "priority",
     }
 }
 
 /// An expression that is 1 if it is so, else 0, and hides from the verifier which of the two it is.
 pub(super) fn number(fact: &Fact, port: impl Fn(Side) -> String) -> String {
     match fact {
-        Fact::Code(_) => format!("opaque(ctx, {})", spell(fact, port)),
+        Fact::Code(_) | Fact::Socket(_) => format!("opaque(ctx, {})", spell(fact, port)),
         Fact::Sum(it) => {
             let (sum, number) = (sum(it, port), it.number);
             match it.order {
@@ -73,18 +90,25 @@ pub(super) fn code(out: &mut Writer, code: &Code) {
 pub(super) fn name(fact: &Fact) -> String {
     match fact {
         Fact::Code(test) => format!("code_{test}"),
+        Fact::Socket(SocketNumber { of, mask, number, order }) => {
+            format!("{}_{mask:x}_{}_{number}", socket_field(*of), order_name(*order))
+        }
         Fact::Sum(Sum { local, remote, number, order }) => {
             let sign = |number: i64| if number < 0 { "minus_" } else { "" };
             let part = |(factor, mask): (i32, u16)| {
                 format!("{}{}_{mask:x}", sign(factor.into()), factor.unsigned_abs())
             };
-            let order = match order {
-                Ordering::Less => "below",
-                Ordering::Equal => "is",
-                Ordering::Greater => "above",
-            };
+            let order = order_name(*order);
             let (local, remote) = (part(*local), part(*remote));
             format!("sum_{local}_{remote}_{order}_{}{}", sign(*number), number.unsigned_abs())
         }
+    }
+}
+
+fn order_name(order: Ordering) -> &'static str {
+    match order {
+        Ordering::Less => "below",
+        Ordering::Equal => "is",
+        Ordering::Greater => "above",
     }
 }

@@ -34,6 +34,8 @@ const EVIDENCE: &str = include_str!("evidence.h");
 const OBSERVE: &str = include_str!("observe.h");
 /// Included if there are tables.
 const TABLES: &str = include_str!("table.h");
+/// Included if a rule tests an interface or a number of the socket.
+const SOCKET: &str = include_str!("socket.h");
 /// Included if a rule tests an interface. It finds the device by the local address.
 const LOCAL: &str = include_str!("local.h");
 /// Included if a rule tests the interface of incoming connections.
@@ -75,6 +77,9 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
     }
     if compares_ipv6(plan) {
         out.header(IPV6);
+    }
+    if plan.names.is_some() || plan.tests_socket {
+        out.header(SOCKET);
     }
     if plan.names.is_some() {
         device(&mut out, plan, &needs);

@@ -115,8 +115,9 @@ pub(crate) struct Kernel {
     entries: Vec<([u8; 16], Vec<u8>, u32)>,
     /// The socket's storage.
     pub(crate) stored: [u8; 16],
-    /// `bound_dev_if` of the context's `sk`.
-    pub(crate) bound: u32,
+    /// `bound_dev_if`, mark and priority of the context's `sk`.
+    bound: u32,
+    numbers: [u32; 2],
     cookie: u64,
 }
 
@@ -132,6 +133,7 @@ impl Kernel {
         let kernel = Self {
             is_full: connection.is_full_at(op),
             refusals: connection.socket.refusals,
+            numbers: connection.numbers,
             ..Self::empty(big_endian, layout)
         };
         let mut kernel = match connection.path {
@@ -161,8 +163,19 @@ impl Kernel {
             entries: Vec::new(),
             stored: [0; 16],
             bound: 0,
+            numbers: [0; 2],
             cookie: COOKIE,
         }
+    }
+
+    /// The context's `sk` as bytes: struct bpf_sock up to `priority`.
+    pub(crate) fn sock(&self) -> [u8; 24] {
+        let [mark, priority] = self.numbers;
+        let junk = 0x4444_4444;
+        let words = [self.bound, junk, junk, junk, mark, priority];
+        let bytes =
+            words.map(|it| if self.big_endian { it.to_be_bytes() } else { it.to_le_bytes() });
+        bytes.as_flattened().try_into().expect("six words")
     }
 
     /// The situation of the program that tries offsets: a connection over `lo` from a socket that is bound to it, and a

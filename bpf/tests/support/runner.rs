@@ -119,7 +119,7 @@ impl Runner {
         memory.add(CONTEXT, vec![0; super::connection::CONTEXT_SIZE], true);
         memory.add(VALUE, vec![0; 24], true);
         memory.add(STORAGE, vec![0; 16], true);
-        memory.add(SOCKET, vec![0; 4], false);
+        memory.add(SOCKET, vec![0; 24], false);
         Ok(Self {
             memory,
             big_endian,
@@ -159,11 +159,7 @@ impl Runner {
         let before = connection.context(self.big_endian, op, reply, SOCKET);
         self.bytes(CONTEXT).copy_from_slice(&before);
         self.bytes(STORAGE).copy_from_slice(&kernel.stored);
-        let bound = match self.big_endian {
-            true => kernel.bound.to_be_bytes(),
-            false => kernel.bound.to_le_bytes(),
-        };
-        self.bytes(SOCKET).copy_from_slice(&bound);
+        self.bytes(SOCKET).copy_from_slice(&kernel.sock());
         if let Some(hits) = self.hits {
             self.bytes(hits).fill(0);
         }

@@ -23,6 +23,7 @@ enum Wish<'r> {
     Direction(Direction),
     Ends(Side, Operator),
     SameAddress,
+    Socket(SocketNumber, u32),
 }
 
 /// A connection while it is chosen.
@@ -32,6 +33,7 @@ struct Draft {
     v6: [u128; 2],
     ports: [u16; 2],
     direction: Direction,
+    numbers: [u32; 2],
     name: Vec<u8>,
 }
 
@@ -103,6 +105,7 @@ impl<'r> Sampler<'r> {
             v6: [self.v6(random), self.v6(random)],
             ports: [self.port(random), self.port(random)],
             direction: *random.pick(&[Direction::Outgoing, Direction::Incoming]),
+            numbers: [0, 1].map(|_| *random.pick(&[0, 5, 0x105, u32::MAX])),
             name: self.name(random),
         };
         if random.percent(70) && !self.rules.is_empty() {
@@ -147,6 +150,7 @@ impl<'r> Sampler<'r> {
             local_port: draft.ports[0],
             remote_port: draft.ports[1],
             direction: draft.direction,
+            numbers: draft.numbers,
             device: None,
             socket,
             path: Path::Nothing,
@@ -242,6 +246,10 @@ impl Draft {
                     Operator::Greater | Operator::NotEqual => near.saturating_add(1),
                 };
             }
+            Wish::Socket(of, number) => {
+                self.numbers[*of as usize] =
+                    number.wrapping_add(random.below(3) as u32).wrapping_sub(1);
+            }
             Wish::SameAddress => {
                 self.v4[1] = self.v4[0];
                 self.v6[1] = self.v6[0];
@@ -278,6 +286,8 @@ fn wish_of(test: &Test) -> Wish<'_> {
         Test::Address(side, _, net) => Wish::Nets(*side, from_ref(net)),
         Test::AddressIn(side, items) => Wish::Nets(*side, items),
         Test::AddressOf(..) => Wish::SameAddress,
+        Test::Socket(of, _, _, number) => Wish::Socket(*of, *number),
+        Test::SocketIn(of, items) => Wish::Socket(*of, items[0]),
         Test::Interface(_, pattern) => Wish::Names(from_ref(pattern)),
         Test::InterfaceIn(patterns) => Wish::Names(patterns),
         Test::Family(_, family) => Wish::Family(*family),

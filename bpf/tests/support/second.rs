@@ -61,7 +61,7 @@ impl Second {
         // The machine borrows its program; both live as long as the test.
         let mut vm =
             rbpf::EbpfVmNoData::new(Some(code.leak())).map_err(|error| error.to_string())?;
-        let (value, storage, socket) = (cells(&[0; 24]), cells(&[0; 16]), cells(&[0; 8]));
+        let (value, storage, socket) = (cells(&[0; 24]), cells(&[0; 16]), cells(&[0; 24]));
         for cells in sections.iter().chain([&context, &value, &storage, &socket]) {
             vm.register_allowed_memory(address(cells)..address(cells) + cells.len() as u64 * 8);
         }
@@ -97,7 +97,7 @@ impl Second {
         };
         put(&self.context, &connection.context(false, op, reply, address(&self.socket)));
         put(&self.storage, &kernel.stored);
-        put(&self.socket, &kernel.bound.to_le_bytes());
+        put(&self.socket, &kernel.sock());
         if let Some(hits) = &self.hits {
             hits.iter().for_each(|cell| cell.set(0));
         }

@@ -8,6 +8,8 @@ use crate::field::{Field, Kind};
 use crate::rule::{End, Fact, Formula, PortRange, Sum, Test};
 use std::cmp::Ordering;
 
+const EXAMPLE: &str = "for example: local_port & 1 == 0";
+
 /// A sum: ports with their factors and masks, and a number.
 #[derive(Default)]
 struct Linear {
@@ -64,7 +66,7 @@ impl<'t> Parser<'t> {
         self.sum(&mut sum, 1)?;
         let complaint = self.unexpected("expected a comparison");
         let Some(Token { word: Word::Operator(operator), .. }) = self.next() else {
-            return Err(complaint.help("for example: local_port & 1 == 0"));
+            return Err(complaint.help(EXAMPLE));
         };
         self.sum(&mut sum, -1)?;
         let end = self.tokens.get(self.at.wrapping_sub(1)).map_or(self.end, |it| it.span.end);
@@ -103,7 +105,7 @@ impl<'t> Parser<'t> {
             _ => return Err(complaint.help("spaces around `+` and `-`")),
         };
         let mask = match self.takes(&Word::Arithmetic("&")) {
-            true => Some(self.number()?),
+            true => Some(self.number(EXAMPLE)?),
             false => None,
         };
         match field {
@@ -124,11 +126,12 @@ impl<'t> Parser<'t> {
         Ok(())
     }
 
-    fn number(&mut self) -> Result<i64, Mistake> {
+    /// A number. The example is the help if there is none.
+    pub(super) fn number(&mut self, example: &str) -> Result<i64, Mistake> {
         let complaint = self.unexpected("expected a number");
         match self.next() {
             Some(Token { word: Word::Value(text), span }) if is_numeral(text) => number(text, span),
-            _ => Err(complaint.help("for example: local_port & 1 == 0")),
+            _ => Err(complaint.help(example)),
         }
     }
 }
