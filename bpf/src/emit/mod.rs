@@ -34,7 +34,7 @@ const EVIDENCE: &str = include_str!("evidence.h");
 const OBSERVE: &str = include_str!("observe.h");
 /// Included if there are tables.
 const TABLES: &str = include_str!("table.h");
-/// Included if a rule tests an interface or a number of the socket.
+/// Included if a rule tests an interface or a number of the socket, or has a test in C.
 const SOCKET: &str = include_str!("socket.h");
 /// Included if a rule tests an interface. It finds the device by the local address.
 const LOCAL: &str = include_str!("local.h");
@@ -78,7 +78,7 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
     if compares_ipv6(plan) {
         out.header(IPV6);
     }
-    if plan.names.is_some() || plan.tests_socket {
+    if plan.names.is_some() || plan.tests_socket || plan.code.is_some() {
         out.header(SOCKET);
     }
     if plan.names.is_some() {
