@@ -92,7 +92,7 @@ fn shipped_as_the_tables_are() {
 fn fits_every_file_that_compiles() {
     let validator = validator();
     let folders =
-        ["examples", "tests/good", "tests/entangled", "../vmtests/rules", "../vmtests/demo"];
+        ["examples", "tests/good", "tests/entangled", "../vmtests/live/rules", "../vmtests/demo"];
     let images =
         ["board", "container", "debian", "openwrt"].map(|it| format!("../vmtests/images/{it}"));
     let folders = folders.iter().map(ToString::to_string).chain(images);

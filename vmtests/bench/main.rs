@@ -17,7 +17,7 @@ mod kernel;
 mod limited;
 mod live;
 #[allow(dead_code)]
-#[path = "../../../../bpf/tests/support/machine.rs"]
+#[path = "../../bpf/tests/support/machine.rs"]
 mod machine;
 mod net;
 mod random;
@@ -30,7 +30,7 @@ mod sample;
 mod sandbox;
 mod sets;
 #[allow(dead_code)]
-#[path = "../../../../src/shared.rs"]
+#[path = "../../src/shared.rs"]
 mod shared;
 mod targets;
 

@@ -22,7 +22,7 @@ use crate::harness::tests;
 use crate::harness::wire::Kind;
 use crate::harness::wire::transmissions;
 
-const RULES: &str = include_str!("../../rules/wire.toml");
+const RULES: &str = include_str!("../rules/wire.toml");
 
 /// Rules of `wire.toml` and their ports.
 const TIMERS: [(&str, u16); 7] = [

@@ -26,7 +26,7 @@ use crate::harness::tests;
 use crate::harness::wire::Kind;
 use crate::harness::wire::expect_schedule;
 
-const RULES: &str = include_str!("../../rules/wire.toml");
+const RULES: &str = include_str!("../rules/wire.toml");
 
 /// Ports of the rules. The last port has no rule.
 const QUICK: u16 = 2001;

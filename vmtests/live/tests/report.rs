@@ -137,11 +137,11 @@ fn status_for_people() -> Result<()> {
 
 fn rules_are_those_of_the_file() -> Result<()> {
     let files = [
-        ("a", include_str!("../../rules/a.toml")),
-        ("order", include_str!("../../rules/order.toml")),
-        ("conditions", include_str!("../../rules/conditions.toml")),
-        ("interfaces", include_str!("../../rules/interfaces.toml")),
-        ("wire", include_str!("../../rules/wire.toml")),
+        ("a", include_str!("../rules/a.toml")),
+        ("order", include_str!("../rules/order.toml")),
+        ("conditions", include_str!("../rules/conditions.toml")),
+        ("interfaces", include_str!("../rules/interfaces.toml")),
+        ("wire", include_str!("../rules/wire.toml")),
     ];
     let mut digests = Vec::new();
     for (name, text) in files {

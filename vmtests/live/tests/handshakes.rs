@@ -29,7 +29,7 @@ use crate::harness::wire::intervals;
 use crate::harness::wire::kernel_version;
 use crate::harness::wire::transmissions;
 
-const RULES: &str = include_str!("../../rules/wire.toml");
+const RULES: &str = include_str!("../rules/wire.toml");
 
 /// The port of the rule `quick`.
 const QUICK: u16 = 2001;

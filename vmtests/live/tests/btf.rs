@@ -21,7 +21,7 @@ use crate::harness::setrto::SetRto;
 use crate::harness::tests;
 use crate::harness::wire::kernel_version;
 
-const RULES: &str = include_str!("../../rules/interfaces.toml");
+const RULES: &str = include_str!("../rules/interfaces.toml");
 
 tests! {
     btf_embedded_is_used: 60,

@@ -9,7 +9,7 @@ use super::policy::end;
 use super::support::need_ipv6;
 use crate::harness::tests;
 
-const RULES: &str = include_str!("../../rules/conditions.toml");
+const RULES: &str = include_str!("../rules/conditions.toml");
 
 tests! {
     condition_port: 60,
@@ -239,7 +239,7 @@ fn condition_socket() -> Result<()> {
 
 /// The first rule whose conditions all match decides. The hit counters show that no later rule did.
 fn rule_order() -> Result<()> {
-    let rules = include_str!("../../rules/order.toml");
+    let rules = include_str!("../rules/order.toml");
     let policy = Policy::install("order", rules, &["va"])?;
     outgoing(&policy, Some("first"), &["10.99.0.1:3000", "10.99.0.1:3005", "[fd99::1]:3009"])?;
     outgoing(&policy, Some("second"), &["10.99.0.1:3010", "[fd99::1]:3014"])?;

@@ -54,7 +54,7 @@ fn room() -> PathBuf {
 
 /// Returns true if all kernels gave the expected results.
 fn run(options: &Options) -> Result<bool> {
-    let kernels = kernels::parse(&fs::read_to_string(room().join("KERNELS"))?)?;
+    let kernels = kernels::parse(&fs::read_to_string(room().join("vm/KERNELS"))?)?;
     let is_known = |name: &String| {
         kernels.iter().any(|it| it.name == *name) || BOARDS.iter().any(|it| it.name == name)
     };
@@ -94,7 +94,7 @@ fn run(options: &Options) -> Result<bool> {
         let mut suites = Suites::default();
         for kernel in chosen.iter().filter(|kernel| kernel.btf) {
             // A missing kernel is reported when its turn comes.
-            match suites.image(kernel, &room().join("kernels")) {
+            match suites.image(kernel, &room().join("vm/kernels")) {
                 Ok(Image { btf: Some(btf), .. }) => println!("btf: {}", btf.display()),
                 Ok(Image { origin, .. }) => println!("no BTF of {origin}"),
                 Err(error) => println!("no BTF of {}: {error:#}", kernel.name),
@@ -124,7 +124,7 @@ fn run(options: &Options) -> Result<bool> {
             let value = text.and_then(|text| serde_json::from_str(&text).ok());
             value.and_then(|value| Outcome::of_json(&value)).unwrap_or_else(|| Outcome::none(name))
         };
-        let readme = room().join("kernels/README.md");
+        let readme = room().join("matrix/README.md");
         if any_kernels {
             let rows: Vec<_> = kernels.iter().map(|kernel| last(&kernel.name)).collect();
             readme::update(&readme, Of::Kernels, &tables::summary(&rows))?;
@@ -165,7 +165,7 @@ fn on_kernels(kernels: &[&Kernel], options: &Options) -> Result<Vec<Outcome>> {
     }
     let all = tests(&options.suite, options.filter.as_deref())?;
     let stage = Stage::make(&options.out.join("stage"), &options.suite, &options.bin_dir)?;
-    let bench = Bench { options, stage, all, configs: room().join("kernels") };
+    let bench = Bench { options, stage, all, configs: room().join("vm/kernels") };
     Ok(bench.run(kernels))
 }
 

@@ -41,15 +41,15 @@ const OUTGOING: usize = 250;
 const INCOMING: usize = 60;
 
 fn random_rules_1() -> Result<()> {
-    run("random-1", include_str!("../../rules/random-1.toml"), 2)
+    run("random-1", include_str!("../rules/random-1.toml"), 2)
 }
 
 fn random_rules_2() -> Result<()> {
-    run("random-2", include_str!("../../rules/random-2.toml"), 2)
+    run("random-2", include_str!("../rules/random-2.toml"), 2)
 }
 
 fn random_rules_3() -> Result<()> {
-    run("random-3", include_str!("../../rules/random-3.toml"), 2)
+    run("random-3", include_str!("../rules/random-3.toml"), 2)
 }
 
 /// Thousands of rules. This kernel loads the compiled result, which decides.

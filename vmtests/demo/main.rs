@@ -70,7 +70,7 @@ impl Options {
 
 fn run(options: &Options) -> Result<()> {
     let room = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let known = kernels::parse(&fs::read_to_string(room.join("KERNELS"))?)?;
+    let known = kernels::parse(&fs::read_to_string(room.join("vm/KERNELS"))?)?;
     fs::create_dir_all(&options.out)?;
     let out = fs::canonicalize(&options.out)?;
     let mut suites = Suites::default();
@@ -80,7 +80,7 @@ fn run(options: &Options) -> Result<()> {
         let kernel = known.iter().find(|kernel| kernel.name == *name);
         let kernel = kernel.with_context(|| format!("KERNELS has no {name}"))?;
         println!("{name}: getting the kernel");
-        let image = suites.image(kernel, &room.join("kernels"))?;
+        let image = suites.image(kernel, &room.join("vm/kernels"))?;
         let scratch = out.join("scratch").join(name);
         fs::create_dir_all(&scratch)?;
         let accelerator = match accelerator {

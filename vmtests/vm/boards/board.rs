@@ -46,7 +46,7 @@ pub enum From {
     MipsSources {
         /// Suites separated by commas. The newest kernel in any of them is used.
         suites: &'static str,
-        /// A configuration in `vmtests/kernels`.
+        /// A configuration in `vmtests/vm/kernels`.
         config: &'static str,
         /// A suite with busybox.
         busybox: &'static str,
@@ -64,7 +64,7 @@ impl From {
         }
     }
 
-    /// Fetches or builds the kernel and the busybox. `configs` is `vmtests/kernels`.
+    /// Fetches or builds the kernel and the busybox. `configs` is `vmtests/vm/kernels`.
     fn get(&self, configs: &Path) -> Result<(Image, PathBuf)> {
         match *self {
             Self::Packages { suite, architecture, kernel } => {
@@ -111,7 +111,7 @@ impl Board {
     ) -> Result<(String, Found)> {
         let _ = fs::remove_dir_all(scratch);
         fs::create_dir_all(scratch)?;
-        let (image, busybox) = self.kernel.get(&room.join("../../kernels"))?;
+        let (image, busybox) = self.kernel.get(&room.join("../../vm/kernels"))?;
         let root = scratch.join("root");
         busybox::lay_out(&busybox, room, built, &root)?;
         copy(&room.join("init.sh"), &root.join("init"))?;

@@ -14,7 +14,7 @@ pub enum Origin {
     Source {
         /// The suite's name, or several names separated by commas.
         suite: String,
-        /// The name of a file in `vmtests/kernels/`, without its extension.
+        /// The name of a file in `vmtests/vm/kernels/`, without its extension.
         config: String,
     },
 }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_file_in_the_repository_is_good() {
-        let kernels = parse(include_str!("../../KERNELS")).expect("a good file");
+        let kernels = parse(include_str!("../KERNELS")).expect("a good file");
         // The oldest and the newest.
         assert!(kernels.iter().filter(|kernel| kernel.core).count() >= 2);
     }

@@ -36,7 +36,7 @@ use crate::harness::sockets::From;
 use crate::harness::tests;
 use crate::harness::wire::kernel_version;
 
-pub(super) const RULES: &str = include_str!("../../rules/devices.toml");
+pub(super) const RULES: &str = include_str!("../rules/devices.toml");
 pub(super) const NAMED: Rule = Some("named");
 const NAMED_RTO: Duration = Duration::from_secs(2);
 

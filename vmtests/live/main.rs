@@ -3,11 +3,12 @@
 //!     live [--bin-dir DIR] [--thorough] [arguments of a Rust test binary]
 //!     live --bin-dir DIR --demo            the demonstration's scenes (see `demo`)
 //!
-//! DIR has one set-rto executable for each file of `vmtests/rules/`, with the same name: `a.toml` makes `DIR/a`.
+//! DIR has one set-rto executable for each file of `vmtests/live/rules/`, with the same name: `a.toml` makes `DIR/a`.
 //! Without `--bin-dir`, only the tests of the harness itself run. Each test is a process in its own cgroup, network and
 //! mount namespaces, with its own bpffs. The host is not changed. Tests that try a share of many cases try all of them
 //! with `--thorough`.
 
+#[path = "../demo/scenes/mod.rs"]
 mod demo;
 mod harness;
 mod tests;

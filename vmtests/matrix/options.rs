@@ -14,7 +14,7 @@ pub(crate) struct Options {
     pub(crate) built: PathBuf,
     pub(crate) out: PathBuf,
     pub(crate) list: bool,
-    /// Writes the last whole run of each kernel to `kernels/README.md`.
+    /// Writes the last whole run of each kernel to `matrix/README.md`.
     pub(crate) readme: bool,
     /// Only prints what must be built for the chosen kernels and boards.
     pub(crate) needs: bool,

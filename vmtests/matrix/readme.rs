@@ -56,11 +56,11 @@ mod tests {
     /// A real run takes too long for a unit test. Its output has this shape.
     #[test]
     fn the_table_in_the_readme_is_of_these_kernels() {
-        let readme = include_str!("../../../kernels/README.md");
+        let readme = include_str!("README.md");
         let (_, text, _) = Of::Kernels.split(readme).expect("the marks");
         let mut tables = text.trim().split("\n\n").map(|table| table.lines().collect::<Vec<_>>());
         let (table, parts) = (tables.next().expect("of kernels"), tables.next().expect("of parts"));
-        let kernels = kernels::parse(include_str!("../../../KERNELS")).expect("good lines");
+        let kernels = kernels::parse(include_str!("../vm/KERNELS")).expect("good lines");
         let none: Vec<_> = kernels.iter().map(|kernel| Outcome::none(&kernel.name)).collect();
         let expected = tables::summary(&none);
         let (head, names) = expected.split_once("\n\n").expect("two tables");
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn the_table_in_the_readme_is_of_these_boards() {
-        let readme = include_str!("../../../kernels/README.md");
+        let readme = include_str!("README.md");
         let (_, text, _) = Of::Boards.split(readme).expect("the marks");
         let boards: Vec<_> = BOARDS.iter().map(|board| Outcome::none(board.name)).collect();
         let expected = tables::boards(&boards);

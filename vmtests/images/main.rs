@@ -210,10 +210,10 @@ fn one(
         let ran = board.run(&scripts.join(image.room), &built, &scratch, &log);
         return ran.map(|(_, found)| found);
     }
-    let kernels = kernels::parse(&fs::read_to_string(room().join("KERNELS"))?)?;
+    let kernels = kernels::parse(&fs::read_to_string(room().join("vm/KERNELS"))?)?;
     let kernel = kernels.iter().find(|kernel| kernel.name == image.kernel);
     let kernel = kernel.with_context(|| format!("KERNELS has no {}", image.kernel))?;
-    let kernel = suites.image(kernel, &room().join("kernels"))?;
+    let kernel = suites.image(kernel, &room().join("vm/kernels"))?;
     let accelerator = match *accelerator {
         Some(known) => known,
         None => *accelerator.insert(guest::accelerator(&kernel, &scratch)?),

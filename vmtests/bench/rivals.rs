@@ -22,7 +22,7 @@ char _license[] __attribute__((section("license"), used)) = "GPL";
 const PRELUDE: &str = include_str!("rivals.h");
 
 /// The file of the hand-written program, and its function that counts hits.
-pub(crate) const HAND_WRITTEN: &str = include_str!("../../../hand_written.bpf.c");
+pub(crate) const HAND_WRITTEN: &str = include_str!("hand_written.bpf.c");
 pub(crate) const HAND_FUNCTION: &str = "hand_counting";
 
 /// The constants in that file.

@@ -27,7 +27,7 @@ use crate::harness::sockets::From;
 use crate::harness::sockets::listen;
 use crate::harness::tests;
 
-const RULES: &str = include_str!("../../rules/interfaces.toml");
+const RULES: &str = include_str!("../rules/interfaces.toml");
 
 const NAME: Rule = Some("interface-name");
 const GLOB: Rule = Some("interface-glob");
