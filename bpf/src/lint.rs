@@ -67,7 +67,6 @@ pub fn lint(
         let message = "too many different congestion control algorithms";
         errors.push(Diagnostic::new(message, last.span.clone()).help("no kernel has that many"));
     }
-    notes.sort_by_key(|note| note.span.start);
     if errors.is_empty() { Ok(notes) } else { Err(errors) }
 }
 

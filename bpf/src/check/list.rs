@@ -8,7 +8,8 @@ use crate::field::Kind;
 use crate::files::{Code, Files, ListFile};
 use crate::limits::MOST_ITEMS;
 use crate::parse::{Document, Written};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
@@ -29,6 +30,7 @@ pub(super) struct Lists<'t> {
     files: Files<'t>,
     pub(super) functions: Functions,
     named: BTreeMap<&'t str, &'t Written<'t>>,
+    used: RefCell<BTreeSet<String>>,
 }
 
 impl<'t> Lists<'t> {
@@ -37,7 +39,7 @@ impl<'t> Lists<'t> {
         let tables = document.tables.iter().filter(|(name, _)| *name == "lists");
         let entries = tables.flat_map(|(_, table)| table.get_ref().iter());
         let named = entries.map(|(name, value)| (name.get_ref().as_ref(), value)).collect();
-        Self { files, functions, named }
+        Self { files, functions, named, used: RefCell::default() }
     }
 
     /// The files, and the functions if a rule names one.
@@ -45,10 +47,25 @@ impl<'t> Lists<'t> {
         (self.files, self.functions.into_inner().filter(|code| !code.tests.is_empty()))
     }
 
+    /// Notes on lists that no expression names.
+    pub(super) fn unused(&self) -> Diagnostics {
+        let used = self.used.borrow();
+        let unused = self.named.iter().filter(|(name, _)| !used.contains(**name));
+        let note = |(name, value): (&&str, &&Written<'_>)| {
+            Diagnostic::new(format!("no rule uses the list `{name}`"), value.span())
+                .help(format!("an expression names it: remote in @{name}"))
+        };
+        unused.map(note).collect()
+    }
+
     /// The value of a list of `[lists]`.
     pub(super) fn named(&self, name: &str) -> Result<&'t Written<'t>, String> {
         let names = || self.named.keys().copied();
-        self.named.get(name).copied().ok_or_else(|| match nearest(name, names()) {
+        if let Some(value) = self.named.get(name) {
+            self.used.borrow_mut().insert(name.to_owned());
+            return Ok(value);
+        }
+        Err(match nearest(name, names()) {
             Some(known) => format!("did you mean `@{known}`?"),
             None if self.named.is_empty() => {
                 format!("add a table: [lists], and below it {name} = [\"44.0.0.0/9\"]")

@@ -39,6 +39,8 @@ pub(crate) struct Checked<'t> {
     pub(crate) options: Options,
     /// Every mistake.
     pub(crate) mistakes: Diagnostics,
+    /// Notes on what is written and not used.
+    pub(crate) notes: Diagnostics,
     /// The files that it names.
     pub(crate) files: Files<'t>,
     /// The functions that rules name.
@@ -104,8 +106,9 @@ pub(crate) fn check<'t>(
             rules.clear();
         }
     }
+    let notes = lists.unused();
     let (files, code) = lists.files();
-    Checked { rules, options, mistakes: diagnostics, files, code }
+    Checked { rules, options, mistakes: diagnostics, notes, files, code }
 }
 
 /// Divides the addresses of rules with `match = "longest"` that follow each other.

@@ -21,6 +21,8 @@ tests! {
     condition_family: 60,
     condition_direction: 60,
     condition_socket: 60,
+    condition_in_a_file: 60,
+    condition_in_c: 60,
     rule_order: 60,
 }
 
@@ -234,6 +236,23 @@ fn condition_socket() -> Result<()> {
     }
     // An answered SYN has no socket with a mark, so it is not 7.
     incoming(&policy, Some("unmarked"), &["10.20.1.1:1140", "[fd20:1::1]:1140"])?;
+    policy.finish()
+}
+
+fn condition_in_a_file() -> Result<()> {
+    let policy = install(&["va"])?;
+    let listed = Some("listed");
+    outgoing(&policy, listed, &["10.99.0.1:1150", "10.99.0.7:1150", "[fd99::1]:1150"])?;
+    outgoing(&policy, None, &["10.99.0.8:1150", "10.99.0.1:1151", "[fd99:0:0:1::1]:1150"])?;
+    policy.finish()
+}
+
+fn condition_in_c() -> Result<()> {
+    let policy = install(&["va"])?;
+    let local = end("10.20.1.1:1160")?;
+    policy.incoming_from(end("10.99.0.2:40001")?, local, Some("coded"))?;
+    policy.incoming_from(end("10.99.0.2:40002")?, local, None)?;
+    policy.outgoing_bound("10.20.1.1:1160", "10.99.0.1:81", None)?;
     policy.finish()
 }
 
