@@ -32,15 +32,18 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let name = variable("SET_RTO_RULES").unwrap_or_else(|| "rules.toml".into());
-    println!("cargo::rerun-if-changed={name}");
     println!("cargo::rerun-if-changed=build.rs");
-    let text = fs::read_to_string(&name).map_err(|error| {
-        format!("error: cannot read the rules file {name}: {error}\nhelp: set SET_RTO_RULES, or create rules.toml")
+    let (name, file) = rules_file()?;
+    println!("cargo::rerun-if-changed={}", file.display());
+    let text = fs::read_to_string(&file).map_err(|error| {
+        format!(
+            "error: cannot read the rules file {}: {error}\nhelp: set SET_RTO_RULES, or create rules.toml",
+            file.display()
+        )
     })?;
     let source = Source { name: &name, text: &text };
     let version = env!("CARGO_PKG_VERSION");
-    let folder = Path::new(&name).parent().unwrap_or(Path::new(""));
+    let folder = file.parent().unwrap_or(Path::new(""));
     let load = |list: &str| {
         let path = folder.join(list);
         println!("cargo::rerun-if-changed={}", path.display());
@@ -65,6 +68,32 @@ fn run() -> Result<(), String> {
     }
     let constants = policy.constants(version, &kernels);
     write(&out.join("policy.rs"), constants)
+}
+
+/// The rules file: as it is given, and where it is. A relative path is looked up in the directory of the shell that runs
+/// cargo, then at the root.
+fn rules_file() -> Result<(String, PathBuf), String> {
+    // Cargo runs this script at the root, and leaves PWD to the shell.
+    let root = env::current_dir().map_err(|error| format!("error: current directory: {error}"))?;
+    let Some(name) = variable("SET_RTO_RULES") else {
+        return Ok(("rules.toml".into(), root.join("rules.toml")));
+    };
+    let mut places = vec![root.join(&name)];
+    if Path::new(&name).is_relative() {
+        places.extend(variable("PWD").map(|shell| Path::new(&shell).join(&name)));
+    }
+    places.reverse();
+    places.dedup();
+    match places.iter().find(|place| place.exists()) {
+        Some(place) => Ok((name, place.clone())),
+        None => {
+            let places: Vec<_> = places.iter().map(|it| it.display().to_string()).collect();
+            Err(format!(
+                "error: no rules file {}\nhelp: set SET_RTO_RULES to the path of one",
+                places.join(" or ")
+            ))
+        }
+    }
 }
 
 fn skeleton(c: &Path, object: &Path, out: &Path) -> Result<(), String> {

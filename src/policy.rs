@@ -216,7 +216,7 @@ fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
             Some(ARRIVALS) => load.way.is_some_and(|way| way.arrivals),
             Some(EVIDENCE) => decides,
             Some(learned::MAP) => {
-                map.set_max_entries(learned::hosts()).context(PREPARE, hint::DAMAGED)?;
+                map.set_max_entries(learned::hosts()?).context(PREPARE, hint::DAMAGED)?;
                 decides
             }
             _ => continue,

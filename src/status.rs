@@ -12,6 +12,7 @@ use crate::state::{self, DIRECTIONS, Rule};
 use crate::table::Table;
 use crate::timer::rough;
 use crate::{metrics, output, rules};
+use nix::errno::Errno;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -94,18 +95,34 @@ struct View<'a> {
     asked: &'a Status,
     state: State,
     cgroup: Option<PathBuf>,
-    /// Ids and names of other programs on the hook. Names need CAP_SYS_ADMIN. None if the hook cannot be read.
-    neighbours: Option<Vec<(u32, Option<String>)>>,
+    /// Other programs on the hook, in the order they run; None if it cannot be read.
+    neighbours: Option<Vec<Neighbour>>,
+    /// Limits of the policy that are easily missed.
+    notes: Vec<String>,
     rules: Vec<Rule>,
     /// The current time in units of estimates.
     now: u32,
 }
 
+/// Another program on the hook.
+struct Neighbour {
+    id: u32,
+    name: nix::Result<String>,
+    /// True if it runs after the policy. The last reply counts.
+    is_after: bool,
+}
+
 impl<'a> View<'a> {
     fn new(asked: &'a Status, state: State) -> Result<Self> {
-        let none = Some(Vec::new());
-        let mut view =
-            Self { asked, state, cgroup: None, neighbours: none, rules: Vec::new(), now: 0 };
+        let mut view = Self {
+            asked,
+            state,
+            cgroup: None,
+            neighbours: Some(Vec::new()),
+            notes: Vec::new(),
+            rules: Vec::new(),
+            now: 0,
+        };
         if let Some(installed) = view.installed() {
             let (mut rules, now) = match installed.is_current() {
                 true => state::rules(installed)?,
@@ -114,9 +131,17 @@ impl<'a> View<'a> {
             if let Some(name) = &asked.rule {
                 rules.retain(|it| it.rule.name == name);
             }
-            let cgroup = installed.cgroup.and_then(cgroup::path);
-            let neighbours = cgroup.as_deref().and_then(|path| neighbours(path, installed));
-            view = Self { cgroup, neighbours, rules, now, ..view };
+            let path = installed.cgroup.map(cgroup::path).transpose()?.flatten();
+            let cgroup = path.as_deref().map(|path| Cgroup::chosen(Some(path))).transpose()?;
+            let neighbours = cgroup.as_ref().and_then(|it| neighbours(it, installed));
+            let mut notes = Vec::new();
+            if cgroup.map(|it| it.is_of_a_container()).transpose()? == Some(true) {
+                notes.push(cgroup::OF_A_CONTAINER.into());
+            }
+            if let Some(netns) = installed.other_netns()? {
+                notes.push(format!("interfaces are {netns}, not of this one"));
+            }
+            view = Self { cgroup: path, neighbours, notes, rules, now, ..view };
         }
         Ok(view)
     }
@@ -148,9 +173,12 @@ impl<'a> View<'a> {
         let hosts = self.asked.hosts.unwrap_or(0);
         let rules = self.rules.iter().map(|it| rule_json(it, hosts, self.now, hz));
         let neighbours = self.neighbours.as_ref().map(|all| {
-            json::list(all.iter().map(|(id, name)| {
-                let name = json::option(name.as_ref(), json::string);
-                json::object(&[("id", json::plain(id)), ("name", name)])
+            json::list(all.iter().map(|it| {
+                json::object(&[
+                    ("id", json::plain(it.id)),
+                    ("name", json::option(it.name.as_ref().ok(), json::string)),
+                    ("after", json::plain(it.is_after)),
+                ])
             }))
         });
         let room = installed.and_then(|it| it.learned.as_ref()).map(|(_, room)| room);
@@ -171,6 +199,7 @@ impl<'a> View<'a> {
             ("hosts_room", json::option(room, json::plain)),
             ("rules", json::list(rules)),
             ("neighbours", neighbours.unwrap_or_else(json::null)),
+            ("notes", json::list(self.notes.iter().map(json::string))),
         ])
     }
 
@@ -228,13 +257,22 @@ impl<'a> View<'a> {
                 );
             }
         }
+        self.notes.iter().for_each(|note| output::print(&format_args!("  {note}")));
         self.print_table();
         match &self.neighbours {
             None => output::print(&"other programs on the hook cannot be read"),
             Some(all) => {
-                for (id, name) in all {
-                    let name = name.as_deref().unwrap_or("(its name needs CAP_SYS_ADMIN)");
-                    output::print(&format_args!("also on the hook: program {id} {name}"));
+                for Neighbour { id, name, is_after } in all {
+                    let name = match name {
+                        Ok(name) => name,
+                        Err(Errno::EPERM) => "(its name needs CAP_SYS_ADMIN)",
+                        Err(errno) => errno.desc(),
+                    };
+                    let order = match is_after {
+                        true => "runs after this policy and can overrule it",
+                        false => "runs before this policy",
+                    };
+                    output::print(&format_args!("also on the hook: program {id} {name}, {order}"));
                 }
             }
         }
@@ -464,12 +502,13 @@ fn evidence_json(it: &Evidence) -> Json {
     ])
 }
 
-/// The other programs on the hook of a cgroup and of its ancestors. None if they cannot be read.
-fn neighbours(cgroup: &Path, installed: &Installed) -> Option<Vec<(u32, Option<String>)>> {
-    let cgroup = Cgroup::chosen(Some(cgroup)).ok()?;
+/// The other programs that run for sockets of a cgroup, its ancestors' last. None if they cannot be read.
+fn neighbours(cgroup: &Cgroup, installed: &Installed) -> Option<Vec<Neighbour>> {
     let ids = bpf::hook(cgroup.as_fd()).ok()?;
-    let others = ids.into_iter().filter(|id| *id != installed.program_id);
-    Some(others.map(|id| (id, bpf::program_name(id).ok())).collect())
+    let own = ids.iter().position(|id| *id == installed.program_id)?;
+    let others = ids.into_iter().enumerate().filter(|(at, _)| *at != own);
+    let neighbour = |(at, id)| Neighbour { id, name: bpf::program_name(id), is_after: at > own };
+    Some(others.map(neighbour).collect())
 }
 
 #[cfg(test)]

@@ -132,6 +132,19 @@ impl Installed {
         self.way.is_none_or(|way| !way.arrivals || self.arrivals.is_some())
     }
 
+    /// The network namespace that interfaces are those of, for display, if it is not this process's.
+    pub(crate) fn other_netns(&self) -> Result<Option<String>> {
+        let Some(way) = self.way else { return Ok(None) };
+        let netns = Netns::open()?;
+        let is_here = match (way.cookie, netns.cookie) {
+            (Some(known), Some(cookie)) => known == cookie,
+            _ => self.policy.netns == netns.inode,
+        };
+        let inode = self.policy.netns;
+        Ok((!is_here)
+            .then(|| format!("those of network namespace {inode} (`lsns -t net` lists it)")))
+    }
+
     /// The rules as text, a line each, as [`rules::Rule::line_of_text`] writes it; None if it was too long to keep.
     pub(crate) fn rules(&self) -> Result<Option<String>> {
         let Some((map, info)) = &self.rules else { return Ok(None) };
@@ -361,7 +374,7 @@ pub(crate) fn store(
     }
     let text = rules::all().map(|rule| rule.line_of_text()).collect::<String>();
     if text.len() <= LONGEST {
-        let map = bpf::new_text(c"rules", text.as_bytes()).context(WHAT, hint::AGAIN)?;
+        let map = bpf::new_data(c"rules", text.as_bytes()).context(WHAT, hint::AGAIN)?;
         bpf::bind_map(program, map.as_fd()).context(WHAT, hint::AGAIN)?;
         directory.pin(map.as_fd(), &of(RULES, id))?;
     }

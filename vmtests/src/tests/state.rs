@@ -121,6 +121,17 @@ impl Snapshot {
         })
     }
 
+    /// The same with these cgroups of trial connections, which could not be removed.
+    pub(crate) fn with_cgroups(&self, names: &[String]) -> Self {
+        let mut snapshot = self.clone();
+        if let Some(cgroups) = &mut snapshot.cgroups {
+            cgroups.extend(names.iter().filter(|name| name.starts_with("set-rto-probe-")).cloned());
+            cgroups.sort();
+            cgroups.dedup();
+        }
+        snapshot
+    }
+
     /// Checks that nothing has changed.
     pub(crate) fn still(&self) -> Result<()> {
         self.is(&Snapshot::take()?)
