@@ -11,6 +11,7 @@ use libbpf_rs::btf::Btf;
 use libbpf_rs::libbpf_sys;
 use set_rto_compiler::constants::Kernel;
 use set_rto_compiler::diag::{self, Source};
+use set_rto_compiler::place::places;
 use set_rto_compiler::structures::MEMBERS;
 use set_rto_compiler::{Policy, compile_with, release};
 use std::io::Error;
@@ -70,30 +71,21 @@ fn run() -> Result<(), String> {
     write(&out.join("policy.rs"), constants)
 }
 
-/// The rules file: as it is given, and where it is. A relative path is looked up in the directory of the shell that runs
-/// cargo, then at the root.
+/// The rules file: as it is given, and where it is.
 fn rules_file() -> Result<(String, PathBuf), String> {
-    // Cargo runs this script at the root, and leaves PWD to the shell.
     let root = env::current_dir().map_err(|error| format!("error: current directory: {error}"))?;
     let Some(name) = variable("SET_RTO_RULES") else {
         return Ok(("rules.toml".into(), root.join("rules.toml")));
     };
-    let mut places = vec![root.join(&name)];
-    if Path::new(&name).is_relative() {
-        places.extend(variable("PWD").map(|shell| Path::new(&shell).join(&name)));
+    // Only a relative path makes the build depend on where one stands.
+    let shell = Path::new(&name).is_relative().then(|| variable("PWD")).flatten();
+    let places = places(&name, shell.as_deref(), &root);
+    if let Some(place) = places.iter().find(|place| place.exists()) {
+        return Ok((name, place.clone()));
     }
-    places.reverse();
-    places.dedup();
-    match places.iter().find(|place| place.exists()) {
-        Some(place) => Ok((name, place.clone())),
-        None => {
-            let places: Vec<_> = places.iter().map(|it| it.display().to_string()).collect();
-            Err(format!(
-                "error: no rules file {}\nhelp: set SET_RTO_RULES to the path of one",
-                places.join(" or ")
-            ))
-        }
-    }
+    let places: Vec<_> = places.iter().map(|it| it.display().to_string()).collect();
+    let places = places.join(" or ");
+    Err(format!("error: no rules file {places}\nhelp: set SET_RTO_RULES to the path of one"))
 }
 
 fn skeleton(c: &Path, object: &Path, out: &Path) -> Result<(), String> {

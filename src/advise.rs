@@ -4,7 +4,7 @@ use crate::bpf;
 use crate::error::{Context as _, Result, hint};
 use crate::evidence::Evidence;
 use crate::json;
-use crate::pin::{self, Installed, State};
+use crate::pin::{self, Installed};
 use crate::state::{self, DIRECTIONS, Rule};
 use crate::timer::rough;
 use crate::{output, status};
@@ -40,15 +40,12 @@ struct Advice {
 pub(crate) fn run(pin: &Path, as_json: bool) -> Result<ExitCode> {
     let state = pin::look_at(pin)?;
     let code = status::code(&state);
-    let installed = match &state {
-        State::Ours(installed) if code == 0 => installed,
-        _ => {
-            output::note(&match code {
-                status::NOT_INSTALLED => "not installed: there is no evidence",
-                _ => "other rules are installed: `set-rto status` shows them",
-            });
-            return Ok(ExitCode::from(code));
-        }
+    let Some(installed) = state.in_effect().filter(|it| it.is_current()) else {
+        output::note(&match code {
+            status::NOT_INSTALLED => "not installed: there is no evidence",
+            _ => "other rules are installed: `set-rto status` shows them",
+        });
+        return Ok(ExitCode::from(code));
     };
     let (rules, now) = state::rules(installed)?;
     let age_s = age_s(installed)?;

@@ -1,10 +1,10 @@
 //! `set-rto diff`: this binary's rules against those that are attached.
 
 use crate::error::{Error, Result};
-use crate::output;
 use crate::pin::{self, State};
 use crate::rules;
-use crate::status::{NOT_INSTALLED, NOT_THIS};
+use crate::status::NOT_THIS;
+use crate::{output, status};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,16 +12,13 @@ use std::process::ExitCode;
 /// `set-rto diff`: prints a line for each rule that is only attached (`-`) or only in this binary (`+`), and both for
 /// a changed rule. The exit codes are those of `status`.
 pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
-    let installed = match pin::look_at(pin)? {
-        State::Ours(installed) if installed.cgroup.is_some() => installed,
-        State::Foreign(what) => {
-            output::note(&format_args!("not installed: {what}"));
-            return Ok(ExitCode::from(NOT_THIS));
-        }
-        State::Ours(_) | State::Absent => {
-            output::note(&"not installed");
-            return Ok(ExitCode::from(NOT_INSTALLED));
-        }
+    let state = pin::look_at(pin)?;
+    let Some(installed) = state.in_effect() else {
+        output::note(&match &state {
+            State::Foreign(what) => format!("not installed: {what}"),
+            _ => "not installed".into(),
+        });
+        return Ok(ExitCode::from(status::code(&state)));
     };
     if installed.is_current() {
         output::note(&"no difference");

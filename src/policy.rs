@@ -337,11 +337,12 @@ fn refused(error: libbpf_rs::Error) -> Error {
 
 /// The hint for a refused privilege.
 pub(crate) fn privileges() -> String {
-    let missing = missing_capabilities(None).unwrap_or_default();
-    if missing.is_empty() {
-        "not even root may do this here: in a container or user namespace, run it on the host"
-            .into()
-    } else {
-        format!("missing {}: run it as root", missing.join(", "))
+    match missing_capabilities(None) {
+        Ok(missing) if missing.is_empty() => {
+            "not even root may do this here: in a container or user namespace, run it on the host"
+                .into()
+        }
+        Ok(missing) => format!("missing {}: run it as root", missing.join(", ")),
+        Err(_) => hint::ROOT.into(),
     }
 }

@@ -77,16 +77,10 @@ fn once(asked: &Status) -> Result<ExitCode> {
 
 /// The exit code for the state of the pin.
 pub(crate) fn code(state: &State) -> u8 {
-    match state {
-        State::Foreign(_) => NOT_THIS,
-        State::Ours(installed) if installed.cgroup.is_some() => {
-            if installed.is_current() {
-                0
-            } else {
-                NOT_THIS
-            }
-        }
-        State::Absent | State::Ours(_) => NOT_INSTALLED,
+    match (state, state.in_effect()) {
+        (_, Some(installed)) if installed.is_current() => 0,
+        (State::Foreign(_), _) | (_, Some(_)) => NOT_THIS,
+        _ => NOT_INSTALLED,
     }
 }
 
@@ -148,10 +142,7 @@ impl<'a> View<'a> {
 
     /// The policy in effect.
     fn installed(&self) -> Option<&Installed> {
-        match &self.state {
-            State::Ours(installed) if installed.cgroup.is_some() => Some(installed),
-            _ => None,
-        }
+        self.state.in_effect()
     }
 
     /// The state as JSON.

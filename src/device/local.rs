@@ -67,8 +67,7 @@ pub(crate) fn put_other(map: BorrowedFd<'_>) -> Result<()> {
 
 /// Copies the map of one program to another.
 pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
-    write(&read(from).context("copy the interfaces", hint::AGAIN)?, to)
-        .context("copy the interfaces", hint::AGAIN)
+    read(from).and_then(|entries| write(&entries, to)).context("copy the interfaces", hint::AGAIN)
 }
 
 /// The entries of a map.

@@ -86,6 +86,16 @@ pub(crate) enum State {
     Ours(Box<Installed>),
 }
 
+impl State {
+    /// The policy in effect.
+    pub(crate) fn in_effect(&self) -> Option<&Installed> {
+        match self {
+            Self::Ours(installed) if installed.cgroup.is_some() => Some(installed),
+            _ => None,
+        }
+    }
+}
+
 /// A policy of ours.
 pub(crate) struct Installed {
     pub(crate) link: OwnedFd,
@@ -298,20 +308,13 @@ fn read_set(
         return Err(invalid(DEVICES));
     }
     let failures = set.map(FAILURES)?;
-    // A row for each rule, in order.
     let Policy { rules: count, columns, .. } = set.policy;
-    let row = (sys::BPF_MAP_TYPE_ARRAY, 4, 8 * columns, count);
-    let is_row =
-        |shape: Shape| (shape.kind, shape.key_size, shape.value_size, shape.max_entries) == row;
-    if failures.as_ref().is_some_and(|(_, info)| !is_row(info.shape)) {
+    if failures.as_ref().is_some_and(|(_, info)| !is_rows(info.shape, 8 * columns, count)) {
         return Err(invalid(FAILURES));
     }
     let evidence = set.map(EVIDENCE)?;
-    let numbers = evidence.as_ref().map_or(0, |(_, info)| info.shape.value_size);
-    let row = (sys::BPF_MAP_TYPE_ARRAY, 4, numbers, 2 * count);
-    let is_row =
-        |shape: Shape| (shape.kind, shape.key_size, shape.value_size, shape.max_entries) == row;
-    if evidence.as_ref().is_some_and(|(_, info)| !is_row(info.shape) || numbers % 8 != 0) {
+    let size = evidence.as_ref().map_or(0, |(_, info)| info.shape.value_size);
+    if evidence.as_ref().is_some_and(|(_, info)| !is_rows(info.shape, size, 2 * count)) {
         return Err(invalid(EVIDENCE));
     }
     let learned = set.map(LEARNED)?;
@@ -334,12 +337,19 @@ fn read_set(
         counters,
         failures: failures.map(|(map, _)| map),
         evidence: evidence.map(|(map, _)| map),
-        evidence_numbers: numbers as usize / 8,
+        evidence_numbers: size as usize / 8,
         learned: learned.map(|(map, info)| (map, info.shape.max_entries)),
         way,
         devices: devices.map(|(map, _)| map),
         arrivals,
     })
+}
+
+/// True for an array of so many rows of 64-bit numbers.
+fn is_rows(shape: Shape, bytes: u32, count: u32) -> bool {
+    let Shape { kind, key_size, value_size, max_entries, .. } = shape;
+    (kind, key_size, value_size, max_entries) == (sys::BPF_MAP_TYPE_ARRAY, 4, bytes, count)
+        && bytes.is_multiple_of(8)
 }
 
 /// Pins the set of a loaded program and attaches its second link. Returns the program's id.
