@@ -2,18 +2,16 @@
 //! each rule, and which other programs are on the hook.
 
 use crate::Status;
-use crate::bpf;
 use crate::error::{Error, Result};
 use crate::evidence::Evidence;
 use crate::host::cgroup::{self, Cgroup};
 use crate::json::{self, Json};
+use crate::neighbours::Neighbour;
 use crate::pin::{self, Installed, State};
 use crate::state::{self, DIRECTIONS, Rule};
 use crate::table::Table;
 use crate::timer::rough;
-use crate::{metrics, output, rules};
-use nix::errno::Errno;
-use std::os::fd::AsFd;
+use crate::{metrics, neighbours, output, rules};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -98,14 +96,6 @@ struct View<'a> {
     now: u32,
 }
 
-/// Another program on the hook.
-struct Neighbour {
-    id: u32,
-    name: nix::Result<String>,
-    /// True if it runs after the policy. The last reply counts.
-    is_after: bool,
-}
-
 impl<'a> View<'a> {
     fn new(asked: &'a Status, state: State) -> Result<Self> {
         let mut view = Self {
@@ -127,7 +117,7 @@ impl<'a> View<'a> {
             }
             let path = installed.cgroup.map(cgroup::path).transpose()?.flatten();
             let cgroup = path.as_deref().map(|path| Cgroup::chosen(Some(path))).transpose()?;
-            let neighbours = cgroup.as_ref().and_then(|it| neighbours(it, installed));
+            let neighbours = cgroup.as_ref().and_then(|it| neighbours::all(it, installed));
             let mut notes = Vec::new();
             if cgroup.map(|it| it.is_of_a_container()).transpose()? == Some(true) {
                 notes.push(cgroup::OF_A_CONTAINER.into());
@@ -163,15 +153,8 @@ impl<'a> View<'a> {
         let hz = installed.map_or(1, |it| it.policy.hz);
         let hosts = self.asked.hosts.unwrap_or(0);
         let rules = self.rules.iter().map(|it| rule_json(it, hosts, self.now, hz));
-        let neighbours = self.neighbours.as_ref().map(|all| {
-            json::list(all.iter().map(|it| {
-                json::object(&[
-                    ("id", json::plain(it.id)),
-                    ("name", json::option(it.name.as_ref().ok(), json::string)),
-                    ("after", json::plain(it.is_after)),
-                ])
-            }))
-        });
+        let neighbours = self.neighbours.as_ref();
+        let neighbours = neighbours.map(|all| json::list(all.iter().map(Neighbour::json)));
         let room = installed.and_then(|it| it.learned.as_ref()).map(|(_, room)| room);
         json::object(&[
             ("state", json::string(self.state())),
@@ -253,18 +236,7 @@ impl<'a> View<'a> {
         match &self.neighbours {
             None => output::print(&"other programs on the hook cannot be read"),
             Some(all) => {
-                for Neighbour { id, name, is_after } in all {
-                    let name = match name {
-                        Ok(name) => name,
-                        Err(Errno::EPERM) => "(its name needs CAP_SYS_ADMIN)",
-                        Err(errno) => errno.desc(),
-                    };
-                    let order = match is_after {
-                        true => "runs after this policy and can overrule it",
-                        false => "runs before this policy",
-                    };
-                    output::print(&format_args!("also on the hook: program {id} {name}, {order}"));
-                }
+                all.iter().for_each(|it| output::print(&format_args!("also on the hook: {it}")));
             }
         }
     }
@@ -491,15 +463,6 @@ fn evidence_json(it: &Evidence) -> Json {
         ("round_trips_us", json::plain(it.round_trips_us)),
         ("round_trips", json::list(buckets)),
     ])
-}
-
-/// The other programs that run for sockets of a cgroup, its ancestors' last. None if they cannot be read.
-fn neighbours(cgroup: &Cgroup, installed: &Installed) -> Option<Vec<Neighbour>> {
-    let ids = bpf::hook(cgroup.as_fd()).ok()?;
-    let own = ids.iter().position(|id| *id == installed.program_id)?;
-    let others = ids.into_iter().enumerate().filter(|(at, _)| *at != own);
-    let neighbour = |(at, id)| Neighbour { id, name: bpf::program_name(id), is_after: at > own };
-    Some(others.map(neighbour).collect())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::bpf::Egress;
 use crate::device::local;
 use crate::device::{self, Loaded};
-use crate::error::{Context as _, Error, Result, hint};
+use crate::error::{Error, Result, hint};
 use crate::host::cgroup::{self, Cgroup};
 use crate::pin::{self, Installed, State};
 use crate::policy::Load;
@@ -57,8 +57,9 @@ pub(crate) fn run(target: &SocketAddr, pin: &Path) -> Result<ExitCode> {
                 rule.text
             ));
         }
-        if let Some(device) = witness.device()? {
-            output::print(&format_args!("  interface            {device}"));
+        match witness.device() {
+            Ok(device) => output::print(&format_args!("  interface            {device}")),
+            Err(errno) => output::note(&format_args!("no interface: {}", errno.desc())),
         }
     }
     let row = |name: &str, value: &str, default: &str| match value == default {
@@ -135,7 +136,8 @@ fn connect_to(target: &SocketAddr) -> Result<Tried> {
 /// On a busy host the counters of the first also count other connections.
 struct Witness {
     loaded: Loaded,
-    egress: Egress,
+    /// A service manager may keep others from watching packets.
+    egress: nix::Result<Egress>,
     place: TrialCgroup,
     _link: OwnedFd,
 }
@@ -172,20 +174,14 @@ impl Witness {
         }
         let place = TrialCgroup::create(&cgroup)?;
         let link = place.cgroup.attach(loaded.skeleton.progs.set_rto.as_fd())?;
-        let egress = Egress::watch(place.cgroup.as_fd()).context("watch a cgroup", hint::CHECK)?;
+        let egress = Egress::watch(place.cgroup.as_fd());
         Ok(Self { loaded, egress, place, _link: link })
     }
 
-    /// The device that the SYN has left by; None if none has left.
-    fn device(&self) -> Result<Option<String>> {
-        const WHAT: &str = "read which device the SYN has left by";
-        match self.egress.device().context(WHAT, hint::AGAIN)? {
-            0 => Ok(None),
-            index => {
-                let name = if_indextoname(index).context(WHAT, hint::AGAIN)?;
-                Ok(Some(name.to_string_lossy().into_owned()))
-            }
-        }
+    /// The device that the SYN has left by; ENXIO if none has left.
+    fn device(&self) -> nix::Result<String> {
+        let name = if_indextoname(self.egress.as_ref().map_err(|it| *it)?.device()?)?;
+        Ok(name.to_string_lossy().into_owned())
     }
 
     /// The rule that decided.

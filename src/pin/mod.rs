@@ -36,7 +36,6 @@ use crate::shared::{self, Finding, LOCAL_DEVICES, Policy, Shape};
 use crate::way::Way;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, libbpf_sys as sys};
-use nix::errno::Errno;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -172,12 +171,8 @@ impl Installed {
         let rows = match &self.failures {
             None => failures.chunks_exact(columns.max(1)).map(<[u64]>::to_vec).collect(),
             Some(map) => {
-                let row = |rule: u32| {
-                    let mut row = vec![0; 8 * columns];
-                    bpf::look_up(map.as_fd(), &rule.to_ne_bytes(), &mut row)?;
-                    Ok::<_, Errno>(words(&row))
-                };
-                let rows: std::result::Result<_, _> = (0..self.policy.rules).map(row).collect();
+                let row = |rule| row(map.as_fd(), rule, columns);
+                let rows: nix::Result<_> = (0..self.policy.rules).map(row).collect();
                 rows.context("read the refusals", hint::ROOT)?
             }
         };
@@ -211,14 +206,17 @@ pub(crate) fn evidence(
     rules: u32,
     numbers: usize,
 ) -> Result<Vec<[Evidence; 2]>> {
-    let row = |key: u32| {
-        let mut row = vec![0; 8 * numbers];
-        bpf::look_up(map, &key.to_ne_bytes(), &mut row)?;
-        Ok::<_, Errno>(Evidence::new(&words(&row)))
-    };
+    let row = |key| row(map, key, numbers).map(|row| Evidence::new(&row));
     let both = |rule: u32| Ok([row(2 * rule)?, row(2 * rule + 1)?]);
-    let rows: std::result::Result<_, Errno> = (0..rules).map(both).collect();
+    let rows: nix::Result<_> = (0..rules).map(both).collect();
     rows.context("read the evidence", hint::ROOT)
+}
+
+/// A row of so many 64-bit numbers.
+fn row(map: BorrowedFd<'_>, key: u32, numbers: usize) -> nix::Result<Vec<u64>> {
+    let mut row = vec![0; 8 * numbers];
+    bpf::look_up(map, &key.to_ne_bytes(), &mut row)?;
+    Ok(words(&row))
 }
 
 fn words(bytes: &[u8]) -> Vec<u64> {
