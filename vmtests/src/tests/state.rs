@@ -25,6 +25,9 @@ pub(crate) const B: Duration = Duration::from_secs(5);
 /// The default of `--pin`.
 pub(crate) const PIN: &str = "/sys/fs/bpf/set-rto";
 
+/// The start of the names of the cgroups of trial connections.
+pub(crate) const TRIAL: &str = "set-rto-probe-";
+
 /// Checks the timer of a new connection to any address.
 pub(crate) fn expect_timer(cable: &Cable, rto: Duration) -> Result<()> {
     expect_armed(&Connection::open(cable.remote4(80))?, rto)
@@ -125,7 +128,7 @@ impl Snapshot {
     pub(crate) fn with_cgroups(&self, names: &[String]) -> Self {
         let mut snapshot = self.clone();
         if let Some(cgroups) = &mut snapshot.cgroups {
-            cgroups.extend(names.iter().filter(|name| name.starts_with("set-rto-probe-")).cloned());
+            cgroups.extend(names.iter().filter(|name| name.starts_with(TRIAL)).cloned());
             cgroups.sort();
             cgroups.dedup();
         }

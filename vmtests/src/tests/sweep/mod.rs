@@ -28,6 +28,7 @@ use what::spread;
 use super::state::A;
 use super::state::B;
 use super::state::Snapshot;
+use super::state::TRIAL;
 use super::state::attached;
 use super::state::lookups;
 use super::state::pins;
@@ -223,7 +224,14 @@ impl Scene {
         let Some(Place { call, .. }) = found else {
             return self.clear().map(|()| false);
         };
-        self.judge(verb, fault, call, &run, &before.with_cgroups(&kept.take()))?;
+        let kept = kept.take();
+        self.judge(verb, fault, call, &run, &before.with_cgroups(&kept))?;
+        if was_absent.get() {
+            // What the kernel calls gone is gone.
+            for name in kept.iter().filter(|name| name.starts_with(TRIAL)) {
+                let _ = std::fs::remove_dir(sandbox::cgroup()?.join(name));
+            }
+        }
         // EACCES or ENOENT may be the kernel's verdict on a method.
         let is_plain = match fault {
             Fault::Once(errno) => ![Errno::EACCES, Errno::ENOENT].contains(&errno),
