@@ -36,7 +36,6 @@ use crate::shared::{self, Finding, LOCAL_DEVICES, Policy, Shape};
 use crate::way::Way;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, libbpf_sys as sys};
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -424,8 +423,8 @@ pub(crate) fn sweep(directory: &Locked, keep: Option<u32>, known: Option<u32>) -
     Ok(())
 }
 
-/// The ids of the programs that have pins.
-fn ids(directory: &Locked) -> Result<BTreeSet<u32>> {
+/// The ids of the programs that have pins, once for each pin.
+fn ids(directory: &Locked) -> Result<Vec<u32>> {
     let names = host::list(directory.as_fd())
         .context(format_args!("list {}", directory.path().display()), hint::RETRY)?;
     let id = |entry: host::Entry| {
