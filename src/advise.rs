@@ -241,7 +241,8 @@ mod tests {
 
     /// A rule, its timer, and evidence of outgoing connections that took two seconds each.
     fn rule(settings: Settings, numbers: usize) -> Rule {
-        let rule = crate::rules::all().next().expect("the default rules have one");
+        let mut rule = crate::rules::all().next().expect("the default rules have one");
+        rule.settings = settings;
         let mut counters = vec![0; numbers];
         // 100 connections, all answered; some of them after a retransmission that was too early.
         counters[..5].copy_from_slice(&[100, 100, 50, 50, 50]);
@@ -249,7 +250,7 @@ mod tests {
             *bucket = 100;
         }
         Rule {
-            rule: crate::rules::Rule { settings, ..rule },
+            rule,
             jiffies: 0,
             hits: 100,
             refused: Vec::new(),
