@@ -7,13 +7,13 @@
 use crate::bpf;
 use crate::device;
 use crate::device::local::{self, Devices};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Result, hint};
 use crate::host;
 use crate::host::cgroup::{self, Cgroup};
 use crate::pin::{self, Installed, LINK, Locked};
 use crate::policy::Load;
 use crate::way::Why;
-use crate::{Install, learned, output, policy, probe, rules, timer};
+use crate::{Install, learned, output, policy, probe, rules, timer, trial};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 
@@ -51,7 +51,7 @@ pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
     let place = format!("{} {nouns} on {}", rules::COUNT, cgroup.path.display());
     if let (What::Nothing, Some(old)) = (&what, old) {
         if !asked.dry_run {
-            sweep(&directory, old.program_id, old.program_id);
+            sweep(&directory, &cgroup, old.program_id, old.program_id);
         }
         // A note, not a result: hotplug scripts call this whenever an interface changes.
         output::note(&format_args!("already installed: {place}"));
@@ -100,7 +100,7 @@ pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
         let program = skeleton.progs.set_rto.as_fd();
         switch(&mut directory, found.as_deref(), program, &cgroup)?;
         directory.commit()?;
-        sweep(&directory, id, old.map_or(id, |old| old.program_id));
+        sweep(&directory, &cgroup, id, old.map_or(id, |old| old.program_id));
     }
     notes.iter().for_each(|note| output::note(note));
     let words = match (&what, asked.dry_run) {
@@ -137,10 +137,14 @@ enum What {
     Refreshed,
 }
 
-/// Removes the sets that are not in effect. The policy is, so the next run removes whatever a failure leaves here.
-fn sweep(directory: &Locked, keep: u32, known: u32) {
-    if let Err(error) = pin::sweep(directory, Some(keep), Some(known)) {
-        output::error(&error);
+/// Removes the sets that are not in effect and the cgroups of earlier trials. The policy is in effect, so the next run
+/// removes whatever a failure leaves here.
+fn sweep(directory: &Locked, cgroup: &Cgroup, keep: u32, known: u32) {
+    let trials = trial::sweep(cgroup.as_fd()).context("remove the cgroups of trials", hint::RETRY);
+    for swept in [pin::sweep(directory, Some(keep), Some(known)), trials] {
+        if let Err(error) = swept {
+            output::error(&error);
+        }
     }
 }
 

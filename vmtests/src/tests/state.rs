@@ -124,15 +124,13 @@ impl Snapshot {
         })
     }
 
-    /// The same with these cgroups of trial connections, which could not be removed.
-    pub(crate) fn with_cgroups(&self, names: &[String]) -> Self {
-        let mut snapshot = self.clone();
-        if let Some(cgroups) = &mut snapshot.cgroups {
-            cgroups.extend(names.iter().filter(|name| name.starts_with(TRIAL)).cloned());
-            cgroups.sort();
-            cgroups.dedup();
+    /// Checks that nothing has changed, except for these cgroups of trials, which may have come.
+    pub(crate) fn still_but(&self, names: &[String]) -> Result<()> {
+        let mut now = Snapshot::take()?;
+        if let Some(cgroups) = &mut now.cgroups {
+            cgroups.retain(|name| !(name.starts_with(TRIAL) && names.contains(name)));
         }
-        snapshot
+        self.is(&now)
     }
 
     /// Checks that nothing has changed.

@@ -225,7 +225,7 @@ impl Scene {
             return self.clear().map(|()| false);
         };
         let kept = kept.take();
-        self.judge(verb, fault, call, &run, &before.with_cgroups(&kept))?;
+        self.judge(verb, fault, call, &run, &before, &kept)?;
         if was_absent.get() {
             // What the kernel calls gone is gone.
             for name in kept.iter().filter(|name| name.starts_with(TRIAL)) {
@@ -248,7 +248,7 @@ impl Scene {
         self.afterwards().map(|()| false)
     }
 
-    /// `before` has what could not be removed: `check` and `try` leave it for the next command.
+    /// `kept` could not be removed: `check` and `try` leave it for the next install.
     fn judge(
         &self,
         verb: Verb,
@@ -256,6 +256,7 @@ impl Scene {
         call: &Call,
         run: &Run,
         before: &Snapshot,
+        kept: &[String],
     ) -> Result<()> {
         let (old, new) = verb.timers();
         let absent = is_absence(fault, call);
@@ -283,10 +284,10 @@ impl Scene {
             }
             (Verb::Try, Some(0)) if !run.stdout.is_empty() => {
                 ensure!(run.stdout.contains("timer 3 s "), "not the timer: {run:?}");
-                before.still().with_context(|| format!("{run:?}"))?;
+                before.still_but(kept).with_context(|| format!("{run:?}"))?;
             }
             (Verb::Status | Verb::StatusOfNothing | Verb::Check | Verb::Try, Some(_)) => {
-                before.still().with_context(|| format!("{run:?}"))?;
+                before.still_but(kept).with_context(|| format!("{run:?}"))?;
             }
             (_, Some(0)) => ensure!(absent || timer == new, "installed, and {timer:?}: {run:?}"),
             // After a permanent fault, what has already been replaced may have to stay replaced.
