@@ -4,7 +4,7 @@ use crate::bpf;
 use crate::error::{Context as _, Result, hint};
 use crate::evidence::Evidence;
 use crate::json;
-use crate::pin::{self, Installed, State};
+use crate::pin::{self, Installed};
 use crate::state::{self, DIRECTIONS, Rule};
 use crate::timer::rough;
 use crate::{output, status};
@@ -40,15 +40,12 @@ struct Advice {
 pub(crate) fn run(pin: &Path, as_json: bool) -> Result<ExitCode> {
     let state = pin::look_at(pin)?;
     let code = status::code(&state);
-    let installed = match &state {
-        State::Ours(installed) if code == 0 => installed,
-        _ => {
-            output::note(&match code {
-                status::NOT_INSTALLED => "not installed: there is no evidence",
-                _ => "other rules are installed: `set-rto status` shows them",
-            });
-            return Ok(ExitCode::from(code));
-        }
+    let Some(installed) = state.in_effect().filter(|it| it.is_current()) else {
+        output::note(&match code {
+            status::NOT_INSTALLED => "not installed: there is no evidence",
+            _ => "other rules are installed: `set-rto status` shows them",
+        });
+        return Ok(ExitCode::from(code));
     };
     let (rules, now) = state::rules(installed)?;
     let age_s = age_s(installed)?;
@@ -150,6 +147,9 @@ fn of_direction(
         };
         return ("unknown", None, text);
     }
+    if evidence.round_trips.is_empty() {
+        return ("unknown", None, format!("the rules keep no round trips to judge {name} by"));
+    }
     let (Some(most), true) = (evidence.quantile_us(95), measured >= ENOUGH) else {
         let text = format!("{measured} measured round trips are too few to judge {name}");
         return ("unknown", None, text);
@@ -162,6 +162,13 @@ fn of_direction(
             "fine",
             None,
             format!("{within}; learned {name} from {} hosts{late}", it.hosts.len()),
+        );
+    }
+    if it.rule.settings.exempts() {
+        return (
+            "fine",
+            None,
+            format!("{within}; the rule leaves them to the kernel{}", late(evidence)),
         );
     }
     let learn = "or rto = { learn = true }";
@@ -221,6 +228,7 @@ fn round_up(us: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::Settings;
 
     #[test]
     fn numbers_round_up() {
@@ -229,6 +237,54 @@ mod tests {
         {
             assert_eq!(round_up(us), rounded);
         }
+    }
+
+    /// A rule, its timer, and evidence of outgoing connections that took two seconds each.
+    fn rule(settings: Settings, numbers: usize) -> Rule {
+        let mut rule = crate::rules::all().next().expect("the default rules have one");
+        rule.settings = settings;
+        let mut counters = vec![0; numbers];
+        // 100 connections, all answered; some of them after a retransmission that was too early.
+        counters[..5].copy_from_slice(&[100, 100, 50, 50, 50]);
+        if let Some(bucket) = counters.get_mut(7 + 13) {
+            *bucket = 100;
+        }
+        Rule {
+            rule,
+            jiffies: 0,
+            hits: 100,
+            refused: Vec::new(),
+            left_out: Vec::new(),
+            evidence: Some([Evidence::new(&counters), Evidence::new(&vec![0; numbers])]),
+            learned: [None, None],
+            hosts: Vec::new(),
+        }
+    }
+
+    const NOTHING: Settings =
+        Settings { rto_us: 0, columns: 0, rto_min_us: 0, delack_max_us: 0, min_us: 0, max_us: 0 };
+
+    #[test]
+    fn exempt_rules_get_no_timer() {
+        let kinds = |settings| {
+            let advice = of_rule(&rule(settings, 7 + 19), 0, 0);
+            advice.iter().map(|it| (it.kind, it.try_us.is_some())).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(NOTHING), [("fine", false)]);
+        // A rule that sets something else could set a timer, too.
+        assert_eq!(kinds(Settings { columns: 1, ..NOTHING }), [("change", true)]);
+        assert_eq!(kinds(Settings { rto_us: 1_000_000, ..NOTHING }), [("change", true)]);
+    }
+
+    #[test]
+    fn evidence_without_round_trips_is_not_little_evidence() {
+        let it = rule(Settings { rto_us: 1_000_000, ..NOTHING }, 7);
+        let advice = of_rule(&it, 0, 0);
+        assert_eq!(advice.len(), 1);
+        assert_eq!((advice[0].kind, advice[0].try_us), ("unknown", None));
+        assert_eq!(advice[0].text, "the rules keep no round trips to judge 1s by");
+        let both = it.both().expect("there is evidence");
+        assert_eq!((both.asked, both.quantile_us(50)), (100, None));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod files;
 pub mod limits;
 pub mod lint;
 pub mod parse;
+pub mod place;
 pub mod plan;
 pub mod reach;
 pub mod release;

@@ -24,6 +24,7 @@ mod neighbours;
 mod policy;
 mod privileges;
 mod random;
+mod reach;
 mod refusals;
 mod remove;
 mod report;
@@ -71,6 +72,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     bad_input::TESTS,
     neighbours::TESTS,
     report::TESTS,
+    reach::TESTS,
     refusals::TESTS,
     lacking::TESTS,
     privileges::TESTS,
