@@ -123,12 +123,12 @@ fn learned_map_of_a_stranger_stays() -> Result<()> {
 /// The metrics are OpenMetrics: types, units, cumulative buckets, the end. The numbers are those of `--json`.
 fn metrics_as_others_read_them() -> Result<()> {
     let (set_rto, _lab, _cable, peer) = network("learn")?;
-    for delay in [1, 3, 20, 70] {
+    for delay in [1, 3, 20, 45] {
         peer.connect(host(1, FIXED), Duration::from_millis(delay))?;
         peer.connect(host(2, LEARNS), Duration::from_millis(delay))?;
     }
     let text = set_rto.ok(&["status", "--metrics"])?.stdout;
-    // This parser takes no unit of a histogram, which the specification has in its examples.
+    // This parser takes no unit of a histogram. The specification forbids one only of info and of sets of states.
     const UNIT: &str = "# UNIT set_rto_handshake_seconds seconds\n";
     ensure!(text.contains(UNIT), "{text}");
     let text = text.replace(UNIT, "");
@@ -164,7 +164,7 @@ fn metrics_as_others_read_them() -> Result<()> {
     };
     let (last, sum) = (trips.buckets.last().context("no buckets")?, trips.sum.context("no sum")?);
     ensure!(last.upper_bound.is_infinite() && last.count.as_i64() == Some(4), "{trips:?}");
-    ensure!(trips.count == Some(4) && (0.09..1.0).contains(&sum.as_f64()), "{trips:?}");
+    ensure!(trips.count == Some(4) && (0.06..1.0).contains(&sum.as_f64()), "{trips:?}");
     let family = &read.families["set_rto_handshake_seconds"];
     ensure!(!family.help.is_empty(), "{text}");
     let unit = &read.families["set_rto_timer_seconds"].unit;
