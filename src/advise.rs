@@ -25,6 +25,10 @@ const LINUX_US: u64 = 1_000_000;
 /// Retransmissions of the SYN-ACK (`net.ipv4.tcp_synack_retries`): a request expires after 1 + 2 + 4 + … timers.
 const REQUEST_TIMERS: u64 = 63;
 
+/// After this many SYN timeouts MPTCP falls back, and an answer then turns it off for
+/// `net.mptcp.blackhole_timeout`.
+const MPTCP_TIMEOUTS: u64 = 3;
+
 /// The advice about a rule.
 struct Advice {
     rule: &'static str,
@@ -154,6 +158,7 @@ fn of_direction(
         let text = format!("{measured} measured round trips are too few to judge {name}");
         return ("unknown", None, text);
     };
+    let hazard = hazard(direction, timer, most);
     let within = format!("95 % of {measured} answers within {}", rough(most));
     let better = round_up(most + most / 4).max(SHORTEST_US);
     if learns {
@@ -161,7 +166,7 @@ fn of_direction(
         return (
             "fine",
             None,
-            format!("{within}; learned {name} from {} hosts{late}", it.hosts.len()),
+            format!("{within}; learned {name} from {} hosts{late}{hazard}", it.hosts.len()),
         );
     }
     if it.rule.settings.exempts() {
@@ -172,9 +177,10 @@ fn of_direction(
         );
     }
     let learn = "or rto = { learn = true }";
-    if direction == 1 && timer < LINUX_US && most > timer * REQUEST_TIMERS {
+    let has_retries = it.rule.columns().any(|(_, column)| column.key == "synack_retries");
+    if direction == 1 && timer < LINUX_US && most > timer * REQUEST_TIMERS && !has_retries {
         let text = format!(
-            "{within}, but a request ends {} after its SYN: try {}, {learn}",
+            "{within}, but a request ends {} after its SYN: try {}, {learn}, or `synack_retries`",
             rough(timer * REQUEST_TIMERS),
             rough(better)
         );
@@ -182,7 +188,7 @@ fn of_direction(
     }
     if most > timer || evidence.needless * 20 > evidence.answered {
         let text = format!(
-            "{within}: {name} is too short, {} retransmissions; try {}, {learn}",
+            "{within}: {name} is too short, {} retransmissions; try {}, {learn}{hazard}",
             evidence.retransmissions,
             rough(better)
         );
@@ -206,7 +212,20 @@ fn of_direction(
         return ("change", None, text);
     }
     let unanswered = if lost > 0 { format!(", {lost} unanswered") } else { String::new() };
-    ("fine", None, format!("{within}; {name} fits{}{unanswered}", late(evidence)))
+    ("fine", None, format!("{within}; {name} fits{}{unanswered}{hazard}", late(evidence)))
+}
+
+/// What else a timer below the default does, since Linux 5.18 and 6.12.
+fn hazard(direction: usize, timer: u64, most: u64) -> String {
+    match direction {
+        0 if timer < LINUX_US && most > timer * MPTCP_TIMEOUTS => {
+            format!("; answers after {} turn MPTCP off for an hour", rough(timer * MPTCP_TIMEOUTS))
+        }
+        1 if timer <= LINUX_US / 2 => {
+            format!("; TCP_DEFER_ACCEPT lasts 1/{} of its seconds", LINUX_US / timer.max(1))
+        }
+        _ => String::new(),
+    }
 }
 
 fn late(evidence: &Evidence) -> String {
@@ -285,6 +304,16 @@ mod tests {
         assert_eq!(advice[0].text, "the rules keep no round trips to judge 1s by");
         let both = it.both().expect("there is evidence");
         assert_eq!((both.asked, both.quantile_us(50)), (100, None));
+    }
+
+    #[test]
+    fn hazards_are_those_of_short_timers() {
+        assert_eq!(hazard(0, 100_000, 300_000), "");
+        assert!(hazard(0, 100_000, 300_001).contains("after 300ms turn MPTCP off"));
+        assert!(hazard(1, 10_000, 0).contains("1/100 of its seconds"));
+        for direction in [0, 1] {
+            assert_eq!(hazard(direction, LINUX_US, 60_000_000), "");
+        }
     }
 
     #[test]

@@ -315,7 +315,12 @@ fn read_set(
         return Err(invalid(EVIDENCE));
     }
     let learned = set.map(LEARNED)?;
-    if learned.as_ref().is_some_and(|(_, info)| !learned::is_ours(info.shape)) {
+    let is_invalid = match &learned {
+        Some((_, info)) => !learned::is_ours(info.shape),
+        // What others have put there would be lost, or what was learned.
+        None => set.is_taken(LEARNED)?,
+    };
+    if is_invalid {
         return Err(invalid(LEARNED));
     }
     let arrivals = match set.find(ARRIVALS)? {

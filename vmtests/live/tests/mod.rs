@@ -17,6 +17,7 @@ mod interfaces_methods;
 mod killed;
 mod lacking;
 mod learned;
+mod learned_kept;
 mod links;
 mod machine;
 mod mounts;
@@ -57,6 +58,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     wire::TESTS,
     handshakes::TESTS,
     learned::TESTS,
+    learned_kept::TESTS,
     samples::TESTS,
     settings::TESTS,
     settings_handshake::TESTS,
