@@ -1,5 +1,5 @@
 //! The offsets of members in a kernel's structures, from its BTF, which libbpf reads. The build script includes this
-//! file for the kernels of `SET_RTO_BTF`, and vmtests/tests/offsets.rs tests it.
+//! file for the kernels of `SET_RTO_BTF`, and vmtests/live/offsets.rs tests it.
 
 use libbpf_rs::btf::types::{Composite, MemberAttr, Struct};
 use libbpf_rs::btf::{Btf, BtfKind, BtfType, TypeId};

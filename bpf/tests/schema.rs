@@ -22,6 +22,8 @@ const BEYOND: &[(&str, &str)] = &[
     ("longest", "several conditions and rules"),
     ("never-longest", "several rules"),
     ("other-fields", "inside expressions"),
+    ("socket", "inside expressions"),
+    ("tested-and-set", "two rules"),
     ("together", "several rules"),
     ("types", "inside expressions"),
     ("unreachable", "two rules"),
@@ -90,7 +92,7 @@ fn shipped_as_the_tables_are() {
 fn fits_every_file_that_compiles() {
     let validator = validator();
     let folders =
-        ["examples", "tests/good", "tests/entangled", "../vmtests/rules", "../vmtests/demo"];
+        ["examples", "tests/good", "tests/entangled", "../vmtests/live/rules", "../vmtests/demo"];
     let images =
         ["board", "container", "debian", "openwrt"].map(|it| format!("../vmtests/images/{it}"));
     let folders = folders.iter().map(ToString::to_string).chain(images);

@@ -183,7 +183,7 @@ pub(crate) struct Bench {
     #[argh(switch)]
     pub(crate) quick: bool,
 
-    /// write the figures to vmtests/src/bin/bench/README.md
+    /// write the figures to vmtests/bench/README.md
     #[argh(switch)]
     pub(crate) readme: bool,
 }
@@ -226,7 +226,7 @@ pub(crate) struct Matrix {
     #[argh(switch)]
     pub(crate) core: bool,
 
-    /// write the tables to vmtests/kernels/README.md
+    /// write the tables to vmtests/matrix/README.md
     #[argh(switch)]
     pub(crate) readme: bool,
 

@@ -40,12 +40,12 @@ const COMMANDS: &[(&str, How)] = &[
     ),
     (
         "set-rto try 192.0.2.1:12345",
-        By("vmtests/src/tests/install.rs", "default_rules_give_twenty_seconds"),
+        By("vmtests/live/tests/install.rs", "default_rules_give_twenty_seconds"),
     ),
     ("cargo xtask check rules.toml", Run),
     ("cargo xtask show rules.toml", Run),
     ("cargo xtask explain rules.toml 'outgoing ax0 10.0.0.1:40000 -> 44.1.2.3:12345'", Run),
-    ("set-rto advise", By("vmtests/src/tests/learned.rs", "fn evidence_counts")),
+    ("set-rto advise", By("vmtests/live/tests/learned.rs", "fn evidence_counts")),
     (
         "cargo xtask dist --target aarch64 --rules my.toml",
         Not("fetches zig; `cargo xtask image` and .ci/run build what it builds"),

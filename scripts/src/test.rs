@@ -184,7 +184,7 @@ pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path, kernels: &[String]) -> R
     }
     fs::create_dir_all(bin_dir).with_context(|| format!("cannot make {}", bin_dir.display()))?;
 
-    let dir = sh.current_dir().join("vmtests").join("rules");
+    let dir = sh.current_dir().join("vmtests").join("live").join("rules");
     let btf = carried(kernels)?.join(":");
     let file = dir.join("interfaces.toml");
     let build = || build::dev_with_btf(sh, "set-rto", Some(&file), Some(&btf));

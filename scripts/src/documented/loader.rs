@@ -136,7 +136,7 @@ fn every_option_stands_in_the_section_of_its_command_with_its_default() {
     assert!(help(&[]).contains("-h, --help, help "), "the page names three ways to ask for help");
 }
 
-/// vmtests/src/tests checks each of them.
+/// vmtests/live/tests checks each of them.
 #[test]
 fn every_exit_code() {
     let section = section("EXIT STATUS");
