@@ -75,19 +75,22 @@ impl Connection {
         }
     }
 
-    /// True if the formula matches it.
+    /// True if the formula matches it. None if that depends on what a connection's text does not say: a test in C, or
+    /// a number of the socket.
     #[must_use]
-    pub fn satisfies(&self, formula: &Formula) -> bool {
+    pub fn satisfies(&self, formula: &Formula) -> Option<bool> {
         match formula {
-            Formula::All(parts) => parts.iter().all(|part| self.satisfies(part)),
-            Formula::Any(parts) => parts.iter().any(|part| self.satisfies(part)),
-            Formula::Not(part) => !self.satisfies(part),
+            Formula::All(parts) => all(parts.iter().map(|part| self.satisfies(part))),
+            Formula::Any(parts) => {
+                all(parts.iter().map(|part| self.satisfies(part).map(|it| !it))).map(|none| !none)
+            }
+            Formula::Not(part) => self.satisfies(part).map(|it| !it),
             Formula::Test(test) => self.passes(test),
         }
     }
 
-    fn passes(&self, test: &Test) -> bool {
-        match test {
+    fn passes(&self, test: &Test) -> Option<bool> {
+        Some(match test {
             Test::Interface(patterns) => self.interface.as_ref().is_some_and(|name| {
                 patterns.iter().any(|pattern| matches(&pattern.0, name.as_bytes()))
             }),
@@ -102,12 +105,24 @@ impl Connection {
             Test::Family(Family::Ipv6) => self.local.is_ipv6(),
             Test::Direction(direction) => self.direction == *direction,
             Test::Ports(ordering) => self.local.port().cmp(&self.remote.port()) == *ordering,
-            // It can't be evaluated here, which `explain` says.
-            Test::Fact(Fact::Code(_)) => false,
+            Test::Fact(Fact::Code(_) | Fact::Socket(_)) => return None,
             Test::Fact(Fact::Sum(sum)) => sum.matches(self.local.port(), self.remote.port()),
             Test::SameAddress => self.local.ip() == self.remote.ip(),
+        })
+    }
+}
+
+/// True if all are, false if one is, None if neither is known.
+fn all(parts: impl IntoIterator<Item = Option<bool>>) -> Option<bool> {
+    let mut is_known = true;
+    for part in parts {
+        match part {
+            Some(false) => return Some(false),
+            Some(true) => {}
+            None => is_known = false,
         }
     }
+    is_known.then_some(true)
 }
 
 fn lies_in(address: IpAddr, prefix: Prefix) -> bool {
@@ -127,12 +142,8 @@ fn lies_in(address: IpAddr, prefix: Prefix) -> bool {
 /// The first rule whose conditions all match.
 #[must_use]
 pub fn decides(rules: &[Rule], connection: &Connection) -> Option<usize> {
-    let matches = |rule: &Rule| rule.conditions.iter().all(|it| connection.satisfies(&it.formula));
-    rules.iter().position(matches)
-}
-
-fn is_code(condition: &Condition) -> bool {
-    matches!(condition.formula, Formula::Test(Test::Fact(Fact::Code(_))))
+    let matches = |it: &Condition| connection.satisfies(&it.formula) == Some(true);
+    rules.iter().position(|rule| rule.conditions.iter().all(matches))
 }
 
 /// A line for each rule up to the one that decides.
@@ -140,33 +151,29 @@ fn is_code(condition: &Condition) -> bool {
 pub fn explain(rules: &[Rule], connection: &Connection) -> String {
     let mut out = String::new();
     for rule in rules {
-        let failing: Vec<_> = rule
-            .conditions
-            .iter()
-            .filter(|condition| !connection.satisfies(&condition.formula))
-            .map(|condition| match condition.formula {
+        let results = rule.conditions.iter().map(|it| (it, connection.satisfies(&it.formula)));
+        let (known, unknown): (Vec<_>, Vec<_>) = results.partition(|(_, result)| result.is_some());
+        let failing = known.iter().filter(|(_, result)| *result == Some(false));
+        let failing: Vec<_> = failing
+            .map(|(condition, _)| match condition.formula {
                 Formula::Test(_) => format!("not {}", condition.text),
                 _ => format!("not ({})", condition.text),
             })
             .collect();
+        let unknown: Vec<_> =
+            unknown.iter().map(|(condition, _)| condition.text.as_str()).collect();
         let name = format!("{} (line {})", rule.name, rule.line);
-        let others = rule.conditions.iter().filter(|condition| !is_code(condition));
-        if rule.conditions.iter().any(is_code)
-            && others.clone().all(|it| connection.satisfies(&it.formula))
-        {
-            let _ =
-                writeln!(out, "{name} decides if its test in C returns true: {}", rule.settings);
-            continue;
-        }
         // Writing to a String can't fail.
-        let _ = if failing.is_empty() {
-            writeln!(out, "{name} decides: {}", rule.settings)
-        } else {
-            writeln!(out, "{name} does not match: {}", failing.join(", "))
+        let _ = match (failing.as_slice(), unknown.as_slice()) {
+            ([], []) => {
+                let _ = writeln!(out, "{name} decides: {}", rule.settings);
+                return out;
+            }
+            ([], _) => {
+                writeln!(out, "{name} decides if {}: {}", unknown.join(" and "), rule.settings)
+            }
+            _ => writeln!(out, "{name} does not match: {}", failing.join(", ")),
         };
-        if failing.is_empty() {
-            return out;
-        }
     }
     out.push_str("no rule matches: the kernel's own timer\n");
     out
@@ -212,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_in_c_is_not_evaluated() {
+    fn tests_in_c_and_of_the_socket_are_not_evaluated() {
         let text = "[code]\nfile = \"a.c\"\n[[rule]]\nname = \"a\"\nlocal_port = 1\ntest = \"odd\"\nrto = \"2s\"\n\
                     [[rule]]\nname = \"b\"\nrto = \"3s\"\n";
         let source = crate::diag::Source { name: "rules.toml", text };
@@ -222,7 +229,7 @@ mod tests {
             |connection: &str| explain(&policy.rules, &connection.parse().expect("a connection"));
         assert_eq!(
             explained("outgoing 10.0.0.1:1 -> 10.0.0.2:2"),
-            "a (line 3) decides if its test in C returns true: rto 2s\nb (line 8) decides: rto 3s\n"
+            "a (line 3) decides if test odd: rto 2s\nb (line 8) decides: rto 3s\n"
         );
         assert!(
             explained("outgoing 10.0.0.1:2 -> 10.0.0.2:2").starts_with("a (line 3) does not match")

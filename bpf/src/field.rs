@@ -1,7 +1,8 @@
 //! What a rule can test. [`FIELDS`] has one entry for each field, which is a key of a rule and a word of expressions.
-//! The check and the schema read it, and tests compare the manual and the README with it.
+//! [`SOCKET_WORDS`] are words of expressions only. The check and the schema read these tables, and tests compare the
+//! manual and the README with them.
 
-use crate::rule::End;
+use crate::rule::{End, SocketField};
 use crate::setting::SETTINGS;
 
 /// An entry of [`FIELDS`].
@@ -90,6 +91,11 @@ pub static FIELDS: [Field; 8] = [
         kind: Kind::Direction,
     },
 ];
+
+/// Words for numbers of the socket that sends the SYN. They stand only in expressions, because the same words as keys
+/// are settings.
+pub static SOCKET_WORDS: [(&str, SocketField); 2] =
+    [("mark", SocketField::Mark), ("priority", SocketField::Priority)];
 
 /// A number or a range.
 pub(crate) const NUMBER: &str = "a number";

@@ -1,10 +1,12 @@
-//! List files, such as `{ file = "nets.txt" }` names. The compiler does no I/O: its caller reads them.
+//! The files that rules name: lists (`{ file = "nets.txt" }`) and code. The compiler does no I/O: its caller reads them.
 
-use crate::limits::MOST_BYTES;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-/// Reads a file, named relative to the rules file. The error says why it cannot.
+/// The maximum number of bytes of the rules file, and of each file that it names.
+pub const MOST_BYTES: usize = 16 << 20;
+
+/// Reads a file whose name is relative to the rules file. The error says why it cannot be read.
 pub type Load<'l> = dyn Fn(&str) -> Result<String, String> + 'l;
 
 /// A file that has been read.
@@ -36,7 +38,7 @@ impl<'l> Files<'l> {
         Self { load, read: RefCell::default() }
     }
 
-    /// The file of this name.
+    /// Reads the file of this name, once.
     pub(crate) fn read(&self, name: &str) -> Result<Arc<ListFile>, String> {
         if let Some(known) = self.read.borrow().iter().find(|file| file.name == name) {
             return Ok(Arc::clone(known));

@@ -2,14 +2,12 @@
 //! a few hundred megabytes. Clang and the kernel accept whatever these limits allow.
 
 use crate::diag::{Diagnostic, Source, Span};
+use crate::files::MOST_BYTES;
 use toml_parser::ErrorSink;
 use toml_parser::ParseError;
 use toml_parser::decoder::Encoding;
 use toml_parser::lexer::TokenKind;
 use toml_parser::parser::{EventReceiver, RecursionGuard, parse_document};
-
-/// The maximum number of bytes of a file.
-pub const MOST_BYTES: usize = 16 << 20;
 
 /// The maximum number of rules of a file. Before Linux 5.19 a program's counters have 4 MiB, 8 bytes for each rule.
 pub const MOST_RULES: usize = 1 << 16;

@@ -9,9 +9,10 @@ use crate::diag::Diagnostic;
 use crate::duration::spell;
 use crate::plan::Evidence;
 use crate::reach::Regions;
-use crate::rule::Rule;
+use crate::rule::{Rule, SocketField};
 use crate::setting::{Column, MOST_COLUMNS};
 use crate::space::{Dimension, Side, Term, Terms};
+use std::collections::BTreeMap;
 
 /// The default of `net.ipv4.tcp_syn_retries`.
 const SYN_RETRIES: u32 = 6;
@@ -57,6 +58,7 @@ pub fn lint(
         notes.extend(nested::notes(rule));
         notes.extend(short_requests(rule, region));
     }
+    errors.extend(tested_and_set(rules));
     notes.extend(of_file(rules, options));
     let columns = Column::all(rules.iter().map(|rule| &rule.settings));
     if columns.len() > MOST_COLUMNS
@@ -67,6 +69,38 @@ pub fn lint(
     }
     notes.sort_by_key(|note| note.span.start);
     if errors.is_empty() { Ok(notes) } else { Err(errors) }
+}
+
+/// The program tests a connection anew at each callback, so a rule may not change what rules test.
+fn tested_and_set(rules: &[Rule]) -> Vec<Diagnostic> {
+    let tested: BTreeMap<SocketField, &Rule> = rules
+        .iter()
+        .rev()
+        .flat_map(|rule| rule.socket_fields().into_iter().map(move |it| (it, rule)))
+        .collect();
+    let mut errors = Vec::new();
+    for rule in rules {
+        for (setting, _) in rule.settings.iter() {
+            let field = match setting.key {
+                "mark" => SocketField::Mark,
+                // ip_sock_set_tos() (net/ipv4/ip_sockglue.c) changes the priority.
+                "priority" | "tos" => SocketField::Priority,
+                _ => continue,
+            };
+            if let Some(other) = tested.get(&field) {
+                let message = format!(
+                    "`{}` is set here and changes what rule `{}` tests",
+                    setting.key, other.name
+                );
+                errors.push(
+                    Diagnostic::new(message, rule.span.clone())
+                        .other(other.span.clone(), "tested here")
+                        .help("leave one of them out: a connection is tested several times in its life"),
+                );
+            }
+        }
+    }
+    errors
 }
 
 /// Notes on what holds for the whole file.

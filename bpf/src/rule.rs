@@ -3,6 +3,7 @@
 use crate::diag::Span;
 use crate::setting::Settings;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -22,6 +23,20 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// The numbers of the socket that its conditions test.
+    #[must_use]
+    pub fn socket_fields(&self) -> BTreeSet<SocketField> {
+        let mut fields = BTreeSet::new();
+        for condition in &self.conditions {
+            condition.formula.each(&mut |test| {
+                if let Test::Fact(Fact::Socket(it)) = test {
+                    fields.insert(it.of);
+                }
+            });
+        }
+        fields
+    }
+
     /// The conditions in the expression language; `true` for none.
     #[must_use]
     pub fn when(&self) -> String {
@@ -81,29 +96,36 @@ impl Formula {
         if parts.len() == 1 { parts.remove(0) } else { join(parts) }
     }
 
+    /// Calls `f` with each test.
+    pub fn each(&self, f: &mut impl FnMut(&Test)) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.each(f)),
+            Self::Not(inner) => inner.each(f),
+            Self::Test(test) => f(test),
+        }
+    }
+
     /// The number of its tests.
     #[must_use]
     pub fn tests(&self) -> usize {
-        self.sum(|_| 1)
+        let mut count = 0;
+        self.each(&mut |_| count += 1);
+        count
     }
 
     /// The number of items in the lists of all its tests.
     #[must_use]
     pub fn items(&self) -> usize {
-        self.sum(|test| match test {
-            Test::Interface(items) => items.len(),
-            Test::Port(_, items) => items.len(),
-            Test::Address(_, items) => items.len(),
-            _ => 1,
-        })
-    }
-
-    fn sum(&self, of: fn(&Test) -> usize) -> usize {
-        match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter().map(|part| part.sum(of)).sum(),
-            Self::Not(inner) => inner.sum(of),
-            Self::Test(test) => of(test),
-        }
+        let mut count = 0;
+        self.each(&mut |test| {
+            count += match test {
+                Test::Interface(items) => items.len(),
+                Test::Port(_, items) => items.len(),
+                Test::Address(_, items) => items.len(),
+                _ => 1,
+            };
+        });
+        count
     }
 }
 
@@ -133,8 +155,32 @@ pub enum Test {
 pub enum Fact {
     /// A sum of ports.
     Sum(Sum),
+    /// A number of the socket that sends the SYN. False where there is none.
+    Socket(SocketNumber),
     /// What a function in C returns, by its number in [`crate::files::Code`].
     Code(u16),
+}
+
+/// A comparison of `number of the socket & mask` with a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketNumber {
+    /// Which number.
+    pub of: SocketField,
+    /// The bits that are compared.
+    pub mask: u32,
+    /// What it is compared with.
+    pub number: u32,
+    /// The socket's number is below, at or above it.
+    pub order: Ordering,
+}
+
+/// What an application sets of its socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SocketField {
+    /// `SO_MARK`.
+    Mark,
+    /// `SO_PRIORITY`.
+    Priority,
 }
 
 /// A comparison of `local · (local port & mask) + remote · (remote port & mask)` with a number.

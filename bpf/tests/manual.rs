@@ -4,7 +4,8 @@
 use set_rto_compiler::diag::Source;
 use set_rto_compiler::duration::spell;
 use set_rto_compiler::field::{FIELDS, MATCH, NAME, TEST, USE, WHEN, keys};
-use set_rto_compiler::limits::{MOST_BYTES, MOST_ITEMS, MOST_RULES};
+use set_rto_compiler::files::MOST_BYTES;
+use set_rto_compiler::limits::{MOST_ITEMS, MOST_RULES};
 use set_rto_compiler::setting::{Form, SETTINGS};
 use set_rto_compiler::{compile, compile_with};
 

@@ -97,6 +97,7 @@ impl Kinds {
             device: None,
             socket: Socket::default(),
             path: Path::Nothing,
+            numbers: [0; 2],
             decoy: Vec::new(),
         };
         let names = self.names.iter().map(|name| Some(name.clone().into_bytes()));

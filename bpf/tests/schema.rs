@@ -22,6 +22,8 @@ const BEYOND: &[(&str, &str)] = &[
     ("longest", "several conditions and rules"),
     ("never-longest", "several rules"),
     ("other-fields", "inside expressions"),
+    ("socket", "inside expressions"),
+    ("tested-and-set", "two rules"),
     ("together", "several rules"),
     ("types", "inside expressions"),
     ("unreachable", "two rules"),

@@ -8,15 +8,15 @@ use crate::rule::{Condition, Fact, Formula, Test};
 use std::cell::RefCell;
 use toml::de::DeValue;
 
-/// The longest name of a function.
+/// The maximum length of a function's name, in bytes.
 const NAME_MAX: usize = 63;
 
 const HELP: &str = "write [code], and below it file = \"tests.c\"";
 
-/// The functions that rules have named so far, and the file that they are in. None without a file that can be read.
+/// The file of `[code]` and the functions that rules have named so far. None if there is no readable file.
 pub(super) type Functions = RefCell<Option<Code>>;
 
-/// Reads the table.
+/// Reads the table `[code]` and its file.
 pub(super) fn file(
     document: &Document<'_>,
     files: &Files<'_>,

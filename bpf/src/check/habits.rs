@@ -1,11 +1,11 @@
-//! What people write first: words of nft, ip, ss and Wireshark, and other tools' forms of ports, addresses and
-//! interfaces. Each function returns the help for a text that was refused, if it knows what was meant.
+//! Words of nft, ip, ss and Wireshark, and other tools' notations of ports, addresses and interfaces. Each function
+//! returns the help for a text that was refused, or None if it does not know what was meant.
 
 use super::values::{is_number, plain_prefix, range as ports};
 use crate::duration::UNITS;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Words of other tools, and the help for them.
+/// Words of other tools with the help for each.
 const KEYS: &[(&[&str], &str)] = &[
     (
         &["sport", "source_port", "src_port"],
@@ -87,7 +87,7 @@ pub(super) fn key(word: &str) -> Option<&'static str> {
     KEYS.iter().find(|(words, _)| words.contains(&word.as_str())).map(|(_, help)| *help)
 }
 
-/// Names of services, with their ports by the IANA registry.
+/// Services and their ports (IANA registry).
 const SERVICES: &[(&str, u16)] = &[
     ("ftp", 21),
     ("ssh", 22),
@@ -118,7 +118,7 @@ const SERVICES: &[(&str, u16)] = &[
     ("mqtts", 8883),
 ];
 
-/// The right form of ports.
+/// How to write these ports.
 pub(super) fn port(text: &str) -> Option<String> {
     let service = |name: &str| SERVICES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
     if let Some((name, port)) = service(text.trim()) {
@@ -174,7 +174,7 @@ pub(super) fn short_ipv4(text: &str) -> Option<Ipv4Addr> {
     Some(octets.into())
 }
 
-/// The full form of a prefix with such an address.
+/// The prefix with all four numbers of its address.
 pub(super) fn short_prefix(text: &str) -> Option<String> {
     let (address, length) = text.split_once('/').filter(|(_, length)| is_number(length))?;
     Some(format!("{}/{length}", short_ipv4(address)?))
@@ -191,7 +191,7 @@ fn mask_length(text: &str) -> Option<u32> {
     }
 }
 
-/// The right form of an address.
+/// How to write this address.
 pub(super) fn address(text: &str) -> Option<String> {
     let text = text.trim();
     let fits = |meant: String| plain_prefix(&meant).is_ok().then(|| format!("write \"{meant}\""));
@@ -238,7 +238,7 @@ pub(super) fn address(text: &str) -> Option<String> {
     }
 }
 
-/// The message and the help for a name that an interface could have, but that is more likely another tool's pattern.
+/// The message and the help for a valid name that is more likely another tool's pattern.
 pub(super) fn interface(text: &str) -> Option<(String, String)> {
     let message = |what: &str| format!("{what}: \"{text}\"");
     if let Some(name) = text.strip_prefix('!') {
@@ -262,7 +262,7 @@ pub(super) fn interface(text: &str) -> Option<(String, String)> {
     None
 }
 
-/// The right form of a duration.
+/// How to write this duration.
 pub(super) fn duration(text: &str) -> Option<String> {
     let mut meant = String::new();
     let mut hours = 0_u64;

@@ -1,4 +1,4 @@
-//! Lists that have a name or a file of their own: `[lists]`, and `{ file = "nets.txt", column = 2 }`.
+//! Named lists (`[lists]`) and lists in files (`{ file = "nets.txt", column = 2 }`).
 
 use super::code::Functions;
 use super::condition::{Literal, Place, literal};
@@ -12,19 +12,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
-/// The keys of a file's table.
+/// The keys of the table that names a file.
 const KEYS: [&str; 2] = ["file", "column"];
 
 const HELP: &str =
     "write { file = \"nets.txt\" }, with `column = 2` for the second word of each line";
 
-/// At most this many mistakes of one file are reported.
+/// The maximum number of mistakes that are reported of one file.
 const MOST_MISTAKES: usize = 20;
 
-/// The text of a value, or what is wrong with it.
+/// The texts of values, or what is wrong with each.
 pub(super) type Literals<'v> = Vec<Result<Literal<'v>, Diagnostic>>;
 
-/// What values may refer to.
+/// Lists and functions that values may refer to.
 pub(super) struct Lists<'t> {
     files: Files<'t>,
     pub(super) functions: Functions,
@@ -32,7 +32,7 @@ pub(super) struct Lists<'t> {
 }
 
 impl<'t> Lists<'t> {
-    /// The lists of a file. Their items are checked where they are used, as the field there requires.
+    /// The lists of a rules file. Items are checked where a list is used, because the field there decides what is valid.
     pub(super) fn new(document: &'t Document<'t>, files: Files<'t>, functions: Functions) -> Self {
         let tables = document.tables.iter().filter(|(name, _)| *name == "lists");
         let entries = tables.flat_map(|(_, table)| table.get_ref().iter());
@@ -57,7 +57,7 @@ impl<'t> Lists<'t> {
         })
     }
 
-    /// The values of one value or of a list of them; files are read.
+    /// The literals of a value or of a list. Reads the files that it names.
     pub(super) fn literals<'v>(
         &self,
         kind: Kind,
@@ -127,7 +127,7 @@ impl<'t> Lists<'t> {
             return Err(mistakes);
         };
         let file = match name.contains(char::is_control) {
-            // Cargo is told the name, in a line of its own.
+            // build.rs prints the name in a line that cargo reads.
             true => Err("a control character in its name".into()),
             false => self.files.read(name),
         };
@@ -142,7 +142,7 @@ impl<'t> Lists<'t> {
     }
 }
 
-/// One item for each line.
+/// The items of a file, one on each line.
 fn items(
     kind: Kind,
     file: &Arc<ListFile>,
@@ -181,7 +181,7 @@ fn items(
             column => Ok(words.nth(column.unwrap_or(1) - 1).unwrap_or_default()),
         };
         wrong += usize::from(word.is_err());
-        // The check reports more items than these.
+        // The caller refuses lists with more items than that.
         if wrong > MOST_MISTAKES || literals.len() > MOST_ITEMS {
             break;
         }

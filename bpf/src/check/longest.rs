@@ -1,6 +1,6 @@
-//! `match = "longest"`: among such rules that follow each other, the longest prefix decides, as in routing, and their
-//! order does not matter. Each prefix loses what a longer one of another rule takes, so that the rules are disjoint and
-//! the rest of the compiler needs to know nothing of it.
+//! `match = "longest"`: among neighbouring rules with this key the longest prefix decides, as in routing, in any order.
+//! Addresses of a longer prefix are removed from the shorter ones of other rules. The rules are then disjoint, and the
+//! rest of the compiler does not know about this key.
 
 use super::Diagnostics;
 use crate::diag::{Diagnostic, Span};
@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 const HELP: &str = "a rule with `match = \"longest\"` has one condition, `remote` or `local`";
 
-/// A prefix of a rule as a range of numbers: of IPv4 32 bits, of IPv6 128.
+/// A prefix of a rule as a range of numbers, of 32 bits for IPv4 and 128 for IPv6.
 #[derive(Clone, Copy)]
 struct Owned {
     is_ipv6: bool,
@@ -132,7 +132,7 @@ fn shares(owned: &[Owned], rules: usize) -> Vec<[Vec<(u128, u128)>; 2]> {
         give(&top, from, Some(top.high));
         match top.high.checked_add(1) {
             Some(after) => from = after,
-            // Nothing is left of those that contain it.
+            // It ends at the last address, and so does every prefix that contains it.
             None => break,
         }
     }
@@ -168,10 +168,10 @@ mod tests {
     use std::fmt::Write as _;
     use std::net::IpAddr;
 
-    /// Against looking at every prefix, for addresses at and beside their bounds.
+    /// Compares the result with a search of all prefixes, for addresses at their bounds and next to them.
     #[test]
     fn as_looking_at_every_prefix() {
-        // A small generator of its own: the same numbers each time.
+        // A linear congruential generator: the same numbers in every run.
         let mut state = 7_u32;
         let mut random = |below: u32| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -202,7 +202,7 @@ mod tests {
                 );
             }
             let source = Source { name: "rules.toml", text: &text };
-            // A rule may be left with nothing.
+            // It is an error if longer prefixes take all addresses of a rule.
             let Ok(policy) = crate::compile(&source, "0") else { continue };
             for (address, length, _) in &nets {
                 let last = address | u32::MAX.checked_shr(*length).unwrap_or(0);

@@ -4,7 +4,7 @@
 #define true 1
 #define false 0
 
-// What a test is told of a connection. It cannot change it, nor what other programs do.
+// What a test knows about a connection. It has no access to anything else.
 struct connection {
 	bool is_ipv4; // the packets, not the socket
 	bool is_outgoing; // this host sends the SYN
@@ -12,6 +12,7 @@ struct connection {
 	u16 remote_port;
 	u32 local[4]; // host byte order; IPv4 is ::ffff:a.b.c.d, whose last word is the address
 	u32 remote[4];
+	u32 mark; // of the socket that sends the SYN, 0 for an incoming connection
 };
 
 static __always_inline void describe(struct bpf_sock_ops *ctx, struct connection *c)
@@ -20,6 +21,7 @@ static __always_inline void describe(struct bpf_sock_ops *ctx, struct connection
 	c->is_outgoing = !is_incoming(ctx);
 	c->local_port = FIELD(local_port);
 	c->remote_port = HOST(remote_port);
+	c->mark = c->is_outgoing ? OF_SOCKET(mark) : 0;
 	if (c->is_ipv4) {
 		c->local[0] = c->local[1] = c->remote[0] = c->remote[1] = 0;
 		c->local[2] = c->remote[2] = 0xffff;

@@ -82,19 +82,6 @@ static __always_inline struct local_device *device_meant(struct bpf_sock_ops *ct
 	return device;
 }
 
-// The part of struct bpf_sock that this program uses (include/uapi/linux/bpf.h).
-struct bpf_sock {
-	u32 bound_dev_if;
-};
-
-// Returns a full socket, or 0 for a request socket.
-#define SOCKET(ctx)                                                                  \
-	({                                                                           \
-		struct bpf_sock *socket;                                             \
-		asm volatile("%0 = *(u64 *)(%1 + 184)" : "=&r"(socket) : "r"(ctx)); \
-		socket;                                                              \
-	})
-
 struct device {
 	union {
 		char name[16]; // NUL-padded

@@ -34,6 +34,8 @@ const EVIDENCE: &str = include_str!("evidence.h");
 const OBSERVE: &str = include_str!("observe.h");
 /// Included if there are tables.
 const TABLES: &str = include_str!("table.h");
+/// Included if a rule tests an interface or a number of the socket, or has a test in C.
+const SOCKET: &str = include_str!("socket.h");
 /// Included if a rule tests an interface. It finds the device by the local address.
 const LOCAL: &str = include_str!("local.h");
 /// Included if a rule tests the interface of incoming connections.
@@ -75,6 +77,9 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
     }
     if compares_ipv6(plan) {
         out.header(IPV6);
+    }
+    if plan.names.is_some() || plan.tests_socket || plan.code.is_some() {
+        out.header(SOCKET);
     }
     if plan.names.is_some() {
         device(&mut out, plan, &needs);
@@ -161,7 +166,7 @@ fn compares_ipv6(plan: &Plan) -> bool {
                 || links.iter().any(|link| link.condition.any(&is_range))
         }
         Decision::Tables(tables) => {
-            tables.fields.iter().any(|field| field.table.as_ref().is_some_and(searches))
+            tables.inputs.iter().any(|input| input.table.as_ref().is_some_and(searches))
         }
     }
 }

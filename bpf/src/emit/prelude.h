@@ -145,13 +145,14 @@ static __always_inline int answer_number(struct bpf_sock_ops *ctx, u64 rule)
 }
 
 // Returns the same number, but hides it from the verifier, which would otherwise follow the rest of the program once
-// for each constant that it can be. (To the verifier, two loads of one field are different numbers.)
+// for each constant that it can be. To the verifier, two loads of one field are different numbers, and XOR with their
+// difference may yield any number. (A sum would still have bounds of its own for each constant.)
 static __always_inline u64 opaque(struct bpf_sock_ops *ctx, u64 number)
 {
 	u64 one, same;
 
 	asm volatile("%0 = *(u32 *)(%3 + 20)\n\t%1 = *(u32 *)(%3 + 20)\n\t"
-		     "%0 -= %1\n\t%2 += %0"
+		     "%0 -= %1\n\t%2 ^= %0"
 		     : "=&r"(one), "=&r"(same), "+&r"(number)
 		     : "r"(ctx));
 	return number;

@@ -4,6 +4,24 @@
 // considers redundant.
 #define BOUND(index, mask) asm volatile("%0 &= %1" : "+r"(index) : "i"(mask))
 
+// 1 if one number is below the other, else 0, for numbers of which no two are 2^63 apart. The sign of the difference
+// tells. The verifier would follow both results of a comparison.
+static __always_inline u64 less(u64 one, u64 other)
+{
+	return (one - other) >> 63;
+}
+
+static __always_inline u64 equal(u64 one, u64 other)
+{
+	return 1 - less(one, other) - less(other, one);
+}
+
+// 0 if the first number is below the other, 1 if they are equal, 2 if it is above.
+static __always_inline u64 order(u64 one, u64 other)
+{
+	return 1 + less(other, one) - less(one, other);
+}
+
 // A whole IPv6 address.
 struct address {
 	u64 high, low;

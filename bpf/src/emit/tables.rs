@@ -3,7 +3,7 @@
 use super::lookup::{Lookups, host_word, mask};
 use super::settings::Needs;
 use super::writer::Writer;
-use crate::plan::tables::{Block, Field, Kind, List, Record, Stage, Tables};
+use crate::plan::tables::{Block, Input, Key, List, Record, Stage, Tables};
 use crate::plan::{Plan, Table};
 use crate::space::{Dimension, Side};
 use std::fmt::Write as _;
@@ -76,8 +76,8 @@ impl Body<'_> {
                 main.open(format_args!("if (found < {first})"));
                 main.close_with(format_args!("return found;"));
             }
-            let fields = self.tables.fields.iter().filter_map(|field| match field.kind {
-                Kind::Interface(automaton) => Some(automaton),
+            let fields = self.tables.inputs.iter().filter_map(|field| match field.key {
+                Key::Interface(automaton) => Some(automaton),
                 _ => None,
             });
             let automata: Vec<usize> = fields.collect();
@@ -104,9 +104,9 @@ impl Body<'_> {
         let mut lookups = Lookups::default();
         let mut families = [Vec::new(), Vec::new()];
         let mut rest = Vec::new();
-        for field in &self.tables.fields {
-            match (&field.kind, &field.table) {
-                (Kind::Port(side), table) => {
+        for field in &self.tables.inputs {
+            match (&field.key, &field.table) {
+                (Key::Port(side), table) => {
                     let name = side.name();
                     main.line(format_args!("u64 {name}_port = {};", host_word(*side)));
                     match table {
@@ -119,27 +119,27 @@ impl Body<'_> {
                         None => {}
                     }
                 }
-                (Kind::Address(side), Some(Table::Address(_, table))) => {
+                (Key::Address(side), Some(Table::Address(_, table))) => {
                     let calls = lookups.address(out, *side, table);
                     main.line(format_args!("u64 {};", number_of(field)));
                     for (family, call) in families.iter_mut().zip(calls) {
                         family.push(format!("{} = {call};", number_of(field)));
                     }
                 }
-                (Kind::Small(dimensions), _) => {
+                (Key::Small(dimensions), _) => {
                     if dimensions.contains(&Dimension::Family) {
                         main.line(format_args!("u64 family;"));
                         families[0].push("family = 0;".into());
                         families[1].push("family = 1;".into());
                     }
-                    rest.extend(small(dimensions));
+                    rest.push(format!("u64 others = {};", small(dimensions)));
                 }
-                (Kind::Fact(fact), _) => {
-                    let fact = super::fact::spell(fact, host_word);
-                    rest.push(format!("u64 {} = opaque(ctx, {fact});", compared(field)));
+                (Key::Fact(fact), _) => {
+                    let number = super::fact::number(fact, host_word);
+                    rest.push(format!("u64 {} = {number};", compared(field)));
                 }
-                (Kind::Interface(_), _) => {}
-                (Kind::Address(_), _) => unreachable!("an address is looked up in a table"),
+                (Key::Interface(_), _) => {}
+                (Key::Address(_), _) => unreachable!("an address is looked up in a table"),
             }
         }
         let [v4, v6] = families;
@@ -157,7 +157,7 @@ impl Body<'_> {
 
     fn stage(&self, out: &mut Writer, main: &mut Writer, stage: &Stage, state: &mut State) {
         for single in &stage.singles {
-            let field = &self.tables.fields[single.field];
+            let field = &self.tables.inputs[single.input];
             let value = number_of(field);
             let rule = match &single.rules {
                 None => value,
@@ -182,7 +182,7 @@ impl Body<'_> {
     /// Writes the records and the function that searches them. Returns the call of the function.
     fn list(&self, out: &mut Writer, main: &mut Writer, list: &List, state: &mut State) -> String {
         let name = state.name("list");
-        let count = list.fields.len();
+        let count = list.inputs.len();
         let bounds = || list.records.iter().flat_map(|it| &it.bounds);
         let is_wide = bounds().any(|bound| bound.1 != u32::MAX && bound.1 > u32::from(u16::MAX));
         let (kind, width, most) =
@@ -211,7 +211,7 @@ impl Body<'_> {
         let starts: Vec<u32> = list.starts.iter().map(|start| start * bytes as u32).collect();
         out.numbers(&format!("{name}_starts"), mask(starts.len()) + 1, &starts);
         let values: Vec<String> =
-            list.fields.iter().map(|at| compared(&self.tables.fields[*at])).collect();
+            list.inputs.iter().map(|at| compared(&self.tables.inputs[*at])).collect();
         let parameters: String = values.iter().map(|value| format!(", u64 {value}")).collect();
         out.function(format_args!("static __always_inline u64 {name}(u64 at{parameters})"));
         let tests = values.iter().enumerate();
@@ -220,7 +220,7 @@ impl Body<'_> {
         let longest = list.longest;
         out.line(format_args!("LIST({name}, {longest}, {bound:#x}, {});", tests.join(" && ")));
         out.close("}");
-        let key = number_of(&self.tables.fields[list.key]);
+        let key = number_of(&self.tables.inputs[list.key]);
         state.bound(main, &key, starts.len());
         let arguments: String = values.iter().map(|value| format!(", {value}")).collect();
         format!("{name}({name}_starts[{key}]{arguments})")
@@ -237,20 +237,20 @@ impl Body<'_> {
         let name = state.name("bits");
         let mut arguments = Vec::new();
         let mut bounds = Vec::new();
-        for (at, column) in block.columns.iter().enumerate() {
+        for (at, of_input) in block.inputs.iter().enumerate() {
             let rows = format!("{name}_rows_{at}");
-            let words: Vec<u64> = column.rows.iter().flatten().copied().collect();
+            let words: Vec<u64> = of_input.rows.iter().flatten().copied().collect();
             // A row begins at any word. There is room for another row after the last one.
             let bound = mask(words.len() * 8) & !7;
             out.words(&rows, bound / 8 + block.words, &words);
             bounds.push(bound);
-            let number = number_of(&self.tables.fields[column.field]);
-            let count = column.row_of.len();
-            let is_row = column.row_of.iter().enumerate().all(|(at, row)| at as u32 == *row);
+            let number = number_of(&self.tables.inputs[of_input.input]);
+            let count = of_input.row_of.len();
+            let is_row = of_input.row_of.iter().enumerate().all(|(at, row)| at as u32 == *row);
             arguments.push(match is_row {
                 true => number,
                 false => {
-                    let array = state.array(out, "rows", &column.row_of);
+                    let array = state.array(out, "rows", &of_input.row_of);
                     state.bound(main, &number, count);
                     format!("{array}[{number}]")
                 }
@@ -324,28 +324,27 @@ impl State {
 }
 
 /// The variable of a field's number.
-fn number_of(field: &Field) -> String {
-    match (&field.kind, &field.table) {
-        (Kind::Port(side), Some(_)) => format!("{}_port_number", side.name()),
-        _ => compared(field),
+fn number_of(input: &Input) -> String {
+    match (&input.key, &input.table) {
+        (Key::Port(side), Some(_)) => format!("{}_port_number", side.name()),
+        _ => compared(input),
     }
 }
 
 /// The variable with which records are compared.
-fn compared(field: &Field) -> String {
-    match &field.kind {
-        Kind::Port(side) => format!("{}_port", side.name()),
-        Kind::Address(Side::Local) => "local".into(),
-        Kind::Address(Side::Remote) => "remote".into(),
-        Kind::Small(_) => "others".into(),
-        Kind::Fact(fact) => super::fact::name(fact),
-        Kind::Interface(automaton) => format!("interface_{automaton}"),
+fn compared(input: &Input) -> String {
+    match &input.key {
+        Key::Port(side) => format!("{}_port", side.name()),
+        Key::Address(Side::Local) => "local".into(),
+        Key::Address(Side::Remote) => "remote".into(),
+        Key::Small(_) => "others".into(),
+        Key::Fact(fact) => super::fact::name(fact),
+        Key::Interface(automaton) => format!("interface_{automaton}"),
     }
 }
 
-/// Writes the statements that combine the values of the small dimensions into one number.
-fn small(dimensions: &[Dimension]) -> Vec<String> {
-    let mut lines = Vec::new();
+/// Combines the values of the small dimensions into one number.
+fn small(dimensions: &[Dimension]) -> String {
     let mut weight = 1;
     let mut terms = Vec::new();
     for dimension in dimensions {
@@ -353,13 +352,7 @@ fn small(dimensions: &[Dimension]) -> Vec<String> {
             Dimension::Direction => "(u64)is_incoming(ctx)",
             Dimension::Family => "family",
             Dimension::SameAddress => "(u64)same_address(ctx)",
-            // 0 is below, 1 is equal, 2 is above. The sign of the differences decides.
-            Dimension::PortOrder => {
-                lines.push(
-                    "u64 above = FIELD(local_port) - HOST(remote_port), below = -above;".into(),
-                );
-                "(1 + (below >> 63) - (above >> 63))"
-            }
+            Dimension::PortOrder => "order(FIELD(local_port), HOST(remote_port))",
             other => unreachable!("{other:?} is a field of its own"),
         };
         terms.push(match weight {
@@ -368,10 +361,9 @@ fn small(dimensions: &[Dimension]) -> Vec<String> {
         });
         weight *= dimension.last() + 1;
     }
-    // The verifier must forget the path on which it learned the values.
-    lines.push(match terms.as_slice() {
-        [one] => format!("u64 others = {one};"),
-        many => format!("u64 others = opaque(ctx, {});", many.join(" + ")),
-    });
-    lines
+    match terms.as_slice() {
+        [one] => one.clone(),
+        // The verifier must forget the path on which it learned the values.
+        many => format!("opaque(ctx, {})", many.join(" + ")),
+    }
 }

@@ -1,13 +1,19 @@
 //! Prefixes of a list that lie within others of it.
 
 use crate::diag::Diagnostic;
-use crate::rule::{Formula, Prefix, Rule, Test};
+use crate::rule::{Prefix, Rule, Test};
 
 /// The notes for a rule: one for each condition.
 pub(super) fn notes(rule: &Rule) -> Vec<Diagnostic> {
     let note = |condition: &crate::rule::Condition| {
         let mut nested = Vec::new();
-        walk(&condition.formula, &mut nested);
+        condition.formula.each(&mut |test| {
+            if let Test::Address(_, prefixes) = test
+                && prefixes.len() > 1
+            {
+                of(prefixes, &mut nested);
+            }
+        });
         let (inner, outer) = nested.first()?;
         let message = match nested.len() {
             1 => format!("{inner} of this list lies within {outer}"),
@@ -24,17 +30,6 @@ pub(super) fn notes(rule: &Rule) -> Vec<Diagnostic> {
 }
 
 /// Collects prefixes, each with one that contains it.
-fn walk(formula: &Formula, nested: &mut Vec<(Prefix, Prefix)>) {
-    match formula {
-        Formula::All(parts) | Formula::Any(parts) => {
-            parts.iter().for_each(|part| walk(part, nested));
-        }
-        Formula::Not(inner) => walk(inner, nested),
-        Formula::Test(Test::Address(_, prefixes)) if prefixes.len() > 1 => of(prefixes, nested),
-        Formula::Test(_) => {}
-    }
-}
-
 fn of(prefixes: &[Prefix], nested: &mut Vec<(Prefix, Prefix)>) {
     let key = |prefix: &Prefix| match *prefix {
         Prefix::V4(address, length) => (false, u128::from(address.to_bits()) << 96, length),
@@ -42,7 +37,7 @@ fn of(prefixes: &[Prefix], nested: &mut Vec<(Prefix, Prefix)>) {
     };
     let mut sorted = prefixes.to_vec();
     sorted.sort_by_key(key);
-    // What contains a prefix comes before it, and so does all else that is in there.
+    // In this order the outermost prefix comes first, and everything within it follows directly.
     let mut outer: Option<Prefix> = None;
     for prefix in sorted {
         let contains = |outer: &Prefix| {

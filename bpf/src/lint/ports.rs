@@ -19,7 +19,7 @@ pub(super) fn notes(rule: &Rule) -> Vec<Diagnostic> {
     notes
 }
 
-/// Collects the tests that are joined with the rule's other conditions, and the notes for those that are joined deeper.
+/// Collects the tests that must hold together with the rule's other conditions. Adds the notes for tests within an `or`.
 fn walk<'r>(
     formula: &'r Formula,
     span: &'r Span,
@@ -43,7 +43,7 @@ fn walk<'r>(
     }
 }
 
-/// The ports, if it is a test of either end.
+/// The ports, if this is a test of either end.
 fn either(formula: &Formula) -> Option<&[PortRange]> {
     let Formula::Any(parts) = formula else { return None };
     match parts.as_slice() {
@@ -55,7 +55,7 @@ fn either(formula: &Formula) -> Option<&[PortRange]> {
     }
 }
 
-/// A note if different ends may match the tests.
+/// The note, if different ends may match the tests.
 fn note(joined: &[Either<'_>]) -> Option<Diagnostic> {
     let (first, rest) = joined.split_first()?;
     let mut common = port_set(first.0);
@@ -63,7 +63,7 @@ fn note(joined: &[Either<'_>]) -> Option<Diagnostic> {
     for (ranges, _) in rest {
         let set = port_set(ranges);
         let both = common.and(&set);
-        // One that contains the others is met by the same end.
+        // A test that contains the others is true for whichever end matches them.
         is_implied &= both == common || both == set;
         common = both;
     }

@@ -34,6 +34,8 @@ pub struct Plan {
     pub names: Option<Names>,
     /// True if some rule tests the interface of an incoming connection.
     pub needs_arrivals: bool,
+    /// True if some rule tests a number of the socket.
+    pub tests_socket: bool,
     /// The tests in C, if a rule has one.
     pub code: Option<Code>,
     /// The names of the rules. They identify learned timers.
@@ -175,6 +177,7 @@ pub fn plan(
         code,
         decision,
         needs_arrivals: regions.rules.iter().flatten().any(needs_arrivals),
+        tests_socket: rules.iter().any(|rule| !rule.socket_fields().is_empty()),
         names_of_rules: rules.iter().map(|rule| rule.name.clone()).collect(),
         evidence: Evidence::of(rules.len(), options.evidence),
         hosts: rules.iter().any(|rule| rule.settings.learned().is_some()).then_some(options.hosts),

@@ -1,10 +1,10 @@
-//! A made-up connection, and the context that the kernel would show of its socket.
+//! A connection, and the context that the kernel would make from its socket.
 
 use super::model::{Direction, Family};
 use super::settings::PASSIVE_ESTABLISHED;
 use std::net::{IpAddr, SocketAddr};
 
-/// Size of struct bpf_sock_ops up to `skb_hwtstamp`, rounded.
+/// The size of struct bpf_sock_ops up to `skb_hwtstamp`, rounded up.
 pub(crate) const CONTEXT_SIZE: usize = 224;
 
 /// Offsets in struct bpf_sock_ops (include/uapi/linux/bpf.h).
@@ -20,26 +20,28 @@ const IS_FULLSOCK: usize = 72;
 const STATE: usize = 88;
 const RTT_MIN: usize = 92;
 const TOTAL_RETRANS: usize = 136;
-/// Eight bytes.
+/// An offset of a field of eight bytes.
 const SK: usize = 184;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
-    /// Both of one family; an IPv6 one is never IPv4-mapped.
+    /// Both addresses have one family. IPv6 addresses are never IPv4-mapped.
     pub(crate) local: IpAddr,
     pub(crate) remote: IpAddr,
     pub(crate) local_port: u16,
     pub(crate) remote_port: u16,
     pub(crate) direction: Direction,
-    /// The name that rules about interfaces mean.
+    /// Mark and priority of the socket.
+    pub(crate) numbers: [u32; 2],
+    /// The name of the device that rules about interfaces test.
     pub(crate) device: Option<Vec<u8>>,
     pub(crate) socket: Socket,
     pub(crate) path: Path,
-    /// The name of another device, to which every wrong path leads.
+    /// The name of the device that a wrong search finds.
     pub(crate) decoy: Vec<u8>,
 }
 
-/// Properties of the socket that must not matter.
+/// Properties of the socket that must not change a decision.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Socket {
     /// IPv4 over a socket of AF_INET6.
@@ -65,11 +67,11 @@ pub(crate) enum Path {
     Bound(u8),
     /// It has the local address. This many devices precede it.
     Address(u8),
-    /// In another network namespace, names mean nothing.
+    /// The connection is in another network namespace, where names are not compared.
     OtherNamespace,
-    /// Nothing leads to a device.
+    /// The device cannot be found.
     Nothing,
-    /// The route's device can't be read.
+    /// The device of the route cannot be read.
     Unreadable,
     /// The socket is bound to a device that no longer exists.
     Gone,
@@ -88,12 +90,12 @@ impl Connection {
         self.is_full() || op == PASSIVE_ESTABLISHED
     }
 
-    /// The same while the SYN is answered.
+    /// The same connection while its SYN is answered.
     pub(crate) fn is_full(&self) -> bool {
         self.direction == Direction::Outgoing || self.socket.fast_open
     }
 
-    /// The ip6 words of an end, as bytes.
+    /// The ip6 words of one end as bytes.
     pub(crate) fn words(&self, address: IpAddr) -> [u8; 16] {
         match address {
             IpAddr::V4(_) if self.socket.without_ipv6 => [0; 16],
@@ -153,7 +155,7 @@ pub(crate) fn outgoing(local: &str, remote: &str) -> Connection {
     between(Direction::Outgoing, local, remote)
 }
 
-/// The same, opened by the peer.
+/// The same, with a SYN from the peer.
 pub(crate) fn incoming(local: &str, remote: &str) -> Connection {
     between(Direction::Incoming, local, remote)
 }
@@ -169,6 +171,7 @@ fn between(direction: Direction, local: &str, remote: &str) -> Connection {
         local_port: local.port(),
         remote_port: remote.port(),
         direction,
+        numbers: [0; 2],
         device: None,
         socket,
         path: Path::Nothing,

@@ -3,7 +3,7 @@
 use super::model::*;
 use super::settings::extra;
 use proptest::collection::vec;
-use proptest::option::weighted;
+use proptest::option::{self, weighted};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -63,9 +63,34 @@ pub(crate) fn rules(flavour: Flavour) -> BoxedStrategy<Rules> {
                     rule.rto = rule.rto.filter(|_| extra.keeps_rto);
                 }
             }
+            keep_what_is_tested(&mut rules);
             Rules { rules, style }
         })
         .boxed()
+}
+
+/// Removes settings of what rules test of the socket, which the compiler refuses.
+fn keep_what_is_tested(rules: &mut [Rule]) {
+    let mut tests = Vec::new();
+    for condition in rules.iter().flat_map(|rule| &rule.conditions) {
+        if let Condition::When(expression) = condition {
+            expression.tests(&mut tests);
+        }
+    }
+    let is_tested = |number: SocketNumber| {
+        tests.iter().any(|test| match test {
+            Test::Socket(of, ..) | Test::SocketIn(of, _) => *of == number,
+            _ => false,
+        })
+    };
+    let (mark, priority) = (is_tested(SocketNumber::Mark), is_tested(SocketNumber::Priority));
+    for rule in rules {
+        rule.settings.retain(|setting| match setting.key() {
+            "mark" => !mark,
+            "priority" | "tos" => !priority,
+            _ => true,
+        });
+    }
 }
 
 /// Few rules whose values can all be tried: no globs, no comparison of fields.
@@ -299,6 +324,14 @@ fn pattern() -> impl Strategy<Value = String> {
     ]
 }
 
+fn socket_number() -> impl Strategy<Value = SocketNumber> {
+    select(&[SocketNumber::Mark, SocketNumber::Priority][..])
+}
+
+fn number() -> impl Strategy<Value = u32> {
+    select(&[0, 1, 4, 5, 0x100, 0x105, 0x7fff_ffff, 0x8000_0000, u32::MAX][..])
+}
+
 fn any_test() -> impl Strategy<Value = Test> {
     prop_oneof![
         6 => enumerable_test(),
@@ -308,6 +341,9 @@ fn any_test() -> impl Strategy<Value = Test> {
         1 => (side(), any::<bool>(), operator(), prop_oneof![3 => -12..12_i64, 1 => -70_000..140_000_i64])
             .prop_map(|(a, b, c, d)| Test::Sum(a, b, c, d)),
         1 => (side(), equal()).prop_map(|(side, equal)| Test::AddressOf(side, equal)),
+        1 => (socket_number(), option::of(select(&[0xf, 0xff, 0xff00, 0x8000_0000][..])), operator(), number())
+            .prop_map(|(a, mask, b, number)| Test::Socket(a, mask, b, number)),
+        1 => (socket_number(), vec(number(), 1..=3)).prop_map(|(a, b)| Test::SocketIn(a, b)),
         1 => (equal(), pattern()).prop_map(|(equal, pattern)| Test::Interface(equal, pattern)),
         1 => vec(pattern(), 1..=3).prop_map(Test::InterfaceIn),
     ]

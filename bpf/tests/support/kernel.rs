@@ -1,5 +1,5 @@
-//! The kernel's structures behind a connection's socket, as far as rules about interfaces read them, and the helpers
-//! that reach them.
+//! The kernel structures behind a connection's socket that rules about interfaces read, and the helper functions that
+//! read them.
 //!
 //! A [`Layout`] determines the offsets. The bytes between the fields are junk.
 
@@ -7,19 +7,19 @@ use super::connection::{Connection, Path};
 use super::layout::Layout;
 use super::model::Direction;
 
-/// The address of the structures. A program could load nothing from it.
+/// The address of the structures. A load from it is invalid: programs must call a helper.
 const BASE: u64 = 0xffff_8881_0000_0000;
 /// The same for pointers of 4 bytes.
 const NARROW_BASE: u64 = 0xc123_0000;
 
-/// Each byte that a program reads if it misses a field.
+/// The value of every byte outside the fields.
 const JUNK: u8 = 0x5a;
 
-/// Inodes of network namespaces: the one that rules refer to, and another.
+/// Inode numbers of network namespaces: the one of the rules, and another.
 pub(crate) const NAMESPACE: u32 = 4_026_531_840;
 const OTHER_NAMESPACE: u32 = 4_026_532_123;
 
-/// The decoy shares the device's hash chain.
+/// The index of the decoy. It is in the same hash chain as the device.
 const INDEX: u32 = 7;
 const DECOY_INDEX: u32 = INDEX + 256;
 
@@ -32,7 +32,7 @@ fn index_of(connection: &Connection) -> u32 {
     if is_incoming && connection.local == connection.remote { LOOPBACK } else { INDEX }
 }
 
-/// Bytes after the context that a program for another kernel could mistake for a part of it.
+/// Bytes after the context, which a program for another kernel could take for a part of it.
 const PAGE: u64 = 4096;
 
 /// `-EFAULT`
@@ -41,7 +41,7 @@ const FAULT: u64 = -14_i64 as u64;
 /// The number of devices in the chain after which the search gives up.
 const CHAIN: u8 = 32;
 
-/// A helper call: its number, its size or the key's, and the address that it reads (not on the stack).
+/// A call of a helper: its number, its size or that of the key, and the address that it reads unless that is on the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call(pub(crate) u32, pub(crate) u64, pub(crate) u64);
 
@@ -49,7 +49,7 @@ pub(crate) struct Call(pub(crate) u32, pub(crate) u64, pub(crate) u64);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Assignment(pub(crate) u64, pub(crate) u64, pub(crate) Vec<u8>);
 
-/// The calls that a program made to the kernel, in order.
+/// The calls that a program made, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Log {
     pub(crate) calls: Vec<Call>,
@@ -64,21 +64,21 @@ pub(crate) fn refuses(refusals: u64, level: u64, option: u64) -> bool {
     refusals >> (level.wrapping_mul(31).wrapping_add(option) % 64) & 1 == 1
 }
 
-/// The memory of the caller of the program.
+/// The memory in which a program runs.
 pub(crate) trait Guest {
     fn read(&self, address: u64, size: usize) -> Option<Vec<u8>>;
     fn write(&mut self, address: u64, bytes: &[u8]) -> Option<()>;
 }
 
-/// Addresses that the program knows.
+/// The addresses of maps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Addresses {
     pub(crate) context: u64,
     /// The maps: local devices, known devices, and arrivals, which no test asks.
     pub(crate) map: u64,
-    /// Where a map's value is put.
+    /// The address of a value that was looked up.
     pub(crate) value: u64,
-    /// Where the socket's storage is.
+    /// The address of the socket's storage.
     pub(crate) storage: u64,
 }
 
@@ -89,7 +89,7 @@ impl Addresses {
     }
 }
 
-/// How the loader specifies the method that finds devices.
+/// The method of finding devices, as the loader writes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Method {
     #[default]
@@ -97,7 +97,7 @@ pub(crate) enum Method {
     Address,
 }
 
-/// What the kernel tells of the network namespace by number.
+/// The cookie of the network namespace.
 pub(crate) const COOKIE: u64 = 0x1234_5678_9abc;
 
 #[derive(Debug)]
@@ -105,18 +105,19 @@ pub(crate) struct Kernel {
     big_endian: bool,
     layout: Layout,
     memory: Vec<u8>,
-    /// The context, as the kernel has it.
+    /// The context as the kernel stores it.
     context: u64,
-    /// Where the socket's route is.
+    /// The address of the socket's route.
     route: u64,
     is_full: bool,
     refusals: u64,
     /// The map of local devices: keys, names, numbers.
     entries: Vec<([u8; 16], Vec<u8>, u32)>,
-    /// What is stored with the socket.
+    /// The socket's storage.
     pub(crate) stored: [u8; 16],
-    /// `bound_dev_if`, as the context's `sk` shows it.
-    pub(crate) bound: u32,
+    /// `bound_dev_if`, mark and priority of the context's `sk`.
+    bound: u32,
+    numbers: [u32; 2],
     cookie: u64,
 }
 
@@ -132,6 +133,7 @@ impl Kernel {
         let kernel = Self {
             is_full: connection.is_full_at(op),
             refusals: connection.socket.refusals,
+            numbers: connection.numbers,
             ..Self::empty(big_endian, layout)
         };
         let mut kernel = match connection.path {
@@ -161,12 +163,23 @@ impl Kernel {
             entries: Vec::new(),
             stored: [0; 16],
             bound: 0,
+            numbers: [0; 2],
             cookie: COOKIE,
         }
     }
 
-    /// As the program finds it that tries offsets: a connection over `lo` of a socket that is bound to it; and another
-    /// device, which the loader has put where none is. The packet came in by `lo`, too.
+    /// The context's `sk` as bytes: struct bpf_sock up to `priority`.
+    pub(crate) fn sock(&self) -> [u8; 24] {
+        let [mark, priority] = self.numbers;
+        let junk = 0x4444_4444;
+        let words = [self.bound, junk, junk, junk, mark, priority];
+        let bytes =
+            words.map(|it| if self.big_endian { it.to_be_bytes() } else { it.to_le_bytes() });
+        bytes.as_flattened().try_into().expect("six words")
+    }
+
+    /// The situation of the program that tries offsets: a connection over `lo` from a socket that is bound to it, and a
+    /// second device, which the loader has stored under an unused index. The packet also came in by `lo`.
     pub(crate) fn of_probe(big_endian: bool, layout: &Layout) -> Self {
         let mut kernel = Self::empty(big_endian, layout);
         let (net, heads) = kernel.network(NAMESPACE);
@@ -188,7 +201,7 @@ impl Kernel {
         key
     }
 
-    /// By the address method: the same device, as far as the map can lead to it.
+    /// The device that the address method finds, if the map has it.
     fn know(&mut self, connection: &Connection, op: u32) {
         self.memory.clear();
         self.entries.clear();
@@ -222,7 +235,7 @@ impl Kernel {
         }
     }
 
-    /// The values that the program stored at an earlier callback, and their current target.
+    /// What the program stored at an earlier callback, and the device that it leads to now.
     fn remember(&mut self, connection: &Connection, is_first: bool) {
         let is_found = matches!(connection.path, Path::Route | Path::Bound(_) | Path::Address(_));
         let nobody = Vec::new();
@@ -235,7 +248,7 @@ impl Kernel {
         };
         self.stored[..name.len()].copy_from_slice(name);
         if connection.socket.retransmits > 0 {
-            // The route is gone, and nothing is correct any more.
+            // The route is gone, and everything else is wrong.
             self.put_pointer(self.route, 0);
             self.entries = vec![(connection.words(connection.local), Vec::new(), DECOY_INDEX)];
         }
@@ -274,7 +287,7 @@ impl Kernel {
             Path::Address(_) | Path::Nothing => 0,
         };
         let is_incoming = connection.direction == Direction::Incoming;
-        // Of a request socket, other things stand at that place; its child's route may lead elsewhere.
+        // A request socket has other members at that offset, and the route of its child may lead to another device.
         let route = if has_route || is_incoming { dst } else { 0 };
         self.socket(net, bound, route, decoy_index);
         let key = connection.words(connection.local);
@@ -310,7 +323,7 @@ impl Kernel {
         device
     }
 
-    /// A chain of devices: what is linked are their nodes.
+    /// A chain of devices, linked by their nodes.
     fn link(&mut self, heads: u64, index: u32, chain: &[u64]) {
         let [.., node] = self.layout.device();
         let mut link = heads + u64::from(index & 255) * u64::from(self.layout.pointer);
@@ -379,7 +392,7 @@ impl Kernel {
         self.memory.get(start..start.checked_add(size)?)
     }
 
-    /// `struct local_device`, as it lies in memory.
+    /// `struct local_device` as bytes.
     fn value(&self, name: &[u8], index: u32) -> [u8; 24] {
         let mut value = [0; 24];
         value[..name.len()].copy_from_slice(name);
@@ -388,7 +401,7 @@ impl Kernel {
         value
     }
 
-    /// Answers a helper call. None for a call that no kernel would allow.
+    /// Answers a call of a helper. None for a call that no kernel would allow.
     pub(crate) fn call(
         &self,
         guest: &mut dyn Guest,
@@ -398,7 +411,7 @@ impl Kernel {
         log: &mut Log,
     ) -> Option<u64> {
         let [first, second, third, fourth, fifth] = arguments;
-        // To the kernel the context is struct bpf_sock_ops_kern, with the end of what is known here behind it.
+        // To the kernel the context is a struct bpf_sock_ops_kern, which lies after the fields.
         let from = match third.checked_sub(at.context) {
             Some(offset) if offset < PAGE => self.context + offset,
             _ => third,
@@ -414,7 +427,7 @@ impl Kernel {
                 }
                 at.is_map(first).then_some(found.map_or(0, |_| at.value))
             }
-            // sk_storage_get: of a full socket; made where there is none
+            // sk_storage_get: only for a full socket; creates the storage if there is none
             107 => {
                 log.calls.push(Call(id, 0, 0));
                 (at.is_map(first) && self.is_full && fourth == 1).then_some(at.storage)
@@ -432,7 +445,7 @@ impl Kernel {
                 let answer = if is_refused { REFUSAL.wrapping_neg() } else { 0 };
                 (first == at.context && self.is_full).then_some(answer)
             }
-            // Where devices are found by address, the kernel's structures are not looked at.
+            // The address method does not read the kernel's structures.
             113 | 115 if self.memory.is_empty() => None,
             // probe_read_kernel
             113 => {
@@ -448,7 +461,7 @@ impl Kernel {
                 let size = usize::try_from(second).ok()?;
                 let Some(found) = self.read(from, size) else { return Some(FAULT) };
                 let length = found.iter().position(|byte| *byte == 0).unwrap_or(size - 1);
-                // Nothing is written after the NUL.
+                // The rest of the buffer stays as it was.
                 guest.write(first, &[&found[..length], &[0]].concat())?;
                 Some(length as u64 + 1)
             }

@@ -60,6 +60,9 @@ pub(crate) enum Test {
     AddressIn(Side, Vec<Net>),
     /// The addresses of both ends.
     AddressOf(Side, Equal),
+    /// A number of the socket, perhaps a mask, and a number.
+    Socket(SocketNumber, Option<u32>, Operator, u32),
+    SocketIn(SocketNumber, Vec<u32>),
     Interface(Equal, String),
     InterfaceIn(Vec<String>),
     Family(Equal, Family),
@@ -72,6 +75,13 @@ pub(crate) enum Test {
 pub(crate) enum Side {
     Local,
     Remote,
+}
+
+/// The index of the number in [`super::connection::Connection::numbers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SocketNumber {
+    Mark,
+    Priority,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

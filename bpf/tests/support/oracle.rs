@@ -52,6 +52,17 @@ pub(crate) fn passes(test: &Test, it: &Connection) -> bool {
             let (one, other) = if *side == Side::Local { (local, remote) } else { (remote, local) };
             compare(*operator, if *adds { one + other } else { one - other }, *number)
         }
+        // Only a socket that sends the SYN has these numbers.
+        Test::Socket(of, mask, Operator::NotEqual, number) => {
+            !passes(&Test::Socket(*of, *mask, Operator::Equal, *number), it)
+        }
+        Test::Socket(of, mask, operator, number) => {
+            let masked = it.numbers[*of as usize] & mask.unwrap_or(u32::MAX);
+            it.direction == Direction::Outgoing && compare(*operator, masked, *number)
+        }
+        Test::SocketIn(of, items) => {
+            it.direction == Direction::Outgoing && items.contains(&it.numbers[*of as usize])
+        }
         Test::Address(side, equal, net) => is(*equal, address_in(it, *side, *net)),
         Test::AddressIn(side, items) => items.iter().any(|item| address_in(it, *side, *item)),
         Test::AddressOf(_, equal) => is(*equal, it.local == it.remote),

@@ -271,6 +271,17 @@ fn test(test: &Test, words: &mut Vec<String>, random: &mut Random) {
             }
             return;
         }
+        Test::Socket(of, mask, operator, number) => {
+            words.push(socket_key(*of).into());
+            if let Some(mask) = mask {
+                words.extend(["&".into(), format!("{mask:#x}")]);
+            }
+            words.extend([sign(*operator).into(), number.to_string()]);
+            return;
+        }
+        Test::SocketIn(of, items) => {
+            (socket_key(*of), items.iter().map(ToString::to_string).collect())
+        }
         Test::AddressOf(side, is) => {
             let mut ends = ["local", "remote"].map(String::from);
             if *side == Side::Remote {
@@ -316,6 +327,13 @@ fn test(test: &Test, words: &mut Vec<String>, random: &mut Random) {
         words.push(item);
     }
     words.push("}".into());
+}
+
+fn socket_key(of: SocketNumber) -> &'static str {
+    match of {
+        SocketNumber::Mark => "mark",
+        SocketNumber::Priority => "priority",
+    }
 }
 
 fn sign(operator: Operator) -> &'static str {

@@ -11,12 +11,12 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// Less than the limit.
+    /// A number below the limit.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit.max(1) as u64) as usize
     }
 
-    /// True so often out of a hundred times.
+    /// True in this percentage of calls.
     pub(crate) fn percent(&mut self, often: usize) -> bool {
         self.below(100) < often
     }

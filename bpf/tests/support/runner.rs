@@ -9,7 +9,7 @@ use super::second::Second;
 use super::shared::{Finding, Policy};
 use std::mem::offset_of;
 
-/// What stands for the timer of rule 0: `TIMER` of emit/prelude.h.
+/// The timer of rule 0 in the tests: `TIMER` of emit/prelude.h.
 pub(crate) const TIMER: u32 = 0x5e77_0000;
 
 /// Offsets in `struct policy`.
@@ -56,9 +56,9 @@ pub(crate) struct Load {
     pub(crate) method: Method,
     /// The first callback of an outgoing connection that the program asks for, where that is not for the timer.
     pub(crate) first: Option<u32>,
-    /// Of the kernel that runs it.
+    /// The layout of the kernel that runs the program.
     pub(crate) layout: Layout,
-    /// What the loader takes for that kernel's: bytes of a pointer, and offsets. None: what is right.
+    /// The bytes of a pointer and the offsets that the loader found. None stands for the right ones.
     pub(crate) offsets: Option<(u32, Vec<u32>)>,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// For rules that all set a timer, and nothing else.
+    /// For rules that set a timer and nothing else.
     pub(crate) fn new(image: Image, big_endian: bool) -> Result<Self, String> {
         Self::loaded(image, big_endian, &Load::default())
     }
@@ -119,7 +119,7 @@ impl Runner {
         memory.add(CONTEXT, vec![0; super::connection::CONTEXT_SIZE], true);
         memory.add(VALUE, vec![0; 24], true);
         memory.add(STORAGE, vec![0; 16], true);
-        memory.add(SOCKET, vec![0; 4], false);
+        memory.add(SOCKET, vec![0; 24], false);
         Ok(Self {
             memory,
             big_endian,
@@ -148,7 +148,7 @@ impl Runner {
         self.run_on(kernel, connection, op, reply)
     }
 
-    /// The same in a kernel as it is given.
+    /// The same with the given kernel.
     pub(crate) fn run_on(
         &mut self,
         kernel: Kernel,
@@ -159,11 +159,7 @@ impl Runner {
         let before = connection.context(self.big_endian, op, reply, SOCKET);
         self.bytes(CONTEXT).copy_from_slice(&before);
         self.bytes(STORAGE).copy_from_slice(&kernel.stored);
-        let bound = match self.big_endian {
-            true => kernel.bound.to_be_bytes(),
-            false => kernel.bound.to_le_bytes(),
-        };
-        self.bytes(SOCKET).copy_from_slice(&bound);
+        self.bytes(SOCKET).copy_from_slice(&kernel.sock());
         if let Some(hits) = self.hits {
             self.bytes(hits).fill(0);
         }
@@ -202,7 +198,7 @@ impl Runner {
         Ok((outcome, steps))
     }
 
-    /// What is stored with the socket after a run.
+    /// The socket's storage after a run.
     pub(crate) fn stored(&mut self) -> [u8; 16] {
         self.bytes(STORAGE).try_into().expect("a name")
     }
@@ -220,7 +216,7 @@ fn bytes_of(number: u32, big_endian: bool) -> [u8; 4] {
     if big_endian { number.to_be_bytes() } else { number.to_le_bytes() }
 }
 
-/// Does the loader's work: whichever way a rule answers, the reply tells its number.
+/// Fills in what the loader would. The reply tells the number of the rule, whichever way it answers.
 fn fill(rodata: &mut [u8], big_endian: bool, load: &Load) {
     let bytes = |value| bytes_of(value, big_endian);
     rodata[NETNS..NETNS + 4].copy_from_slice(&bytes(NAMESPACE));

@@ -1,11 +1,11 @@
-//! Random connections, biased to the edges of every interval of a rule set, and to what single rules want.
+//! Random connections, with a bias to the bounds of every interval of a rule set and to what one rule asks for.
 
 use super::connection::{Connection, Path, Socket};
 use super::model::*;
 use super::random::Random;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The values where something may change, and the tests of each rule.
+/// The values at which decisions may change, and the tests of each rule.
 pub(crate) struct Sampler<'r> {
     ports: Vec<u16>,
     v4: Vec<u32>,
@@ -14,7 +14,7 @@ pub(crate) struct Sampler<'r> {
     rules: Vec<Vec<Wish<'r>>>,
 }
 
-/// What a rule asks for: values of which one will do, or a test of an expression.
+/// What a rule asks for: one of some values, or a test of an expression.
 enum Wish<'r> {
     Ports(Which, &'r [Ports]),
     Nets(Side, &'r [Net]),
@@ -23,15 +23,17 @@ enum Wish<'r> {
     Direction(Direction),
     Ends(Side, Operator),
     SameAddress,
+    Socket(SocketNumber, u32),
 }
 
-/// A connection that is being made up.
+/// A connection while it is chosen.
 struct Draft {
     family: Option<Family>,
     v4: [u32; 2],
     v6: [u128; 2],
     ports: [u16; 2],
     direction: Direction,
+    numbers: [u32; 2],
     name: Vec<u8>,
 }
 
@@ -103,6 +105,7 @@ impl<'r> Sampler<'r> {
             v6: [self.v6(random), self.v6(random)],
             ports: [self.port(random), self.port(random)],
             direction: *random.pick(&[Direction::Outgoing, Direction::Incoming]),
+            numbers: [0, 1].map(|_| *random.pick(&[0, 5, 0x105, u32::MAX])),
             name: self.name(random),
         };
         if random.percent(70) && !self.rules.is_empty() {
@@ -136,7 +139,7 @@ impl<'r> Sampler<'r> {
             retransmits: 0,
             refusals: if random.percent(50) { 0 } else { random.next() & random.next() },
             ip4_words: match random.percent(50) {
-                // What the kernel has there for IPv6 (LOOPBACK4_IPV6).
+                // The kernel's value for IPv6 (LOOPBACK4_IPV6).
                 true => [0x7f00_0006; 2],
                 false => [self.v4(random), self.v4(random)],
             },
@@ -147,6 +150,7 @@ impl<'r> Sampler<'r> {
             local_port: draft.ports[0],
             remote_port: draft.ports[1],
             direction: draft.direction,
+            numbers: draft.numbers,
             device: None,
             socket,
             path: Path::Nothing,
@@ -171,7 +175,7 @@ impl<'r> Sampler<'r> {
         if random.percent(85) { *random.pick(&self.v6) } else { random.wide() }
     }
 
-    /// A name that some rule knows, or one that is almost so.
+    /// A name that matches some rule, or almost does.
     fn name(&self, random: &mut Random) -> Vec<u8> {
         let mut name = random.pick(&self.names).clone();
         match random.below(6) {
@@ -188,7 +192,7 @@ impl<'r> Sampler<'r> {
 }
 
 impl Draft {
-    /// Makes the wish come true, with a value at its edge mostly.
+    /// Chooses what the rule asks for, mostly a value at a bound.
     fn grant(&mut self, wish: &Wish<'_>, random: &mut Random) {
         match wish {
             Wish::Ports(which, items) => {
@@ -242,6 +246,10 @@ impl Draft {
                     Operator::Greater | Operator::NotEqual => near.saturating_add(1),
                 };
             }
+            Wish::Socket(of, number) => {
+                self.numbers[*of as usize] =
+                    number.wrapping_add(random.below(3) as u32).wrapping_sub(1);
+            }
             Wish::SameAddress => {
                 self.v4[1] = self.v4[0];
                 self.v6[1] = self.v6[0];
@@ -266,7 +274,7 @@ fn wish<'r>(condition: &'r Condition, into: &mut Vec<Wish<'r>>) {
     }
 }
 
-/// As if every test stood there without a `not`: where it is wrong, the edge is near all the same.
+/// The tests without regard to `not`. A negated test has the same bounds.
 fn wish_of(test: &Test) -> Wish<'_> {
     use std::slice::from_ref;
     match test {
@@ -278,6 +286,8 @@ fn wish_of(test: &Test) -> Wish<'_> {
         Test::Address(side, _, net) => Wish::Nets(*side, from_ref(net)),
         Test::AddressIn(side, items) => Wish::Nets(*side, items),
         Test::AddressOf(..) => Wish::SameAddress,
+        Test::Socket(of, _, _, number) => Wish::Socket(*of, *number),
+        Test::SocketIn(of, items) => Wish::Socket(*of, items[0]),
         Test::Interface(_, pattern) => Wish::Names(from_ref(pattern)),
         Test::InterfaceIn(patterns) => Wish::Names(patterns),
         Test::Family(_, family) => Wish::Family(*family),
@@ -287,14 +297,14 @@ fn wish_of(test: &Test) -> Wish<'_> {
     }
 }
 
-/// The port as a range that lives as long as the tests do: there are 65,536 at most.
+/// The port as a range that is never freed. There are at most 65,536 of them.
 fn single(port: u16) -> &'static [Ports] {
     static ALL: std::sync::LazyLock<Vec<Ports>> =
         std::sync::LazyLock::new(|| (0..=u16::MAX).map(|port| Ports(port, port)).collect());
     std::slice::from_ref(&ALL[usize::from(port)])
 }
 
-/// A name that a device can have: 1 to 15 bytes.
+/// A valid device name: 1 to 15 bytes.
 fn valid(mut name: Vec<u8>) -> Vec<u8> {
     name.truncate(15);
     if name.is_empty() {
@@ -303,7 +313,7 @@ fn valid(mut name: Vec<u8>) -> Vec<u8> {
     name
 }
 
-/// No packet has a mapped address: the nearest one outside.
+/// The nearest address that is not mapped, since no packet has a mapped one.
 pub(crate) fn unmapped(address: u128) -> u128 {
     match address >> 32 == 0xffff {
         true => 0xfffe_ffff_ffff,

@@ -12,15 +12,15 @@ pub(super) struct Second {
     context: Vec<Cell<u64>>,
     hits: Option<Vec<Cell<u64>>>,
     map: u64,
-    /// What a map has for a key; what is stored with the socket; the socket.
+    /// Values of maps by key, the socket's storage, and the socket.
     value: Vec<Cell<u64>>,
     storage: Vec<Cell<u64>>,
     socket: Vec<Cell<u64>>,
-    /// The other sections, kept for the program.
+    /// The other sections, which the program refers to.
     _sections: Vec<Vec<Cell<u64>>>,
 }
 
-/// What rbpf's helpers, plain functions, know.
+/// The state of rbpf's helpers, which are plain functions.
 struct Host {
     kernel: Kernel,
     addresses: Addresses,
@@ -46,7 +46,7 @@ fn address(cells: &[Cell<u64>]) -> u64 {
 }
 
 impl Second {
-    /// None where there are too many instructions for rbpf, which counts them in 16 bits.
+    /// None if the program has too many instructions for rbpf, which counts them in 16 bits.
     pub(super) fn new(image: &Image) -> Result<Option<Self>, String> {
         let sections: Vec<_> = image.sections.iter().map(|it| cells(&it.bytes)).collect();
         let mut program = image.program.clone();
@@ -61,7 +61,7 @@ impl Second {
         // The machine borrows its program; both live as long as the test.
         let mut vm =
             rbpf::EbpfVmNoData::new(Some(code.leak())).map_err(|error| error.to_string())?;
-        let (value, storage, socket) = (cells(&[0; 24]), cells(&[0; 16]), cells(&[0; 8]));
+        let (value, storage, socket) = (cells(&[0; 24]), cells(&[0; 16]), cells(&[0; 24]));
         for cells in sections.iter().chain([&context, &value, &storage, &socket]) {
             vm.register_allowed_memory(address(cells)..address(cells) + cells.len() as u64 * 8);
         }
@@ -97,7 +97,7 @@ impl Second {
         };
         put(&self.context, &connection.context(false, op, reply, address(&self.socket)));
         put(&self.storage, &kernel.stored);
-        put(&self.socket, &kernel.bound.to_le_bytes());
+        put(&self.socket, &kernel.sock());
         if let Some(hits) = &self.hits {
             hits.iter().for_each(|cell| cell.set(0));
         }

@@ -97,6 +97,11 @@ impl Setting {
         SPECS[self.at].4
     }
 
+    /// Its key in a rules file.
+    pub(crate) fn key(&self) -> &'static str {
+        SPECS[self.at].0
+    }
+
     /// The end of the handshake sets it anew, or it depends on what was agreed on: it must be told there.
     pub(crate) fn is_late(&self) -> bool {
         matches!(self.told(), Told::Option(TCP, 1001) | Told::Algorithm(..))

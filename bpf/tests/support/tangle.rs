@@ -1,9 +1,9 @@
-//! Rule sets that are hard for a compiler: hundreds to thousands of rules that test ranges of several fields at once.
+//! Rule sets that are hard to compile: hundreds to thousands of rules that test ranges of several fields.
 
 use super::model::*;
 use super::random::Random;
 
-/// What kind of set.
+/// The kind of a rule set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tangle {
     /// One to five conditions, as `cargo xtask bench` has them; each has a port or a prefix of its own.
@@ -38,7 +38,7 @@ pub(crate) const ALL: [Tangle; 9] = [
     Tangle::Ports,
 ];
 
-/// This many rules. The result is deterministic.
+/// Generates this many rules. The result is deterministic.
 pub(crate) fn tangle(kind: Tangle, count: usize, seed: u64) -> Rules {
     let mut random = Random(seed ^ (kind as u64) << 32 ^ count as u64);
     let rules = (0..count).map(|at| {
@@ -150,7 +150,7 @@ fn conditions(kind: Tangle, random: &mut Random, at: usize, count: usize) -> Vec
     }
 }
 
-/// The first and the last port, at most this far apart.
+/// A range of ports, with at most this distance from the first to the last.
 fn range(random: &mut Random, most: usize) -> (u16, u16) {
     let low = random.next() as u16;
     (low, low.saturating_add(random.below(most) as u16))

@@ -117,6 +117,8 @@ cp -a /bin /sbin /lib* /run/root
 for dir in usr etc var proc sys dev; do
 	mkdir /run/root/$dir
 	mount --rbind /$dir /run/root/$dir
+	# Otherwise the unmounting would reach the host's mounts.
+	mount --make-rslave /run/root/$dir
 done
 mkdir -p /run/root/run/systemd/system
 check chroot_prerm chroot /run/root /var/lib/dpkg/info/set-rto.prerm remove

@@ -27,6 +27,7 @@ use nix::sys::socket::socket;
 use nix::sys::socket::sockopt::BindToDevice;
 use nix::sys::socket::sockopt::Ipv6V6Only;
 use nix::sys::socket::sockopt::Mark;
+use nix::sys::socket::sockopt::Priority;
 use nix::sys::socket::sockopt::ReuseAddr;
 
 /// Options of a new connection besides its destination.
@@ -56,6 +57,16 @@ impl Connection {
             bind(socket.as_raw_fd(), &SockaddrStorage::from(local))
                 .with_context(|| format!("cannot bind to {local}"))?;
         }
+        let connection = Connection { socket };
+        connection.send_syn(remote)?;
+        Ok(connection)
+    }
+
+    /// Sends a SYN from a socket with this mark and this priority.
+    pub(crate) fn open_marked(mark: u32, priority: i32, remote: SocketAddr) -> Result<Self> {
+        let socket = tcp_socket(remote, None)?;
+        setsockopt(&socket, Mark, &mark)?;
+        setsockopt(&socket, Priority, &priority)?;
         let connection = Connection { socket };
         connection.send_syn(remote)?;
         Ok(connection)
@@ -99,15 +110,6 @@ impl Connection {
             )
         };
         Errno::result(outcome).map(drop).context("cannot detach a filter")
-    }
-
-    /// Sends a SYN from a socket with a mark.
-    pub(crate) fn open_marked(mark: u32, remote: SocketAddr) -> Result<Self> {
-        let socket = tcp_socket(remote, None)?;
-        setsockopt(&socket, Mark, &mark)?;
-        let connection = Connection { socket };
-        connection.send_syn(remote)?;
-        Ok(connection)
     }
 
     /// Aborts the connection and opens another one with the same socket.

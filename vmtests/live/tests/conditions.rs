@@ -20,6 +20,7 @@ tests! {
     condition_local_address: 60,
     condition_family: 60,
     condition_direction: 60,
+    condition_socket: 60,
     rule_order: 60,
 }
 
@@ -218,6 +219,21 @@ fn condition_direction() -> Result<()> {
     incoming(&policy, None, &["10.20.1.1:1130", "[fd20:1::1]:1130"])?;
     incoming(&policy, Some("incoming"), &["10.20.1.1:1131", "[fd20:1::1]:1131"])?;
     outgoing(&policy, None, &["10.99.0.1:1131", "[fd99::1]:1131"])?;
+    policy.finish()
+}
+
+fn condition_socket() -> Result<()> {
+    let policy = install(&["va"])?;
+    for remote in ["10.99.0.1:1140", "[fd99::1]:1140", "[::ffff:10.99.0.1]:1140"] {
+        policy.outgoing_marked((0x105, 0), remote, Some("marked"))?;
+        policy.outgoing_marked((0x1fa, 6), remote, Some("marked"))?;
+        policy.outgoing_marked((0x205, 6), remote, Some("urgent"))?;
+        policy.outgoing_marked((0, 4), remote, Some("urgent"))?;
+        policy.outgoing_marked((0, 5), remote, Some("unmarked"))?;
+        policy.outgoing_marked((7, 0), remote, None)?;
+    }
+    // An answered SYN has no socket with a mark, so it is not 7.
+    incoming(&policy, Some("unmarked"), &["10.20.1.1:1140", "[fd20:1::1]:1140"])?;
     policy.finish()
 }
 

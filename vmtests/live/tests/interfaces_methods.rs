@@ -321,7 +321,7 @@ fn route_by_rule_and_device() -> Result<()> {
     rtnetlink::add_route_in(100, Prefix { address: remote.ip(), length: 32 }, gateway, "ax0")?;
     rtnetlink::route_by_mark(7, 100)?;
     policy.outgoing(remote, None)?;
-    let marked = Connection::open_marked(7, remote)?;
+    let marked = Connection::open_marked(7, 0, remote)?;
     expect_armed(&marked, NAMED_RTO).context("marked")?;
     // Also from an address of the other device.
     let bound = From { local: Some((va.here4(), 0).into()), device: Some("ax0") };

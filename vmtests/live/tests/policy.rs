@@ -107,6 +107,25 @@ impl Policy {
         self.outgoing_from(From { local, device: None }, remote.parse::<SocketAddr>()?, rule)
     }
 
+    /// The same, from a socket with this mark and this priority.
+    pub(crate) fn outgoing_marked(
+        &self,
+        (mark, priority): (u32, i32),
+        remote: &str,
+        rule: Rule,
+    ) -> Result<()> {
+        let remote = end(remote)?;
+        if self.leaves_out(remote) {
+            return Ok(());
+        }
+        let rto = self.expected(rule)?;
+        Connection::open_marked(mark, priority, remote)
+            .and_then(|connection| expect_armed(&connection, rto))
+            .with_context(|| {
+                format!("outgoing to {remote}, mark {mark}, priority {priority}: rule {rule:?}")
+            })
+    }
+
     /// The same, with all properties of the local end.
     pub(crate) fn outgoing_from(
         &self,

@@ -1,19 +1,21 @@
 //! `when`: the expression language.
 //!
 //! ```text
-//! expr    = and { "or" and }          and = not { "and" not }        not = "not" not | "(" expr ")" | test
+//! expr    = and { "or" and }          and = not { "and" not }        not = "not" not | "(" expr ")" | test | socket
 //! test    = field op operand | field "in" ( "{" item { "," item } "}" | "@" list )
 //! field   = interface | port | local_port | remote_port | local | remote | family | direction
 //! op      = "==" | "!=" | "<" | "<=" | ">" | ">="       (order only on ports)
 //! operand = number | address | prefix | "quoted" | another field of the same type
 //! sum     = term { ( "+" | "-" ) term }                  (on either side of `op`, of ports and numbers)
 //! term    = ( field | number ) [ "&" number ]
+//! socket  = ( mark | priority ) [ "&" number ] ( op number | "in" "{" number { "," number } "}" )
 //! item    = number | low-high | address | prefix | "quoted"
 //! ```
 //!
 //! A test of `port` matches if it matches either end. `port != 80` means `not port == 80`: neither end is 80.
 
 mod lex;
+mod socket;
 mod sum;
 mod test;
 

@@ -8,6 +8,8 @@ use crate::field::{Field, Kind};
 use crate::rule::{End, Fact, Formula, PortRange, Sum, Test};
 use std::cmp::Ordering;
 
+const EXAMPLE: &str = "for example: local_port & 1 == 0";
+
 /// A sum: ports with their factors and masks, and a number.
 #[derive(Default)]
 struct Linear {
@@ -22,7 +24,7 @@ struct Part {
 }
 
 impl<'t> Parser<'t> {
-    /// True if the test that begins here has arithmetic.
+    /// True if arithmetic occurs in the test that begins here.
     pub(super) fn is_sum(&self) -> bool {
         let rest = self.tokens.get(self.at..).unwrap_or_default();
         let mut depth = 0_usize;
@@ -38,7 +40,7 @@ impl<'t> Parser<'t> {
         false
     }
 
-    /// True if a sum in parentheses begins here, and not an expression: it is compared with something.
+    /// True if the parenthesis that begins here encloses a sum and not an expression: an operator follows it.
     pub(super) fn is_sum_in_parentheses(&self) -> bool {
         let rest = self.tokens.get(self.at..).unwrap_or_default();
         let mut depth = 0_usize;
@@ -64,14 +66,14 @@ impl<'t> Parser<'t> {
         self.sum(&mut sum, 1)?;
         let complaint = self.unexpected("expected a comparison");
         let Some(Token { word: Word::Operator(operator), .. }) = self.next() else {
-            return Err(complaint.help("for example: local_port & 1 == 0"));
+            return Err(complaint.help(EXAMPLE));
         };
         self.sum(&mut sum, -1)?;
         let end = self.tokens.get(self.at.wrapping_sub(1)).map_or(self.end, |it| it.span.end);
         sum.compare(operator, start..end)
     }
 
-    /// Adds a sum, or subtracts it.
+    /// Parses a sum and adds it, multiplied by `sign`.
     fn sum(&mut self, sum: &mut Linear, sign: i64) -> Result<(), Mistake> {
         let mut factor = sign;
         loop {
@@ -103,7 +105,7 @@ impl<'t> Parser<'t> {
             _ => return Err(complaint.help("spaces around `+` and `-`")),
         };
         let mask = match self.takes(&Word::Arithmetic("&")) {
-            true => Some(self.number()?),
+            true => Some(self.number(EXAMPLE)?),
             false => None,
         };
         match field {
@@ -124,11 +126,12 @@ impl<'t> Parser<'t> {
         Ok(())
     }
 
-    fn number(&mut self) -> Result<i64, Mistake> {
+    /// A number. The example is the help if there is none.
+    pub(super) fn number(&mut self, example: &str) -> Result<i64, Mistake> {
         let complaint = self.unexpected("expected a number");
         match self.next() {
             Some(Token { word: Word::Value(text), span }) if is_numeral(text) => number(text, span),
-            _ => Err(complaint.help("for example: local_port & 1 == 0")),
+            _ => Err(complaint.help(example)),
         }
     }
 }
@@ -138,7 +141,7 @@ fn is_numeral(text: &str) -> bool {
     is_number(text) || text.starts_with("0x")
 }
 
-/// A number of at most 32 bits, so that no sum overflows.
+/// Parses a number of at most 32 bits, which keeps sums from overflowing.
 fn number(text: &str, span: &Span) -> Result<i64, Mistake> {
     let number = match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16),
@@ -150,7 +153,7 @@ fn number(text: &str, span: &Span) -> Result<i64, Mistake> {
 }
 
 impl Linear {
-    /// The formula of a comparison with 0.
+    /// The formula for comparing this sum with 0.
     fn compare(self, operator: &str, span: Span) -> Result<Formula, Mistake> {
         let orders = match operator {
             "==" | "!=" => vec![Ordering::Equal],
@@ -207,8 +210,7 @@ impl Linear {
     }
 }
 
-/// A comparison of one port. Without a mask it is a range of ports, which the check for unreachable rules knows all
-/// about.
+/// A comparison of one port. Without a mask it is a range of ports, which the check for unreachable rules understands.
 fn one(end: End, (factor, mask): (i32, u16), number: i64, orders: &[Ordering]) -> Formula {
     let none = (0, u16::MAX);
     if mask != u16::MAX {
@@ -221,7 +223,7 @@ fn one(end: End, (factor, mask): (i32, u16), number: i64, orders: &[Ordering]) -
         return one(end, (-factor, mask), -number, &orders);
     }
     let factor = i64::from(factor);
-    // The ports whose product is below the number, and those that reach it.
+    // The first port whose product is not below the number, and the first one whose product is above it.
     let within = number.clamp(0, factor * 65_536);
     let below = within / factor + i64::from(within % factor != 0);
     let reached = below + i64::from(below * factor == number && below < 65_536);
@@ -240,10 +242,10 @@ fn one(end: End, (factor, mask): (i32, u16), number: i64, orders: &[Ordering]) -
     }
 }
 
-/// A comparison of a sum.
+/// A comparison of a sum of both ports.
 fn both(local: (i32, u16), remote: (i32, u16), number: i64, orders: &[Ordering]) -> Formula {
     let is_plain = (local, remote, number) == ((1, u16::MAX), (-1, u16::MAX), 0);
-    // One form for each comparison, so that equal ones are recognised.
+    // Comparisons that mean the same get the same form.
     let first = if local.0 == 0 { remote.0 } else { local.0 };
     if first < 0 {
         let negated = |(factor, mask): (i32, u16)| (-factor, mask);
@@ -257,7 +259,7 @@ fn both(local: (i32, u16), remote: (i32, u16), number: i64, orders: &[Ordering])
         })
     };
     match orders {
-        // The opposite is one comparison.
+        // Negated, it is one comparison.
         [Ordering::Less, Ordering::Equal] => Formula::Not(Box::new(test(Ordering::Greater))),
         [Ordering::Equal, Ordering::Greater] => Formula::Not(Box::new(test(Ordering::Less))),
         orders => Formula::any(orders.iter().map(|order| test(*order)).collect()),

@@ -6,12 +6,15 @@ use crate::check::condition::{Literal, is_one_of};
 use crate::check::habits;
 use crate::check::values::{is_number, ports, prefix};
 use crate::diag::{Diagnostic, Span, nearest};
-use crate::field::{ADDRESS, FIELDS, Field, Kind, NUMBER, QUOTED};
+use crate::field::{ADDRESS, FIELDS, Field, Kind, NUMBER, QUOTED, SOCKET_WORDS};
 use crate::rule::{End, Formula, Test};
 use std::cmp::Ordering;
 
 impl Parser<'_> {
     pub(super) fn test(&mut self) -> Result<Formula, Mistake> {
+        if let Some(field) = self.socket_word() {
+            return self.socket(field);
+        }
         if self.is_sum() {
             return self.sums();
         }
@@ -25,7 +28,8 @@ impl Parser<'_> {
         };
         let Some(field) = Field::named(name) else {
             let error = Diagnostic::new(format!("unknown field `{name}`"), span.clone());
-            let names: Vec<_> = FIELDS.iter().map(|field| field.key).collect();
+            let names = FIELDS.iter().map(|field| field.key);
+            let names: Vec<_> = names.chain(SOCKET_WORDS.map(|(word, _)| word)).collect();
             if let Some(help) = habits::key(name) {
                 return Err(error.help(help));
             }

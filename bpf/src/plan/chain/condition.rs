@@ -256,7 +256,7 @@ impl Check {
             Self::Address4(_, low, high) if low == high => 3,
             Self::PortOrder(_) | Self::Address4(..) => 4,
             Self::Address6(..) | Self::Fact(Fact::Sum(_)) => 6,
-            Self::SameAddress | Self::Incoming => 8,
+            Self::SameAddress | Self::Incoming | Self::Fact(Fact::Socket(_)) => 8,
             Self::Ipv4 => 9,
             Self::Listed(..) => 40,
             Self::Interface(_) | Self::AnyInterface => 150,

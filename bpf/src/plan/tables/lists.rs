@@ -1,6 +1,6 @@
 //! Which rules are found by lists: those that a port or an address distinguishes.
 
-use super::{Case, Kind};
+use super::{Case, Key};
 use std::collections::BTreeSet;
 
 /// The maximum number of rules on a list. Each executes 15 to 20 instructions.
@@ -20,17 +20,17 @@ const MOST_PLACES: usize = 64;
 const MOST_BYTES: usize = 2 << 20;
 
 /// Lists by their keys, and the rules that remain for bits.
-pub(super) type Sorted = (Vec<(Kind, Vec<Case>)>, Vec<Case>);
+pub(super) type Sorted = (Vec<(Key, Vec<Case>)>, Vec<Case>);
 
 /// Puts rules on lists where they fit. Rules that test only a list's key join it, which saves a table if all of them
 /// do.
 pub(super) fn sort(mut cases: Vec<Case>, singles: &mut Vec<Case>) -> Sorted {
     let mut lists = Vec::new();
     while lists.len() < MOST_LISTS {
-        let kinds: BTreeSet<&Kind> = cases.iter().flat_map(|case| case.bounds.keys()).collect();
-        let chosen = |key: &&Kind| (narrow(&cases, key), (*key).clone());
+        let keys: BTreeSet<&Key> = cases.iter().flat_map(|case| case.bounds.keys()).collect();
+        let chosen = |key: &&Key| (narrow(&cases, key), (*key).clone());
         let count = |chosen: &[bool]| chosen.iter().filter(|is_chosen| **is_chosen).count();
-        let best = kinds.iter().filter(|key| is_key(key)).map(chosen).max_by_key(|it| count(&it.0));
+        let best = keys.iter().filter(|key| is_key(key)).map(chosen).max_by_key(|it| count(&it.0));
         let Some((chosen, key)) = best.filter(|it| count(&it.0) * WORTH >= cases.len().max(1))
         else {
             break;
@@ -58,15 +58,15 @@ fn divide(cases: &mut Vec<Case>, chosen: &[bool]) -> Vec<Case> {
 }
 
 /// True for a field that may be the key of a list.
-fn is_key(kind: &Kind) -> bool {
-    matches!(kind, Kind::Port(_) | Kind::Address(_))
+fn is_key(key: &Key) -> bool {
+    matches!(key, Key::Port(_) | Key::Address(_))
 }
 
 /// The cases that may be on lists by a field: the narrowest first, and last those that test only this field. A case
 /// whose other fields have several ranges needs a record for each product of them.
-fn narrow(cases: &[Case], key: &Kind) -> Vec<bool> {
-    let others: BTreeSet<&Kind> =
-        cases.iter().flat_map(|case| case.bounds.keys()).filter(|kind| *kind != key).collect();
+fn narrow(cases: &[Case], key: &Key) -> Vec<bool> {
+    let others: BTreeSet<&Key> =
+        cases.iter().flat_map(|case| case.bounds.keys()).filter(|other| *other != key).collect();
     // The first and the last number of each field, and the rule. Each takes 4 bytes.
     let mut room = MOST_BYTES / (4 + 8 * others.len());
     let mut starts: Vec<u128> = cases
@@ -91,7 +91,7 @@ fn narrow(cases: &[Case], key: &Kind) -> Vec<bool> {
     let mut depths = vec![0; starts.len()];
     let mut is_chosen = vec![false; cases.len()];
     for (places, at, parts) in order {
-        let other = cases[at].bounds.iter().filter(|(kind, _)| *kind != key);
+        let other = cases[at].bounds.iter().filter(|(other, _)| *other != key);
         let records = other.map(|(_, set)| set.ranges().len()).fold(1, usize::saturating_mul);
         if records > LONGEST || places > MOST_PLACES || places * records > room {
             continue;

@@ -31,26 +31,26 @@ const MOST_WORDS: usize = 160;
 pub struct Tables {
     /// The rule that matches everything. It decides if no earlier rule matches.
     pub otherwise: Option<usize>,
-    /// The fields that are tested.
-    pub fields: Vec<Field>,
+    /// What is looked up.
+    pub inputs: Vec<Input>,
     /// First the rules that do not test the interface, then those that do. The search for the device comes in between.
     pub stages: [Stage; 2],
 }
 
-/// A field and its numbers.
+/// A key and the numbers of its values.
 #[derive(Debug)]
-pub struct Field {
-    /// The field.
-    pub kind: Kind,
+pub struct Input {
+    /// The key.
+    pub key: Key,
     /// The number of a value. None if the value is the number.
     pub table: Option<Table>,
     /// The number of numbers.
     pub count: usize,
 }
 
-/// A property that distinguishes connections.
+/// The property of a connection that a table is looked up by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum Key {
     /// A port.
     Port(Side),
     /// An address, of either family.
@@ -80,8 +80,8 @@ pub struct Stage {
 /// The rules that test one field.
 #[derive(Debug)]
 pub struct Single {
-    /// Its place.
-    pub field: usize,
+    /// Its index in [`Tables::inputs`].
+    pub input: usize,
     /// The rule of each number. None if the number is the rule.
     pub rules: Option<Vec<u32>>,
 }
@@ -89,12 +89,12 @@ pub struct Single {
 /// Rules by a field that leaves few candidates.
 #[derive(Debug)]
 pub struct List {
-    /// That field's place.
+    /// That field's index in [`Tables::inputs`].
     pub key: usize,
     /// The first record of each of its numbers.
     pub starts: Vec<u32>,
-    /// The fields that the records test.
-    pub fields: Vec<usize>,
+    /// What the records test.
+    pub inputs: Vec<usize>,
     /// The first record matches everything and is no rule.
     pub records: Vec<Record>,
     /// Records of a list.
@@ -104,7 +104,7 @@ pub struct List {
 /// A rule of a list.
 #[derive(Debug)]
 pub struct Record {
-    /// First and last number of each field of the list.
+    /// First and last number of each input of the list.
     pub bounds: Vec<(u32, u32)>,
     /// The rule.
     pub rule: u32,
@@ -117,17 +117,17 @@ pub struct Record {
 pub struct Block {
     /// Words of a row.
     pub words: usize,
-    /// The fields.
-    pub columns: Vec<Column>,
+    /// The rows of each input.
+    pub inputs: Vec<Rows>,
     /// The rule of each bit.
     pub rules: Vec<u32>,
 }
 
-/// A field of a block.
+/// The rows of an input of a block.
 #[derive(Debug)]
-pub struct Column {
-    /// Its place.
-    pub field: usize,
+pub struct Rows {
+    /// The input's index in [`Tables::inputs`].
+    pub input: usize,
     /// The row of each number.
     pub row_of: Vec<u32>,
     /// The rows.
@@ -138,12 +138,12 @@ pub struct Column {
 #[derive(Debug, Clone)]
 struct Case {
     rule: u32,
-    bounds: BTreeMap<Kind, Rc<Set>>,
+    bounds: BTreeMap<Key, Rc<Set>>,
 }
 
 impl Case {
     fn asks_interface(&self) -> bool {
-        self.bounds.keys().any(|kind| matches!(kind, Kind::Interface(_)))
+        self.bounds.keys().any(|key| matches!(key, Key::Interface(_)))
     }
 }
 
@@ -192,7 +192,7 @@ pub(super) fn tables(rules: &[Rule], regions: &Regions) -> Result<Tables, Diagno
         stage.lists = lists.iter().map(|(key, cases)| numbers.list(key, cases)).collect();
         stage.blocks = numbers.blocks(rest).ok_or_else(|| too_complex(rules, rest))?;
     }
-    Ok(Tables { otherwise, fields: numbers.finish(), stages })
+    Ok(Tables { otherwise, inputs: numbers.finish(), stages })
 }
 
 /// The small dimensions that some rule tests.
@@ -211,7 +211,7 @@ fn case(rule: u32, term: &Term, small: &[Dimension]) -> Option<Case> {
     let mut has_address = false;
     for (dimension, set) in term.bounds() {
         match dimension {
-            Dimension::Port(side) => _ = bounds.insert(Kind::Port(side), Rc::clone(set)),
+            Dimension::Port(side) => _ = bounds.insert(Key::Port(side), Rc::clone(set)),
             Dimension::Address(side) => {
                 // The address determines the family.
                 let family = family.map(|families| addresses(families.ranges()[0].0));
@@ -220,13 +220,13 @@ fn case(rule: u32, term: &Term, small: &[Dimension]) -> Option<Case> {
                     return None;
                 }
                 has_address = true;
-                bounds.insert(Kind::Address(side), Rc::new(set));
+                bounds.insert(Key::Address(side), Rc::new(set));
             }
             Dimension::Fact(fact) => {
-                bounds.insert(Kind::Fact(fact), Rc::clone(set));
+                bounds.insert(Key::Fact(fact), Rc::clone(set));
             }
             Dimension::Interface { automaton, .. } => {
-                bounds.insert(Kind::Interface(automaton), Rc::clone(set));
+                bounds.insert(Key::Interface(automaton), Rc::clone(set));
             }
             Dimension::Direction
             | Dimension::Family
@@ -247,7 +247,7 @@ fn case(rule: u32, term: &Term, small: &[Dimension]) -> Option<Case> {
             })
         };
         let values = (0..count).filter(matches).map(|number| (number, number)).collect();
-        bounds.insert(Kind::Small(small.to_vec()), Rc::new(Set::from_ranges(values)));
+        bounds.insert(Key::Small(small.to_vec()), Rc::new(Set::from_ranges(values)));
     }
     Some(Case { rule, bounds })
 }
@@ -257,13 +257,13 @@ fn too_complex(rules: &[Rule], rest: &[Case]) -> Diagnostic {
     let fields: BTreeSet<&str> = rest
         .iter()
         .flat_map(|case| case.bounds.keys())
-        .map(|kind| match kind {
-            Kind::Port(Side::Local) => "local ports",
-            Kind::Port(Side::Remote) => "remote ports",
-            Kind::Address(Side::Local) => "local addresses",
-            Kind::Address(Side::Remote) => "remote addresses",
-            Kind::Small(_) | Kind::Fact(_) => "other fields",
-            Kind::Interface(_) => "interfaces",
+        .map(|key| match key {
+            Key::Port(Side::Local) => "local ports",
+            Key::Port(Side::Remote) => "remote ports",
+            Key::Address(Side::Local) => "local addresses",
+            Key::Address(Side::Remote) => "remote addresses",
+            Key::Small(_) | Key::Fact(_) => "other fields",
+            Key::Interface(_) => "interfaces",
         })
         .collect();
     let fields: Vec<_> = fields.into_iter().collect();

@@ -1,7 +1,7 @@
 //! The numbers of fields, and what they lead to: rules, lists and rows of bits.
 
 use super::lists::Sorted;
-use super::{Block, Case, Column, Field, Kind, List, Record, Single};
+use super::{Block, Case, Input, Key, List, Record, Rows, Single};
 use crate::plan::{Steps, Table};
 use crate::space::{Dimension, Interfaces, Set, sweep};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -33,7 +33,7 @@ pub(super) struct Numbers {
 }
 
 struct Numbered {
-    kind: Kind,
+    key: Key,
     /// The number from each first value on. None if the value is the number.
     steps: Option<Steps>,
     count: usize,
@@ -57,61 +57,61 @@ impl Numbers {
         interfaces: &Interfaces,
         none: u32,
     ) -> Option<Self> {
-        let mut fields: BTreeMap<&Kind, Uses<'_>> = BTreeMap::new();
+        let mut fields: BTreeMap<&Key, Uses<'_>> = BTreeMap::new();
         for case in singles {
-            for kind in case.bounds.keys() {
-                fields.entry(kind).or_default().singles.push(case);
+            for key in case.bounds.keys() {
+                fields.entry(key).or_default().singles.push(case);
             }
         }
         let in_rows = sorted.iter().flat_map(|(_, rest)| rest).map(|case| (None, case));
         let in_lists = sorted.iter().flat_map(|(lists, _)| lists);
-        let in_lists = in_lists.flat_map(|(key, of)| of.iter().map(move |case| (Some(key), case)));
-        for (key, case) in in_rows.chain(in_lists) {
-            for kind in case.bounds.keys() {
-                let uses = fields.entry(kind).or_default();
+        let in_lists = in_lists.flat_map(|(of, cases)| cases.iter().map(move |it| (Some(of), it)));
+        for (of, case) in in_rows.chain(in_lists) {
+            for key in case.bounds.keys() {
+                let uses = fields.entry(key).or_default();
                 // Records compare ports and small numbers directly.
-                if key.is_none_or(|key| key == kind) || matches!(kind, Kind::Address(_)) {
+                if of.is_none_or(|of| of == key) || matches!(key, Key::Address(_)) {
                     uses.several.push(case);
                 }
             }
         }
-        let fields = fields.into_iter().map(|(kind, uses)| match kind {
-            Kind::Small(_) => Numbered::by_value(
-                kind,
+        let fields = fields.into_iter().map(|(key, uses)| match key {
+            Key::Small(_) => Numbered::by_value(
+                key,
                 small.iter().map(|it| it.last() as usize + 1).product(),
                 &uses,
                 none,
             ),
-            Kind::Interface(automaton) => {
-                Numbered::by_value(kind, interfaces.automata[*automaton].classes.len(), &uses, none)
+            Key::Interface(automaton) => {
+                Numbered::by_value(key, interfaces.automata[*automaton].classes.len(), &uses, none)
             }
-            Kind::Fact(_) => Numbered::by_value(kind, 2, &uses, none),
-            Kind::Port(_) if uses.singles.is_empty() && uses.several.is_empty() => {
-                Numbered::by_value(kind, 1 << 16, &uses, none)
+            Key::Fact(_) => Numbered::by_value(key, 2, &uses, none),
+            Key::Port(_) if uses.singles.is_empty() && uses.several.is_empty() => {
+                Numbered::by_value(key, 1 << 16, &uses, none)
             }
-            Kind::Port(_) | Kind::Address(_) => Numbered::by_class(kind, &uses, none),
+            Key::Port(_) | Key::Address(_) => Numbered::by_class(key, &uses, none),
         });
         let fields: Vec<_> = fields.collect();
         let is_small = fields.iter().all(|field| field.count <= MOST_NUMBERS);
         is_small.then_some(Self { none, fields, bits: MOST_BITS, bytes: MOST_BYTES })
     }
 
-    fn place(&self, kind: &Kind) -> usize {
-        let place = self.fields.iter().position(|field| field.kind == *kind);
-        place.unwrap_or_else(|| unreachable!("every bound has its field: {kind:?}"))
+    fn place(&self, key: &Key) -> usize {
+        let place = self.fields.iter().position(|field| field.key == *key);
+        place.unwrap_or_else(|| unreachable!("every bound has its field: {key:?}"))
     }
 
     /// The indices of the fields that cases test.
     fn places(&self, cases: &[Case]) -> BTreeSet<usize> {
-        cases.iter().flat_map(|case| case.bounds.keys()).map(|kind| self.place(kind)).collect()
+        cases.iter().flat_map(|case| case.bounds.keys()).map(|key| self.place(key)).collect()
     }
 
     pub(super) fn singles(&self, of_interface: bool) -> Vec<Single> {
-        let of_stage = |field: &Numbered| matches!(field.kind, Kind::Interface(_)) == of_interface;
+        let of_stage = |field: &Numbered| matches!(field.key, Key::Interface(_)) == of_interface;
         let single = |(at, field): (usize, &Numbered)| {
             let rules = field.rules.clone().filter(|_| of_stage(field))?;
             let is_rule = rules.iter().enumerate().all(|(at, rule)| at as u32 == *rule);
-            Some(Single { field: at, rules: (!is_rule).then_some(rules) })
+            Some(Single { input: at, rules: (!is_rule).then_some(rules) })
         };
         self.fields.iter().enumerate().filter_map(single).collect()
     }
@@ -120,11 +120,11 @@ impl Numbers {
     /// for other fields.
     fn ranges(&self, case: &Case, field: usize) -> Vec<(u32, u32)> {
         let field = &self.fields[field];
-        let Some(set) = case.bounds.get(&field.kind) else {
+        let Some(set) = case.bounds.get(&field.key) else {
             return vec![(0, u32::MAX)];
         };
         let mut numbers = (**set).clone();
-        if let Kind::Address(_) = field.kind {
+        if let Key::Address(_) = field.key {
             let mut all = Vec::new();
             field.each(set, |number| all.push((number.into(), number.into())));
             numbers = Set::from_ranges(all);
@@ -132,32 +132,32 @@ impl Numbers {
         numbers.ranges().iter().map(|(low, high)| (*low as u32, *high as u32)).collect()
     }
 
-    pub(super) fn list(&self, key: &Kind, cases: &[Case]) -> List {
+    pub(super) fn list(&self, key: &Key, cases: &[Case]) -> List {
         let key = self.place(key);
-        let fields: Vec<usize> = self.places(cases).into_iter().filter(|at| *at != key).collect();
+        let inputs: Vec<usize> = self.places(cases).into_iter().filter(|at| *at != key).collect();
         let field = &self.fields[key];
         let mut of_number: Vec<Vec<usize>> = vec![Vec::new(); field.count];
         for (at, case) in cases.iter().enumerate() {
-            field.each(&case.bounds[&field.kind], |number| {
+            field.each(&case.bounds[&field.key], |number| {
                 let list = &mut of_number[number as usize];
                 if list.last() != Some(&at) {
                     list.push(at);
                 }
             });
         }
-        let all = fields.iter().map(|_| (0, u32::MAX)).collect();
+        let all = inputs.iter().map(|_| (0, u32::MAX)).collect();
         let mut list = List {
             key,
             starts: Vec::new(),
             records: vec![Record { bounds: all, rule: self.none, is_last: true }],
             longest: 1,
-            fields,
+            inputs,
         };
         let mut known: HashMap<Vec<usize>, u32> = HashMap::from([(Vec::new(), 0)]);
         for of in of_number {
             let next = list.records.len();
             let start = *known.entry(of).or_insert_with_key(|of| {
-                let records = of.iter().flat_map(|at| self.records(&cases[*at], &list.fields));
+                let records = of.iter().flat_map(|at| self.records(&cases[*at], &list.inputs));
                 let mut records: Vec<_> = records.collect();
                 list.longest = list.longest.max(records.len());
                 let last = records.last_mut();
@@ -189,7 +189,7 @@ impl Numbers {
     fn row_bytes(&self, cases: &[Case]) -> Vec<usize> {
         let bytes = |at: usize| {
             let field = &self.fields[at];
-            let sets = cases.iter().filter_map(|case| case.bounds.get(&field.kind));
+            let sets = cases.iter().filter_map(|case| case.bounds.get(&field.key));
             let ranges: usize = sets.map(|set| set.ranges().len()).sum();
             field.count.min(2 * ranges + 1) * cases.len().div_ceil(64) * 8
         };
@@ -220,13 +220,13 @@ impl Numbers {
 
     fn block(&mut self, cases: &[Case]) -> Option<Block> {
         let words = cases.len().div_ceil(64);
-        let mut columns = Vec::new();
+        let mut inputs = Vec::new();
         for at in self.places(cases) {
             let field = &self.fields[at];
             let mut free = vec![0_u64; words];
             let mut work = 0;
             for (bit, case) in cases.iter().enumerate() {
-                match case.bounds.get(&field.kind) {
+                match case.bounds.get(&field.key) {
                     Some(set) => field.each(set, |_| work += 1),
                     None => free[bit / 64] |= 1 << (bit % 64),
                 }
@@ -234,69 +234,69 @@ impl Numbers {
             self.bits = self.bits.checked_sub(work + field.count * words)?;
             let mut rows = free.repeat(field.count);
             for (bit, case) in cases.iter().enumerate() {
-                if let Some(set) = case.bounds.get(&field.kind) {
+                if let Some(set) = case.bounds.get(&field.key) {
                     let set_bit =
                         |number| rows[number as usize * words + bit / 64] |= 1 << (bit % 64);
                     field.each(set, set_bit);
                 }
             }
-            let mut column = Column { field: at, row_of: Vec::new(), rows: Vec::new() };
+            let mut distinct = Rows { input: at, row_of: Vec::new(), rows: Vec::new() };
             let mut known: HashMap<&[u64], u32> = HashMap::new();
             for row in rows.chunks(words) {
-                let next = column.rows.len() as u32;
+                let next = distinct.rows.len() as u32;
                 let number = *known.entry(row).or_insert_with(|| {
-                    column.rows.push(row.to_vec());
+                    distinct.rows.push(row.to_vec());
                     next
                 });
-                column.row_of.push(number);
+                distinct.row_of.push(number);
             }
-            self.bytes = self.bytes.checked_sub(column.rows.len() * words * 8 + field.count)?;
-            columns.push(column);
+            self.bytes = self.bytes.checked_sub(distinct.rows.len() * words * 8 + field.count)?;
+            inputs.push(distinct);
         }
-        Some(Block { words, columns, rules: cases.iter().map(|case| case.rule).collect() })
+        Some(Block { words, inputs, rules: cases.iter().map(|case| case.rule).collect() })
     }
 
-    pub(super) fn finish(self) -> Vec<Field> {
-        let field = |it: Numbered| {
-            let table = it.steps.map(|steps| match it.kind {
-                Kind::Port(side) => Table::new(Dimension::Port(side), &steps),
-                Kind::Address(side) => Table::new(Dimension::Address(side), &steps),
+    pub(super) fn finish(self) -> Vec<Input> {
+        let input = |it: Numbered| {
+            let table = it.steps.map(|steps| match it.key {
+                Key::Port(side) => Table::new(Dimension::Port(side), &steps),
+                Key::Address(side) => Table::new(Dimension::Address(side), &steps),
                 ref other => unreachable!("{other:?} is numbered by its values"),
             });
-            Field { kind: it.kind, table, count: it.count }
+            Input { key: it.key, table, count: it.count }
         };
-        self.fields.into_iter().map(field).collect()
+        self.fields.into_iter().map(input).collect()
     }
 }
 
 impl Numbered {
     /// The value is the number.
-    fn by_value(kind: &Kind, count: usize, uses: &Uses<'_>, none: u32) -> Self {
+    fn by_value(key: &Key, count: usize, uses: &Uses<'_>, none: u32) -> Self {
         let mut rules = vec![none; count];
         for case in &uses.singles {
-            for (low, high) in case.bounds[kind].ranges() {
+            for (low, high) in case.bounds[key].ranges() {
                 for rule in &mut rules[*low as usize..=*high as usize] {
                     *rule = case.rule.min(*rule);
                 }
             }
         }
         let rules = (!uses.singles.is_empty()).then_some(rules);
-        Self { kind: kind.clone(), steps: None, count, rules }
+        Self { key: key.clone(), steps: None, count, rules }
     }
 
     /// A number for each class of values. The values of one class have the same first rule that tests only this field,
     /// and they lie in the same sets of the other cases. Without other cases the number is the rule.
-    fn by_class(kind: &Kind, uses: &Uses<'_>, none: u32) -> Self {
-        let last = match kind {
-            Kind::Port(_) => u128::from(u16::MAX),
-            Kind::Address(_) => u128::MAX,
-            _ => unreachable!("{kind:?} is numbered by its values"),
+    fn by_class(key: &Key, uses: &Uses<'_>, none: u32) -> Self {
+        let last = match key {
+            Key::Port(_) => u128::from(u16::MAX),
+            Key::Address(_) => u128::MAX,
+            _ => unreachable!("{key:?} is numbered by its values"),
         };
         const SEVERAL: u64 = 1 << 32;
         let singles = uses.singles.iter().map(|case| (case, u64::from(case.rule)));
         let several = uses.several.iter().enumerate().map(|(at, case)| (case, SEVERAL | at as u64));
         let bounds = singles.chain(several).flat_map(|(case, number)| {
-            case.bounds[kind].ranges().iter().map(move |(low, high)| (*low, *high, number))
+            case.bounds[key].ranges().iter().map(move |(low, high)| (*low, *high, number))
         });
         let is_rule = uses.several.is_empty();
         let mut rules: Vec<u32> = if is_rule { (0..=none).collect() } else { Vec::new() };
@@ -315,7 +315,7 @@ impl Numbered {
         });
         let count = rules.len();
         let rules = (!uses.singles.is_empty()).then_some(rules);
-        Self { kind: kind.clone(), steps: Some(steps), count, rules }
+        Self { key: key.clone(), steps: Some(steps), count, rules }
     }
 
     /// Calls `f` with the number of each part of a set.
