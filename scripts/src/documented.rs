@@ -57,7 +57,7 @@ const COMMANDS: &[(&str, How)] = &[
     ),
     (
         "SET_RTO_BTF=/path/to/vmlinux cargo xtask build --rules my.toml",
-        By("scripts/src/test.rs", "interfaces-btf"),
+        By("scripts/src/loaders.rs", "interfaces-btf"),
     ),
     (
         "cargo build --release",
