@@ -94,6 +94,7 @@ const COMMANDS: &[(&str, How)] = &[
         Image,
     ),
     ("scripts/packaging/container/run.sh install", Image),
+    ("cargo xtask fuzz --text --minutes 10", Not(MINUTES)),
     ("cargo xtask bench", Not(MINUTES)),
     ("cargo xtask demo", Not(MINUTES)),
     ("cargo xtask image", Not(MINUTES)),
