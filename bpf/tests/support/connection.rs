@@ -105,7 +105,7 @@ impl Connection {
         };
         let is_inet6 = self.local.is_ipv6();
         Self {
-            local: if number / 4 % 2 == 0 { unspecified } else { self.local },
+            local: if (number / 4).is_multiple_of(2) { unspecified } else { self.local },
             remote: unspecified,
             remote_port: 0,
             direction: Direction::Incoming,
