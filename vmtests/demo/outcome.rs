@@ -14,6 +14,8 @@ pub(crate) enum Policy {
     Caller,
     /// Both stations.
     Both,
+    /// Both stations, with a timer that is learned.
+    Learned,
 }
 
 /// One transmission, with times in seconds since the first one.
@@ -50,6 +52,8 @@ pub(crate) struct Scenes {
     pub(crate) calls: Vec<Call>,
     /// The durations of `connect` in seconds if the first SYN was lost.
     pub(crate) connects: Vec<(Policy, f64)>,
+    /// Calls one after the other with a learned timer, by the state of the channel.
+    pub(crate) learned: Vec<(String, Call)>,
 }
 
 impl Scenes {
@@ -58,7 +62,12 @@ impl Scenes {
     /// # Errors
     /// An invalid line, or no line at all.
     pub(crate) fn read(origin: &str, output: &[String]) -> Result<Self> {
-        let mut scenes = Scenes { origin: origin.into(), calls: Vec::new(), connects: Vec::new() };
+        let mut scenes = Scenes {
+            origin: origin.into(),
+            calls: Vec::new(),
+            connects: Vec::new(),
+            learned: Vec::new(),
+        };
         for text in output.iter().filter_map(|line| line.strip_prefix(RESULT)) {
             let value: Value = serde_json::from_str(text).with_context(|| text.to_owned())?;
             scenes.add(&value).with_context(|| text.to_owned())?;
@@ -72,6 +81,7 @@ impl Scenes {
             Some("none") => Policy::Nobody,
             Some("caller") => Policy::Caller,
             Some("both") => Policy::Both,
+            Some("learned") => Policy::Learned,
             _ => anyhow::bail!("no such policy"),
         };
         if value["scene"] == "datacentre" {
@@ -80,7 +90,7 @@ impl Scenes {
         }
         let number = |name: &'static str| value[name].as_u64().context(name);
         let packets = value["timeline"].as_array().context("timeline")?;
-        self.calls.push(Call {
+        let call = Call {
             policy,
             rate: number("rate")?,
             loss: number("loss")?,
@@ -88,7 +98,11 @@ impl Scenes {
             syns: number("syns")?,
             bytes: number("bytes")?,
             packets: packets.iter().map(packet).collect::<Option<_>>().context("timeline")?,
-        });
+        };
+        match value["channel"].as_str() {
+            Some(channel) => self.learned.push((channel.to_owned(), call)),
+            None => self.calls.push(call),
+        }
         Ok(())
     }
 
@@ -136,6 +150,7 @@ mod tests {
         assert_eq!((calls[0].syns, calls[0].first_byte), (1, Some(16.5)));
         assert!(calls[0].packets[0].by_caller);
         assert!(scenes.of(300, 0, Policy::Nobody).is_empty());
+        assert!(scenes.learned.is_empty());
     }
 
     #[test]

@@ -27,7 +27,46 @@ pub(crate) fn markdown(scenes: &[Scenes]) -> String {
         });
         out.push_str(&format!("| Linux {} | {} |\n", scenes.version(), cells.join(" | ")));
     }
+    learned(scenes, &mut out);
     out
+}
+
+/// The connections that are shown of each series.
+const SHOWN: [(&str, usize); 3] = [("1st connection", 0), ("2nd", 1), ("10th", 9)];
+
+/// Formats what changes from one connection to the next with a learned timer.
+fn learned(scenes: &[Scenes], out: &mut String) {
+    let names = SHOWN.map(|(name, _)| name).join(" | ");
+    out.push_str(&format!("\n| learned timer | Linux | {names} |\n|---|---|---|---|---|\n"));
+    let mut channels: Vec<&str> = Vec::new();
+    for (channel, _) in scenes.iter().flat_map(|scenes| &scenes.learned) {
+        if !channels.contains(&channel.as_str()) {
+            channels.push(channel);
+        }
+    }
+    for channel in channels {
+        for scenes in scenes {
+            let calls: Vec<&Call> =
+                scenes.learned.iter().filter(|(of, _)| of == channel).map(|(_, it)| it).collect();
+            let cells = SHOWN.map(|(_, at)| calls.get(at).map_or("–".into(), |it| cell(&[*it])));
+            out.push_str(&format!(
+                "| {channel} | {} | {} |\n",
+                scenes.version(),
+                cells.join(" | ")
+            ));
+        }
+    }
+    for scenes in scenes {
+        let times = scenes.connects.iter().filter(|(policy, _)| *policy == Policy::Learned);
+        let times: Vec<f64> = times.map(|(_, seconds)| seconds * 1e3).collect();
+        let cells =
+            SHOWN.map(|(_, at)| times.get(at).map_or("–".into(), |time| format!("{time:.0} ms")));
+        let version = scenes.version();
+        out.push_str(&format!(
+            "| datacentre, first SYN lost | {version} | {} |\n",
+            cells.join(" | ")
+        ));
+    }
 }
 
 fn cell(calls: &[&Call]) -> String {
@@ -83,10 +122,16 @@ mod tests {
             packets: vec![],
         };
         let calls = vec![call(Policy::Nobody, Some(40.0)), call(Policy::Nobody, None)];
-        let connects = vec![(Policy::Nobody, 1.02), (Policy::Both, 0.013)];
-        let table = markdown(&[Scenes { origin: "linux 6.1.2".into(), calls, connects }]);
+        let connects = vec![(Policy::Nobody, 1.02), (Policy::Both, 0.013), (Policy::Learned, 1.03)];
+        let learned = vec![("7.5 s".to_owned(), call(Policy::Learned, Some(16.0)))];
+        let table = markdown(&[Scenes { origin: "linux 6.1.2".into(), calls, connects, learned }]);
         let row = "| 300 bit/s | 6.1 | 7 SYNs, 40.0 s, 1 of 2 never, 900 bytes | ";
         assert!(table.contains(row), "{table}");
         assert!(table.contains("| Linux 6.1 | 1020 ms | 13 ms |"), "{table}");
+        assert!(table.contains("| 7.5 s | 6.1 | 7 SYNs, 16.0 s, 900 bytes | – | – |"), "{table}");
+        assert!(
+            table.contains("| datacentre, first SYN lost | 6.1 | 1030 ms | – | – |"),
+            "{table}"
+        );
     }
 }

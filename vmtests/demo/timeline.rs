@@ -27,7 +27,7 @@ struct Lane<'a> {
     call: &'a Call,
 }
 
-/// Draws every kernel without a rule, and the last kernel with the rule.
+/// Draws every kernel without a rule, and the last kernel with a fixed and with a learned timer.
 ///
 /// # Errors
 /// A kind of call is missing.
@@ -39,6 +39,7 @@ pub(crate) fn svg(scenes: &[Scenes]) -> Result<String> {
     let last = scenes.last().context("no kernels")?;
     lanes.push(lane(last, Policy::Caller)?);
     lanes.push(lane(last, Policy::Both)?);
+    lanes.push(lane(last, Policy::Learned)?);
     Ok(draw(&lanes))
 }
 
@@ -47,8 +48,11 @@ fn lane(scenes: &Scenes, policy: Policy) -> Result<Lane<'_>> {
         Policy::Nobody => "no rule",
         Policy::Caller => "rto = 20 s at the calling station",
         Policy::Both => "rto = 20 s at both stations",
+        Policy::Learned => "learned rto at both stations, 10th connection",
     };
-    let calls = scenes.of(RATE, 0, policy);
+    let mut calls = scenes.of(RATE, 0, policy);
+    calls.extend(scenes.learned.iter().map(|(_, call)| call).filter(|call| call.rate == RATE));
+    calls.retain(|call| call.policy == policy);
     let call = calls.into_iter().find(|call| !call.packets.is_empty());
     let call = call.with_context(|| format!("no call with {with}"))?;
     Ok(Lane { name: format!("Linux {}, {with}", scenes.version()), call })

@@ -33,8 +33,8 @@ pub(super) const FRAMING: usize = 20;
 const ETHERNET: usize = 14;
 /// The length of an IPv4 SYN as Linux sends it: MSS, SACK, timestamps, window scale.
 const SYN: usize = 60;
-/// The time from a SYN to its answer on an idle channel: a ping over a LoRa link with IP took 7.545 s.
-const ROUND_TRIP: Duration = Duration::from_millis(7500);
+/// The round trip of the radio channels: a ping over a LoRa link with IP took 7.545 s.
+pub(super) const ROUND_TRIP: Duration = Duration::from_millis(7500);
 
 /// The queue's device, in the namespace of the air.
 const AIR: &str = "air";
@@ -51,6 +51,8 @@ pub(super) struct Link {
     pub(super) rate: u32,
     /// Packets lost, in percent.
     pub(super) loss: u32,
+    /// The time from a SYN to its answer on an idle channel.
+    pub(super) round_trip: Duration,
 }
 
 impl Link {
@@ -61,13 +63,12 @@ impl Link {
 
     /// The delay between the end of a transmission and the packet's arrival: the rest of half the round-trip time.
     pub(super) fn delay(self) -> Duration {
-        (ROUND_TRIP / 2).saturating_sub(self.air_time(SYN))
+        (self.round_trip / 2).saturating_sub(self.air_time(SYN))
     }
 }
 
 /// Two stations with a channel between them.
 pub(super) struct Channel {
-    pub(super) link: Link,
     pub(super) caller: Namespace,
     pub(super) answerer: Namespace,
     air: Namespace,
@@ -91,7 +92,12 @@ impl Channel {
         connect(&caller, &air, CALLER)?;
         connect(&answerer, &air, ANSWERER)?;
         air.run(|| script("tc", &queue(link)))?;
-        Ok(Channel { link, caller, answerer, air })
+        Ok(Channel { caller, answerer, air })
+    }
+
+    /// Gives the channel other properties. Packets on the air keep the old ones.
+    pub(super) fn change(&self, link: Link) -> Result<()> {
+        self.air.run(|| script("tc", &format!("qdisc change dev {AIR} root {}\n", netem(link))))
     }
 
     /// The address of the listener at the answering station.
@@ -142,12 +148,8 @@ fn connect(station: &Namespace, air: &Namespace, network: u8) -> Result<()> {
 
 /// The arguments for `tc`.
 fn queue(link: Link) -> String {
-    let Link { rate, loss } = link;
-    let overhead = FRAMING - ETHERNET;
-    let delay = link.delay().as_millis();
-    let mut lines = format!(
-        "qdisc add dev {AIR} root netem limit 10000 delay {delay}ms rate {rate}bit {overhead}\n"
-    );
+    let loss = link.loss;
+    let mut lines = format!("qdisc add dev {AIR} root {}\n", netem(link));
     for network in [CALLER, ANSWERER] {
         let port = format!("dev to{network}");
         // The queue is on egress, after forwarding: a sender does not retransmit a packet that is still in a queue of
@@ -161,6 +163,12 @@ fn queue(link: Link) -> String {
         }
     }
     lines
+}
+
+fn netem(link: Link) -> String {
+    let overhead = FRAMING - ETHERNET;
+    let delay = link.delay().as_millis();
+    format!("netem limit 10000 delay {delay}ms rate {}bit {overhead}", link.rate)
 }
 
 /// Runs a script with `ip` or `tc` in the calling thread's namespace.

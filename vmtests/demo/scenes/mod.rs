@@ -6,12 +6,14 @@
 
 mod channel;
 mod datacentre;
+mod learned;
 mod radio;
 
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 use std::time::Instant;
@@ -28,6 +30,7 @@ use crate::harness::sandbox;
 use crate::harness::setrto::SetRto;
 use channel::Channel;
 use channel::Link;
+use channel::ROUND_TRIP;
 use radio::Call;
 
 /// The argument that requests the scenes.
@@ -46,6 +49,8 @@ const FAST: usize = 20;
 /// A policy, and the ports that select it: on the radio and in the datacentre.
 const POLICIES: [(&str, u16, Option<u16>); 3] =
     [("none", 12340, Some(9041)), ("caller", 12346, None), ("both", 12345, Some(9042))];
+/// The same for timers that are learned.
+const LEARNED: (u16, u16) = (12347, 9043);
 
 /// Runs the scenes in a separate process with its own cgroup for the policy.
 pub(crate) fn run(bin_dir: Option<&Path>) -> ExitCode {
@@ -85,7 +90,8 @@ fn scenes() -> Result<()> {
             );
         }
     }
-    radio()
+    radio()?;
+    learned::run()
 }
 
 /// Runs all channels at the same time: they mostly wait.
@@ -96,8 +102,9 @@ fn radio() -> Result<()> {
         for (loss, count) in [(0, SURE), (10, LOSSY)] {
             for (policy, port, _) in POLICIES {
                 for number in 0..count {
-                    let channel = Channel::new(Link { rate, loss }).context("a channel")?;
-                    calls.push((policy, number, Call::start(channel, port)?));
+                    let link = Link { rate, loss, round_trip: ROUND_TRIP };
+                    let channel = Arc::new(Channel::new(link).context("a channel")?);
+                    calls.push((policy, number, Call::start(&channel, link, port)?));
                 }
             }
         }

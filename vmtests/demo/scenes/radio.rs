@@ -47,7 +47,7 @@ pub(super) struct Call {
 
 impl Call {
     /// Listens at one station, which greets each caller, and calls it from the other one.
-    pub(super) fn start(channel: Channel, port: u16) -> Result<Self> {
+    pub(super) fn start(channel: &Arc<Channel>, link: Link, port: u16) -> Result<Self> {
         let there = SocketAddr::new(Channel::there(), port);
         let listener = channel.answerer.run(|| Ok(TcpListener::bind(there)?))?;
         let capture = channel.listen()?;
@@ -55,12 +55,11 @@ impl Call {
             let (mut peer, _) = listener.accept()?;
             peer.write_all(GREETING)?;
             // The socket stays open, because closing would cost packets. The end of the process closes it.
-            thread::sleep(LIMIT);
+            std::mem::forget(peer);
             Ok(())
         });
         let (sender, answer) = mpsc::channel();
-        let channel = Arc::new(channel);
-        let own = Arc::clone(&channel);
+        let own = Arc::clone(channel);
         let begin = Instant::now();
         thread::spawn(move || {
             own.caller.run(|| {
@@ -71,11 +70,11 @@ impl Call {
                 // The receiver is gone if the limit has expired.
                 let _ = sender.send(begin.elapsed());
                 peer.read_exact(&mut [0; GREETING.len() - 1])?;
-                thread::sleep(LIMIT);
+                std::mem::forget(peer);
                 Ok(())
             })
         });
-        let (link, news) = (channel.link, begin);
+        let news = begin;
         let call = Call {
             link,
             port,
@@ -85,7 +84,7 @@ impl Call {
             first_byte: None,
             packets: 0,
             news,
-            _channel: channel,
+            _channel: Arc::clone(channel),
         };
         Ok(call)
     }
