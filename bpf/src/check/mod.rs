@@ -53,7 +53,7 @@ pub(crate) fn check<'t>(
     files: Files<'t>,
 ) -> Checked<'t> {
     let mut diagnostics = Vec::new();
-    let options = options::options(document, &mut diagnostics);
+    let mut options = options::options(document, &mut diagnostics);
     let functions = code::file(document, &files, &mut diagnostics);
     let lists = Lists::new(document, files, functions);
     let mut rules = Vec::new();
@@ -104,6 +104,7 @@ pub(crate) fn check<'t>(
             rules.clear();
         }
     }
+    options.unused_lists = lists.unused();
     let (files, code) = lists.files();
     Checked { rules, options, mistakes: diagnostics, files, code }
 }

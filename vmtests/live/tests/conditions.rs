@@ -7,6 +7,7 @@ use super::policy::Policy;
 use super::policy::Rule;
 use super::policy::end;
 use super::support::need_ipv6;
+use crate::harness::sockets::Own;
 use crate::harness::tests;
 
 const RULES: &str = include_str!("../rules/conditions.toml");
@@ -225,12 +226,16 @@ fn condition_direction() -> Result<()> {
 fn condition_socket() -> Result<()> {
     let policy = install(&["va"])?;
     for remote in ["10.99.0.1:1140", "[fd99::1]:1140", "[::ffff:10.99.0.1]:1140"] {
-        policy.outgoing_marked((0x105, 0), remote, Some("marked"))?;
-        policy.outgoing_marked((0x1fa, 6), remote, Some("marked"))?;
-        policy.outgoing_marked((0x205, 6), remote, Some("urgent"))?;
-        policy.outgoing_marked((0, 4), remote, Some("urgent"))?;
-        policy.outgoing_marked((0, 5), remote, Some("unmarked"))?;
-        policy.outgoing_marked((7, 0), remote, None)?;
+        for (mark, priority, rule) in [
+            (0x105, 0, Some("marked")),
+            (0x1fa, 6, Some("marked")),
+            (0x205, 6, Some("urgent")),
+            (0, 4, Some("urgent")),
+            (0, 5, Some("unmarked")),
+            (7, 0, None),
+        ] {
+            policy.outgoing_with(Own { mark, priority, tos: 0 }, remote, rule)?;
+        }
     }
     // An answered SYN has no socket with a mark, so it is not 7.
     incoming(&policy, Some("unmarked"), &["10.20.1.1:1140", "[fd20:1::1]:1140"])?;

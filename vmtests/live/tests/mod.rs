@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bare;
+mod beside;
 mod btf;
 mod by_hand;
 mod concurrency;
@@ -44,6 +45,7 @@ use crate::harness::Test;
 pub(crate) const ALL: &[&[Test]] = &[
     bare::TESTS,
     conditions::TESTS,
+    beside::TESTS,
     interfaces::TESTS,
     interfaces_methods::TESTS,
     interfaces_arrivals::TESTS,
