@@ -11,6 +11,7 @@ use libbpf_rs::btf::Btf;
 use libbpf_rs::libbpf_sys;
 use set_rto_compiler::constants::Kernel;
 use set_rto_compiler::diag::{self, Source};
+use set_rto_compiler::place::places;
 use set_rto_compiler::structures::MEMBERS;
 use set_rto_compiler::{Policy, compile_with, release};
 use std::io::Error;
@@ -32,15 +33,18 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let name = variable("SET_RTO_RULES").unwrap_or_else(|| "rules.toml".into());
-    println!("cargo::rerun-if-changed={name}");
     println!("cargo::rerun-if-changed=build.rs");
-    let text = fs::read_to_string(&name).map_err(|error| {
-        format!("error: cannot read the rules file {name}: {error}\nhelp: set SET_RTO_RULES, or create rules.toml")
+    let (name, file) = rules_file()?;
+    println!("cargo::rerun-if-changed={}", file.display());
+    let text = fs::read_to_string(&file).map_err(|error| {
+        format!(
+            "error: cannot read the rules file {}: {error}\nhelp: set SET_RTO_RULES, or create rules.toml",
+            file.display()
+        )
     })?;
     let source = Source { name: &name, text: &text };
     let version = env!("CARGO_PKG_VERSION");
-    let folder = Path::new(&name).parent().unwrap_or(Path::new(""));
+    let folder = file.parent().unwrap_or(Path::new(""));
     let load = |list: &str| {
         let path = folder.join(list);
         println!("cargo::rerun-if-changed={}", path.display());
@@ -65,6 +69,23 @@ fn run() -> Result<(), String> {
     }
     let constants = policy.constants(version, &kernels);
     write(&out.join("policy.rs"), constants)
+}
+
+/// The rules file: as it is given, and where it is.
+fn rules_file() -> Result<(String, PathBuf), String> {
+    let root = env::current_dir().map_err(|error| format!("error: current directory: {error}"))?;
+    let Some(name) = variable("SET_RTO_RULES") else {
+        return Ok(("rules.toml".into(), root.join("rules.toml")));
+    };
+    // Only a relative path makes the build depend on where one stands.
+    let shell = Path::new(&name).is_relative().then(|| variable("PWD")).flatten();
+    let places = places(&name, shell.as_deref(), &root);
+    if let Some(place) = places.iter().find(|place| place.exists()) {
+        return Ok((name, place.clone()));
+    }
+    let places: Vec<_> = places.iter().map(|it| it.display().to_string()).collect();
+    let places = places.join(" or ");
+    Err(format!("error: no rules file {places}\nhelp: set SET_RTO_RULES to the path of one"))
 }
 
 fn skeleton(c: &Path, object: &Path, out: &Path) -> Result<(), String> {

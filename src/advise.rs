@@ -4,7 +4,7 @@ use crate::bpf;
 use crate::error::{Context as _, Result, hint};
 use crate::evidence::Evidence;
 use crate::json;
-use crate::pin::{self, Installed, State};
+use crate::pin::{self, Installed};
 use crate::state::{self, DIRECTIONS, Rule};
 use crate::timer::rough;
 use crate::{output, status};
@@ -25,6 +25,10 @@ const LINUX_US: u64 = 1_000_000;
 /// Retransmissions of the SYN-ACK (`net.ipv4.tcp_synack_retries`): a request expires after 1 + 2 + 4 + … timers.
 const REQUEST_TIMERS: u64 = 63;
 
+/// After this many SYN timeouts MPTCP falls back, and an answer then turns it off for
+/// `net.mptcp.blackhole_timeout`.
+const MPTCP_TIMEOUTS: u64 = 3;
+
 /// The advice about a rule.
 struct Advice {
     rule: &'static str,
@@ -40,15 +44,12 @@ struct Advice {
 pub(crate) fn run(pin: &Path, as_json: bool) -> Result<ExitCode> {
     let state = pin::look_at(pin)?;
     let code = status::code(&state);
-    let installed = match &state {
-        State::Ours(installed) if code == 0 => installed,
-        _ => {
-            output::note(&match code {
-                status::NOT_INSTALLED => "not installed: there is no evidence",
-                _ => "other rules are installed: `set-rto status` shows them",
-            });
-            return Ok(ExitCode::from(code));
-        }
+    let Some(installed) = state.in_effect().filter(|it| it.is_current()) else {
+        output::note(&match code {
+            status::NOT_INSTALLED => "not installed: there is no evidence",
+            _ => "other rules are installed: `set-rto status` shows them",
+        });
+        return Ok(ExitCode::from(code));
     };
     let (rules, now) = state::rules(installed)?;
     let age_s = age_s(installed)?;
@@ -150,10 +151,14 @@ fn of_direction(
         };
         return ("unknown", None, text);
     }
+    if evidence.round_trips.is_empty() {
+        return ("unknown", None, format!("the rules keep no round trips to judge {name} by"));
+    }
     let (Some(most), true) = (evidence.quantile_us(95), measured >= ENOUGH) else {
         let text = format!("{measured} measured round trips are too few to judge {name}");
         return ("unknown", None, text);
     };
+    let hazard = hazard(direction, timer, most);
     let within = format!("95 % of {measured} answers within {}", rough(most));
     let better = round_up(most + most / 4).max(SHORTEST_US);
     if learns {
@@ -161,13 +166,21 @@ fn of_direction(
         return (
             "fine",
             None,
-            format!("{within}; learned {name} from {} hosts{late}", it.hosts.len()),
+            format!("{within}; learned {name} from {} hosts{late}{hazard}", it.hosts.len()),
+        );
+    }
+    if it.rule.settings.exempts() {
+        return (
+            "fine",
+            None,
+            format!("{within}; the rule leaves them to the kernel{}", late(evidence)),
         );
     }
     let learn = "or rto = { learn = true }";
-    if direction == 1 && timer < LINUX_US && most > timer * REQUEST_TIMERS {
+    let has_retries = it.rule.columns().any(|(_, column)| column.key == "synack_retries");
+    if direction == 1 && timer < LINUX_US && most > timer * REQUEST_TIMERS && !has_retries {
         let text = format!(
-            "{within}, but a request ends {} after its SYN: try {}, {learn}",
+            "{within}, but a request ends {} after its SYN: try {}, {learn}, or `synack_retries`",
             rough(timer * REQUEST_TIMERS),
             rough(better)
         );
@@ -175,7 +188,7 @@ fn of_direction(
     }
     if most > timer || evidence.needless * 20 > evidence.answered {
         let text = format!(
-            "{within}: {name} is too short, {} retransmissions; try {}, {learn}",
+            "{within}: {name} is too short, {} retransmissions; try {}, {learn}{hazard}",
             evidence.retransmissions,
             rough(better)
         );
@@ -199,7 +212,20 @@ fn of_direction(
         return ("change", None, text);
     }
     let unanswered = if lost > 0 { format!(", {lost} unanswered") } else { String::new() };
-    ("fine", None, format!("{within}; {name} fits{}{unanswered}", late(evidence)))
+    ("fine", None, format!("{within}; {name} fits{}{unanswered}{hazard}", late(evidence)))
+}
+
+/// What else a timer below the default does, since Linux 5.18 and 6.12.
+fn hazard(direction: usize, timer: u64, most: u64) -> String {
+    match direction {
+        0 if timer < LINUX_US && most > timer * MPTCP_TIMEOUTS => {
+            format!("; answers after {} turn MPTCP off for an hour", rough(timer * MPTCP_TIMEOUTS))
+        }
+        1 if timer <= LINUX_US / 2 => {
+            format!("; TCP_DEFER_ACCEPT lasts 1/{} of its seconds", LINUX_US / timer.max(1))
+        }
+        _ => String::new(),
+    }
 }
 
 fn late(evidence: &Evidence) -> String {
@@ -221,6 +247,7 @@ fn round_up(us: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::Settings;
 
     #[test]
     fn numbers_round_up() {
@@ -228,6 +255,64 @@ mod tests {
             [(99, 99), (101, 110), (9_100_001, 9_200_000), (12_000_000, 12_000_000)]
         {
             assert_eq!(round_up(us), rounded);
+        }
+    }
+
+    /// A rule, its timer, and evidence of outgoing connections that took two seconds each.
+    fn rule(settings: Settings, numbers: usize) -> Rule {
+        let mut rule = crate::rules::all().next().expect("the default rules have one");
+        rule.settings = settings;
+        let mut counters = vec![0; numbers];
+        // 100 connections, all answered; some of them after a retransmission that was too early.
+        counters[..5].copy_from_slice(&[100, 100, 50, 50, 50]);
+        if let Some(bucket) = counters.get_mut(7 + 13) {
+            *bucket = 100;
+        }
+        Rule {
+            rule,
+            jiffies: 0,
+            hits: 100,
+            refused: Vec::new(),
+            left_out: Vec::new(),
+            evidence: Some([Evidence::new(&counters), Evidence::new(&vec![0; numbers])]),
+            learned: [None, None],
+            hosts: Vec::new(),
+        }
+    }
+
+    const NOTHING: Settings =
+        Settings { rto_us: 0, columns: 0, rto_min_us: 0, delack_max_us: 0, min_us: 0, max_us: 0 };
+
+    #[test]
+    fn exempt_rules_get_no_timer() {
+        let kinds = |settings| {
+            let advice = of_rule(&rule(settings, 7 + 19), 0, 0);
+            advice.iter().map(|it| (it.kind, it.try_us.is_some())).collect::<Vec<_>>()
+        };
+        assert_eq!(kinds(NOTHING), [("fine", false)]);
+        // A rule that sets something else could set a timer, too.
+        assert_eq!(kinds(Settings { columns: 1, ..NOTHING }), [("change", true)]);
+        assert_eq!(kinds(Settings { rto_us: 1_000_000, ..NOTHING }), [("change", true)]);
+    }
+
+    #[test]
+    fn evidence_without_round_trips_is_not_little_evidence() {
+        let it = rule(Settings { rto_us: 1_000_000, ..NOTHING }, 7);
+        let advice = of_rule(&it, 0, 0);
+        assert_eq!(advice.len(), 1);
+        assert_eq!((advice[0].kind, advice[0].try_us), ("unknown", None));
+        assert_eq!(advice[0].text, "the rules keep no round trips to judge 1s by");
+        let both = it.both().expect("there is evidence");
+        assert_eq!((both.asked, both.quantile_us(50)), (100, None));
+    }
+
+    #[test]
+    fn hazards_are_those_of_short_timers() {
+        assert_eq!(hazard(0, 100_000, 300_000), "");
+        assert!(hazard(0, 100_000, 300_001).contains("after 300ms turn MPTCP off"));
+        assert!(hazard(1, 10_000, 0).contains("1/100 of its seconds"));
+        for direction in [0, 1] {
+            assert_eq!(hazard(direction, LINUX_US, 60_000_000), "");
         }
     }
 

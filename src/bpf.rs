@@ -222,14 +222,14 @@ pub(crate) fn map_info(fd: BorrowedFd<'_>) -> Result<MapInfo> {
     Ok(MapInfo { id: info.id, shape })
 }
 
-/// Creates a map with one value, for text.
-pub(crate) fn new_text(name: &CStr, text: &[u8]) -> Result<OwnedFd> {
-    let size = u32::try_from(text.len()).map_err(|_| Errno::E2BIG)?;
+/// Creates a map with one value.
+pub(crate) fn new_data(name: &CStr, value: &[u8]) -> Result<OwnedFd> {
+    let size = u32::try_from(value.len()).map_err(|_| Errno::E2BIG)?;
     // SAFETY: a name with NUL, sizes, and no options.
     let map = owned(unsafe {
         sys::bpf_map_create(sys::BPF_MAP_TYPE_ARRAY, name.as_ptr(), 4, size, 1, ptr::null())
     })?;
-    update(map.as_fd(), &FIRST, text)?;
+    update(map.as_fd(), &FIRST, value)?;
     Ok(map)
 }
 
@@ -320,12 +320,31 @@ pub(crate) enum Feature {
     Cookie,
 }
 
+/// Opcode, registers (source in the upper half), offset and immediate.
+type Instruction = (u8, u8, i16, i32);
+
+const RETURN_1: [Instruction; 2] = [(0xb7, 0, 0, 1), (0x95, 0, 0, 0)];
+
+/// Loads a program from its instructions; those of `return 1` follow.
+fn load(kind: u32, expected_attach_type: u32, code: &[Instruction]) -> Result<OwnedFd> {
+    let instruction = |&(code, registers, off, imm): &Instruction| {
+        let mut it = sys::bpf_insn { code, off, imm, ..Default::default() };
+        it.set_dst_reg(registers & 15);
+        it.set_src_reg(registers >> 4);
+        it
+    };
+    let code: Vec<_> = code.iter().chain(&RETURN_1).map(instruction).collect();
+    let sz = size_of::<sys::bpf_prog_load_opts>() as _;
+    let mut options = sys::bpf_prog_load_opts { sz, expected_attach_type, ..Default::default() };
+    let (name, licence) = (c"probe".as_ptr(), c"GPL".as_ptr());
+    let (start, count) = (code.as_ptr(), code.len() as _);
+    // SAFETY: NUL-terminated strings, the number of instructions, and options that state their own size.
+    owned(unsafe { sys::bpf_prog_load(kind, name, licence, start, count, &raw mut options) })
+}
+
 /// True if the verifier accepts a program that uses the feature.
 pub(crate) fn has(feature: Feature) -> Result<bool> {
     const INGRESS_IFINDEX: i16 = 64;
-    /// Opcode, registers (source in the upper half), offset and immediate.
-    type Instruction = (u8, u8, i16, i32);
-    const RETURN_1: [Instruction; 2] = [(0xb7, 0, 0, 1), (0x95, 0, 0, 0)];
     let call = |function: u32| (0x85, 0, 0, function as i32);
     let code: &[Instruction] = match feature {
         // r1 = *(u32 *)(r1 + 64)
@@ -341,31 +360,53 @@ pub(crate) fn has(feature: Feature) -> Result<bool> {
         ],
         Feature::Cookie => &[call(sys::BPF_FUNC_get_netns_cookie)],
     };
-    let instruction = |&(code, registers, off, imm): &Instruction| {
-        let mut it = sys::bpf_insn { code, off, imm, ..Default::default() };
-        it.set_dst_reg(registers & 15);
-        it.set_src_reg(registers >> 4);
-        it
-    };
-    let code: Vec<_> = code.iter().chain(&RETURN_1).map(instruction).collect();
-    let (kind, expected_attach_type) = match feature {
+    let (kind, attach_type) = match feature {
         Feature::Arrivals => (sys::BPF_PROG_TYPE_SK_LOOKUP, sys::BPF_SK_LOOKUP),
         Feature::Memory | Feature::Cookie => (sys::BPF_PROG_TYPE_SOCK_OPS, 0),
     };
-    let sz = size_of::<sys::bpf_prog_load_opts>() as _;
-    let mut options = sys::bpf_prog_load_opts { sz, expected_attach_type, ..Default::default() };
-    let (name, licence) = (c"probe".as_ptr(), c"GPL".as_ptr());
-    let mut load = || {
-        let (start, count) = (code.as_ptr(), code.len() as _);
-        // SAFETY: NUL-terminated strings, the number of instructions, and options that state their own size.
-        owned(unsafe { sys::bpf_prog_load(kind, name, licence, start, count, &raw mut options) })
-    };
+    let load = || load(kind, attach_type, code);
     // The verifier returns these, and so does a kernel without this program type. Two equal answers are believed.
     let is_no = |errno: &Errno| matches!(errno, Errno::EACCES | Errno::EINVAL);
     match load().or_else(|errno| if is_no(&errno) { load() } else { Err(errno) }) {
         Ok(_) => Ok(true),
         Err(errno) if is_no(&errno) => Ok(false),
         Err(errno) => Err(errno),
+    }
+}
+
+/// Records the device that packets from a cgroup leave by.
+pub(crate) struct Egress {
+    /// With the number of the device of the last packet as its value.
+    device: OwnedFd,
+    _link: OwnedFd,
+}
+
+impl Egress {
+    /// Watches the packets of a cgroup until this value is dropped.
+    pub(crate) fn watch(cgroup: BorrowedFd<'_>) -> Result<Self> {
+        // `struct __sk_buff`, include/uapi/linux/bpf.h
+        const IFINDEX: i16 = 40;
+        let device = new_data(c"device", &[0; 4])?;
+        let code = [
+            // r6 = *(u32 *)(r1 + 40)
+            (0x61, 0x16, IFINDEX, 0),
+            // r1 = the value of the map (BPF_PSEUDO_MAP_VALUE)
+            (0x18, 0x21, 0, device.as_raw_fd()),
+            (0, 0, 0, 0),
+            // *(u32 *)(r1 + 0) = r6
+            (0x63, 0x61, 0, 0),
+        ];
+        let kind = sys::BPF_PROG_TYPE_CGROUP_SKB;
+        let program = load(kind, sys::BPF_CGROUP_INET_EGRESS, &code)?;
+        let link = attach(program.as_fd(), cgroup, sys::BPF_CGROUP_INET_EGRESS)?;
+        Ok(Self { device, _link: link })
+    }
+
+    /// The number of the device; 0 if no packet has left.
+    pub(crate) fn device(&self) -> Result<u32> {
+        let mut index = [0; 4];
+        look_up(self.device.as_fd(), &FIRST, &mut index)?;
+        Ok(u32::from_ne_bytes(index))
     }
 }
 

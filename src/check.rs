@@ -111,7 +111,7 @@ fn all() -> (Vec<Check>, Vec<Setting>) {
         checks.push(Check { name: "interface", found });
     }
     checks.push(Check::of("program", loaded.map(|_| "the verifier accepts it".into())));
-    checks.push(Check { name: "memory", found: Ok(memory()) });
+    checks.push(Check::of("memory", memory()));
     let settings = probe::settings(&cgroup).unwrap_or_else(|error| {
         checks.push(Check::of("settings", Err(error)));
         Vec::new()
@@ -120,19 +120,17 @@ fn all() -> (Vec<Check>, Vec<Setting>) {
 }
 
 /// What the maps of evidence and of hosts take.
-fn memory() -> String {
+fn memory() -> Result<String> {
     /// An entry of a hash map with its key and value, and its share of the buckets (kernel/bpf/hashtab.c).
     const HOST: usize = 104;
     let kib = |bytes: usize| bytes.div_ceil(1024);
     let evidence = kib(rules::COUNT * 2 * rules::EVIDENCE * 8);
-    match rules::HOSTS {
-        None => format!("{evidence} KiB for evidence"),
-        Some(_) => {
-            let hosts = learned::hosts();
-            let learned = kib(hosts as usize * HOST);
-            format!("{evidence} KiB for evidence, {learned} KiB for {hosts} hosts")
-        }
+    if rules::HOSTS.is_none() {
+        return Ok(format!("{evidence} KiB for evidence"));
     }
+    let hosts = learned::hosts()?;
+    let learned = kib(hosts as usize * HOST);
+    Ok(format!("{evidence} KiB for evidence, {learned} KiB for {hosts} hosts"))
 }
 
 fn bpffs() -> Result<String> {

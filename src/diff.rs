@@ -1,27 +1,23 @@
 //! `set-rto diff`: this binary's rules against those that are attached.
 
 use crate::error::{Error, Result};
-use crate::output;
 use crate::pin::{self, State};
 use crate::rules;
-use crate::status::{NOT_INSTALLED, NOT_THIS};
-use std::collections::BTreeMap;
+use crate::status::NOT_THIS;
+use crate::{output, status};
 use std::path::Path;
 use std::process::ExitCode;
 
 /// `set-rto diff`: prints a line for each rule that is only attached (`-`) or only in this binary (`+`), and both for
 /// a changed rule. The exit codes are those of `status`.
 pub(crate) fn run(pin: &Path) -> Result<ExitCode> {
-    let installed = match pin::look_at(pin)? {
-        State::Ours(installed) if installed.cgroup.is_some() => installed,
-        State::Foreign(what) => {
-            output::note(&format_args!("not installed: {what}"));
-            return Ok(ExitCode::from(NOT_THIS));
-        }
-        State::Ours(_) | State::Absent => {
-            output::note(&"not installed");
-            return Ok(ExitCode::from(NOT_INSTALLED));
-        }
+    let state = pin::look_at(pin)?;
+    let Some(installed) = state.in_effect() else {
+        output::note(&match &state {
+            State::Foreign(what) => format!("not installed: {what}"),
+            _ => "not installed".into(),
+        });
+        return Ok(ExitCode::from(status::code(&state)));
     };
     if installed.is_current() {
         output::note(&"no difference");
@@ -48,28 +44,40 @@ fn compare(old: &str, new: &str) -> Vec<String> {
         str::lines(text).filter_map(|it| it.split_once('\t')).collect()
     };
     let (old, new) = (rules(old), rules(new));
-    let by_name: BTreeMap<_, _> = new.iter().copied().collect();
-    let known: BTreeMap<_, _> = old.iter().copied().collect();
+    let sorted = |rules: &[(_, _)]| {
+        let mut rules = rules.to_vec();
+        rules.sort_unstable();
+        rules
+    };
+    let (known, by_name) = (sorted(&old), sorted(&new));
     let line = |mark, (name, rest): &(&str, &str)| {
         let (when, settings) = rest.split_once('\t').unwrap_or((rest, ""));
         format!("{mark} {name}: when {when}, {settings}")
     };
     let mut lines = Vec::new();
     for rule @ (name, rest) in &old {
-        match by_name.get(name) {
-            Some(now) if now == rest => {}
+        match find(&by_name, name) {
+            Some(now) if now == *rest => {}
             Some(now) => lines.extend([line('-', rule), line('+', &(name, now))]),
             None => lines.push(line('-', rule)),
         }
     }
-    lines.extend(new.iter().filter(|(name, _)| !known.contains_key(name)).map(|it| line('+', it)));
-    let order = |rules: &[(&str, &str)], other: &BTreeMap<&str, &str>| -> Vec<String> {
-        rules.iter().filter(|(name, _)| other.contains_key(name)).map(|it| it.0.into()).collect()
+    lines.extend(
+        new.iter().filter(|(name, _)| find(&known, name).is_none()).map(|it| line('+', it)),
+    );
+    let order = |rules: &[(&str, &str)], other: &[(&str, &str)]| -> Vec<String> {
+        let common = rules.iter().filter(|(name, _)| find(other, name).is_some());
+        common.map(|it| it.0.into()).collect()
     };
     if order(&old, &by_name) != order(&new, &known) {
         lines.push("the common rules are in a different order".into());
     }
     lines
+}
+
+/// The rest of a rule by its name, in sorted rules.
+fn find<'a>(rules: &[(&'a str, &'a str)], name: &str) -> Option<&'a str> {
+    rules.binary_search_by_key(&name, |it| it.0).ok().map(|at| rules[at].1)
 }
 
 #[cfg(test)]

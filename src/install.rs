@@ -7,14 +7,13 @@
 use crate::bpf;
 use crate::device;
 use crate::device::local::{self, Devices};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Result, hint};
+use crate::host;
 use crate::host::cgroup::{self, Cgroup};
-use crate::host::netns::Netns;
-use crate::host::{self, mounts};
 use crate::pin::{self, Installed, LINK, Locked};
 use crate::policy::Load;
 use crate::way::Why;
-use crate::{Install, learned, output, policy, probe, rules, timer};
+use crate::{Install, learned, output, policy, probe, rules, timer, trial};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 
@@ -32,6 +31,7 @@ pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
     policy::require_capabilities(asked.interface_method)?;
     // A hook that cannot be read cannot be attached to. Nothing has been changed yet.
     policy::hook(&cgroup)?;
+    let is_of_a_container = cgroup.is_of_a_container()?;
     let mut directory = Locked::create(&asked.pin)?;
     let found = pin::look(&directory)?;
     // A detached link has no policy in effect: a new one takes its place.
@@ -51,7 +51,7 @@ pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
     let place = format!("{} {nouns} on {}", rules::COUNT, cgroup.path.display());
     if let (What::Nothing, Some(old)) = (&what, old) {
         if !asked.dry_run {
-            sweep(&directory, old.program_id, old.program_id);
+            sweep(&directory, &cgroup, old.program_id, old.program_id);
         }
         // A note, not a result: hotplug scripts call this whenever an interface changes.
         output::note(&format_args!("already installed: {place}"));
@@ -65,7 +65,8 @@ pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
     let same = old.filter(|_| what == What::Refreshed);
     // A detached policy has learned, too.
     let known = found.as_deref().filter(|_| !asked.forget).and_then(|it| it.learned.as_ref());
-    let fitting = known.filter(|(_, hosts)| *hosts == learned::hosts());
+    let hosts = learned::hosts()?;
+    let fitting = known.filter(|(_, room)| *room == hosts);
     let load = Load {
         without,
         counters: same.map(|old| old.counters.as_fd()),
@@ -79,15 +80,17 @@ pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
         let devices = Devices::read()?;
         devices.write(policy::map(&skeleton, local::MAP)?.as_fd())?;
         notes.extend(devices.notes(way.method)?);
+        if let Some(netns) = old.map(Installed::other_netns).transpose()?.flatten() {
+            notes.push(format!("interfaces were {netns}, and are now those of this one"));
+        }
     }
     if let Some(wanted) = rules::HOSTS {
         if let (Some((old, room)), None) = (known, fitting) {
             learned::copy(old.as_fd(), *room, policy::map(&skeleton, learned::MAP)?.as_fd())?;
         }
-        if learned::hosts() > wanted {
+        if hosts > wanted {
             notes.push(format!(
-                "room for {} hosts, not {wanted}: at least 256 for each processor",
-                learned::hosts()
+                "room for {hosts} hosts, not {wanted}: at least 256 for each processor"
             ));
         }
     }
@@ -97,7 +100,7 @@ pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
         let program = skeleton.progs.set_rto.as_fd();
         switch(&mut directory, found.as_deref(), program, &cgroup)?;
         directory.commit()?;
-        sweep(&directory, id, old.map_or(id, |old| old.program_id));
+        sweep(&directory, &cgroup, id, old.map_or(id, |old| old.program_id));
     }
     notes.iter().for_each(|note| output::note(note));
     let words = match (&what, asked.dry_run) {
@@ -113,7 +116,9 @@ pub(crate) fn run(asked: &Install) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     note_rounding(hz);
-    note_reach(&directory, &cgroup);
+    if is_of_a_container {
+        output::note(&cgroup::OF_A_CONTAINER);
+    }
     output::print(&format_args!("{words}: {place}"));
     if let Some(way) = way {
         output::print(&format_args!("interfaces by {}", way.text()));
@@ -132,10 +137,14 @@ enum What {
     Refreshed,
 }
 
-/// Removes the sets that are not in effect. The policy is, so the next run removes whatever a failure leaves here.
-fn sweep(directory: &Locked, keep: u32, known: u32) {
-    if let Err(error) = pin::sweep(directory, Some(keep), Some(known)) {
-        output::error(&error);
+/// Removes the sets that are not in effect and the cgroups of earlier trials. The policy is in effect, so the next run
+/// removes whatever a failure leaves here.
+fn sweep(directory: &Locked, cgroup: &Cgroup, keep: u32, known: u32) {
+    let trials = trial::sweep(cgroup.as_fd()).context("remove the cgroups of trials", hint::RETRY);
+    for swept in [pin::sweep(directory, Some(keep), Some(known)), trials] {
+        if let Err(error) = swept {
+            output::error(&error);
+        }
     }
 }
 
@@ -145,7 +154,7 @@ fn refuse_another_cgroup(old: &Installed, cgroup: &Cgroup, asked: &Install) -> R
     if cgroup.has_id(id)? {
         return Ok(());
     }
-    let place = cgroup::path(id).map_or("another cgroup".into(), |it| it.display().to_string());
+    let place = cgroup::path(id)?.map_or("another cgroup".into(), |it| it.display().to_string());
     Err(Error::new(
         format!("what is pinned at {} is attached to {place}", asked.pin.display()),
         "`set-rto remove` first, or install a second policy with another --pin",
@@ -197,48 +206,32 @@ fn is_same(old: &Installed, cgroup: &Cgroup, asked: &Install, hz: u32) -> Result
         // A requested method applied to that install only.
         None => way.why != Why::Asked,
     };
-    let netns = Netns::open()?;
-    let is_here = match (way.cookie, netns.cookie) {
-        (Some(known), Some(cookie)) => known == cookie,
-        _ => old.policy.netns == netns.inode,
-    };
-    Ok(is_method && is_here)
-}
-
-/// Prints a note if the policy covers or lasts less than it seems. Errors are ignored: these are only notes.
-fn note_reach(directory: &Locked, cgroup: &Cgroup) {
-    if mounts::is_private(directory.as_fd()).is_ok_and(|it| it) {
-        output::note(&"this bpffs is in this mount namespace only: the policy ends with it");
-    }
-    if cgroup.is_of_a_container().is_ok_and(|it| it) {
-        output::note(
-            &"this cgroup is the root of a container: the policy covers only that container",
-        );
-    }
+    Ok(is_method && old.other_netns()?.is_none())
 }
 
 /// Prints a note for each timer that the kernel's tick makes more than 10 % longer than its rule says.
 fn note_rounding(hz: u32) {
-    let real = |us| timer::microseconds(timer::jiffies(us, hz), hz);
-    let is_coarse = |us: u64| us > 0 && real(us).abs_diff(us) * 10 > us;
-    // The kernel's minimum is two jiffies.
-    let two = u64::from(timer::two_jiffies_us(hz));
-    let is_raised = |us: u64| us > 0 && us < two;
-    if !rules::settings().any(|it| is_coarse(it.rto_us) || is_raised(it.least_us)) {
+    let real = |us, least| timer::microseconds(timer::jiffies(us, hz).max(least), hz);
+    let coarse = |it: rules::Settings| {
+        // With the kernel's minimum, in jiffies.
+        let all = [
+            ("rto", it.rto_us, 1),
+            ("rto_min", it.rto_min_us, 2),
+            ("delack_max", it.delack_max_us, 2),
+        ];
+        let all = all.into_iter().filter(|(_, us, _)| *us > 0);
+        all.map(move |(key, us, least)| (key, us, real(us, least)))
+            .filter(|(_, us, real)| real.abs_diff(*us) * 10 > *us)
+    };
+    // There may be many rules with few different settings.
+    if !rules::settings().any(|it| coarse(it).next().is_some()) {
         return;
     }
     for rules::Rule { name, settings, .. } in rules::all() {
-        if is_raised(settings.least_us) {
-            let (asked, given) = (timer::spell(settings.least_us), timer::spell(two));
+        for (key, us, real) in coarse(settings) {
+            let (asked, given) = (timer::spell(us), timer::spell(real));
             output::note(&format_args!(
-                "rule `{name}`: rto_min or delack_max {asked} becomes {given}, two of the kernel's ticks"
-            ));
-        }
-        let us = settings.rto_us;
-        if is_coarse(us) {
-            let (asked, given) = (timer::spell(us), timer::spell(real(us)));
-            output::note(&format_args!(
-                "rule `{name}`: rto {asked} becomes {given}, the kernel's tick is 1/{hz} s"
+                "rule `{name}`: {key} {asked} becomes {given}, the kernel's tick is 1/{hz} s"
             ));
         }
     }

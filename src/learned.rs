@@ -6,6 +6,7 @@ use crate::error::{Context as _, Result, hint};
 use crate::rules;
 use crate::shared::{self, Estimate, Peers, Shape};
 use libbpf_rs::libbpf_sys as sys;
+use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
@@ -27,11 +28,15 @@ pub(crate) fn shift(hz: u32) -> u32 {
 }
 
 /// The number of hosts that the map has room for on this machine: the rules set it, and many processors raise it.
-pub(crate) fn hosts() -> u32 {
+pub(crate) fn hosts() -> Result<u32> {
     // SAFETY: no arguments.
     let processors = unsafe { sys::libbpf_num_possible_cpus() };
-    let least = u32::try_from(processors).unwrap_or(1).saturating_mul(FOR_EACH_PROCESSOR);
-    rules::HOSTS.map_or(least, |hosts| hosts.max(least))
+    // Otherwise a negative errno.
+    let processors =
+        u32::try_from(processors).map_err(|_| Errno::from_raw(processors.wrapping_neg()));
+    let processors = processors.context("count the processors", "is /sys mounted?")?;
+    let least = processors.saturating_mul(FOR_EACH_PROCESSOR);
+    Ok(rules::HOSTS.map_or(least, |hosts| hosts.max(least)))
 }
 
 /// The shape of one of our maps with this layout. The size is not compared.
@@ -57,13 +62,7 @@ pub(crate) fn all(map: BorrowedFd<'_>, room: u32) -> Result<Vec<Known>> {
     let mut all = Vec::new();
     let keys = bpf::keys::<{ size_of::<Peers>() }>(map, room as usize);
     for key in keys.context(WHAT, hint::ROOT)? {
-        let mut value = [0; size_of::<Estimate>()];
-        match bpf::look_up(map, &key, &mut value) {
-            Ok(()) => {}
-            // The kernel has evicted the entry in the meantime.
-            Err(nix::errno::Errno::ENOENT) => continue,
-            Err(errno) => return Err(errno).context(WHAT, hint::ROOT),
-        }
+        let Some(value) = value(map, &key).context(WHAT, hint::ROOT)? else { continue };
         let (Some((peers, _)), Some((estimate, _))) =
             (shared::read::<Peers>(&key), shared::read::<Estimate>(&value))
         else {
@@ -82,12 +81,21 @@ pub(crate) fn copy(from: BorrowedFd<'_>, room: u32, to: BorrowedFd<'_>) -> Resul
     const WHAT: &str = "keep what was learned";
     let keys = bpf::keys::<{ size_of::<Peers>() }>(from, room as usize);
     for key in keys.context(WHAT, hint::AGAIN)? {
-        let mut value = [0; size_of::<Estimate>()];
-        if bpf::look_up(from, &key, &mut value).is_ok() {
+        if let Some(value) = value(from, &key).context(WHAT, hint::AGAIN)? {
             bpf::update(to, &key, &value).context(WHAT, hint::AGAIN)?;
         }
     }
     Ok(())
+}
+
+/// An entry as bytes; None if the kernel has evicted it since the keys were read.
+fn value(map: BorrowedFd<'_>, key: &[u8]) -> nix::Result<Option<[u8; size_of::<Estimate>()]>> {
+    let mut value = [0; size_of::<Estimate>()];
+    match bpf::look_up(map, key, &mut value) {
+        Ok(()) => Ok(Some(value)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// The time in units of estimates. Jiffies start five minutes before they wrap at 32 bits (`INITIAL_JIFFIES`,

@@ -20,6 +20,7 @@ mod learned;
 #[path = "../scripts/libelf/left_out.rs"]
 mod left_out;
 mod metrics;
+mod neighbours;
 mod offsets;
 mod output;
 mod pin;

@@ -216,7 +216,7 @@ fn load_programs(names: &[&str], load: &Load<'_>) -> Result<Skeleton> {
             Some(ARRIVALS) => load.way.is_some_and(|way| way.arrivals),
             Some(EVIDENCE) => decides,
             Some(learned::MAP) => {
-                map.set_max_entries(learned::hosts()).context(PREPARE, hint::DAMAGED)?;
+                map.set_max_entries(learned::hosts()?).context(PREPARE, hint::DAMAGED)?;
                 decides
             }
             _ => continue,
@@ -337,11 +337,12 @@ fn refused(error: libbpf_rs::Error) -> Error {
 
 /// The hint for a refused privilege.
 pub(crate) fn privileges() -> String {
-    let missing = missing_capabilities(None).unwrap_or_default();
-    if missing.is_empty() {
-        "not even root may do this here: in a container or user namespace, run it on the host"
-            .into()
-    } else {
-        format!("missing {}: run it as root", missing.join(", "))
+    match missing_capabilities(None) {
+        Ok(missing) if missing.is_empty() => {
+            "not even root may do this here: in a container or user namespace, run it on the host"
+                .into()
+        }
+        Ok(missing) => format!("missing {}: run it as root", missing.join(", ")),
+        Err(_) => hint::ROOT.into(),
     }
 }

@@ -20,14 +20,20 @@ pub(crate) struct Settings {
     pub(crate) rto_us: u64,
     /// A bit for each of the [`columns`].
     pub(crate) columns: u64,
-    /// The smaller of `rto_min` and `delack_max` in microseconds; 0 if neither is set.
-    pub(crate) least_us: u64,
+    /// Microseconds, as the next one; 0 if it is not set.
+    pub(crate) rto_min_us: u64,
+    pub(crate) delack_max_us: u64,
     /// The bounds of a timer that is learned, in microseconds; 0 for others. `rto_us` is the first one.
     pub(crate) min_us: u64,
     pub(crate) max_us: u64,
 }
 
 impl Settings {
+    /// True for `use = "kernel"`: nothing is set.
+    pub(crate) fn exempts(&self) -> bool {
+        self.rto_us == 0 && self.columns == 0
+    }
+
     /// True if the timer is learned.
     pub(crate) fn learns(&self) -> bool {
         self.max_us > 0
@@ -93,11 +99,12 @@ pub(crate) fn settings() -> impl ExactSizeIterator<Item = Settings> {
     let one = |row: &[u64]| Settings {
         rto_us: row[0],
         columns: row[1],
-        least_us: row[2],
-        min_us: row[3],
-        max_us: row[4],
+        rto_min_us: row[2],
+        delack_max_us: row[3],
+        min_us: row[4],
+        max_us: row[5],
     };
-    SETTINGS.chunks_exact(7).map(one)
+    SETTINGS.chunks_exact(8).map(one)
 }
 
 /// For each rule, the index of its [`settings`].
@@ -152,7 +159,7 @@ pub(crate) fn all() -> impl Iterator<Item = Rule> {
         start = end;
         text
     };
-    let ends = SETTINGS.chunks_exact(7).map(|row| [row[5] as usize, row[6] as usize]);
+    let ends = SETTINGS.chunks_exact(8).map(|row| [row[6] as usize, row[7] as usize]);
     let texts: Vec<_> = ends.map(|ends| ends.map(&mut text_to)).collect();
     let settings: Vec<_> = settings().zip(texts).collect();
     RULES.chunks_exact(4).map(move |row| {

@@ -116,26 +116,21 @@ pub(crate) const LOCAL_DEVICES: Shape = Shape {
 /// The type has these properties.
 pub(crate) unsafe trait Plain: Copy {}
 
-// SAFETY: the fields are numbers and arrays of them; the sizes below leave no room for padding.
-unsafe impl Plain for Policy {}
-// SAFETY: as above.
-unsafe impl Plain for Finding {}
-// SAFETY: as above.
-unsafe impl Plain for LocalDevice {}
-
-// SAFETY: as above.
-unsafe impl Plain for Ticks {}
-// SAFETY: as above.
-unsafe impl Plain for Peers {}
-// SAFETY: as above.
-unsafe impl Plain for Estimate {}
-
-const _: () = assert!(size_of::<Ticks>() == 8 + 2 * 4);
-const _: () = assert!(size_of::<Peers>() == 16 + 2 * 4);
-const _: () = assert!(size_of::<Estimate>() == 4 * 4);
-const _: () = assert!(size_of::<Policy>() == 16 + 6 * 4 + 8 + 16 + 72);
-const _: () = assert!(size_of::<Finding>() == 2 * 4 + 8 + 2 * 4);
-const _: () = assert!(size_of::<LocalDevice>() == 16 + 2 * 4);
+macro_rules! plain {
+    ($($name:ident: $size:expr),*) => {$(
+        const _: () = assert!(size_of::<$name>() == $size);
+        // SAFETY: the fields are numbers and arrays of them; their sizes leave no room for padding.
+        unsafe impl Plain for $name {}
+    )*};
+}
+plain!(
+    Policy: 16 + 6 * 4 + 8 + 16 + 72,
+    Finding: 2 * 4 + 8 + 2 * 4,
+    LocalDevice: 16 + 2 * 4,
+    Ticks: 8 + 2 * 4,
+    Peers: 16 + 2 * 4,
+    Estimate: 4 * 4
+);
 
 /// The bytes of a structure.
 pub(crate) fn bytes<T: Plain>(it: &T) -> &[u8] {

@@ -59,12 +59,15 @@ pub(crate) fn rules(installed: &Installed) -> Result<(Vec<Rule>, u32)> {
     if let Some((map, room)) = installed.learned.as_ref().filter(|_| rules::HOSTS.is_some()) {
         let mut known = learned::all(map.as_fd(), *room)?;
         known.sort_by_key(|known| std::cmp::Reverse(known.estimate.when));
-        let learns = all.iter_mut().filter(|it| it.rule.settings.learns());
-        let mut by_identity: std::collections::BTreeMap<_, _> =
-            learns.map(|it| (learned::identity(it.rule.name), it)).collect();
+        let learns = all.iter().enumerate().filter(|(_, it)| it.rule.settings.learns());
+        let mut by_identity: Vec<_> =
+            learns.map(|(at, it)| (learned::identity(it.rule.name), at)).collect();
+        by_identity.sort_unstable();
         for known in known {
             let direction = (known.rule & 1) as usize;
-            let Some(rule) = by_identity.get_mut(&(known.rule & !1)) else { continue };
+            let identity = known.rule & !1;
+            let Ok(at) = by_identity.binary_search_by_key(&identity, |it| it.0) else { continue };
+            let rule = &mut all[by_identity[at].1];
             match known.host {
                 None => rule.learned[direction] = Some(known.estimate),
                 Some(_) => rule.hosts.push((known, direction)),

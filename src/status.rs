@@ -2,17 +2,16 @@
 //! each rule, and which other programs are on the hook.
 
 use crate::Status;
-use crate::bpf;
 use crate::error::{Error, Result};
 use crate::evidence::Evidence;
 use crate::host::cgroup::{self, Cgroup};
 use crate::json::{self, Json};
+use crate::neighbours::Neighbour;
 use crate::pin::{self, Installed, State};
 use crate::state::{self, DIRECTIONS, Rule};
 use crate::table::Table;
 use crate::timer::rough;
-use crate::{metrics, output, rules};
-use std::os::fd::AsFd;
+use crate::{metrics, neighbours, output, rules};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -76,16 +75,10 @@ fn once(asked: &Status) -> Result<ExitCode> {
 
 /// The exit code for the state of the pin.
 pub(crate) fn code(state: &State) -> u8 {
-    match state {
-        State::Foreign(_) => NOT_THIS,
-        State::Ours(installed) if installed.cgroup.is_some() => {
-            if installed.is_current() {
-                0
-            } else {
-                NOT_THIS
-            }
-        }
-        State::Absent | State::Ours(_) => NOT_INSTALLED,
+    match (state, state.in_effect()) {
+        (_, Some(installed)) if installed.is_current() => 0,
+        (State::Foreign(_), _) | (_, Some(_)) => NOT_THIS,
+        _ => NOT_INSTALLED,
     }
 }
 
@@ -94,8 +87,10 @@ struct View<'a> {
     asked: &'a Status,
     state: State,
     cgroup: Option<PathBuf>,
-    /// Ids and names of other programs on the hook. Names need CAP_SYS_ADMIN. None if the hook cannot be read.
-    neighbours: Option<Vec<(u32, Option<String>)>>,
+    /// Other programs on the hook, in the order they run; None if it cannot be read.
+    neighbours: Option<Vec<Neighbour>>,
+    /// Limits of the policy that are easily missed.
+    notes: Vec<String>,
     rules: Vec<Rule>,
     /// The current time in units of estimates.
     now: u32,
@@ -103,9 +98,15 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     fn new(asked: &'a Status, state: State) -> Result<Self> {
-        let none = Some(Vec::new());
-        let mut view =
-            Self { asked, state, cgroup: None, neighbours: none, rules: Vec::new(), now: 0 };
+        let mut view = Self {
+            asked,
+            state,
+            cgroup: None,
+            neighbours: Some(Vec::new()),
+            notes: Vec::new(),
+            rules: Vec::new(),
+            now: 0,
+        };
         if let Some(installed) = view.installed() {
             let (mut rules, now) = match installed.is_current() {
                 true => state::rules(installed)?,
@@ -114,19 +115,24 @@ impl<'a> View<'a> {
             if let Some(name) = &asked.rule {
                 rules.retain(|it| it.rule.name == name);
             }
-            let cgroup = installed.cgroup.and_then(cgroup::path);
-            let neighbours = cgroup.as_deref().and_then(|path| neighbours(path, installed));
-            view = Self { cgroup, neighbours, rules, now, ..view };
+            let path = installed.cgroup.map(cgroup::path).transpose()?.flatten();
+            let cgroup = path.as_deref().map(|path| Cgroup::chosen(Some(path))).transpose()?;
+            let neighbours = cgroup.as_ref().and_then(|it| neighbours::all(it, installed));
+            let mut notes = Vec::new();
+            if cgroup.map(|it| it.is_of_a_container()).transpose()? == Some(true) {
+                notes.push(cgroup::OF_A_CONTAINER.into());
+            }
+            if let Some(netns) = installed.other_netns()? {
+                notes.push(format!("interfaces are {netns}, not of this one"));
+            }
+            view = Self { cgroup: path, neighbours, notes, rules, now, ..view };
         }
         Ok(view)
     }
 
     /// The policy in effect.
     fn installed(&self) -> Option<&Installed> {
-        match &self.state {
-            State::Ours(installed) if installed.cgroup.is_some() => Some(installed),
-            _ => None,
-        }
+        self.state.in_effect()
     }
 
     /// The state as JSON.
@@ -147,12 +153,8 @@ impl<'a> View<'a> {
         let hz = installed.map_or(1, |it| it.policy.hz);
         let hosts = self.asked.hosts.unwrap_or(0);
         let rules = self.rules.iter().map(|it| rule_json(it, hosts, self.now, hz));
-        let neighbours = self.neighbours.as_ref().map(|all| {
-            json::list(all.iter().map(|(id, name)| {
-                let name = json::option(name.as_ref(), json::string);
-                json::object(&[("id", json::plain(id)), ("name", name)])
-            }))
-        });
+        let neighbours = self.neighbours.as_ref();
+        let neighbours = neighbours.map(|all| json::list(all.iter().map(Neighbour::json)));
         let room = installed.and_then(|it| it.learned.as_ref()).map(|(_, room)| room);
         json::object(&[
             ("state", json::string(self.state())),
@@ -171,6 +173,7 @@ impl<'a> View<'a> {
             ("hosts_room", json::option(room, json::plain)),
             ("rules", json::list(rules)),
             ("neighbours", neighbours.unwrap_or_else(json::null)),
+            ("notes", json::list(self.notes.iter().map(json::string))),
         ])
     }
 
@@ -228,14 +231,12 @@ impl<'a> View<'a> {
                 );
             }
         }
+        self.notes.iter().for_each(|note| output::print(&format_args!("  {note}")));
         self.print_table();
         match &self.neighbours {
             None => output::print(&"other programs on the hook cannot be read"),
             Some(all) => {
-                for (id, name) in all {
-                    let name = name.as_deref().unwrap_or("(its name needs CAP_SYS_ADMIN)");
-                    output::print(&format_args!("also on the hook: program {id} {name}"));
-                }
+                all.iter().for_each(|it| output::print(&format_args!("also on the hook: {it}")));
             }
         }
     }
@@ -462,14 +463,6 @@ fn evidence_json(it: &Evidence) -> Json {
         ("round_trips_us", json::plain(it.round_trips_us)),
         ("round_trips", json::list(buckets)),
     ])
-}
-
-/// The other programs on the hook of a cgroup and of its ancestors. None if they cannot be read.
-fn neighbours(cgroup: &Path, installed: &Installed) -> Option<Vec<(u32, Option<String>)>> {
-    let cgroup = Cgroup::chosen(Some(cgroup)).ok()?;
-    let ids = bpf::hook(cgroup.as_fd()).ok()?;
-    let others = ids.into_iter().filter(|id| *id != installed.program_id);
-    Some(others.map(|id| (id, bpf::program_name(id).ok())).collect())
 }
 
 #[cfg(test)]

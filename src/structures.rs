@@ -30,7 +30,7 @@ pub(crate) struct Candidate {
 /// # Errors
 /// The kernel's own BTF exists but can't be read, for lack of memory, descriptors or privileges.
 pub(crate) fn candidates() -> Result<Vec<Candidate>> {
-    let release = host::release();
+    let release = host::release()?;
     let (same, others): (Vec<_>, Vec<_>) =
         KERNELS.iter().partition(|kernel| kernel.releases.contains(&release.as_str()));
     let own = own()?.map(|offsets| {

@@ -127,7 +127,7 @@ fn lock(parent: BorrowedFd<'_>, name: &str) -> nix::Result<Option<OwnedFd>> {
 }
 
 /// Removes the cgroups that killed runs have left.
-fn sweep(parent: BorrowedFd<'_>) -> nix::Result<()> {
+pub(crate) fn sweep(parent: BorrowedFd<'_>) -> nix::Result<()> {
     for host::Entry { name, .. } in host::list(parent)? {
         let digits = name.strip_prefix(PREFIX).unwrap_or_default();
         if digits.len() == 16

@@ -1,5 +1,6 @@
 //! `set-rto try`: open one connection and print its settings and the kernel's defaults.
 
+use crate::bpf::Egress;
 use crate::device::local;
 use crate::device::{self, Loaded};
 use crate::error::{Error, Result, hint};
@@ -10,10 +11,12 @@ use crate::trial::TrialCgroup;
 use crate::{host, output, policy, rules, shared, timer};
 use nix::errno::Errno;
 use nix::libc;
+use nix::net::if_::if_indextoname;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, getsockname, socket,
+    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, socket,
 };
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,7 +29,7 @@ const DEFAULT_US: u64 = 1_000_000;
 pub(crate) fn run(target: &SocketAddr, pin: &Path) -> Result<ExitCode> {
     // If the rule cannot be determined, the rest is still printed.
     let witness = Witness::of(pin).unwrap_or_else(|error| {
-        output::note(&format_args!("the rule is not shown: {}", error.cause()));
+        output::note(&format_args!("rule and interface are not shown: {}", error.cause()));
         None
     });
     let tried = match &witness {
@@ -42,11 +45,22 @@ pub(crate) fn run(target: &SocketAddr, pin: &Path) -> Result<ExitCode> {
         timer::spell(rto_us)
     ));
     if let Some(witness) = &witness {
-        let rule = witness.rule()?.map_or("none matches", |rule| rule.name);
-        output::print(&format_args!("  rule                 {rule}"));
-    }
-    if let Some(device) = device(&tried.socket) {
-        output::print(&format_args!("  interface            {device}"));
+        let rule = witness.rule()?;
+        let name = rule.as_ref().map_or("none matches", |rule| rule.name);
+        output::print(&format_args!("  rule                 {name}"));
+        if let Some(rule) = rule
+            && tried.is_first
+            && !timers(&rule.settings, hz).contains(&ticks)
+        {
+            output::print(&format_args!(
+                "                       but {}: another program overrules it, see `set-rto status`",
+                rule.text
+            ));
+        }
+        match witness.device() {
+            Ok(device) => output::print(&format_args!("  interface            {device}")),
+            Err(errno) => output::note(&format_args!("no interface: {}", errno.desc())),
+        }
     }
     let row = |name: &str, value: &str, default: &str| match value == default {
         true => output::print(&format_args!("  {name:<20} {value}")),
@@ -60,10 +74,22 @@ pub(crate) fn run(target: &SocketAddr, pin: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The timers that a rule can set, in jiffies.
+fn timers(settings: &rules::Settings, hz: u32) -> RangeInclusive<u64> {
+    let ticks = |us| u64::from(timer::jiffies(us, hz));
+    match (settings.rto_us, settings.learns()) {
+        (0, _) => 0..=u64::MAX,
+        (us, false) => ticks(us)..=ticks(us),
+        (_, true) => ticks(settings.min_us)..=ticks(settings.max_us),
+    }
+}
+
 /// A connection that has sent its SYN.
 struct Tried {
     socket: OwnedFd,
     rto_us: u32,
+    /// True if no answer can have replaced the timer.
+    is_first: bool,
     /// In segments.
     cwnd: u32,
     /// What the socket had before it connected.
@@ -86,7 +112,8 @@ fn connect_to(target: &SocketAddr) -> Result<Tried> {
     let family = if target.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(family, SockType::Stream, flags, SockProtocol::Tcp).map_err(failed)?;
-    if let Err(errno) = drop_incoming(&socket) {
+    let dropped = drop_incoming(&socket);
+    if let Err(errno) = dropped {
         let why = errno.desc();
         output::note(&format_args!(
             "without a packet filter ({why}), an early answer replaces the timer"
@@ -102,13 +129,15 @@ fn connect_to(target: &SocketAddr) -> Result<Tried> {
     // `struct tcp_info` (include/uapi/linux/tcp.h), in words.
     let (words, _) = info.as_chunks();
     let [rto_us, cwnd] = [2, 20].map(|at| u32::from_ne_bytes(words[at]));
-    Ok(Tried { socket, rto_us, cwnd, defaults })
+    Ok(Tried { socket, rto_us, is_first: dropped.is_ok(), cwnd, defaults })
 }
 
 /// A second copy of the attached program, with its own counters, in a cgroup that contains only the trial connection.
 /// On a busy host the counters of the first also count other connections.
 struct Witness {
     loaded: Loaded,
+    /// A service manager may keep others from watching packets.
+    egress: nix::Result<Egress>,
     place: TrialCgroup,
     _link: OwnedFd,
 }
@@ -129,7 +158,7 @@ impl Witness {
             }
             State::Foreign(what) => return failed(&format!("not installed: {what}")),
         };
-        match installed.cgroup.and_then(cgroup::path) {
+        match installed.cgroup.map(cgroup::path).transpose()?.flatten() {
             Some(path) => Self::copy(&installed, &path).map(Some),
             None => failed("its cgroup is gone or not visible here"),
         }
@@ -145,7 +174,14 @@ impl Witness {
         }
         let place = TrialCgroup::create(&cgroup)?;
         let link = place.cgroup.attach(loaded.skeleton.progs.set_rto.as_fd())?;
-        Ok(Self { loaded, place, _link: link })
+        let egress = Egress::watch(place.cgroup.as_fd());
+        Ok(Self { loaded, egress, place, _link: link })
+    }
+
+    /// The device that the SYN has left by; ENXIO if none has left.
+    fn device(&self) -> nix::Result<String> {
+        let name = if_indextoname(self.egress.as_ref().map_err(|it| *it)?.device()?)?;
+        Ok(name.to_string_lossy().into_owned())
     }
 
     /// The rule that decided.
@@ -165,14 +201,6 @@ impl Witness {
 
 /// `TCP_INIT_CWND` (include/net/tcp.h; RFC 6928).
 const DEFAULT_CWND: u32 = 10;
-
-/// The device that has the socket's own address.
-fn device(socket: &OwnedFd) -> Option<String> {
-    let address: SockaddrStorage = getsockname(socket.as_raw_fd()).ok()?;
-    let bits = host::address_words(&address)?;
-    let found = host::local_addresses().ok()?.into_iter().find(|(known, ..)| *known == bits)?;
-    Some(found.1)
-}
 
 /// Options that rules can set, formatted for display. Options that this kernel cannot report are left out.
 fn options(socket: &OwnedFd, is_ipv4: bool) -> Vec<(&'static str, String)> {

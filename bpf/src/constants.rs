@@ -92,10 +92,10 @@ pub(crate) const KERNELS: &[Kernel] = {kernels};
             words.extend([number, rule.line as u64, name, text.len() as u64]);
         }
         let what = "For each distinct set of settings: `rto` in microseconds, 0 for the kernel's; the bits of its \
-                    columns; the smaller one of `rto_min` and `delack_max` in microseconds, 0 for neither; the \
+                    columns; `rto_min` and `delack_max` in microseconds, 0 for the kernel's; the \
                     bounds of a timer that is learned in microseconds, 0 for others; where its text ends, and \
                     where the same as JSON ends.";
-        numbers_of(out, what, ("SETTINGS", "u64", 7), &settings);
+        numbers_of(out, what, ("SETTINGS", "u64", 8), &settings);
         let what = "For each rule: the number of its settings, its line in the file, where its name ends, where its \
                     conditions end.";
         numbers_of(out, what, ("RULES", "u32", 4), &words);
@@ -165,15 +165,14 @@ fn json(settings: &Settings) -> String {
     format!("{{{}}}", entries.collect::<Vec<_>>().join(","))
 }
 
-/// `rto`, columns, the smallest of the settings for which the kernel's tick may be too slow, and the bounds of a timer
-/// that is learned.
-fn words(settings: &Settings, columns: &[Column]) -> [u64; 5] {
-    let two_jiffies = settings.iter().filter(|(setting, _)| setting.has_two_jiffies());
-    let least = two_jiffies.map(|(_, value)| value.number()).min();
+/// `rto`, columns, the settings for which the kernel's tick may be too slow, and the bounds of a timer that is learned.
+fn words(settings: &Settings, columns: &[Column]) -> [u64; 6] {
+    let number = |key| settings.number(key).unwrap_or_default().into();
     [
         settings.rto_us().unwrap_or_default().into(),
         Column::bits(columns, settings),
-        least.unwrap_or_default().into(),
+        number("rto_min"),
+        number("delack_max"),
         settings.learned().map_or(0, |it| it.min.into()),
         settings.learned().map_or(0, |it| it.max.into()),
     ]
@@ -200,7 +199,7 @@ mod tests {
             "const COUNT: usize = 3;\n",
             "const ASKS_FOR_INTERFACE: bool = false;\n",
             "const COLUMNS: &[Column] = &[\n];\n",
-            "static SETTINGS: [u64; 14] = [\n    1000000, 0, 0, 0, 0, 6, 21,\n    20000000, 0, 0, 0, 0, 28, 44,\n];\n",
+            "static SETTINGS: [u64; 16] = [\n    1000000, 0, 0, 0, 0, 0, 6, 21,\n    20000000, 0, 0, 0, 0, 0, 28, 44,\n];\n",
             "static RULES: [u32; 12] = [\n    0, 1, 45, 54,\n    1, 5, 55, 64,\n    0, 9, 65, 74,\n];\n",
             "static TEXT: &str = \"rto 1s{\\\"rto_ms\\\":1000}rto 20s{\\\"rto_ms\\\":20000}aport == 1bport == 2cport == 3\";\n",
         ] {
@@ -220,7 +219,7 @@ mod tests {
             "Column { key: \"mark\", algorithm: \"\", since: ",
             "Kernel { releases: &[\"6.1.0\"], pointer: 4, offsets: &[0, 7] },\n",
             "    &[\"net.ns.inum\"],\n",
-            "\n    0, 3, 20000, ",
+            "\n    0, 3, 20000, 0, ",
         ] {
             assert!(said.contains(expected), "no {expected} in\n{said}");
         }

@@ -24,6 +24,7 @@ pub mod files;
 pub mod limits;
 pub mod lint;
 pub mod parse;
+pub mod place;
 pub mod plan;
 pub mod reach;
 pub mod release;
@@ -107,7 +108,7 @@ pub fn compile_with(
     load: &Load<'_>,
 ) -> Result<Policy, Vec<Diagnostic>> {
     let document = parse::parse(source)?;
-    let check::Checked { rules, options, mut mistakes, files, code } =
+    let check::Checked { rules, options, mut mistakes, mut notes, files, code } =
         check::check(source, &document, Files::new(load));
     let files = files.all();
     // Valid rules are checked for reachability whatever is wrong with the others.
@@ -118,7 +119,8 @@ pub fn compile_with(
         return Err(mistakes);
     }
     let regions = reached?;
-    let notes = lint::lint(&rules, &regions, &options)?;
+    notes.extend(lint::lint(&rules, &regions, &options)?);
+    notes.sort_by_key(|note| note.span.start);
     let plan = plan::plan(&rules, &regions, &options, code).map_err(|error| vec![error])?;
     let texts = files.iter().map(|file| file.text.as_str());
     let whole: String = [source.text].into_iter().chain(texts).collect();

@@ -1,6 +1,7 @@
 //! The fourth pass. A setting without effect on the connections that a rule decides is an error. A timer that looks
 //! like a mistake gets a note.
 
+mod hazards;
 mod nested;
 mod ports;
 
@@ -11,7 +12,7 @@ use crate::plan::Evidence;
 use crate::reach::Regions;
 use crate::rule::{Rule, SocketField};
 use crate::setting::{Column, MOST_COLUMNS};
-use crate::space::{Dimension, Side, Term, Terms};
+use crate::space::{Dimension, Term, Terms};
 use std::collections::BTreeMap;
 
 /// The default of `net.ipv4.tcp_syn_retries`.
@@ -33,7 +34,8 @@ const USUAL_US: std::ops::RangeInclusive<u64> = 30_000_000..=300_000_000;
 /// Reports settings without effect, and returns the notes.
 ///
 /// # Errors
-/// A rule for incoming connections has a setting of the end that sends the SYN. There are too many different settings.
+/// A rule has a setting of the other end, or one for which it knows too little; a learned timer shuts out slow clients.
+/// There are too many different settings.
 pub fn lint(
     rules: &[Rule],
     regions: &Regions,
@@ -56,7 +58,6 @@ pub fn lint(
         notes.extend(timers(rule, is_outgoing));
         notes.extend(ports::notes(rule));
         notes.extend(nested::notes(rule));
-        notes.extend(short_requests(rule, region));
         if is_outgoing && rule.settings.number("mark").is_some() {
             let message = format!(
                 "rule `{}`: `mark` moves the SYN to another route, but the source address is already chosen",
@@ -66,6 +67,8 @@ pub fn lint(
                 "the application's own SO_MARK or bind() chooses it, or the other route needs source NAT",
             ));
         }
+        notes.extend(hazards::notes(rule, region));
+        errors.extend(hazards::error(rule, region));
     }
     errors.extend(tested_and_set(rules));
     notes.extend(of_file(rules, options));
@@ -76,7 +79,6 @@ pub fn lint(
         let message = "too many different congestion control algorithms";
         errors.push(Diagnostic::new(message, last.span.clone()).help("no kernel has that many"));
     }
-    notes.sort_by_key(|note| note.span.start);
     if errors.is_empty() { Ok(notes) } else { Err(errors) }
 }
 
@@ -124,12 +126,6 @@ fn of_file(rules: &[Rule], options: &Options) -> Vec<Diagnostic> {
                 .help("a rule learns with `rto = { learn = true }`"),
         );
     }
-    for (name, span) in &options.unused_lists {
-        notes.push(
-            Diagnostic::new(format!("no rule names the list `{name}`"), span.clone())
-                .help(format!("a rule names it with `when = \"remote in @{name}\"`")),
-        );
-    }
     let kept = Evidence::of(rules.len(), options.evidence);
     let end = rules.last().map_or(0..0, |rule| rule.span.clone());
     if options.evidence && kept != Evidence::All {
@@ -157,43 +153,6 @@ fn sends(region: &Terms) -> bool {
 
 fn goes(term: &Term, way: u128) -> bool {
     term.bound(Dimension::Direction).is_none_or(|values| values.contains(way))
-}
-
-/// Retransmissions of the SYN-ACK that make a request last 63 timers: the default of `net.ipv4.tcp_synack_retries`.
-const SYNACK_RETRIES: u32 = 5;
-
-/// A request that lasts no longer gets a note, microseconds. Linux's own lasts 63 s.
-const SHORT_REQUEST_US: u64 = 10_000_000;
-
-/// Since Linux 5.18 a request ends after its doubling timers (`reqsk_timer_handler()`, net/ipv4/inet_connection_sock.c):
-/// clients that are farther away get a reset, and a learned timer never hears of them.
-fn short_requests(rule: &Rule, region: &Terms) -> Option<Diagnostic> {
-    let learned = rule.settings.learned();
-    let timer = learned.map(|it| it.min).or(rule.settings.rto_us())?;
-    let lasts = ((2_u64 << SYNACK_RETRIES) - 1) * u64::from(timer);
-    // A rule for certain clients is for those that are near.
-    let is_of_anyone = |term: &Term| term.bound(Dimension::Address(Side::Remote)).is_none();
-    if lasts >= SHORT_REQUEST_US
-        || !region.iter().any(|term| goes(term, INCOMING) && is_of_anyone(term))
-    {
-        return None;
-    }
-    let timer = spell(timer.into());
-    let what = if learned.is_some() { "`min` " } else { "`rto` " };
-    Some(
-        Diagnostic::new(
-            format!(
-                "rule `{}`: with {what}{timer}, clients whose answer takes longer than {} are reset",
-                rule.name,
-                seconds(lasts)
-            ),
-            rule.span.clone(),
-        )
-        .label("incoming connections, from Linux 5.18 on")
-        .help(
-            "raise it, or add `direction = \"outgoing\"`, or raise the sysctl net.ipv4.tcp_synack_retries",
-        ),
-    )
 }
 
 fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {

@@ -114,6 +114,8 @@ pub enum When {
     /// Before the SYN is sent, and taken back when the connection is established. Only the end that sends the SYN has
     /// the setting.
     UntilEstablished,
+    /// When a socket begins to listen. Only listeners have the setting.
+    Listening,
 }
 
 impl When {
@@ -131,6 +133,7 @@ impl When {
             Self::Both => &[CONNECT, PASSIVE_ESTABLISHED],
             Self::Established => &[CONNECT, ACTIVE_ESTABLISHED, PASSIVE_ESTABLISHED],
             Self::UntilEstablished => &[CONNECT, ACTIVE_ESTABLISHED],
+            Self::Listening => &[CONNECT, PASSIVE_ESTABLISHED, LISTEN],
         }
     }
 }
@@ -152,9 +155,12 @@ pub const NEEDS_ECN: Callback = Callback { number: 6, name: "BPF_SOCK_OPS_NEEDS_
 /// A timer has expired.
 pub const RETRANSMISSION: Callback = Callback { number: 8, name: "BPF_SOCK_OPS_RTO_CB" };
 
+/// A socket begins to listen.
+pub const LISTEN: Callback = Callback { number: 11, name: "BPF_SOCK_OPS_TCP_LISTEN_CB" };
+
 use Form::{Algorithm, Duration, Number, Timer, Tos, True};
 use How::{Keepalive, TwoJiffies};
-use When::{Connecting, Established, UntilEstablished};
+use When::{Connecting, Established, Listening, UntilEstablished};
 
 const MS: u64 = 1_000;
 const S: u64 = 1_000_000;
@@ -164,13 +170,17 @@ const DAY: u64 = 86_400 * S;
 const BYTES: Form = Number(1..=0x3fff_ffff, "bytes");
 
 /// Every setting, in the order of the manual.
-pub static SETTINGS: [Setting; 26] = [
+pub static SETTINGS: [Setting; 27] = [
     // RFC 6298, section 2.1.
     reply("rto", Timer(MS..=120 * S), TIMEOUT_INIT)
         .is("The timer of the first retransmission of the SYN, or of the SYN-ACK."),
     tcp("syn_retries", Number(1..=127, ""), "TCP_SYNCNT", 7)
         .at(Connecting)
         .is("How often the SYN is retransmitted."),
+    // `reqsk_timer_handler()` (net/ipv4/inet_connection_sock.c) asks the listener, whose option it is.
+    tcp("synack_retries", Number(1..=127, ""), "TCP_SYNCNT", 7)
+        .at(Listening)
+        .is("How often the SYN-ACK is retransmitted."),
     // RFC 6928. `tcp_init_transfer()` (net/ipv4/tcp_input.c; seen on 6.18) sets the congestion window just before it
     // calls the callbacks of an established connection.
     tcp("initial_cwnd", Number(1..=65_535, "segments"), "TCP_BPF_IW", 1001)
@@ -329,6 +339,12 @@ impl Setting {
     #[must_use]
     pub fn is_outgoing_only(&self) -> bool {
         self.option().is_some_and(|option| option.when.is_outgoing_only())
+    }
+
+    /// True if listeners have it.
+    #[must_use]
+    pub fn is_of_listeners(&self) -> bool {
+        self.option().is_some_and(|option| option.when == Listening)
     }
 
     /// True if smaller values are raised to two jiffies.

@@ -66,6 +66,7 @@ fn mixed_rules() {
     assert!(seen.refused > 10, "too few rules were refused: {seen:?}");
     assert!(seen.set * 5 >= seen.sets, "too few sets with more than timers: {seen:?}");
     assert!(seen.changed * 10 >= seen.lives * 3, "too little was set: {seen:?}");
+    assert!(seen.listeners * 200 >= seen.lives, "too few listeners were set: {seen:?}");
     assert!(seen.denied * 50 >= seen.assigned, "too few options were refused: {seen:?}");
     let (sets, decided) = seen.narrow;
     assert!(sets * 10 >= seen.sets, "too few kernels with pointers of 4 bytes: {seen:?}");

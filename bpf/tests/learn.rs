@@ -111,7 +111,7 @@ impl Model {
 const RULES: &str = "[[rule]]\nname = \"radio\"\nport = 7\n\
                      rto = { learn = true, start = \"20s\", min = \"2s\", max = \"60s\" }\n\
                      [[rule]]\nname = \"fixed\"\nport = 8\nrto = \"3s\"\n\
-                     [[rule]]\nname = \"near\"\nrto = { learn = true, min = \"10ms\" }\n\
+                     [[rule]]\nname = \"near\"\nrto = { learn = true, min = \"10ms\" }\nsynack_retries = 12\n\
                      [evidence]\noff = false\n";
 const BOUNDS: [Bounds; 3] = [
     Bounds { start: 20.0, min: 2.0, max: 60.0 },
@@ -238,7 +238,8 @@ fn timers_are_those_of_the_estimator() {
     random_lives(1000, false);
 }
 
-const LEARNS: &str = "[[rule]]\nname = \"any\"\nrto = { learn = true, min = \"10ms\" }\n";
+const LEARNS: &str =
+    "[[rule]]\nname = \"any\"\nrto = { learn = true, min = \"10ms\" }\nsynack_retries = 12\n";
 
 /// Ends a handshake, and returns the timer of the next connection of that kind.
 fn timer_after(kernel: &mut Kernel, connection: &Connection, event: Event) -> u32 {
@@ -379,6 +380,7 @@ fn rules_that_are_not_timers() {
                  connect_timeout = \"1s\"\nuser_timeout = \"9s\"\n\
                  [[rule]]\nname = \"c\"\ntest = \"odd_local_port\"\nconnect_timeout = \"2s\"\n\
                  [[rule]]\nname = \"any\"\nrto = { learn = true, min = \"10ms\" }\n\
+                 synack_retries = 12\n\
                  [evidence]\noff = false\n";
     const CONNECT: u32 = 3;
     let timeout = |ms: u32| (6, 18, ms);

@@ -57,7 +57,7 @@ const COMMANDS: &[(&str, How)] = &[
     ),
     (
         "SET_RTO_BTF=/path/to/vmlinux cargo xtask build --rules my.toml",
-        By("scripts/src/test.rs", "interfaces-btf"),
+        By("scripts/src/loaders.rs", "interfaces-btf"),
     ),
     (
         "cargo build --release",
@@ -94,6 +94,7 @@ const COMMANDS: &[(&str, How)] = &[
         Image,
     ),
     ("scripts/packaging/container/run.sh install", Image),
+    ("cargo xtask fuzz --text --minutes 10", Not(MINUTES)),
     ("cargo xtask bench", Not(MINUTES)),
     ("cargo xtask demo", Not(MINUTES)),
     ("cargo xtask image", Not(MINUTES)),

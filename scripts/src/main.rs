@@ -23,6 +23,7 @@ mod elf;
 mod image;
 mod install;
 mod large;
+mod loaders;
 mod managers;
 mod matrix;
 mod needs;
@@ -38,6 +39,7 @@ mod setup;
 mod step;
 mod targets;
 mod test;
+mod trust;
 
 fn main() -> ExitCode {
     let words: Result<Vec<_>, _> = env::args_os().skip(1).map(|word| word.into_string()).collect();
@@ -119,8 +121,10 @@ fn run(task: Task) -> Result<()> {
                 println!("{}", folder.display());
             }
         }
-        Task::Test(task) => test::run(&sh, &task.filters, task.thorough)?,
+        Task::Test(task) => test::run(&sh, &task.filters, task.extent())?,
+        Task::Fuzz(task) if task.text => trust::fuzz(&sh, task.minutes)?,
         Task::Fuzz(task) => compiler::fuzz(&sh, task.minutes)?,
+        Task::Mutants(task) => trust::mutants(&sh, &task.files)?,
         Task::Bench(task) => bench::run(&sh, task.quick, task.readme)?,
         Task::Demo(task) => demo::run(&sh, &task.kernels, task.readme)?,
         Task::Image(task) => image::run(&sh, &task.words())?,

@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 
 use crate::needs::{BOARDS, BUILD, LIVE, MATRIX, Need, PACKAGING, SYSTEM};
 use crate::step::{step, tee};
-use crate::{build, image, setup, test};
+use crate::{build, image, loaders, setup};
 
 /// The files that the program needs to run the given kernels and boards.
 #[derive(Debug, Default, PartialEq)]
@@ -81,7 +81,7 @@ fn suite(sh: &Shell, matrix: &Path, options: &[String]) -> Result<(PathBuf, Path
     let suite = build::dev(sh, "live", None)?;
     let bin_dir = build::target_dir(sh)?.join("live").join("bin");
     let kernels = step("fetch the kernels that need BTF built in", || btf(matrix, options))?;
-    test::build_loaders(sh, &bin_dir, &kernels)?;
+    loaders::build_all(sh, &bin_dir, &kernels)?;
     Ok((suite, bin_dir))
 }
 

@@ -1,24 +1,36 @@
 //! `cargo xtask test`: installs what tests need, checks the source, runs every test and prints a summary.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use xshell::Shell;
 
 use crate::needs::{BUILD, LINT, LIVE, Need, PACKAGING, SYSTEM, cargo};
 use crate::privilege::is_root;
 use crate::report::{Section, any_failed, summary};
 use crate::step::{step, tee};
-use crate::{build, large, setup};
+use crate::{build, loaders, setup};
 
-/// The rules file of the live suite from which the static binary is built.
-const DEFAULT: &str = "default";
+/// The live tests of a quick run, and the rules files whose executables they need.
+const FEW: [&str; 3] =
+    ["install_twice_keeps_the_hits", "install_other_rules_swaps_in_the_live_link", "wire_syn_ipv4"];
+const FEW_RULES: [&str; 3] = ["a", "b", "wire"];
+
+/// How much is tested.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Extent {
+    /// The unit tests and the golden files, and [`FEW`] live tests.
+    Quick,
+    /// Every test, of many cases a share.
+    Usual,
+    /// Every test and every case.
+    Thorough,
+}
 
 /// Runs all sections, even after a failure. Returns an error if anything failed or if no test ran.
-pub(crate) fn run(sh: &Shell, filters: &[String], thorough: bool) -> Result<()> {
+pub(crate) fn run(sh: &Shell, filters: &[String], extent: Extent) -> Result<()> {
     // If the live suite cannot run, its tools need not be installed.
     let live_needs = way_to_root().map_or(&[][..], |_| LIVE);
     let needs: Vec<_> =
@@ -31,8 +43,8 @@ pub(crate) fn run(sh: &Shell, filters: &[String], thorough: bool) -> Result<()> 
     if lacking.is_empty() {
         let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         sections.push(section("clippy", |_| check(sh, &lints)));
-        sections.push(section("test", |section| unit(sh, filters, section)));
-        sections.push(section("live", |section| live(sh, filters, thorough, section)));
+        sections.push(section("test", |section| unit(sh, filters, extent, section)));
+        sections.push(section("live", |section| live(sh, filters, extent, section)));
     } else {
         sections.extend(["clippy", "test", "live"].map(|name| not_built(name, &lacking)));
     }
@@ -88,14 +100,17 @@ fn check(sh: &Shell, arguments: &[&str]) -> Result<()> {
 }
 
 /// The tests that need no kernel of their own.
-fn unit(sh: &Shell, filters: &[String], section: &mut Section) -> Result<()> {
-    let arguments = ["test", "--workspace", "--no-fail-fast", "--"];
+fn unit(sh: &Shell, filters: &[String], extent: Extent, section: &mut Section) -> Result<()> {
     let mut command = cargo_command(sh);
+    command.args(["test", "--workspace", "--no-fail-fast"]);
+    if extent == Extent::Quick {
+        command.args(["--lib", "--bins", "--test", "golden"]);
+    }
     // The kernel's verifier checks each program that the compiler's tests produce.
     if let Some(verifier) = verifier(sh)? {
         command.env("SET_RTO_VERIFY", verifier);
     }
-    let (status, output) = tee(command.args(arguments).args(filters))?;
+    let (status, output) = tee(command.arg("--").args(filters))?;
     let ran = section.add_output(&output);
     if !status.success() || !ran {
         bail!("cargo test: {status}{}", no_result(ran));
@@ -112,7 +127,9 @@ pub(crate) fn verifier(sh: &Shell) -> Result<Option<String>> {
 }
 
 /// The tests that attach to the kernel running here. They need root.
-fn live(sh: &Shell, filters: &[String], thorough: bool, section: &mut Section) -> Result<()> {
+fn live(sh: &Shell, filters: &[String], extent: Extent, section: &mut Section) -> Result<()> {
+    let few = FEW.map(str::to_owned);
+    let filters = if extent == Extent::Quick { &few[..] } else { filters };
     let suite = build::dev(sh, "live", None)?;
     let Some(before) = way_to_root() else {
         section.counts.skipped = count_tests(&suite, filters)?;
@@ -120,7 +137,10 @@ fn live(sh: &Shell, filters: &[String], thorough: bool, section: &mut Section) -
         return Ok(());
     };
     let bin_dir = build::target_dir(sh)?.join("live").join("bin");
-    build_loaders(sh, &bin_dir, &[])?;
+    match extent {
+        Extent::Quick => loaders::build_some(sh, &bin_dir, &FEW_RULES)?,
+        Extent::Usual | Extent::Thorough => loaders::build_all(sh, &bin_dir, &[])?,
+    }
 
     // The suite accepts one filter at a time.
     let rounds: Vec<Option<&String>> =
@@ -129,7 +149,8 @@ fn live(sh: &Shell, filters: &[String], thorough: bool, section: &mut Section) -
     for filter in rounds {
         let mut words = before.iter().map(PathBuf::from).collect::<Vec<_>>();
         words.extend([suite.clone(), "--bin-dir".into(), bin_dir.clone()]);
-        words.extend(thorough.then(|| "--thorough".into()));
+        words.extend((extent == Extent::Thorough).then(|| "--thorough".into()));
+        words.extend((extent == Extent::Quick).then(|| "--exact".into()));
         words.extend(filter.map(PathBuf::from));
         let (status, output) = tee(Command::new(&words[0]).args(&words[1..]))?;
         let ran = section.add_output(&output);
@@ -170,65 +191,6 @@ fn count_listed(list: &str, filters: &[String]) -> u64 {
     let chosen = |name: &str| filters.is_empty() || filters.iter().any(|part| name.contains(part));
     let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
     names.filter(|name| chosen(name)).count() as u64
-}
-
-/// Builds set-rto once for each rules file of the suite, with [`DEFAULT`] as the static release binary. Each binary
-/// goes to `bin_dir` under the name of its rules file. There are two more builds of the rules on interfaces:
-/// `interfaces-btf` with the BTF of these kernels (in the format of `SET_RTO_BTF`) and of the running one, and
-/// `interfaces-system` with the libbpf of this machine if it is installed. `large` uses [`large::rules`].
-pub(crate) fn build_loaders(sh: &Shell, bin_dir: &Path, kernels: &[String]) -> Result<()> {
-    if bin_dir.exists() {
-        // A binary of deleted rules must not be tested.
-        fs::remove_dir_all(bin_dir)
-            .with_context(|| format!("cannot empty {}", bin_dir.display()))?;
-    }
-    fs::create_dir_all(bin_dir).with_context(|| format!("cannot make {}", bin_dir.display()))?;
-
-    let dir = sh.current_dir().join("vmtests").join("live").join("rules");
-    let btf = carried(kernels)?.join(":");
-    let file = dir.join("interfaces.toml");
-    let build = || build::dev_with_btf(sh, "set-rto", Some(&file), Some(&btf));
-    let binary = step(&format!("build set-rto with the BTF of {btf}"), build)?;
-    copy(&binary, &bin_dir.join("interfaces-btf"))?;
-    if setup::still_missing(SYSTEM).is_empty() {
-        let build = || build::dev_with_system(sh, &file);
-        let binary = step("build set-rto with the libbpf of this machine", build)?;
-        copy(&binary, &bin_dir.join("interfaces-system"))?;
-    }
-    let rules = sh
-        .read_dir(dir)?
-        .into_iter()
-        .filter(|file| file.extension().is_some_and(|extension| extension == "toml"));
-    for file in rules {
-        let name = file.file_stem().ok_or_else(|| anyhow!("{} has no name", file.display()))?;
-        let title = format!("build set-rto with {}", file.display());
-        let binary = match name == DEFAULT {
-            true => build::static_release(sh, Some(&file), None)?,
-            false => step(&title, || build::dev(sh, "set-rto", Some(&file)))?,
-        };
-        copy(&binary, &bin_dir.join(name))?;
-    }
-    // The suite reads them as well.
-    let file = bin_dir.join("large.toml");
-    fs::write(&file, large::rules()).with_context(|| format!("cannot write {}", file.display()))?;
-    let binary = step("build set-rto with large rules", || build::dev(sh, "set-rto", Some(&file)))?;
-    copy(&binary, &bin_dir.join("large"))
-}
-
-/// These kernels, and the one that runs here if it has BTF.
-fn carried(kernels: &[String]) -> Result<Vec<String>> {
-    const OWN: &str = "/sys/kernel/btf/vmlinux";
-    let mut all = kernels.to_vec();
-    if Path::new(OWN).exists() {
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-        all.push(format!("{}={OWN}", release.trim()));
-    }
-    Ok(all)
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::copy(from, to).with_context(|| format!("cannot copy to {}", to.display()))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use crate::host::{self, links};
 use crate::rules;
 use crate::shared::{self, LOCAL_DEVICES, LocalDevice};
 use crate::way::Method;
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::os::fd::BorrowedFd;
 
@@ -19,17 +18,23 @@ type Key = [u8; 16];
 /// [`LocalDevice`]
 type Value = [u8; size_of::<LocalDevice>()];
 
-/// The intended contents of the map.
-type Entries = BTreeMap<Key, Value>;
+/// Contents of the map, sorted.
+type Entries = Vec<(Key, Value)>;
 
 /// This host's devices.
 pub(crate) struct Devices {
     entries: Entries,
-    /// Addresses that belong to several devices.
-    shared: BTreeSet<Ipv6Addr>,
-    /// All devices by name; true for a VRF.
-    is_vrf: BTreeMap<String, bool>,
-    with_address: BTreeSet<String>,
+    /// Addresses that belong to several devices, sorted.
+    shared: Vec<Ipv6Addr>,
+    /// Sorted by name.
+    devices: Vec<Device>,
+}
+
+struct Device {
+    name: String,
+    index: u32,
+    is_vrf: bool,
+    has_address: bool,
 }
 
 /// The key for a device by its number: `BY_INDEX` in the generated C.
@@ -67,8 +72,7 @@ pub(crate) fn put_other(map: BorrowedFd<'_>) -> Result<()> {
 
 /// Copies the map of one program to another.
 pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
-    write(&read(from).context("copy the interfaces", hint::AGAIN)?, to)
-        .context("copy the interfaces", hint::AGAIN)
+    read(from).and_then(|entries| write(&entries, to)).context("copy the interfaces", hint::AGAIN)
 }
 
 /// The entries of a map.
@@ -77,7 +81,10 @@ fn read(map: BorrowedFd<'_>) -> nix::Result<Entries> {
         let mut value = Value::default();
         bpf::look_up(map, &key, &mut value).map(|()| (key, value))
     };
-    bpf::keys(map, LOCAL_DEVICES.max_entries as usize)?.into_iter().map(entry).collect()
+    let keys = bpf::keys(map, LOCAL_DEVICES.max_entries as usize)?;
+    let mut entries: Entries = keys.into_iter().map(entry).collect::<nix::Result<_>>()?;
+    entries.sort_unstable();
+    Ok(entries)
 }
 
 /// Fills the map of a program that is not attached yet.
@@ -90,33 +97,27 @@ fn write(entries: &Entries, map: BorrowedFd<'_>) -> nix::Result<()> {
 impl Devices {
     /// Asks the kernel.
     pub(crate) fn read() -> Result<Self> {
-        let mut found = Self {
-            entries: Entries::new(),
-            shared: BTreeSet::new(),
-            is_vrf: BTreeMap::new(),
-            with_address: BTreeSet::new(),
-        };
-        let mut indexes = BTreeMap::new();
+        let (mut entries, mut devices) = (Entries::new(), Vec::new());
         for (name, index) in host::devices()? {
             let is_vrf = links::is_vrf(&name)?;
-            found.entries.insert(by_index(index), value(&name, index, is_vrf));
-            indexes.insert(name.clone(), index);
-            found.is_vrf.insert(name, is_vrf);
+            entries.push((by_index(index), value(&name, index, is_vrf)));
+            devices.push(Device { name, index, is_vrf, has_address: false });
         }
+        devices.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         for (address, name) in host::local_addresses()? {
-            // None: the device appeared after the list was read.
-            let Some(&index) = indexes.get(&name) else { continue };
-            let device = value(&name, index, false);
-            let known = found.entries.insert(address.octets(), device);
-            if known.is_some_and(|known| known != device) {
-                found.shared.insert(address);
-            }
-            found.with_address.insert(name);
+            // Not found: the device appeared after the list was read.
+            let Ok(at) = devices.binary_search_by(|it| it.name.cmp(&name)) else { continue };
+            devices[at].has_address = true;
+            entries.push((address.octets(), value(&name, devices[at].index, false)));
         }
-        for address in &found.shared {
-            found.entries.remove(&address.octets());
-        }
-        Ok(found)
+        entries.sort_unstable();
+        // A device may have an address twice.
+        entries.dedup();
+        let twice = entries.windows(2).filter(|pair| pair[0].0 == pair[1].0);
+        let mut shared: Vec<_> = twice.map(|pair| Ipv6Addr::from(pair[0].0)).collect();
+        shared.dedup();
+        entries.retain(|(key, _)| shared.binary_search(&Ipv6Addr::from(*key)).is_err());
+        Ok(Self { entries, shared, devices })
     }
 
     /// Fills the map of a program that is not attached yet.
@@ -148,12 +149,12 @@ impl Devices {
 
     fn note(&self, pattern: &str, method: Method) -> Result<Option<String>> {
         let is_named = |name: &str| matches(pattern.as_bytes(), name.as_bytes());
-        let named: Vec<_> = self.is_vrf.iter().filter(|(name, _)| is_named(name)).collect();
+        let named: Vec<_> = self.devices.iter().filter(|it| is_named(&it.name)).collect();
         let (mut upper, mut parts) = (None, 0);
-        for (name, _) in &named {
+        for it in &named {
             // In a VRF, connections are the device's own.
-            if let Some(master) = links::master(name)?
-                && self.is_vrf.get(&master) != Some(&true)
+            if let Some(master) = links::master(&it.name)?
+                && !self.devices.iter().any(|it| it.name == master && it.is_vrf)
             {
                 parts += 1;
                 upper.get_or_insert(master);
@@ -161,7 +162,7 @@ impl Devices {
         }
         let what = match upper {
             _ if named.is_empty() => "is missing",
-            _ if named.iter().all(|(_, is_vrf)| **is_vrf) => {
+            _ if named.iter().all(|it| it.is_vrf) => {
                 return Ok(Some("is a VRF: name the interfaces in it".into()));
             }
             Some(upper) if parts == named.len() => {
@@ -170,9 +171,7 @@ impl Devices {
                 )));
             }
             _ if method == Method::Route => return Ok(None),
-            _ if named.iter().any(|(name, _)| self.with_address.contains(*name)) => {
-                return Ok(None);
-            }
+            _ if named.iter().any(|it| it.has_address) => return Ok(None),
             _ => "has no address",
         };
         Ok(Some(match method {

@@ -13,10 +13,14 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// `CGROUP2_SUPER_MAGIC`, include/uapi/linux/magic.h.
 const CGROUP2: FsType = FsType(0x6367_7270);
+
+/// What [`Cgroup::is_of_a_container`] means.
+pub(crate) const OF_A_CONTAINER: &str =
+    "this cgroup is the root of a container: the policy covers only that container";
 
 /// A cgroup, by its directory.
 pub(crate) struct Cgroup {
@@ -32,7 +36,7 @@ impl AsFd for Cgroup {
 }
 
 /// The mount of the whole cgroup2 hierarchy, on a pure-v2 or a hybrid system. If there is none, the mount of a part.
-fn mount() -> Result<Mount> {
+fn mount() -> Result<Option<Mount>> {
     let mut found: Option<Mount> = None;
     for mount in mounts::all()?.into_iter().filter(|mount| mount.kind == "cgroup2") {
         // Something else may be mounted over it, or over a directory above it.
@@ -51,9 +55,7 @@ fn mount() -> Result<Mount> {
             }
         }
     }
-    const HINT: &str =
-        "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified";
-    found.ok_or_else(|| Error::new("no cgroup2 file system is mounted", HINT))
+    Ok(found)
 }
 
 impl Cgroup {
@@ -62,7 +64,12 @@ impl Cgroup {
     /// # Errors
     /// No cgroup2 file system is mounted, or the mounts cannot be read.
     pub(crate) fn root() -> Result<Self> {
-        Self::open(&mount()?.point)
+        const HINT: &str =
+            "mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified";
+        match mount()? {
+            Some(mount) => Self::open(&mount.point),
+            None => Err(Error::new("no cgroup2 file system is mounted", HINT)),
+        }
     }
 
     /// The cgroup to attach to: the requested one or the root.
@@ -76,8 +83,10 @@ impl Cgroup {
     fn open(path: &Path) -> Result<Self> {
         let what = format_args!("cgroup {}", path.display());
         let hint = || match mount() {
-            Ok(mount) => format!("--cgroup takes a directory under {}", mount.point.display()),
-            Err(_) => "--cgroup takes a directory of a cgroup2 file system".into(),
+            Ok(Some(mount)) => {
+                format!("--cgroup takes a directory under {}", mount.point.display())
+            }
+            _ => "--cgroup takes a directory of a cgroup2 file system".into(),
         };
         if path.as_os_str().is_empty() {
             return Err(Error::usage("cgroup: empty path", hint()));
@@ -118,16 +127,28 @@ impl Cgroup {
 
     /// True if the cgroup has this id, as reported in `struct bpf_link_info`.
     pub(crate) fn has_id(&self, id: u64) -> Result<bool> {
-        let what = format_args!("look at {}", self.path.display());
-        Ok(is_id(fstat(&self.directory).context(what, hint::AGAIN)?.st_ino as u32, id))
+        Ok(is_id(self.inode()? as u32, id))
     }
 
-    /// True if this root is only that of a container: a cgroup namespace hides the levels above.
+    fn inode(&self) -> Result<u64> {
+        let what = format_args!("look at {}", self.path.display());
+        Ok(fstat(&self.directory).context(what, hint::AGAIN)?.st_ino)
+    }
+
+    /// True for the root of a container: it looks like the root of the hierarchy, but there are levels above.
     pub(crate) fn is_of_a_container(&self) -> Result<bool> {
         /// The namespace that the machine starts with (`PROC_CGROUP_INIT_INO`, include/linux/proc_ns.h).
         const FIRST: u64 = 0xefff_fffb;
+        let Some(Mount { root, point, .. }) = mount()? else { return Ok(false) };
+        if self.inode()? != Self::open(&point)?.inode()? {
+            return Ok(false);
+        }
+        // From a namespace, the root of a mount that began outside of it is `/..` with as many levels.
+        if root != Path::new("/") {
+            return Ok(root.components().any(|it| matches!(it, Component::Normal(_))));
+        }
         match fs::metadata("/proc/self/ns/cgroup") {
-            Ok(namespace) => Ok(namespace.ino() != FIRST && mount()?.root == Path::new("/")),
+            Ok(namespace) => Ok(namespace.ino() != FIRST),
             // A kernel without cgroup namespaces.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error).context("look at the cgroup namespace", hint::PROC),
@@ -142,30 +163,37 @@ fn is_id(inode: u32, id: u64) -> bool {
 }
 
 /// The path of the cgroup with this id, for display. None if it is gone, not visible here, or beyond the bound.
-pub(crate) fn path(id: u64) -> Option<PathBuf> {
+///
+/// # Errors
+/// The mounts or a cgroup cannot be read.
+pub(crate) fn path(id: u64) -> Result<Option<PathBuf>> {
     /// The hosts of many containers have some thousands of cgroups.
     const MOST: usize = 65_536;
-    let root = Cgroup::root().ok()?;
-    if root.has_id(id).ok()? {
-        return Some(root.path);
+    let Some(mount) = mount()? else { return Ok(None) };
+    if Cgroup::open(&mount.point)?.has_id(id)? {
+        return Ok(Some(mount.point));
     }
     // From the root down: what people attach to is near it.
-    let mut places = vec![root.path];
+    let mut places = vec![mount.point];
     let mut next = 0;
-    while let Some(place) = places.get(next) {
+    while let Some(place) = places.get(next).cloned() {
         next += 1;
-        // It may be gone since it was listed.
-        let Ok(cgroup) = Cgroup::open(place) else { continue };
-        let entries = host::list(cgroup.as_fd()).unwrap_or_default();
+        let entries = open(&place, host::DIRECTORY, Mode::empty())
+            .and_then(|directory| host::list(directory.as_fd()));
+        let entries = match entries {
+            // It has been removed since it was listed.
+            Err(Errno::ENOENT | Errno::ENODEV) => continue,
+            entries => entries.context(format_args!("list {}", place.display()), hint::RETRY)?,
+        };
         for entry in entries.into_iter().filter(|entry| entry.is_directory) {
-            let path = cgroup.path.join(&entry.name);
+            let path = place.join(&entry.name);
             if is_id(entry.inode as u32, id) {
-                return Some(path);
+                return Ok(Some(path));
             }
             if places.len() < MOST {
                 places.push(path);
             }
         }
     }
-    None
+    Ok(None)
 }

@@ -23,10 +23,9 @@ pub(crate) const DIRECTORY: OFlag =
 pub(crate) const OLDEST: (u32, u32) = (5, 10);
 
 /// `uname -r`.
-pub(crate) fn release() -> String {
-    nix::sys::utsname::uname()
-        .map(|name| name.release().to_string_lossy().into_owned())
-        .unwrap_or_default()
+pub(crate) fn release() -> Result<String> {
+    let name = nix::sys::utsname::uname().context("read the kernel's release", hint::AGAIN)?;
+    Ok(name.release().to_string_lossy().into_owned())
 }
 
 /// `uname -r` of a kernel that set-rto supports.
@@ -34,7 +33,7 @@ pub(crate) fn release() -> String {
 /// # Errors
 /// The kernel is too old.
 pub(crate) fn supported_release() -> Result<String> {
-    let release = release();
+    let release = release()?;
     if too_old(&release) {
         let (major, minor) = OLDEST;
         return Err(Error::new(

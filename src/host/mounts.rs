@@ -64,22 +64,39 @@ pub(crate) fn refuse_private_mount() -> Result<()> {
     // cannot always read it. A PID 1 that is this process or has other mounts is that of a container.
     let (own, first) = (all()?, of("1")?);
     let is_shared = own.iter().any(|mount| first.iter().any(|it| it.id == mount.id));
-    if is_shared && getpid().as_raw() != 1 {
-        return Ok(());
-    }
-    Err(Error::new(
-        format!(
+    match is_shared && getpid().as_raw() != 1 {
+        true => Ok(()),
+        false => Err(private(format!(
             "no bpffs at {BPFFS_DIR}, and one mounted in this private mount namespace would end with it"
-        ),
-        "mount it on the host, and share it; from `ip netns exec`: nsenter --net=/run/netns/NAME set-rto install",
-    ))
+        ))),
+    }
 }
 
-/// True for a file on a mount that only this mount namespace has.
-pub(crate) fn is_private(file: BorrowedFd<'_>) -> Result<bool> {
-    let state = fstat(file).context("look at the bpffs", hint::AGAIN)?;
+/// Refuses a bpffs that only this mount namespace has.
+///
+/// # Errors
+/// It is private, or the mounts cannot be read.
+pub(crate) fn refuse_private(bpffs: BorrowedFd<'_>) -> Result<()> {
+    let state = fstat(bpffs).context("look at the bpffs", hint::AGAIN)?;
     let device = (libc::major(state.st_dev), libc::minor(state.st_dev));
-    Ok(!of("1")?.iter().any(|mount| mount.device == device))
+    match of("1") {
+        Ok(mounts) if mounts.iter().any(|mount| mount.device == device) => Ok(()),
+        Ok(_) => Err(private(
+            "the bpffs is in this private mount namespace only: a policy would end with it".into(),
+        )),
+        // /proc may hide the processes of others (`hidepid`, proc(5)).
+        Err(error)
+            if matches!(error.errno(), Some(Errno::ENOENT | Errno::EACCES | Errno::EPERM)) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn private(message: String) -> Error {
+    const HINT: &str = "mount it on the host, and share it; from `ip netns exec`: nsenter --net=/run/netns/NAME set-rto install";
+    Error::new(message, HINT)
 }
 
 /// A new bpffs that is not mounted yet. Until then it ends with its last descriptor.

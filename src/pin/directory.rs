@@ -113,8 +113,12 @@ impl Locked {
         for _ in 0..TURNS {
             let mut unmounted = None;
             let (directory, names) = match find(path)? {
-                Place::There(directory) => (directory, Vec::new()),
+                Place::There(directory) => {
+                    mounts::refuse_private(directory.as_fd())?;
+                    (directory, Vec::new())
+                }
                 Place::Missing(parent, names) => {
+                    mounts::refuse_private(parent.as_fd())?;
                     refuse_open_parent(parent.as_fd(), path)?;
                     (parent, names)
                 }
@@ -260,9 +264,9 @@ impl Locked {
             return Ok(());
         }
         // Remove it through its parent, whichever path led here, and only if the parent has it by this name.
+        let Some(name) = self.path.file_name() else { return Ok(()) };
         let parent = openat(&*self.fd, "..", PATH, Mode::empty());
-        let (Some(name), Ok(parent)) = (self.path.file_name(), parent) else { return Ok(()) };
-        match unlinkat(&parent, name, UnlinkatFlags::RemoveDir) {
+        match parent.and_then(|parent| unlinkat(&parent, name, UnlinkatFlags::RemoveDir)) {
             Ok(()) | Err(Errno::ENOTEMPTY | Errno::ENOENT | Errno::ENOTDIR | Errno::EBUSY) => {
                 Ok(())
             }

@@ -36,8 +36,6 @@ use crate::shared::{self, Finding, LOCAL_DEVICES, Policy, Shape};
 use crate::way::Way;
 use libbpf_rs::skel::Skel;
 use libbpf_rs::{MapCore, libbpf_sys as sys};
-use nix::errno::Errno;
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -86,6 +84,16 @@ pub(crate) enum State {
     Ours(Box<Installed>),
 }
 
+impl State {
+    /// The policy in effect.
+    pub(crate) fn in_effect(&self) -> Option<&Installed> {
+        match self {
+            Self::Ours(installed) if installed.cgroup.is_some() => Some(installed),
+            _ => None,
+        }
+    }
+}
+
 /// A policy of ours.
 pub(crate) struct Installed {
     pub(crate) link: OwnedFd,
@@ -132,6 +140,19 @@ impl Installed {
         self.way.is_none_or(|way| !way.arrivals || self.arrivals.is_some())
     }
 
+    /// The network namespace that interfaces are those of, for display, if it is not this process's.
+    pub(crate) fn other_netns(&self) -> Result<Option<String>> {
+        let Some(way) = self.way else { return Ok(None) };
+        let netns = Netns::open()?;
+        let is_here = match (way.cookie, netns.cookie) {
+            (Some(known), Some(cookie)) => known == cookie,
+            _ => self.policy.netns == netns.inode,
+        };
+        let inode = self.policy.netns;
+        Ok((!is_here)
+            .then(|| format!("those of network namespace {inode} (`lsns -t net` lists it)")))
+    }
+
     /// The rules as text, a line each, as [`rules::Rule::line_of_text`] writes it; None if it was too long to keep.
     pub(crate) fn rules(&self) -> Result<Option<String>> {
         let Some((map, info)) = &self.rules else { return Ok(None) };
@@ -149,12 +170,8 @@ impl Installed {
         let rows = match &self.failures {
             None => failures.chunks_exact(columns.max(1)).map(<[u64]>::to_vec).collect(),
             Some(map) => {
-                let row = |rule: u32| {
-                    let mut row = vec![0; 8 * columns];
-                    bpf::look_up(map.as_fd(), &rule.to_ne_bytes(), &mut row)?;
-                    Ok::<_, Errno>(words(&row))
-                };
-                let rows: std::result::Result<_, _> = (0..self.policy.rules).map(row).collect();
+                let row = |rule| row(map.as_fd(), rule, columns);
+                let rows: nix::Result<_> = (0..self.policy.rules).map(row).collect();
                 rows.context("read the refusals", hint::ROOT)?
             }
         };
@@ -188,14 +205,17 @@ pub(crate) fn evidence(
     rules: u32,
     numbers: usize,
 ) -> Result<Vec<[Evidence; 2]>> {
-    let row = |key: u32| {
-        let mut row = vec![0; 8 * numbers];
-        bpf::look_up(map, &key.to_ne_bytes(), &mut row)?;
-        Ok::<_, Errno>(Evidence::new(&words(&row)))
-    };
+    let row = |key| row(map, key, numbers).map(|row| Evidence::new(&row));
     let both = |rule: u32| Ok([row(2 * rule)?, row(2 * rule + 1)?]);
-    let rows: std::result::Result<_, Errno> = (0..rules).map(both).collect();
+    let rows: nix::Result<_> = (0..rules).map(both).collect();
     rows.context("read the evidence", hint::ROOT)
+}
+
+/// A row of so many 64-bit numbers.
+fn row(map: BorrowedFd<'_>, key: u32, numbers: usize) -> nix::Result<Vec<u64>> {
+    let mut row = vec![0; 8 * numbers];
+    bpf::look_up(map, &key.to_ne_bytes(), &mut row)?;
+    Ok(words(&row))
 }
 
 fn words(bytes: &[u8]) -> Vec<u64> {
@@ -285,24 +305,22 @@ fn read_set(
         return Err(invalid(DEVICES));
     }
     let failures = set.map(FAILURES)?;
-    // A row for each rule, in order.
     let Policy { rules: count, columns, .. } = set.policy;
-    let row = (sys::BPF_MAP_TYPE_ARRAY, 4, 8 * columns, count);
-    let is_row =
-        |shape: Shape| (shape.kind, shape.key_size, shape.value_size, shape.max_entries) == row;
-    if failures.as_ref().is_some_and(|(_, info)| !is_row(info.shape)) {
+    if failures.as_ref().is_some_and(|(_, info)| !is_rows(info.shape, 8 * columns, count)) {
         return Err(invalid(FAILURES));
     }
     let evidence = set.map(EVIDENCE)?;
-    let numbers = evidence.as_ref().map_or(0, |(_, info)| info.shape.value_size);
-    let row = (sys::BPF_MAP_TYPE_ARRAY, 4, numbers, 2 * count);
-    let is_row =
-        |shape: Shape| (shape.kind, shape.key_size, shape.value_size, shape.max_entries) == row;
-    if evidence.as_ref().is_some_and(|(_, info)| !is_row(info.shape) || numbers % 8 != 0) {
+    let size = evidence.as_ref().map_or(0, |(_, info)| info.shape.value_size);
+    if evidence.as_ref().is_some_and(|(_, info)| !is_rows(info.shape, size, 2 * count)) {
         return Err(invalid(EVIDENCE));
     }
     let learned = set.map(LEARNED)?;
-    if learned.as_ref().is_some_and(|(_, info)| !learned::is_ours(info.shape)) {
+    let is_invalid = match &learned {
+        Some((_, info)) => !learned::is_ours(info.shape),
+        // What others have put there would be lost, or what was learned.
+        None => set.is_taken(LEARNED)?,
+    };
+    if is_invalid {
         return Err(invalid(LEARNED));
     }
     let arrivals = match set.find(ARRIVALS)? {
@@ -321,12 +339,19 @@ fn read_set(
         counters,
         failures: failures.map(|(map, _)| map),
         evidence: evidence.map(|(map, _)| map),
-        evidence_numbers: numbers as usize / 8,
+        evidence_numbers: size as usize / 8,
         learned: learned.map(|(map, info)| (map, info.shape.max_entries)),
         way,
         devices: devices.map(|(map, _)| map),
         arrivals,
     })
+}
+
+/// True for an array of so many rows of 64-bit numbers.
+fn is_rows(shape: Shape, bytes: u32, count: u32) -> bool {
+    let Shape { kind, key_size, value_size, max_entries, .. } = shape;
+    (kind, key_size, value_size, max_entries) == (sys::BPF_MAP_TYPE_ARRAY, 4, bytes, count)
+        && bytes.is_multiple_of(8)
 }
 
 /// Pins the set of a loaded program and attaches its second link. Returns the program's id.
@@ -361,7 +386,7 @@ pub(crate) fn store(
     }
     let text = rules::all().map(|rule| rule.line_of_text()).collect::<String>();
     if text.len() <= LONGEST {
-        let map = bpf::new_text(c"rules", text.as_bytes()).context(WHAT, hint::AGAIN)?;
+        let map = bpf::new_data(c"rules", text.as_bytes()).context(WHAT, hint::AGAIN)?;
         bpf::bind_map(program, map.as_fd()).context(WHAT, hint::AGAIN)?;
         directory.pin(map.as_fd(), &of(RULES, id))?;
     }
@@ -403,8 +428,8 @@ pub(crate) fn sweep(directory: &Locked, keep: Option<u32>, known: Option<u32>) -
     Ok(())
 }
 
-/// The ids of the programs that have pins.
-fn ids(directory: &Locked) -> Result<BTreeSet<u32>> {
+/// The ids of the programs that have pins, once for each pin.
+fn ids(directory: &Locked) -> Result<Vec<u32>> {
     let names = host::list(directory.as_fd())
         .context(format_args!("list {}", directory.path().display()), hint::RETRY)?;
     let id = |entry: host::Entry| {

@@ -73,6 +73,11 @@ impl<'a> Set<'a> {
         Ok(is_ours.then_some((fd, object)))
     }
 
+    /// True if something has the name of this pin.
+    pub(super) fn is_taken(&self, pin: &str) -> Result<bool> {
+        Ok(open(self.directory, &of(pin, self.id), self.path)?.is_some())
+    }
+
     /// A map that belongs to the program.
     pub(super) fn map(&self, pin: &str) -> Result<Option<(OwnedFd, MapInfo)>> {
         Ok(match self.find(pin)? {

@@ -1,5 +1,6 @@
 //! Measures builds of set-rto itself: the duration of a build after the first one. Keeps the binaries for `install`.
 
+use crate::row::Program;
 use crate::rule;
 use crate::sets::RuleSet;
 use crate::sets::Shape;
@@ -15,10 +16,11 @@ use std::process::Stdio;
 use std::time::Instant;
 
 /// The policies that are installed.
-pub(crate) const POLICIES: [(&str, Shape, usize); 3] = [
-    ("1 rule", Shape::Ports, 1),
-    ("10,000 rules", Shape::Ports, 10_000),
-    ("100,000 prefixes", Shape::List { is_v4: true }, 100_000),
+pub(crate) const POLICIES: [(&str, Shape, usize, Program); 4] = [
+    ("1 rule", Shape::Ports, 1, Program::Ours),
+    ("1 learned rule", Shape::Ports, 1, Program::Learned),
+    ("10,000 rules", Shape::Ports, 10_000, Program::Ours),
+    ("100,000 prefixes", Shape::List { is_v4: true }, 100_000, Program::Ours),
 ];
 
 /// The results.
@@ -41,7 +43,7 @@ pub(crate) fn first() -> Result<()> {
 /// Builds every policy once, then builds those of up to 10,000 rules again with one timer changed.
 pub(crate) fn build(work: &Path, quick: bool, end: Instant) -> Result<Builds> {
     let mut builds = Builds::default();
-    for (name, shape, size) in POLICIES {
+    for (name, shape, size, program) in POLICIES {
         let directory = directory(work, name);
         // The result of an earlier run must not be mistaken for a result of this one.
         let _ = fs::remove_dir_all(&directory);
@@ -50,7 +52,7 @@ pub(crate) fn build(work: &Path, quick: bool, end: Instant) -> Result<Builds> {
         }
         fs::create_dir_all(&directory)?;
         let rules = directory.join("rules.toml");
-        let text = rule::toml(&RuleSet::new(shape, size).rules);
+        let text = rule::toml(&RuleSet::new(shape, size).rules, program);
         fs::write(&rules, &text)?;
         let (binary, out) = cargo(&rules)?;
         copy(&binary, &out, &directory)?;

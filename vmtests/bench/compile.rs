@@ -39,14 +39,14 @@ const CHAIN_BUDGET: usize = 40_000_000;
 
 /// The path of the object of a program for a set.
 pub(crate) fn object(work: &Path, set: &RuleSet, program: Program) -> PathBuf {
-    work.join(format!("{}.{}.o", set.slug(), program.name()))
+    work.join(format!("{}.{}.o", set.slug(), program.name().replace(' ', "-")))
 }
 
 /// The programs of a set.
 pub(crate) fn programs(set: &RuleSet) -> Vec<Program> {
     let is_port = set.shape == Shape::Ports && set.size == 1;
     let fits = |program: &Program| match program {
-        Program::Hand => is_port,
+        Program::Hand | Program::Evidence | Program::Learned => is_port,
         Program::Map => set.shape != Shape::Mixed,
         _ => true,
     };
@@ -79,14 +79,16 @@ pub(crate) fn measure(
             }
             None => return Ok(row),
         },
-        Program::Ours => match generate(set, &input.with_extension("toml"), &mut row)? {
-            Some(c) => c,
-            None => return Ok(row),
-        },
+        Program::Ours | Program::Evidence | Program::Learned => {
+            match generate(set, program, &input, &mut row)? {
+                Some(c) => c,
+                None => return Ok(row),
+            }
+        }
     };
     fs::write(&input, c).with_context(|| format!("cannot write {}", input.display()))?;
     // The compiler's C has no warnings. The C of the rivals has variables that some sets do not use.
-    let extra = if program == Program::Ours { &[][..] } else { &["-Wno-unused"] };
+    let extra = if program.is_compiled() { &[][..] } else { &["-Wno-unused"] };
     if let Err(why) = clang(&input, &output, extra, patience, &mut row) {
         row.note = Some(why);
         return Ok(row);
@@ -94,12 +96,24 @@ pub(crate) fn measure(
     let jiffies: Vec<u32> = (0..set.rules.len()).map(rivals::jiffies).collect();
     let mut bytes = fs::read(&output)?;
     row.put(Measure::Bytes, bytes.len() as f64);
-    if program == Program::Ours {
+    if program.is_compiled() {
         elf::complete(&mut bytes, &jiffies)?;
         fs::write(&output, &bytes)?;
     }
     let function = (program == Program::Hand).then_some(rivals::HAND_FUNCTION);
     let mut image = elf::image(&bytes, function)?;
+    if program.is_observed() {
+        let connections = sample::connections(set, CONNECTIONS);
+        match count::observed(&mut image, &connections) {
+            Ok((median, worst, calls)) => {
+                row.put(Measure::StepsMedian, median as f64);
+                row.put(Measure::StepsWorst, worst as f64);
+                row.put(Measure::Calls, calls as f64);
+            }
+            Err(error) => row.note = Some(format!("WRONG: {error:#}")),
+        }
+        return Ok(row);
+    }
     let budget = match program {
         Program::Chain => CHAIN_BUDGET / image.program.instructions().len().max(1),
         _ => CONNECTIONS,
@@ -126,9 +140,14 @@ pub(crate) fn measure(
 }
 
 /// The compiler's C, or `None` with a note if the compiler refuses the rules.
-fn generate(set: &RuleSet, file: &Path, row: &mut Row) -> Result<Option<String>> {
-    let text = rule::toml(&set.rules);
-    fs::write(file, &text)?;
+fn generate(
+    set: &RuleSet,
+    program: Program,
+    input: &Path,
+    row: &mut Row,
+) -> Result<Option<String>> {
+    let text = rule::toml(&set.rules, program);
+    fs::write(input.with_extension("toml"), &text)?;
     let source = Source { name: "rules.toml", text: &text };
     let mut times = Vec::new();
     let mut c = None;

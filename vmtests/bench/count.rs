@@ -122,6 +122,64 @@ pub(crate) fn count(
     Ok(Counts { median, worst, calls: most_calls, idle })
 }
 
+/// Runs a program that observes connections through the callbacks of their lives, to a host that is known. Returns
+/// the instructions of one end of a connection, all callbacks added up: the median, the most, and the helper calls.
+pub(crate) fn observed(image: &mut Image, connections: &[Connection]) -> Result<(u64, u64, u64)> {
+    const ACTIVE: u32 = 4;
+    const PASSIVE: u32 = 5;
+    const EVIDENCE: u64 = 1 << 43;
+    const ESTIMATE: u64 = 1 << 42;
+    const PACKET: u64 = 1 << 41;
+    let mut header = vec![0; 32];
+    header[12] = 8 << 4;
+    image.memory.add(PACKET, header, false);
+    image.memory.add(CONTEXT, vec![0; 224], true);
+    image.memory.add(EVIDENCE, vec![0; 4_096], true);
+    image.memory.add(ESTIMATE, [800, 800, 0, 1].map(u32::to_ne_bytes).concat(), true);
+    let learned = image.maps.get("learned").copied();
+    let (mut steps, mut most_calls) = (Vec::new(), 0);
+    for connection in connections {
+        let (mut taken, mut calls) = (0, 0);
+        let last = if connection.incoming { PASSIVE } else { ACTIVE };
+        for op in (1..CALLBACKS).filter(|op| [1, 2, 3, 6, last].contains(op)) {
+            let context = image.memory.region(CONTEXT).context("no context")?;
+            fill(context, op, connection);
+            if op == last {
+                let mut put = |at: usize, bytes: &[u8]| {
+                    context[at..at + bytes.len()].copy_from_slice(bytes);
+                };
+                // A full socket; the round trip was 101 us.
+                let state = if connection.incoming { 3_u32 } else { 1 };
+                put(72, &1_u32.to_ne_bytes());
+                put(80, &808_u32.to_ne_bytes());
+                put(88, &state.to_ne_bytes());
+                // The packet: a header of 32 bytes without data.
+                put(192, &PACKET.to_ne_bytes());
+                put(200, &(PACKET + 32).to_ne_bytes());
+                put(208, &32_u32.to_ne_bytes());
+            }
+            let mut helper = |id: u32, arguments: [u64; 5], _: &mut Memory| {
+                calls += 1;
+                match id {
+                    1 if Some(arguments[0]) == learned => Some(ESTIMATE),
+                    1 => Some(EVIDENCE),
+                    2 | 59 => Some(0),
+                    118 => Some(1_000),
+                    _ => None,
+                }
+            };
+            let exit = image.program.run(&mut image.memory, CONTEXT, MOST, &mut helper)?;
+            ensure!(exit.value == 1, "it returns {}", exit.value);
+            taken += exit.steps;
+        }
+        steps.push(taken);
+        most_calls = most_calls.max(calls);
+    }
+    steps.sort_unstable();
+    let median = steps.get(steps.len() / 2).copied().unwrap_or(0);
+    Ok((median, steps.last().copied().unwrap_or(0), most_calls))
+}
+
 /// The first matching rule for each connection.
 pub(crate) fn expected(rules: &[Rule], connections: &[Connection]) -> Vec<Option<usize>> {
     let first = |it: &Connection| rules.iter().position(|rule| rule.holds(it));

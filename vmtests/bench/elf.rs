@@ -2,6 +2,7 @@
 
 use crate::machine::Memory;
 use crate::machine::Program;
+use crate::rivals;
 use anyhow::Context as _;
 use anyhow::Result;
 use anyhow::ensure;
@@ -28,6 +29,8 @@ pub(crate) struct Image {
     pub(crate) memory: Memory,
     /// The address of `.bss`, which begins with the hits, or 0 if there is none.
     pub(crate) hits: u64,
+    /// The addresses of its maps.
+    pub(crate) maps: std::collections::HashMap<String, u64>,
 }
 
 /// Inserts the timers, in jiffies, into a program of the compiler, as `set-rto install` does.
@@ -38,11 +41,19 @@ pub(crate) fn complete(object: &mut [u8], jiffies: &[u32]) -> Result<()> {
         let (start, size) = range.with_context(|| format!("no section {name}"))?;
         Ok((usize::try_from(start)?, usize::try_from(size)?))
     };
-    let data = range(".rodata")?;
+    let (data, ticks) = (range(".rodata")?, range(".rodata.ticks").ok());
     ensure!(data.1 >= JIFFIES + 4 * jiffies.len(), "too little room for the timers");
     for (rule, ticks) in jiffies.iter().enumerate() {
         let place = data.0 + JIFFIES + 4 * rule;
         object[place..place + 4].copy_from_slice(&ticks.to_ne_bytes());
+    }
+    // What programs that measure round trips know of the clock; see `struct ticks` in emit/measure.h.
+    if let Some((start, _)) = ticks {
+        let hz = u64::from(rivals::hz());
+        let words = [(hz << 32) / 1_000_000, hz.ilog2().into(), 120 * hz];
+        object[start..start + 8].copy_from_slice(&words[0].to_ne_bytes());
+        object[start + 8..start + 12].copy_from_slice(&(words[1] as u32).to_ne_bytes());
+        object[start + 12..start + 16].copy_from_slice(&(words[2] as u32).to_ne_bytes());
     }
     Ok(())
 }
@@ -78,6 +89,12 @@ pub(crate) fn image(object: &[u8], function: Option<&str>) -> Result<Image> {
         }
         bases.insert(data.index(), if name == ".maps" { MAP } else { base });
     }
+    let of_maps = file.symbols().filter(|symbol| {
+        let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
+        section.is_some_and(|section| section.name() == Ok(".maps"))
+    });
+    let maps = of_maps.filter_map(|it| Some((it.name().ok()?.to_owned(), MAP + it.address())));
+    let maps = maps.collect();
     for (offset, relocation) in section.relocations() {
         let Some(at) = usize::try_from(offset)?.checked_sub(start).filter(|at| *at < size) else {
             continue;
@@ -90,5 +107,5 @@ pub(crate) fn image(object: &[u8], function: Option<&str>) -> Result<Image> {
         let addend = program.loaded(at / 8).context("a relocation of something else")?;
         program.relocate(at / 8, base + symbol.address() + (addend & 0xffff_ffff));
     }
-    Ok(Image { program, memory, hits })
+    Ok(Image { program, memory, hits, maps })
 }

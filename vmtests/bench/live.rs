@@ -215,7 +215,7 @@ fn ratios(all: &mut [Candidate], wire: &Wire, hook: &mut Hook, effort: Effort) -
     for at in 0..all.len() {
         // The empty program against itself shows the precision of the method.
         let patience = match all[at].row.program {
-            Program::Ours => effort.compare,
+            it if it.is_compiled() => effort.compare,
             Program::Empty => effort.compare / 2,
             _ => effort.compare / 6,
         };

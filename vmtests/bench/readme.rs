@@ -76,7 +76,7 @@ fn is_shown(row: &Row) -> bool {
         _ if size == 1 => true,
         Program::Nothing | Program::Empty | Program::Hand => false,
         Program::Chain | Program::Map => sizes.last() == Some(&size),
-        Program::Ours => true,
+        Program::Ours | Program::Evidence | Program::Learned => true,
     }
 }
 

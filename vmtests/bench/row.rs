@@ -15,16 +15,22 @@ pub(crate) enum Program {
     Chain,
     Map,
     Ours,
+    /// The same rules, with evidence of what happens to connections.
+    Evidence,
+    /// The same, with timers that are learned.
+    Learned,
 }
 
 impl Program {
-    pub(crate) const ALL: [Program; 6] = [
+    pub(crate) const ALL: [Program; 8] = [
         Program::Nothing,
         Program::Empty,
         Program::Hand,
         Program::Chain,
         Program::Map,
         Program::Ours,
+        Program::Evidence,
+        Program::Learned,
     ];
 
     /// The name in the table and in file names.
@@ -36,7 +42,19 @@ impl Program {
             Program::Chain => "chain",
             Program::Map => "map",
             Program::Ours => "set-rto",
+            Program::Evidence => "with evidence",
+            Program::Learned => "learned",
         }
+    }
+
+    /// True for a program of the compiler.
+    pub(crate) fn is_compiled(self) -> bool {
+        matches!(self, Program::Ours) || self.is_observed()
+    }
+
+    /// True if it follows connections until their handshake ends.
+    pub(crate) fn is_observed(self) -> bool {
+        matches!(self, Program::Evidence | Program::Learned)
     }
 
     pub(crate) fn named(name: &str) -> Option<Self> {

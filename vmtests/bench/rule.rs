@@ -1,6 +1,7 @@
 //! The bench's own model of a rule. It writes rules files and the C of the rivals, and checks the answers of all
 //! programs.
 
+use crate::row::Program;
 use std::fmt;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -113,9 +114,12 @@ pub(crate) fn rto_ms(rule: usize) -> u32 {
     if rule == 0 { 20_000 } else { 999 + STEP_MS * rule as u32 }
 }
 
-/// Formats the rules as a rules file, without evidence, because the rivals keep none.
-pub(crate) fn toml(rules: &[Rule]) -> String {
-    let mut out = String::from("[evidence]\noff = true\n\n");
+/// Formats the rules as a rules file. Only programs that no rival has keep evidence.
+pub(crate) fn toml(rules: &[Rule], program: Program) -> String {
+    let mut out = match program.is_observed() {
+        true => String::new(),
+        false => String::from("[evidence]\noff = true\n\n"),
+    };
     for (at, rule) in rules.iter().enumerate() {
         // Writing to a string cannot fail.
         let _ = write!(out, "[[rule]]\nname = \"r{at}\"\n");
@@ -145,7 +149,12 @@ pub(crate) fn toml(rules: &[Rule]) -> String {
             let value = if incoming { "incoming" } else { "outgoing" };
             line("direction", format!("\"{value}\""));
         }
-        let _ = writeln!(out, "rto = \"{}ms\"\n", rto_ms(at));
+        let _ = match program {
+            Program::Learned => {
+                writeln!(out, "rto = {{ learn = true, start = \"{}ms\" }}\n", rto_ms(at))
+            }
+            _ => writeln!(out, "rto = \"{}ms\"\n", rto_ms(at)),
+        };
     }
     out
 }

@@ -84,6 +84,15 @@ pub(crate) fn enter(cgroup: &Path) -> Result<()> {
         mount(Some(kind), place, Some(kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("cannot mount {kind} at {}", place.display()))?;
     }
+    // set-rto refuses a bpffs that process 1 does not have, because it usually ends with a command. This one stays.
+    mount(
+        Some("/proc/self/mountinfo"),
+        "/proc/1/mountinfo",
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .context("cannot show these mounts as those of process 1")?;
     let own = fs::read_to_string("/proc/self/cgroup")?;
     if !own.lines().any(|line| line == "0::/") {
         bail!("this process is not in the root of its own cgroup namespace");

@@ -22,9 +22,14 @@ pub(crate) fn all(rows: &[Row], installs: &[Value], builds: &Builds) -> Vec<Targ
     let mut list = vec![instructions(rows), idle(rows)];
     list.extend(decisions(rows));
     list.extend(growth(rows));
-    list.push(connections(rows));
+    list.push(connections(rows, Program::Ours, "worst of all sets", 2.0));
+    list.push(connections(rows, Program::Evidence, "with evidence", 2.0));
+    list.push(connections(rows, Program::Learned, "with a learned timer", 3.0));
+    list.push(an_end(rows, Program::Evidence, "evidence", 40.0));
+    list.push(an_end(rows, Program::Learned, "evidence and a learned timer, known host", 100.0));
     list.push(shares(rows));
     list.extend(installs.iter().flat_map(install));
+    list.push(install_learned(installs));
     list.push(build(builds));
     list.push(refused(rows));
     list.push(correct(rows));
@@ -106,9 +111,9 @@ fn growth(rows: &[Row]) -> Vec<Target> {
 }
 
 /// Reached if the upper bound is within the target, missed if the lower bound is not. Otherwise the run was too noisy.
-fn connections(rows: &[Row]) -> Target {
-    const LIMIT: f64 = 1.02;
-    let ours = rows.iter().filter(|row| row.program == Program::Ours);
+fn connections(rows: &[Row], program: Program, which: &str, most_percent: f64) -> Target {
+    let limit = 1.0 + most_percent / 100.0;
+    let ours = rows.iter().filter(|row| row.program == program);
     let bounds = ours.filter_map(|row| {
         let (low, high) = (row.get(Measure::RatioLow)?, row.get(Measure::RatioHigh)?);
         Some((row.get(Measure::Ratio)?, low, high, &row.set))
@@ -116,14 +121,14 @@ fn connections(rows: &[Row]) -> Target {
     let worst = bounds.max_by(|one, other| one.2.total_cmp(&other.2));
     let percent = |ratio: f64| (ratio - 1.0) * 100.0;
     let mut all = target(
-        "connection set-up on loopback, against the empty program, worst of all sets",
-        "within 2 %",
+        &format!("connection set-up on loopback, against the empty program, {which}"),
+        &format!("within {most_percent} %"),
         worst.map(|(ratio, low, high, set)| {
             let (ratio, from, to) = (percent(ratio), percent(low), percent(high));
-            (format!("{ratio:+.1} % ({from:+.1} to {to:+.1}; {set})"), high <= LIMIT)
+            (format!("{ratio:+.1} % ({from:+.1} to {to:+.1}; {set})"), high <= limit)
         }),
     );
-    let is_open = |it: (f64, f64, f64, &String)| it.1 <= LIMIT && it.2 > LIMIT;
+    let is_open = |it: (f64, f64, f64, &String)| it.1 <= limit && it.2 > limit;
     if worst.is_some_and(is_open) {
         all.reached = None;
         all.measured.push_str(": not decided, too noisy");
@@ -153,6 +158,37 @@ fn shares(rows: &[Row]) -> Target {
         all.measured.push_str(": not decided, too noisy");
     }
     all
+}
+
+/// By the kernel's statistics, of one end of a connection: half of what both take more than with the program that only
+/// decides.
+fn an_end(rows: &[Row], program: Program, what: &str, most: f64) -> Target {
+    let extra = |program| find(rows, Shape::Ports, 1, program)?.get(Measure::Extra);
+    let measured = extra(program).zip(extra(Program::Ours));
+    target(
+        &format!("ns an end for {what}, beside the same rule without"),
+        &format!("about {most}"),
+        measured.map(|(with, without)| {
+            let ns = (with - without) / 2.0;
+            (format!("{ns:.0}"), ns <= most)
+        }),
+    )
+}
+
+fn install_learned(installs: &[Value]) -> Target {
+    const MOST: f64 = 1.2;
+    let took = |name| {
+        let mut all = installs.iter();
+        all.find(|it| it["install"] == name).and_then(|it| it["set_rto_ms"].as_f64())
+    };
+    target(
+        "install of a learned rule, against one without evidence",
+        "at most × 1.2",
+        took("1 learned rule").zip(took("1 rule")).map(|(with, without)| {
+            let ratio = with / without;
+            (format!("{with:.1} / {without:.1} ms, × {ratio:.2}"), ratio <= MOST)
+        }),
+    )
 }
 
 fn install(value: &Value) -> Vec<Target> {

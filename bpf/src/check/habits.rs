@@ -53,6 +53,7 @@ const KEYS: &[(&[&str], &str)] = &[
         "the kernel measures the round trip; `rto` is the timer until then, `rto_min` and `rto_max` limit it later",
     ),
     (&["syncnt", "tcp_syn_retries", "retries"], "write `syn_retries`"),
+    (&["tcp_synack_retries"], "write `synack_retries`"),
     (&["timeout", "tcp_user_timeout"], "write `connect_timeout`, or `user_timeout` for all data"),
     (&["keepintvl", "tcp_keepalive_intvl"], "write `keepalive_interval`"),
     (&["keepcnt", "tcp_keepalive_probes"], "write `keepalive_count`"),

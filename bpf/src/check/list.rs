@@ -9,7 +9,7 @@ use crate::files::{Code, Files, ListFile};
 use crate::limits::MOST_ITEMS;
 use crate::parse::{Document, Written};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
@@ -30,19 +30,16 @@ pub(super) struct Lists<'t> {
     files: Files<'t>,
     pub(super) functions: Functions,
     named: BTreeMap<&'t str, &'t Written<'t>>,
-    /// The lists of `[lists]` that no rule has named yet, with their places.
-    unused: RefCell<BTreeMap<String, Span>>,
+    used: RefCell<BTreeSet<String>>,
 }
 
 impl<'t> Lists<'t> {
     /// The lists of a rules file. Items are checked where a list is used, because the field there decides what is valid.
     pub(super) fn new(document: &'t Document<'t>, files: Files<'t>, functions: Functions) -> Self {
         let tables = document.tables.iter().filter(|(name, _)| *name == "lists");
-        let entries: Vec<_> = tables.flat_map(|(_, table)| table.get_ref().iter()).collect();
-        let named = entries.iter().map(|(name, value)| (name.get_ref().as_ref(), *value)).collect();
-        let unused = entries.iter().map(|(name, _)| (name.get_ref().to_string(), name.span()));
-        let unused = RefCell::new(unused.collect());
-        Self { files, functions, named, unused }
+        let entries = tables.flat_map(|(_, table)| table.get_ref().iter());
+        let named = entries.map(|(name, value)| (name.get_ref().as_ref(), value)).collect();
+        Self { files, functions, named, used: RefCell::default() }
     }
 
     /// The files, and the functions if a rule names one.
@@ -50,16 +47,25 @@ impl<'t> Lists<'t> {
         (self.files, self.functions.into_inner().filter(|code| !code.tests.is_empty()))
     }
 
-    /// Takes the lists of `[lists]` that no rule names, with their places.
-    pub(super) fn unused(&self) -> Vec<(String, Span)> {
-        self.unused.take().into_iter().collect()
+    /// Notes on lists that no expression names.
+    pub(super) fn unused(&self) -> Diagnostics {
+        let used = self.used.borrow();
+        let unused = self.named.iter().filter(|(name, _)| !used.contains(**name));
+        let note = |(name, value): (&&str, &&Written<'_>)| {
+            Diagnostic::new(format!("no rule uses the list `{name}`"), value.span())
+                .help(format!("an expression names it: remote in @{name}"))
+        };
+        unused.map(note).collect()
     }
 
-    /// The value of a list of `[lists]`, which is then used.
+    /// The value of a list of `[lists]`.
     pub(super) fn named(&self, name: &str) -> Result<&'t Written<'t>, String> {
-        self.unused.borrow_mut().remove(name);
         let names = || self.named.keys().copied();
-        self.named.get(name).copied().ok_or_else(|| match nearest(name, names()) {
+        if let Some(value) = self.named.get(name) {
+            self.used.borrow_mut().insert(name.to_owned());
+            return Ok(value);
+        }
+        Err(match nearest(name, names()) {
             Some(known) => format!("did you mean `@{known}`?"),
             None if self.named.is_empty() => {
                 format!("add a table: [lists], and below it {name} = [\"44.0.0.0/9\"]")

@@ -39,6 +39,8 @@ pub(crate) struct Checked<'t> {
     pub(crate) options: Options,
     /// Every mistake.
     pub(crate) mistakes: Diagnostics,
+    /// Notes on what is written and not used.
+    pub(crate) notes: Diagnostics,
     /// The files that it names.
     pub(crate) files: Files<'t>,
     /// The functions that rules name.
@@ -53,7 +55,7 @@ pub(crate) fn check<'t>(
     files: Files<'t>,
 ) -> Checked<'t> {
     let mut diagnostics = Vec::new();
-    let mut options = options::options(document, &mut diagnostics);
+    let options = options::options(document, &mut diagnostics);
     let functions = code::file(document, &files, &mut diagnostics);
     let lists = Lists::new(document, files, functions);
     let mut rules = Vec::new();
@@ -104,9 +106,9 @@ pub(crate) fn check<'t>(
             rules.clear();
         }
     }
-    options.unused_lists = lists.unused();
+    let notes = lists.unused();
     let (files, code) = lists.files();
-    Checked { rules, options, mistakes: diagnostics, files, code }
+    Checked { rules, options, mistakes: diagnostics, notes, files, code }
 }
 
 /// Divides the addresses of rules with `match = "longest"` that follow each other.

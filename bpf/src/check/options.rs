@@ -14,8 +14,6 @@ pub struct Options {
     pub hosts: u32,
     /// The place of `[learn]`, if there is one.
     pub learn: Option<Span>,
-    /// The lists that no rule names, with their places.
-    pub unused_lists: Vec<(String, Span)>,
     /// True where connections are counted and measured.
     pub evidence: bool,
 }
@@ -28,8 +26,7 @@ pub const MOST_HOSTS: RangeInclusive<u32> = 256..=1_048_576;
 
 /// Reads the tables.
 pub(super) fn options(document: &Document<'_>, errors: &mut Vec<Diagnostic>) -> Options {
-    let mut options =
-        Options { hosts: HOSTS, learn: None, unused_lists: Vec::new(), evidence: true };
+    let mut options = Options { hosts: HOSTS, learn: None, evidence: true };
     let tables = document.tables.iter().filter(|(name, _)| ["learn", "evidence"].contains(name));
     for (name, table) in tables {
         let is_learn = *name == "learn";

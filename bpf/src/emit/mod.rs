@@ -132,6 +132,9 @@ fn head(out: &mut Writer, plan: &Plan, needs: &Needs, banner: &Banner<'_>) {
     if plan.observes() {
         out.line(format_args!("#define OBSERVED"));
     }
+    if needs.has_listeners() {
+        out.line(format_args!("#define LISTENERS"));
+    }
     if plan.evidence != Evidence::Off {
         out.line(format_args!("#define EVIDENCE"));
     }

@@ -39,9 +39,10 @@ enum {
 	BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB = 5,
 	BPF_SOCK_OPS_NEEDS_ECN = 6,
 	BPF_SOCK_OPS_RTO_CB = 8,
+	BPF_SOCK_OPS_TCP_LISTEN_CB = 11,
 };
 enum { AF_INET = 2 };
-enum { TCP_SYN_SENT = 2, TCP_SYN_RECV = 3 };
+enum { TCP_SYN_SENT = 2, TCP_SYN_RECV = 3, TCP_LISTEN = 10 };
 
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define NET32(x) __builtin_bswap32(x)
@@ -199,11 +200,18 @@ enum { BPF_SOCK_OPS_RTO_CB_FLAG = 1 };
 #define connects(ctx) 0
 #endif
 
+// A listener counts as the end of an incoming connection from an unspecified address and port.
+#ifdef LISTENERS
+#define listens(ctx) (FIELD(state) == TCP_LISTEN)
+#else
+#define listens(ctx) 0
+#endif
+
 // A request socket, or a child created from it, answers a SYN. The two sockets of a simultaneous open are in the same
 // state.
 static __always_inline int is_incoming(struct bpf_sock_ops *ctx)
 {
-	return !FIELD(is_fullsock) || (FIELD(state) == TCP_SYN_RECV && !connects(ctx));
+	return !FIELD(is_fullsock) || (FIELD(state) == TCP_SYN_RECV && !connects(ctx)) || listens(ctx);
 }
 
 // Copies the context to a register that survives helper calls or long code. This is in assembly because clang would

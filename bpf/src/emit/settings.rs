@@ -7,8 +7,9 @@ use super::lookup::mask;
 use super::writer::Writer;
 use crate::plan::{Evidence, Plan};
 use crate::setting::{
-    ACTIVE_ESTABLISHED, CONNECT, Callback, Column, How, Mechanism, NEEDS_ECN, PASSIVE_ESTABLISHED,
-    RETRANSMISSION, RWND_INIT, Settings, SocketOption, TIMEOUT_INIT, Value, When,
+    ACTIVE_ESTABLISHED, CONNECT, Callback, Column, How, LISTEN, Mechanism, NEEDS_ECN,
+    PASSIVE_ESTABLISHED, RETRANSMISSION, RWND_INIT, Settings, SocketOption, TIMEOUT_INIT, Value,
+    When,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
@@ -42,6 +43,11 @@ impl Needs {
     /// True if no rule sets anything but `rto`.
     pub(super) fn only_rto(&self) -> bool {
         self.columns.is_empty()
+    }
+
+    /// True if some rule sets something on listeners.
+    pub(super) fn has_listeners(&self) -> bool {
+        self.columns.iter().any(|column| column.setting.is_of_listeners())
     }
 
     /// True if failures are in a separate map, because hits and failures are too large for one section.
@@ -346,12 +352,16 @@ impl Cases {
     }
 
     fn write(mut self, out: &mut Writer) {
-        let [outgoing, both, late] = [When::Connecting, When::Both, When::Established]
-            .map(|when| self.0.remove(&Moment::Options(when)).unwrap_or_default());
+        let [outgoing, both, late, listening] =
+            [When::Connecting, When::Both, When::Established, When::Listening]
+                .map(|when| self.0.remove(&Moment::Options(when)).unwrap_or_default());
         for (moment, statements) in self.0 {
             if let Moment::Reply(callback) = moment {
                 case(out, callback, &statements);
             }
+        }
+        if !listening.is_empty() {
+            case(out, LISTEN, &listening);
         }
         // The case of the connecting end falls through to the settings that both ends have.
         if both.is_empty() && late.is_empty() {

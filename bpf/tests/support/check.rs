@@ -12,7 +12,7 @@ use super::print::{Printed, name, print};
 use super::random::Random;
 use super::runner::{Load, Runner};
 use super::sample::Sampler;
-use super::settings::{SPECS, TIMEOUT_INIT};
+use super::settings::{SPECS, TIMEOUT_INIT, Told};
 use super::verifier::verify;
 use super::{VERSION, WITHOUT_EVIDENCE, clang};
 use set_rto_compiler::diag::{Diagnostic, Source, render};
@@ -38,6 +38,8 @@ pub(crate) struct Seen {
     /// Options that were set, and those of them that were refused.
     pub(crate) assigned: usize,
     pub(crate) denied: usize,
+    /// Listeners for which something was set.
+    pub(crate) listeners: usize,
     /// Connections that went through all callbacks, and those for which something was set.
     pub(crate) lives: usize,
     pub(crate) changed: usize,
@@ -68,18 +70,19 @@ pub(crate) fn settle(
             |what: &str| Err(format!("{what}\n{}\n{}", render(&source, &errors), printed.text));
         let silent: Vec<_> = errors.iter().filter_map(|it| silent(it, &printed)).collect();
         if silent.len() == errors.len() {
-            for rule in silent {
-                let sends = |connection: &&Connection| {
-                    connection.direction == Direction::Outgoing
+            for (rule, direction) in silent {
+                let is_meant = |connection: &&Connection| {
+                    Some(connection.direction) == direction
                         && decide(&rules, connection) == Some(rule)
                 };
-                if let Some(connection) = samples.iter().find(sends) {
-                    return fail(&format!(
-                        "rule {rule} is for outgoing ones too, as {connection:?}"
-                    ));
+                if let Some(connection) = samples.iter().find(is_meant) {
+                    return fail(&format!("rule {rule} matches {direction:?}: {connection:?}"));
                 }
                 let rule = &mut rules.rules[rule];
-                rule.settings.retain(|it| !it.is_outgoing_only());
+                rule.settings.retain(|it| match direction {
+                    Some(Direction::Outgoing) => !it.is_outgoing_only(),
+                    _ => !matches!(it.told(), Told::Listener(..)),
+                });
                 rule.rto = rule.rto.or(rule.settings.is_empty().then_some(1_000_000));
             }
             continue;
@@ -142,10 +145,16 @@ pub(crate) fn idle(diagnostic: &Diagnostic, printed: &Printed) -> Option<Idle> {
     Some(Idle { rule, why })
 }
 
-/// The rule that has a setting of the end that sends the SYN although it decides only incoming connections.
-fn silent(diagnostic: &Diagnostic, printed: &Printed) -> Option<usize> {
-    let is_it = diagnostic.message.ends_with("` in a rule for incoming connections");
-    is_it.then(|| printed.rule_at(diagnostic.span.start))
+/// A rule that has a setting of one direction, which it should not match. None: a setting of listeners, on which it
+/// cannot decide.
+fn silent(diagnostic: &Diagnostic, printed: &Printed) -> Option<(usize, Option<Direction>)> {
+    let direction = match diagnostic.message.as_str() {
+        it if it.ends_with("` in a rule for incoming connections") => Some(Direction::Outgoing),
+        "`synack_retries` in a rule for outgoing connections" => Some(Direction::Incoming),
+        it if it.ends_with(": `synack_retries` is set on listeners") => None,
+        _ => return None,
+    };
+    Some((printed.rule_at(diagnostic.span.start), direction))
 }
 
 /// Compiles a rule set and runs it on this many connections.

@@ -2,7 +2,7 @@
 
 use super::model::{Direction, Family};
 use super::settings::PASSIVE_ESTABLISHED;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The size of struct bpf_sock_ops up to `skb_hwtstamp`, rounded up.
 pub(crate) const CONTEXT_SIZE: usize = 224;
@@ -50,6 +50,8 @@ pub(crate) struct Socket {
     pub(crate) without_ipv6: bool,
     /// An incoming connection's full socket, not a request socket.
     pub(crate) fast_open: bool,
+    /// It is no connection but a listener.
+    pub(crate) listens: bool,
     /// The number of retransmissions of the SYN or SYN-ACK. A request socket does not report it.
     pub(crate) retransmits: u32,
     /// Options that the kernel refuses; see [`super::kernel::refuses`].
@@ -92,7 +94,26 @@ impl Connection {
 
     /// The same connection while its SYN is answered.
     pub(crate) fn is_full(&self) -> bool {
-        self.direction == Direction::Outgoing || self.socket.fast_open
+        self.direction == Direction::Outgoing || self.socket.fast_open || self.socket.listens
+    }
+
+    /// A listener for such connections. Every other one is bound to no address.
+    pub(crate) fn listener(&self, number: usize) -> Self {
+        let unspecified = match self.local {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let is_inet6 = self.local.is_ipv6();
+        Self {
+            local: if (number / 4).is_multiple_of(2) { unspecified } else { self.local },
+            remote: unspecified,
+            remote_port: 0,
+            direction: Direction::Incoming,
+            device: None,
+            socket: Socket { listens: true, is_inet6, retransmits: 0, ..self.socket.clone() },
+            path: Path::Nothing,
+            ..self.clone()
+        }
     }
 
     /// The ip6 words of one end as bytes.
@@ -134,8 +155,9 @@ impl Connection {
         put(REMOTE_PORT, &u32::from(self.remote_port).to_be_bytes());
         put(LOCAL_PORT, &number(self.local_port.into()));
         put(IS_FULLSOCK, &number(is_full.into()));
-        let (syn_sent, syn_recv, new_syn_recv) = (2, 3, 12);
+        let (syn_sent, syn_recv, listen, new_syn_recv) = (2, 3, 10, 12);
         let state = match self.direction {
+            _ if self.socket.listens => listen,
             Direction::Outgoing => syn_sent,
             Direction::Incoming if is_full => syn_recv,
             Direction::Incoming => new_syn_recv,

@@ -68,6 +68,7 @@ impl<'r> Expectation<'r> {
                 match setting.told() {
                     Told::Reply(op) => _ = needed.insert(op),
                     Told::Until(..) => needed.extend([CONNECT, ACTIVE_ESTABLISHED]),
+                    Told::Listener(..) => needed.extend([CONNECT, PASSIVE_ESTABLISHED, LISTEN]),
                     _ if setting.is_outgoing_only() => _ = needed.insert(CONNECT),
                     _ => {
                         needed.extend([CONNECT, PASSIVE_ESTABLISHED]);
@@ -101,7 +102,7 @@ impl<'r> Expectation<'r> {
         let value = setting.value;
         match setting.told() {
             Told::Reply(_) => Vec::new(),
-            Told::Option(level, name) | Told::Until(level, name) => {
+            Told::Option(level, name) | Told::Until(level, name) | Told::Listener(level, name) => {
                 vec![option((level, name), value)]
             }
             Told::Least(level, name) => {
@@ -169,6 +170,10 @@ impl<'r> Expectation<'r> {
             match setting.told() {
                 Told::Reply(wanted) if wanted == op => effect.reply = Some(setting.value as u32),
                 Told::Reply(_) => {}
+                Told::Listener(..) if op == LISTEN => {
+                    assign(setting, column, &mut effect, &mut failures);
+                }
+                Told::Listener(..) => {}
                 _ if setting.is_outgoing_only() && !is_outgoing => {}
                 Told::Until(..) if !matches!(op, CONNECT | ACTIVE_ESTABLISHED) => {}
                 Told::Until(..) => {
@@ -283,6 +288,10 @@ pub(crate) fn run(
         }
         if hits > 1 || (is_changed && hits == 0) {
             return Err(format!("counted {hits} times: {connection:?}"));
+        }
+        let listener = connection.listener(number);
+        if let Some(effect) = ask(&listener, decide(rules, &listener), LISTEN, seen)? {
+            seen.listeners += usize::from(!effect.assignments.is_empty());
         }
         seen.lives += 1;
         seen.changed += usize::from(is_changed);

@@ -140,6 +140,7 @@ impl<'r> Sampler<'r> {
             is_inet6,
             without_ipv6: family == Family::Ipv4 && !is_inet6 && random.percent(20),
             fast_open: random.percent(20),
+            listens: false,
             retransmits: 0,
             refusals: if random.percent(50) { 0 } else { random.next() & random.next() },
             ip4_words: match random.percent(50) {

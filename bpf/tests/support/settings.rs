@@ -13,6 +13,7 @@ pub(crate) const CONNECT: u32 = 3;
 pub(crate) const ACTIVE_ESTABLISHED: u32 = 4;
 pub(crate) const PASSIVE_ESTABLISHED: u32 = 5;
 pub(crate) const NEEDS_ECN: u32 = 6;
+pub(crate) const LISTEN: u32 = 11;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -40,6 +41,8 @@ pub(crate) enum Told {
     Tos,
     /// By an option that the end of the handshake sets to what `user_timeout` says.
     Until(u32, u32),
+    /// By an option of the listener.
+    Listener(u32, u32),
 }
 
 /// Key, form, least and greatest value as the kernel is given it, mechanism.
@@ -49,8 +52,9 @@ const TCP: u32 = 6;
 const SOCKET: u32 = 1;
 
 /// In the order of the README; `rto` is none of them.
-pub(crate) const SPECS: [Spec; 25] = [
+pub(crate) const SPECS: [Spec; 26] = [
     ("syn_retries", Form::Number, 1, 127, Told::Option(TCP, 7)),
+    ("synack_retries", Form::Number, 1, 127, Told::Listener(TCP, 7)),
     ("initial_cwnd", Form::Number, 1, 65_535, Told::Option(TCP, 1001)),
     ("initial_rwnd", Form::Number, 1, 65_535, Told::Reply(RWND_INIT)),
     ("cwnd_clamp", Form::Number, 1, 1_000_000, Told::Option(TCP, 1002)),

@@ -46,9 +46,9 @@ const MIN: Duration = Duration::from_millis(20);
 const MAX: Duration = Duration::from_secs(5);
 
 /// A port of that rule, and ports of others.
-const LEARNS: u16 = 6000;
+pub(super) const LEARNS: u16 = 6000;
 const CAREFUL: u16 = 6100;
-const FIXED: u16 = 6200;
+pub(super) const FIXED: u16 = 6200;
 const OPENS: u16 = 6300;
 
 /// RFC 6298 sections 2.2 and 2.3, in seconds. The variation decays by 1/8, and the margin is at least half the round
@@ -92,7 +92,7 @@ fn expect_timer(found: Duration, expected: Duration, hz: Hz, what: &str) -> Resu
 }
 
 /// A path to many hosts, with the rules of `learn` installed.
-fn network(rules: &str) -> Result<(SetRto, Lab, Cable, Peer)> {
+pub(super) fn network(rules: &str) -> Result<(SetRto, Lab, Cable, Peer)> {
     let set_rto = SetRto::of(rules)?;
     let mut lab = Lab::new()?;
     let (cable, tun) = lab.lay_tun("tun0")?;
@@ -101,13 +101,13 @@ fn network(rules: &str) -> Result<(SetRto, Lab, Cable, Peer)> {
 }
 
 /// One of many hosts behind the path.
-fn host(number: u16, port: u16) -> SocketAddr {
+pub(super) fn host(number: u16, port: u16) -> SocketAddr {
     let [high, low] = number.to_be_bytes();
     (Ipv4Addr::new(10, 40, high, low), port).into()
 }
 
 /// Reads the evidence or the learned part of a rule.
-fn of_rule(set_rto: &SetRto, rule: &str, part: &str) -> Result<Value> {
+pub(super) fn of_rule(set_rto: &SetRto, rule: &str, part: &str) -> Result<Value> {
     Ok(set_rto.status()?.rule(rule)?[part].clone())
 }
 

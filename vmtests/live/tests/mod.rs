@@ -2,7 +2,6 @@
 
 mod bad_input;
 mod bare;
-mod beside;
 mod btf;
 mod by_hand;
 mod concurrency;
@@ -18,6 +17,7 @@ mod interfaces_methods;
 mod killed;
 mod lacking;
 mod learned;
+mod learned_kept;
 mod links;
 mod machine;
 mod mounts;
@@ -25,6 +25,7 @@ mod neighbours;
 mod policy;
 mod privileges;
 mod random;
+mod reach;
 mod refusals;
 mod remove;
 mod report;
@@ -45,7 +46,6 @@ use crate::harness::Test;
 pub(crate) const ALL: &[&[Test]] = &[
     bare::TESTS,
     conditions::TESTS,
-    beside::TESTS,
     interfaces::TESTS,
     interfaces_methods::TESTS,
     interfaces_arrivals::TESTS,
@@ -58,6 +58,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     wire::TESTS,
     handshakes::TESTS,
     learned::TESTS,
+    learned_kept::TESTS,
     samples::TESTS,
     settings::TESTS,
     settings_handshake::TESTS,
@@ -73,6 +74,7 @@ pub(crate) const ALL: &[&[Test]] = &[
     bad_input::TESTS,
     neighbours::TESTS,
     report::TESTS,
+    reach::TESTS,
     refusals::TESTS,
     lacking::TESTS,
     privileges::TESTS,

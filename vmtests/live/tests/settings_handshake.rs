@@ -1,6 +1,8 @@
 //! Settings of the handshake and of segments, and rules that exempt: read from the sockets, or from the wire.
 
 use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -26,14 +28,18 @@ use crate::harness::pair::Direction;
 use crate::harness::pair::Opt;
 use crate::harness::pair::Pair;
 use crate::harness::sockets::Connection;
+use crate::harness::sockets::listen;
 use crate::harness::tests;
 use crate::harness::wait::until;
+use crate::harness::wire::Kind;
+use crate::harness::wire::transmissions;
 
 tests! {
     setting_nodelay: 60,
     setting_window_clamp: 60,
     setting_max_segment: 60,
     setting_connect_timeout: 60,
+    setting_synack_retries: 60,
     use_kernel_exempts: 60,
 }
 
@@ -119,6 +125,41 @@ fn setting_connect_timeout() -> Result<()> {
 
 fn state(socket: &Connection) -> Result<u8> {
     Ok(pair::tcp_info(socket, 0)?.to_ne_bytes()[0])
+}
+
+/// The SYN-ACKs to a client that never ends its handshake, of listeners from before and after the install.
+fn setting_synack_retries() -> Result<()> {
+    const PORT: u16 = 5022;
+    const COUNT: Opt = tcp(libc::TCP_SYNCNT);
+    let (lab, cable) = Lab::with_cable()?;
+    let to: SocketAddr = (cable.here4(), PORT).into();
+    let early = listen(to, None)?;
+    let default = pair::number(&early, COUNT)?;
+    let set_rto = install("settings", "synack-retries")?;
+    let sent = |from: u16, most| {
+        let from = cable.remote4(from);
+        let mut capture = Capture::start(&cable.name)?;
+        lab.syns(&cable, &[(from, to)])?;
+        let limit = Duration::from_secs(5);
+        anyhow::Ok(transmissions(&mut capture, Kind::SynAck, (to, from), most, limit)?.len())
+    };
+    // Before Linux 5.18 the kernel's own second interval follows, which is 2 s.
+    let count = sent(4001, 3)?;
+    ensure!(count == 3, "{count} SYN-ACKs of a listener from before the install");
+    ensure!(pair::number(&early, COUNT)? == default, "the install has reached it");
+    drop(early);
+    let any = (Ipv4Addr::UNSPECIFIED, PORT).into();
+    for (from, local) in [(4002, to), (4003, any)] {
+        let late = listen(local, None)?;
+        let found = pair::number(&late, COUNT)?;
+        ensure!(found == 1, "{local}: TCP_SYNCNT of the listener is {found}");
+        let count = sent(from, 3)?;
+        ensure!(count == 2, "{local}: {count} SYN-ACKs, not the first and one more");
+    }
+    let other = listen((cable.here4(), OTHER).into(), None)?;
+    ensure!(pair::number(&other, COUNT)? == default, "a listener without a rule has the setting");
+    ensure!(refusals(&set_rto, "synack-retries", "synack_retries")? == 0, "the kernel refused it");
+    Ok(())
 }
 
 /// A rule that exempts takes connections from later rules, changes nothing and counts.

@@ -1,18 +1,16 @@
 //! One guest, booted by vmtest in its own process group. If it hangs, the whole group can be killed.
 
+use super::console::{Console, Next, tail};
 use super::initramfs;
 use super::kernel::Image;
 use anyhow::{Context as _, Result, anyhow, bail};
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use std::env;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::process::CommandExt as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use vmtest::output::Output;
 use vmtest::{Config, Target, VMConfig, Vmtest};
 
@@ -95,26 +93,20 @@ impl Guest<'_> {
     }
 
     fn run_once(&self, initrd: &Path, line: &mut impl FnMut(&str)) -> Result<Ran> {
-        let mut child = Command::new(env::current_exe()?)
-            .arg(BOOT)
+        let mut boot = Command::new(env::current_exe()?);
+        boot.arg(BOOT)
             .arg(&self.image.file)
             .arg(initrd)
             .arg(if self.accelerator == Accelerator::Kvm { "kvm" } else { "tcg" })
             .arg(self.args.join(" "))
             .arg(&self.command)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .context("cannot start a guest")?;
-        let lines = lines(&mut child)?;
-        let end = Instant::now() + LIMIT;
+            .stderr(Stdio::null());
+        // qemu is its child.
+        let console = Console::start(&mut boot, LIMIT, SILENCE)?;
         let mut ran = Ran::default();
         let hung = loop {
-            let wait = SILENCE.min(end.saturating_duration_since(Instant::now()));
-            match lines.recv_timeout(wait) {
-                Ok(text) => match text.split_at_checked(2) {
+            match console.next() {
+                Next::Line(text) => match text.split_at_checked(2) {
                     Some(("b ", text)) => ran.console.push(text.to_owned()),
                     Some(("o ", text)) => {
                         line(text);
@@ -124,15 +116,10 @@ impl Guest<'_> {
                     Some(("e ", error)) => ran.console.push(format!("error: {error}")),
                     _ => {}
                 },
-                Err(RecvTimeoutError::Disconnected) => break false,
-                Err(RecvTimeoutError::Timeout) => break true,
+                Next::Closed => break false,
+                Next::Hung => break true,
             }
         };
-        // qemu is in the child's group.
-        let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default());
-        let _ = killpg(group, Signal::SIGKILL);
-        child.wait()?;
-        let tail = |lines: &[String]| lines[lines.len().saturating_sub(25)..].join("\n    ");
         match (hung, ran.code) {
             (true, _) => bail!(
                 "the guest hung, and was killed; its console ended with\n    {}\n  and the tests with\n    {}",
@@ -145,20 +132,6 @@ impl Guest<'_> {
             (false, Some(_)) => Ok(ran),
         }
     }
-}
-
-pub(super) fn lines(child: &mut Child) -> Result<mpsc::Receiver<String>> {
-    let stdout = child.stdout.take().ok_or_else(|| anyhow!("no pipe"))?;
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        // The thread ends with the pipe. A broken pipe counts as the end.
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(receiver)
 }
 
 /// The process that boots a guest: kernel, initramfs, `kvm` or `tcg`, arguments, command.
@@ -218,39 +191,30 @@ pub fn accelerator(image: &Image, scratch: &Path) -> Result<Accelerator> {
     }
     let initrd = scratch.join("probe.gz");
     initramfs::write(image, scratch, &initrd)?;
-    let mut qemu = Command::new("qemu-system-x86_64")
-        .args([
-            "-enable-kvm",
-            "-cpu",
-            "host",
-            "-m",
-            "512M",
-            "-nographic",
-            "-no-reboot",
-            "-nic",
-            "none",
-        ])
-        .arg("-kernel")
-        .arg(&image.file)
-        .arg("-initrd")
-        .arg(&initrd)
-        .args(["-append", "console=ttyS0 panic=-1"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("cannot run qemu-system-x86_64")?;
-    let lines = lines(&mut qemu)?;
-    let end = Instant::now() + PROBE;
-    let mut accelerator = Accelerator::Tcg;
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args([
+        "-enable-kvm",
+        "-cpu",
+        "host",
+        "-m",
+        "512M",
+        "-nographic",
+        "-no-reboot",
+        "-nic",
+        "none",
+    ])
+    .arg("-kernel")
+    .arg(&image.file)
+    .arg("-initrd")
+    .arg(&initrd)
+    .args(["-append", "console=ttyS0 panic=-1"])
+    .stderr(Stdio::null());
+    let console = Console::start(&mut qemu, PROBE, PROBE)?;
     // This init runs until it finds no root to mount.
-    while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+    while let Next::Line(line) = console.next() {
         if line.contains("set-rto: no root") {
-            accelerator = Accelerator::Kvm;
-            break;
+            return Ok(Accelerator::Kvm);
         }
     }
-    let _ = qemu.kill();
-    qemu.wait()?;
-    Ok(accelerator)
+    Ok(Accelerator::Tcg)
 }

@@ -1,14 +1,13 @@
 //! A machine that boots an image and prints its results on its console.
 
+use super::console::{Console, Next};
 use super::guest::Accelerator;
 use anyhow::{Context as _, Result, bail};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 /// The time limit of a guest: some minutes without KVM on a busy machine.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -79,36 +78,22 @@ impl Machine<'_> {
     /// # Errors
     /// It does not boot, hangs, or ends early.
     pub fn run(&self, log: &Path) -> Result<Found> {
-        let mut qemu = self.start()?;
-        let stdout = qemu.stdout.take().context("no pipe")?;
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).split(b'\n').map_while(Result::ok) {
-                if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
-                    return;
-                }
-            }
-        });
+        let console = Console::start(&mut self.command()?, LIMIT, SILENCE)?;
         let mut log_file = File::create(log)?;
         let mut found = Found::default();
-        let end = Instant::now() + LIMIT;
         let hung = loop {
-            let wait = SILENCE.min(end.saturating_duration_since(Instant::now()));
-            match lines.recv_timeout(wait) {
-                Ok(line) => {
+            match console.next() {
+                Next::Line(line) => {
                     writeln!(log_file, "{}", line.trim_end())?;
                     found.read(&line);
                     if found.end.is_some() {
                         break false;
                     }
                 }
-                Err(RecvTimeoutError::Disconnected) => break false,
-                Err(RecvTimeoutError::Timeout) => break true,
+                Next::Closed => break false,
+                Next::Hung => break true,
             }
         };
-        // The guest has finished or hangs. Not every machine can switch itself off.
-        let _ = qemu.kill();
-        qemu.wait()?;
         if hung {
             bail!("the guest hung, and was killed; its console is {}", log.display());
         }
@@ -126,7 +111,7 @@ impl Machine<'_> {
         line.split(' ').map(str::to_owned).collect()
     }
 
-    fn start(&self) -> Result<Child> {
+    fn command(&self) -> Result<Command> {
         let (program, words) = self.qemu.split_first().context("no program")?;
         let mut qemu = Command::new(program);
         qemu.args(words).args(["-nographic", "-no-reboot"]);
@@ -139,8 +124,7 @@ impl Machine<'_> {
                 .arg("-device")
                 .arg(format!("virtio-9p-pci,fsdev=share{at},mount_tag={tag}"));
         }
-        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-        qemu.spawn().with_context(|| format!("cannot run {program}"))
+        Ok(qemu)
     }
 }
 

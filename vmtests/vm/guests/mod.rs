@@ -3,6 +3,7 @@
 pub use set_rto_downloads::{apt, cache};
 
 pub mod busybox;
+mod console;
 pub mod guest;
 pub mod initramfs;
 pub mod kernel;

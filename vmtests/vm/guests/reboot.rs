@@ -3,13 +3,14 @@
 //! vmtest cannot do this, because its guests end with their command. The initramfs has everything needed, and the
 //! kernel boots twice in one machine.
 
-use super::guest::{Accelerator, lines};
+use super::console::{Console, Next, tail};
+use super::guest::Accelerator;
 use super::initramfs;
 use super::kernel::Image;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Prefix of the lines with results.
 const SAID: &str = "set-rto: then ";
@@ -46,35 +47,25 @@ pub fn check(image: &Image, accelerator: Accelerator, program: &Path, dir: &Path
         Accelerator::Kvm => &["-enable-kvm", "-cpu", "host"],
         Accelerator::Tcg => &["-machine", "accel=tcg", "-cpu", "max"],
     };
-    let mut qemu = Command::new("qemu-system-x86_64")
-        .args(machine)
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args(machine)
         .args(["-m", "512M", "-nographic", "-nic", "none", "-kernel"])
         .arg(&image.file)
         .arg("-initrd")
         .arg(&initrd)
         .args(["-append", "console=ttyS0 mitigations=off panic=-1"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .context("cannot run qemu-system-x86_64")?;
-    let console = lines(&mut qemu)?;
-    let end = Instant::now() + LIMIT;
+        .stderr(Stdio::null());
+    let console = Console::start(&mut qemu, LIMIT, LIMIT)?;
     let (mut all, mut said) = (Vec::new(), Vec::new());
     while said.len() < 2 * EACH.len() {
-        let wait = end.saturating_duration_since(Instant::now());
-        let Ok(line) = console.recv_timeout(wait) else { break };
+        let Next::Line(line) = console.next() else { break };
         if let Some((_, text)) = line.split_once(SAID) {
             said.push(text.trim().to_owned());
         }
         all.push(line);
     }
-    let _ = qemu.kill();
-    qemu.wait()?;
-    judge(&said).with_context(|| {
-        let tail = all[all.len().saturating_sub(25)..].join("\n    ");
-        format!("started twice; the console ended with\n    {tail}")
-    })
+    judge(&said)
+        .with_context(|| format!("started twice; the console ended with\n    {}", tail(&all)))
 }
 
 fn judge(said: &[String]) -> Result<()> {

@@ -4,6 +4,7 @@
 mod what;
 
 use std::cell::Cell;
+use std::cell::RefCell;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use what::spread;
 use super::state::A;
 use super::state::B;
 use super::state::Snapshot;
+use super::state::TRIAL;
 use super::state::attached;
 use super::state::lookups;
 use super::state::pins;
@@ -51,6 +53,12 @@ struct Place {
     call: Call,
     /// A description.
     what: String,
+}
+
+/// True for a call that removes something.
+fn removes(call: &Call) -> bool {
+    [libc::SYS_rmdir, libc::SYS_unlink, libc::SYS_unlinkat, libc::SYS_umount2]
+        .contains(&call.number)
 }
 
 /// Two sets of rules and a network.
@@ -179,6 +187,8 @@ impl Scene {
         let fewest = usize::from(old != DEFAULT_RTO && new != DEFAULT_RTO);
         // Whether the program has received an error that something is missing.
         let was_absent = Cell::new(false);
+        // What it could not remove.
+        let kept = RefCell::new(Vec::new());
         let decide = |call: &Call| {
             let is_like = found.as_ref().is_some_and(|first| call.is_like(&first.call));
             // The number of such calls may differ by one or two from run to run.
@@ -188,12 +198,16 @@ impl Scene {
                 *found = Some(Place { call: call.clone(), what: call.name() + &path });
                 was_absent.set(is_absence(fault, call));
             }
-            match fault {
+            let verdict = match fault {
                 Fault::Killed if is_first => Verdict::Kill,
                 Fault::Once(errno) if is_first => Verdict::Fail(errno),
                 Fault::FromThenOn(errno) if is_first || is_like => Verdict::Fail(errno),
                 _ => Verdict::Go,
+            };
+            if removes(call) && matches!(verdict, Verdict::Fail(_)) {
+                kept.borrow_mut().extend(call.path());
             }
+            verdict
         };
         // Check after every call that may change the hook.
         let watch = |call: &Call| {
@@ -210,7 +224,14 @@ impl Scene {
         let Some(Place { call, .. }) = found else {
             return self.clear().map(|()| false);
         };
-        self.judge(verb, fault, call, &run, &before)?;
+        let kept = kept.take();
+        self.judge(verb, fault, call, &run, &before, &kept)?;
+        if was_absent.get() {
+            // What the kernel calls gone is gone.
+            for name in kept.iter().filter(|name| name.starts_with(TRIAL)) {
+                let _ = std::fs::remove_dir(sandbox::cgroup()?.join(name));
+            }
+        }
         // EACCES or ENOENT may be the kernel's verdict on a method.
         let is_plain = match fault {
             Fault::Once(errno) => ![Errno::EACCES, Errno::ENOENT].contains(&errno),
@@ -227,6 +248,7 @@ impl Scene {
         self.afterwards().map(|()| false)
     }
 
+    /// `kept` could not be removed: `check` and `try` leave it for the next install.
     fn judge(
         &self,
         verb: Verb,
@@ -234,6 +256,7 @@ impl Scene {
         call: &Call,
         run: &Run,
         before: &Snapshot,
+        kept: &[String],
     ) -> Result<()> {
         let (old, new) = verb.timers();
         let absent = is_absence(fault, call);
@@ -254,28 +277,23 @@ impl Scene {
         let count = attached()?.len();
         ensure!(count == usize::from(timer != DEFAULT_RTO), "{count} programs, timer {timer:?}");
         let at_once = matches!(fault, Fault::Once(_));
-        let removes = [libc::SYS_rmdir, libc::SYS_unlink, libc::SYS_unlinkat, libc::SYS_umount2]
-            .contains(&call.number);
         match (verb, code) {
             (Verb::Remove, Some(0)) if !absent => {
                 ensure!(count == 0, "removed, and {timer:?}: {run:?}");
                 ensure!(lookups().unwrap_or_default().is_empty(), "the second one stays: {run:?}");
             }
-            // What cannot be removed stays for the next command.
-            (Verb::Check, Some(_)) if removes => {}
             (Verb::Try, Some(0)) if !run.stdout.is_empty() => {
                 ensure!(run.stdout.contains("timer 3 s "), "not the timer: {run:?}");
-                if !removes {
-                    before.still()?;
-                }
+                before.still_but(kept).with_context(|| format!("{run:?}"))?;
             }
-            (Verb::Try, Some(_)) if removes => {}
             (Verb::Status | Verb::StatusOfNothing | Verb::Check | Verb::Try, Some(_)) => {
-                before.still().with_context(|| format!("{run:?}"))?;
+                before.still_but(kept).with_context(|| format!("{run:?}"))?;
             }
             (_, Some(0)) => ensure!(absent || timer == new, "installed, and {timer:?}: {run:?}"),
             // After a permanent fault, what has already been replaced may have to stay replaced.
-            (_, Some(_)) if verb.installs() && (at_once || timer == old && !removes) && !absent => {
+            (_, Some(_))
+                if verb.installs() && (at_once || timer == old && !removes(call)) && !absent =>
+            {
                 before.still_soon().with_context(|| format!("{run:?}"))?;
             }
             _ => {}
