@@ -56,7 +56,7 @@ fn run() -> Result<(), String> {
     let c = out.join("set_rto.bpf.c");
     write(&c, &policy.c)?;
     // `set-rto rules --source`
-    write(&out.join("rules.toml"), &text)?;
+    write(&out.join("rules.toml"), &policy.source)?;
     for note in diag::render_notes(&source, &policy.notes) {
         // One directive per line: cargo shows the text after the colon.
         note.lines().for_each(|line| println!("cargo::warning={line}"));

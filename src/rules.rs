@@ -169,7 +169,7 @@ pub(crate) fn all() -> impl Iterator<Item = Rule> {
     })
 }
 
-/// The rules file, byte for byte.
+/// The rules file and the files that it names, byte for byte: what the digest covers.
 static SOURCE: &str = include_str!(concat!(env!("OUT_DIR"), "/rules.toml"));
 
 /// `set-rto rules`.

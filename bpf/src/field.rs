@@ -94,8 +94,8 @@ pub static FIELDS: [Field; 8] = [
 
 /// Words for numbers of the socket that sends the SYN. They stand only in expressions, because the same words as keys
 /// are settings.
-pub static SOCKET_WORDS: [(&str, SocketField); 2] =
-    [("mark", SocketField::Mark), ("priority", SocketField::Priority)];
+pub static SOCKET_WORDS: [(&str, SocketField); 3] =
+    [("mark", SocketField::Mark), ("priority", SocketField::Priority), ("tos", SocketField::Tos)];
 
 /// A number or a range.
 pub(crate) const NUMBER: &str = "a number";

@@ -53,6 +53,8 @@ pub struct Policy {
     /// SHA-256 of the file's text and of its list files in the order of their first use, 64 lower-case hex digits: what
     /// `cat rules.toml nets.txt | sha256sum` prints.
     pub digest: String,
+    /// The text that the digest covers: the rules file and the files that it names, one after the other.
+    pub source: String,
     /// The BPF program: one self-contained C file for `clang -target bpf`.
     pub c: String,
     /// True if a rule tests a device.
@@ -121,7 +123,8 @@ pub fn compile_with(
     notes.sort_by_key(|note| note.span.start);
     let plan = plan::plan(&rules, &regions, &options, code).map_err(|error| vec![error])?;
     let texts = files.iter().map(|file| file.text.as_str());
-    let digest = digest([source.text].into_iter().chain(texts));
+    let whole: String = [source.text].into_iter().chain(texts).collect();
+    let digest = digest(&whole);
     let c = emit::emit(&plan, &emit::Banner { version, digest: &digest });
     let lists = regions.interfaces.lists.iter().flatten();
     Ok(Policy {
@@ -129,6 +132,7 @@ pub fn compile_with(
         rules,
         notes,
         digest,
+        source: whole,
         c,
         asks_for_interface: plan.names.is_some(),
         needs_arrivals: plan.needs_arrivals,
@@ -139,10 +143,8 @@ pub fn compile_with(
     })
 }
 
-/// SHA-256 of the texts one after the other, 64 lower-case hex digits.
+/// SHA-256 of a text, 64 lower-case hex digits.
 #[must_use]
-pub fn digest<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
-    let mut sum = Sha256::new();
-    texts.into_iter().for_each(|text| sum.update(text.as_bytes()));
-    sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+pub fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -58,6 +58,15 @@ pub fn lint(
         notes.extend(timers(rule, is_outgoing));
         notes.extend(ports::notes(rule));
         notes.extend(nested::notes(rule));
+        if is_outgoing && rule.settings.number("mark").is_some() {
+            let message = format!(
+                "rule `{}`: `mark` moves the SYN to another route, but the source address is already chosen",
+                rule.name
+            );
+            notes.push(Diagnostic::new(message, rule.span.clone()).help(
+                "the application's own SO_MARK or bind() chooses it, or the other route needs source NAT",
+            ));
+        }
         notes.extend(hazards::notes(rule, region));
         errors.extend(hazards::error(rule, region));
     }
@@ -83,13 +92,14 @@ fn tested_and_set(rules: &[Rule]) -> Vec<Diagnostic> {
     let mut errors = Vec::new();
     for rule in rules {
         for (setting, _) in rule.settings.iter() {
-            let field = match setting.key {
-                "mark" => SocketField::Mark,
+            let changed: &[SocketField] = match setting.key {
+                "mark" => &[SocketField::Mark],
+                "priority" => &[SocketField::Priority],
                 // ip_sock_set_tos() (net/ipv4/ip_sockglue.c) changes the priority.
-                "priority" | "tos" => SocketField::Priority,
+                "tos" => &[SocketField::Tos, SocketField::Priority],
                 _ => continue,
             };
-            if let Some(other) = tested.get(&field) {
+            if let Some(other) = changed.iter().find_map(|field| tested.get(field)) {
                 let message = format!(
                     "`{}` is set here and changes what rule `{}` tests",
                     setting.key, other.name
@@ -176,7 +186,8 @@ fn timers(rule: &Rule, is_outgoing: bool) -> Vec<Diagnostic> {
                     seconds(before),
                     seconds(since)
                 ),
-                "`syn_retries` limits the retransmissions of the SYN (6 by default), `connect_timeout` the total time",
+                "`syn_retries` limits the retransmissions of the SYN (6 by default; 6.5 adds net.ipv4.tcp_syn_linear_timeouts, 4), \
+                 `connect_timeout` the total time",
             );
         }
     }

@@ -181,6 +181,8 @@ pub enum SocketField {
     Mark,
     /// `SO_PRIORITY`.
     Priority,
+    /// `IP_TOS` or `IPV6_TCLASS`, without the two bits of ECN.
+    Tos,
 }
 
 /// A comparison of `local · (local port & mask) + remote · (remote port & mask)` with a number.

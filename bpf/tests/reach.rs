@@ -97,7 +97,7 @@ impl Kinds {
             device: None,
             socket: Socket::default(),
             path: Path::Nothing,
-            numbers: [0; 2],
+            numbers: [0; 3],
             decoy: Vec::new(),
         };
         let names = self.names.iter().map(|name| Some(name.clone().into_bytes()));

@@ -1,7 +1,7 @@
 //! Reads the values of settings.
 
 use super::{habits, learned, wrong_type};
-use crate::diag::Diagnostic;
+use crate::diag::{Diagnostic, Span};
 use crate::duration::{self, spell};
 use crate::parse::Written;
 use crate::setting::{ALGORITHM_MAX, Form, Setting, Value};
@@ -76,16 +76,22 @@ fn tos(written: &Written<'_>, key: &str) -> Result<u32, Diagnostic> {
     {
         return Err(wrong_type(written, "`tos` is a number", format!("write `tos = {meant}`")));
     }
-    let number = number(written, key, &(0..=255), "")?;
+    without_ecn(number(written, key, &(0..=255), "")?, written.span(), "=")
+}
+
+/// Refuses a value of `tos` that has bits of ECN. `equals` stands before the value.
+pub(super) fn without_ecn(number: u32, span: Span, equals: &str) -> Result<u32, Diagnostic> {
     if number & 3 == 0 {
         return Ok(number);
     }
     let without = number & !3;
     let meant = match number {
-        ..64 => format!("`tos = {without}`, or `tos = {}` for DSCP {number}", number * 4),
-        _ => format!("`tos = {without:#x}`"),
+        ..64 => {
+            format!("`tos {equals} {without}`, or `tos {equals} {}` for DSCP {number}", number * 4)
+        }
+        _ => format!("`tos {equals} {without:#x}`"),
     };
-    Err(Diagnostic::new("`tos` with bits of ECN", written.span())
+    Err(Diagnostic::new("`tos` with bits of ECN", span)
         .label("the two lowest bits belong to ECN")
         .help(format!("TCP sets them itself (RFC 3168): write {meant}")))
 }

@@ -32,6 +32,8 @@ pub(super) fn emit(out: &mut Writer, plan: &Plan, chain: &Chain, needs: &Needs) 
     if chain.device.is_some() {
         out.line(format_args!("struct device found = {{}}, *device = &found;"));
         out.empty();
+    }
+    if chain.device.is_some() || plan.tests_tos {
         out.line(format_args!("ctx = over_calls(ctx);"));
     }
     let answer = |rule: usize| match needs.only_rto() {

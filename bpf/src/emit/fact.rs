@@ -15,7 +15,10 @@ pub(super) fn spell(fact: &Fact, port: impl Fn(Side) -> String) -> String {
         Fact::Code(test) => format!("test_{test}(ctx)"),
         Fact::Sum(it) => format!("{} {} {}", sum(it, port), operator(it.order), it.number),
         Fact::Socket(SocketNumber { of, mask, number, order }) => {
-            let number_of = format!("OF_SOCKET({})", socket_field(*of));
+            let number_of = match of {
+                SocketField::Tos => "tos_of(ctx)".into(),
+                _ => format!("OF_SOCKET({})", socket_field(*of)),
+            };
             let masked = match mask {
                 &u32::MAX => number_of,
                 mask => format!("({number_of} & {mask:#x})"),
@@ -33,11 +36,12 @@ fn operator(order: Ordering) -> &'static str {
     }
 }
 
-/// The member of `struct bpf_sock`.
+/// Its name: that of the member of `struct bpf_sock`, if it is one.
 fn socket_field(field: SocketField) -> &'static str {
     match field {
         SocketField::Mark => "mark",
         SocketField::Priority => "priority",
+        SocketField::Tos => "tos",
     }
 }
 

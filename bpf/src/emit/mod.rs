@@ -36,6 +36,8 @@ const OBSERVE: &str = include_str!("observe.h");
 const TABLES: &str = include_str!("table.h");
 /// Included if a rule tests an interface or a number of the socket, or has a test in C.
 const SOCKET: &str = include_str!("socket.h");
+/// Included if a rule tests the type of service.
+const TOS: &str = include_str!("tos.h");
 /// Included if a rule tests an interface. It finds the device by the local address.
 const LOCAL: &str = include_str!("local.h");
 /// Included if a rule tests the interface of incoming connections.
@@ -80,6 +82,9 @@ pub fn emit(plan: &Plan, banner: &Banner<'_>) -> String {
     }
     if plan.names.is_some() || plan.tests_socket || plan.code.is_some() {
         out.header(SOCKET);
+    }
+    if plan.tests_tos {
+        out.header(TOS);
     }
     if plan.names.is_some() {
         device(&mut out, plan, &needs);

@@ -10,13 +10,14 @@ use crate::check::options::Options;
 use crate::diag::Diagnostic;
 use crate::files::Code;
 use crate::reach::Regions;
-use crate::rule::{Pattern, Rule};
+use crate::rule::{Pattern, Rule, SocketField};
 use crate::setting::Settings;
 use crate::space::interface::Automaton;
 use crate::space::{Dimension, Set, Side, Term};
 use chain::Chain;
 use ports::PortTable;
 use search::Lookup;
+use std::collections::BTreeSet;
 use tables::Tables;
 
 /// The program.
@@ -36,6 +37,8 @@ pub struct Plan {
     pub needs_arrivals: bool,
     /// True if some rule tests a number of the socket.
     pub tests_socket: bool,
+    /// True if some rule tests the type of service, which a helper function reads.
+    pub tests_tos: bool,
     /// The tests in C, if a rule has one.
     pub code: Option<Code>,
     /// The names of the rules. They identify learned timers.
@@ -163,6 +166,7 @@ pub fn plan(
         Some(chain) => Decision::Chain(chain),
         None => Decision::Tables(tables::tables(rules, regions)?),
     };
+    let tested: BTreeSet<_> = rules.iter().flat_map(Rule::socket_fields).collect();
     Ok(Plan {
         labels: rules
             .iter()
@@ -177,7 +181,8 @@ pub fn plan(
         code,
         decision,
         needs_arrivals: regions.rules.iter().flatten().any(needs_arrivals),
-        tests_socket: rules.iter().any(|rule| !rule.socket_fields().is_empty()),
+        tests_socket: !tested.is_empty(),
+        tests_tos: tested.contains(&SocketField::Tos),
         names_of_rules: rules.iter().map(|rule| rule.name.clone()).collect(),
         evidence: Evidence::of(rules.len(), options.evidence),
         hosts: rules.iter().any(|rule| rule.settings.learned().is_some()).then_some(options.hosts),

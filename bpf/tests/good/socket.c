@@ -1,6 +1,8 @@
 static __always_inline u64 rule_of(struct bpf_sock_ops *ctx)
 {
-	if (remote_port_is(4000) &&
+	u64 remote_port = HOST(remote_port);
+
+	if (remote_port == 4000 &&
 	    !is_incoming(ctx) &&
 	    (OF_SOCKET(mark) & 0xff00) == 256)
 		return 0; // marked (rules.toml:3)
@@ -15,6 +17,13 @@ static __always_inline u64 rule_of(struct bpf_sock_ops *ctx)
 	    (is_incoming(ctx) ||
 	    !(OF_SOCKET(mark) == 5)))
 		return 2; // others (rules.toml:13)
+	if ((remote_port == 4001 &&
+	    !is_incoming(ctx) &&
+	    (tos_of(ctx) & 0xe0) == 160) ||
+	    (!is_incoming(ctx) &&
+	    (tos_of(ctx) == 16 ||
+	    tos_of(ctx) == 184)))
+		return 3; // expedited (rules.toml:18)
 	return NONE;
 }
 

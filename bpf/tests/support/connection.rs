@@ -31,8 +31,8 @@ pub(crate) struct Connection {
     pub(crate) local_port: u16,
     pub(crate) remote_port: u16,
     pub(crate) direction: Direction,
-    /// Mark and priority of the socket.
-    pub(crate) numbers: [u32; 2],
+    /// Mark, priority and TOS of the socket.
+    pub(crate) numbers: [u32; 3],
     /// The name of the device that rules about interfaces test.
     pub(crate) device: Option<Vec<u8>>,
     pub(crate) socket: Socket,
@@ -193,7 +193,7 @@ fn between(direction: Direction, local: &str, remote: &str) -> Connection {
         local_port: local.port(),
         remote_port: remote.port(),
         direction,
-        numbers: [0; 2],
+        numbers: [0; 3],
         device: None,
         socket,
         path: Path::Nothing,

@@ -84,10 +84,12 @@ fn keep_what_is_tested(rules: &mut [Rule]) {
         })
     };
     let (mark, priority) = (is_tested(SocketNumber::Mark), is_tested(SocketNumber::Priority));
+    let tos = is_tested(SocketNumber::Tos);
     for rule in rules {
         rule.settings.retain(|setting| match setting.key() {
             "mark" => !mark,
-            "priority" | "tos" => !priority,
+            "priority" => !priority,
+            "tos" => !priority && !tos,
             _ => true,
         });
     }
@@ -325,11 +327,16 @@ fn pattern() -> impl Strategy<Value = String> {
 }
 
 fn socket_number() -> impl Strategy<Value = SocketNumber> {
-    select(&[SocketNumber::Mark, SocketNumber::Priority][..])
+    select(&[SocketNumber::Mark, SocketNumber::Priority, SocketNumber::Tos][..])
 }
 
 fn number() -> impl Strategy<Value = u32> {
     select(&[0, 1, 4, 5, 0x100, 0x105, 0x7fff_ffff, 0x8000_0000, u32::MAX][..])
+}
+
+/// The TOS has eight bits, two of which belong to ECN.
+fn fitting(of: SocketNumber, number: u32) -> u32 {
+    if of == SocketNumber::Tos { number & 0xfc } else { number }
 }
 
 fn any_test() -> impl Strategy<Value = Test> {
@@ -342,8 +349,9 @@ fn any_test() -> impl Strategy<Value = Test> {
             .prop_map(|(a, b, c, d)| Test::Sum(a, b, c, d)),
         1 => (side(), equal()).prop_map(|(side, equal)| Test::AddressOf(side, equal)),
         1 => (socket_number(), option::of(select(&[0xf, 0xff, 0xff00, 0x8000_0000][..])), operator(), number())
-            .prop_map(|(a, mask, b, number)| Test::Socket(a, mask, b, number)),
-        1 => (socket_number(), vec(number(), 1..=3)).prop_map(|(a, b)| Test::SocketIn(a, b)),
+            .prop_map(|(a, mask, b, number)| Test::Socket(a, mask, b, fitting(a, number))),
+        1 => (socket_number(), vec(number(), 1..=3))
+            .prop_map(|(a, b)| Test::SocketIn(a, b.into_iter().map(|it| fitting(a, it)).collect())),
         1 => (equal(), pattern()).prop_map(|(equal, pattern)| Test::Interface(equal, pattern)),
         1 => vec(pattern(), 1..=3).prop_map(Test::InterfaceIn),
     ]

@@ -115,9 +115,9 @@ pub(crate) struct Kernel {
     entries: Vec<([u8; 16], Vec<u8>, u32)>,
     /// The socket's storage.
     pub(crate) stored: [u8; 16],
-    /// `bound_dev_if`, mark and priority of the context's `sk`.
+    /// `bound_dev_if` of the context's `sk`, its mark, priority and TOS.
     bound: u32,
-    numbers: [u32; 2],
+    numbers: [u32; 3],
     cookie: u64,
 }
 
@@ -163,14 +163,14 @@ impl Kernel {
             entries: Vec::new(),
             stored: [0; 16],
             bound: 0,
-            numbers: [0; 2],
+            numbers: [0; 3],
             cookie: COOKIE,
         }
     }
 
     /// The context's `sk` as bytes: struct bpf_sock up to `priority`.
     pub(crate) fn sock(&self) -> [u8; 24] {
-        let [mark, priority] = self.numbers;
+        let [mark, priority, _] = self.numbers;
         let junk = 0x4444_4444;
         let words = [self.bound, junk, junk, junk, mark, priority];
         let bytes =
@@ -444,6 +444,16 @@ impl Kernel {
                 let is_refused = refuses(self.refusals, second, third);
                 let answer = if is_refused { REFUSAL.wrapping_neg() } else { 0 };
                 (first == at.context && self.is_full).then_some(answer)
+            }
+            // getsockopt: the TOS or the traffic class, with bits of ECN; 0 where it fails
+            57 => {
+                let is_refused = refuses(self.refusals, second, third);
+                let is_known = [(0, 1), (41, 67)].contains(&(second, third)) && fifth == 4;
+                let tos = if is_refused { 0 } else { self.numbers[2] };
+                let bytes = if self.big_endian { tos.to_be_bytes() } else { tos.to_le_bytes() };
+                guest.write(fourth, &bytes)?;
+                let answer = if is_refused { REFUSAL.wrapping_neg() } else { 0 };
+                (first == at.context && is_known).then_some(answer)
             }
             // The address method does not read the kernel's structures.
             113 | 115 if self.memory.is_empty() => None,

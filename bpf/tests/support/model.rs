@@ -82,6 +82,7 @@ pub(crate) enum Side {
 pub(crate) enum SocketNumber {
     Mark,
     Priority,
+    Tos,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The expected answer, found in the most naive way: each rule in order, each condition as design.md defines it.
 
 use super::connection::Connection;
+use super::kernel::refuses;
 use super::model::*;
 use std::net::IpAddr;
 
@@ -57,11 +58,11 @@ pub(crate) fn passes(test: &Test, it: &Connection) -> bool {
             !passes(&Test::Socket(*of, *mask, Operator::Equal, *number), it)
         }
         Test::Socket(of, mask, operator, number) => {
-            let masked = it.numbers[*of as usize] & mask.unwrap_or(u32::MAX);
+            let masked = of_socket(it, *of) & mask.unwrap_or(u32::MAX);
             it.direction == Direction::Outgoing && compare(*operator, masked, *number)
         }
         Test::SocketIn(of, items) => {
-            it.direction == Direction::Outgoing && items.contains(&it.numbers[*of as usize])
+            it.direction == Direction::Outgoing && items.contains(&of_socket(it, *of))
         }
         Test::Address(side, equal, net) => is(*equal, address_in(it, *side, *net)),
         Test::AddressIn(side, items) => items.iter().any(|item| address_in(it, *side, *item)),
@@ -102,6 +103,18 @@ fn compare<T: Ord>(operator: Operator, left: T, right: T) -> bool {
         Operator::LessOrEqual => left <= right,
         Operator::Greater => left > right,
         Operator::GreaterOrEqual => left >= right,
+    }
+}
+
+/// A number of the socket that sends the SYN. The two bits of ECN are not part of the TOS. A kernel that does not
+/// report it gives 0.
+fn of_socket(it: &Connection, of: SocketNumber) -> u32 {
+    let number = it.numbers[of as usize];
+    let (level, option) = if it.local.is_ipv4() { (0, 1) } else { (41, 67) };
+    match of {
+        SocketNumber::Tos if refuses(it.socket.refusals, level, option) => 0,
+        SocketNumber::Tos => number & 0xfc,
+        SocketNumber::Mark | SocketNumber::Priority => number,
     }
 }
 

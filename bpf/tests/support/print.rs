@@ -333,6 +333,7 @@ fn socket_key(of: SocketNumber) -> &'static str {
     match of {
         SocketNumber::Mark => "mark",
         SocketNumber::Priority => "priority",
+        SocketNumber::Tos => "tos",
     }
 }
 

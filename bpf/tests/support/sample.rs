@@ -33,7 +33,7 @@ struct Draft {
     v6: [u128; 2],
     ports: [u16; 2],
     direction: Direction,
-    numbers: [u32; 2],
+    numbers: [u32; 3],
     name: Vec<u8>,
 }
 
@@ -105,7 +105,11 @@ impl<'r> Sampler<'r> {
             v6: [self.v6(random), self.v6(random)],
             ports: [self.port(random), self.port(random)],
             direction: *random.pick(&[Direction::Outgoing, Direction::Incoming]),
-            numbers: [0, 1].map(|_| *random.pick(&[0, 5, 0x105, u32::MAX])),
+            numbers: [
+                *random.pick(&[0, 5, 0x105, u32::MAX]),
+                *random.pick(&[0, 5, 0x105, u32::MAX]),
+                *random.pick(&[0, 5, 0x12, 0xff]),
+            ],
             name: self.name(random),
         };
         if random.percent(70) && !self.rules.is_empty() {
@@ -248,8 +252,11 @@ impl Draft {
                 };
             }
             Wish::Socket(of, number) => {
-                self.numbers[*of as usize] =
-                    number.wrapping_add(random.below(3) as u32).wrapping_sub(1);
+                let near = number.wrapping_add(random.below(3) as u32).wrapping_sub(1);
+                self.numbers[*of as usize] = match of {
+                    SocketNumber::Tos => near & 0xff,
+                    _ => near,
+                };
             }
             Wish::SameAddress => {
                 self.v4[1] = self.v4[0];

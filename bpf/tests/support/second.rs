@@ -69,6 +69,7 @@ impl Second {
         vm.register_helper(122, |a, b, c, d, e| help(122, [a, b, c, d, e])).expect("a helper");
         vm.register_helper(1, |a, b, c, d, e| help(1, [a, b, c, d, e])).expect("a helper");
         vm.register_helper(49, |a, b, c, d, e| help(49, [a, b, c, d, e])).expect("a helper");
+        vm.register_helper(57, |a, b, c, d, e| help(57, [a, b, c, d, e])).expect("a helper");
         vm.register_helper(113, |a, b, c, d, e| help(113, [a, b, c, d, e])).expect("a helper");
         vm.register_helper(115, |a, b, c, d, e| help(115, [a, b, c, d, e])).expect("a helper");
         let (mut hits, mut map, mut kept) = (None, 0, Vec::new());

@@ -25,6 +25,8 @@ use nix::sys::socket::getsockname;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::socket;
 use nix::sys::socket::sockopt::BindToDevice;
+use nix::sys::socket::sockopt::Ipv4Tos;
+use nix::sys::socket::sockopt::Ipv6TClass;
 use nix::sys::socket::sockopt::Ipv6V6Only;
 use nix::sys::socket::sockopt::Mark;
 use nix::sys::socket::sockopt::Priority;
@@ -37,6 +39,14 @@ pub(crate) struct From<'a> {
     pub(crate) local: Option<SocketAddr>,
     /// The device to bind the socket to.
     pub(crate) device: Option<&'a str>,
+}
+
+/// What an application sets of its own socket.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Own {
+    pub(crate) mark: u32,
+    pub(crate) priority: i32,
+    pub(crate) tos: i32,
 }
 
 /// A connection in progress: its SYN is sent, and nothing waits for the answer.
@@ -62,10 +72,16 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Sends a SYN from a socket with this mark and this priority.
-    pub(crate) fn open_marked(mark: u32, priority: i32, remote: SocketAddr) -> Result<Self> {
+    /// Sends a SYN from a socket with these options.
+    pub(crate) fn open_with(own: Own, remote: SocketAddr) -> Result<Self> {
+        let Own { mark, priority, tos } = own;
         let socket = tcp_socket(remote, None)?;
         setsockopt(&socket, Mark, &mark)?;
+        // The TOS sets a priority, too.
+        match remote.ip().to_canonical() {
+            IpAddr::V4(_) => setsockopt(&socket, Ipv4Tos, &tos)?,
+            IpAddr::V6(_) => setsockopt(&socket, Ipv6TClass, &tos)?,
+        }
         setsockopt(&socket, Priority, &priority)?;
         let connection = Connection { socket };
         connection.send_syn(remote)?;

@@ -2,11 +2,15 @@
 //! family.
 
 use anyhow::Result;
+use anyhow::ensure;
 
 use super::policy::Policy;
 use super::policy::Rule;
 use super::policy::end;
 use super::support::need_ipv6;
+use crate::harness::note;
+use crate::harness::setrto::SetRto;
+use crate::harness::sockets::Own;
 use crate::harness::tests;
 
 const RULES: &str = include_str!("../rules/conditions.toml");
@@ -21,6 +25,8 @@ tests! {
     condition_family: 60,
     condition_direction: 60,
     condition_socket: 60,
+    condition_tos: 60,
+    source_with_its_files: 20,
     condition_in_a_file: 60,
     condition_in_c: 60,
     rule_order: 60,
@@ -227,12 +233,16 @@ fn condition_direction() -> Result<()> {
 fn condition_socket() -> Result<()> {
     let policy = install(&["va"])?;
     for remote in ["10.99.0.1:1140", "[fd99::1]:1140", "[::ffff:10.99.0.1]:1140"] {
-        policy.outgoing_marked((0x105, 0), remote, Some("marked"))?;
-        policy.outgoing_marked((0x1fa, 6), remote, Some("marked"))?;
-        policy.outgoing_marked((0x205, 6), remote, Some("urgent"))?;
-        policy.outgoing_marked((0, 4), remote, Some("urgent"))?;
-        policy.outgoing_marked((0, 5), remote, Some("unmarked"))?;
-        policy.outgoing_marked((7, 0), remote, None)?;
+        for (mark, priority, rule) in [
+            (0x105, 0, Some("marked")),
+            (0x1fa, 6, Some("marked")),
+            (0x205, 6, Some("urgent")),
+            (0, 4, Some("urgent")),
+            (0, 5, Some("unmarked")),
+            (7, 0, None),
+        ] {
+            policy.outgoing_with(Own { mark, priority, tos: 0 }, remote, rule)?;
+        }
     }
     // An answered SYN has no socket with a mark, so it is not 7.
     incoming(&policy, Some("unmarked"), &["10.20.1.1:1140", "[fd20:1::1]:1140"])?;
@@ -254,6 +264,35 @@ fn condition_in_c() -> Result<()> {
     policy.incoming_from(end("10.99.0.2:40002")?, local, None)?;
     policy.outgoing_bound("10.20.1.1:1160", "10.99.0.1:81", None)?;
     policy.finish()
+}
+
+fn condition_tos() -> Result<()> {
+    let policy = install(&["va"])?;
+    for remote in ["10.99.0.1:1180", "[fd99::1]:1180"] {
+        for (tos, rule) in
+            [(184, Some("tos")), (160, Some("tos")), (28, Some("tos-below")), (128, None)]
+        {
+            policy.outgoing_with(Own { tos, ..Own::default() }, remote, rule)?;
+        }
+    }
+    policy.finish_round()?;
+    // Where the kernel does not report the TOS of this socket, it is 0.
+    let mapped = |rule| {
+        policy.outgoing_with(Own { tos: 184, ..Own::default() }, "[::ffff:10.99.0.1]:1180", rule)
+    };
+    mapped(Some("tos")).or_else(|error| {
+        note(format!("a mapped socket's TOS is not reported: {error:#}"));
+        mapped(Some("tos-below"))
+    })
+}
+
+/// The digest covers the rules and the files, in the order of their first use.
+fn source_with_its_files() -> Result<()> {
+    let printed = SetRto::of("conditions")?.ok(&["rules", "--source"])?;
+    let (code, list) = (include_str!("../rules/tests.c"), include_str!("../rules/nets.txt"));
+    let files = [RULES, code, list].concat();
+    ensure!(printed.stdout == files, "not the files one after the other: {printed}");
+    Ok(())
 }
 
 /// The first rule whose conditions all match decides. The hit counters show that no later rule did.

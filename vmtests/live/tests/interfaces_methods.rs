@@ -33,6 +33,7 @@ use crate::harness::setrto::Output;
 use crate::harness::setrto::SetRto;
 use crate::harness::sockets::Connection;
 use crate::harness::sockets::From;
+use crate::harness::sockets::Own;
 use crate::harness::tests;
 use crate::harness::wire::kernel_version;
 
@@ -321,7 +322,7 @@ fn route_by_rule_and_device() -> Result<()> {
     rtnetlink::add_route_in(100, Prefix { address: remote.ip(), length: 32 }, gateway, "ax0")?;
     rtnetlink::route_by_mark(7, 100)?;
     policy.outgoing(remote, None)?;
-    let marked = Connection::open_marked(7, 0, remote)?;
+    let marked = Connection::open_with(Own { mark: 7, ..Own::default() }, remote)?;
     expect_armed(&marked, NAMED_RTO).context("marked")?;
     // Also from an address of the other device.
     let bound = From { local: Some((va.here4(), 0).into()), device: Some("ax0") };

@@ -28,6 +28,7 @@ use crate::harness::packet;
 use crate::harness::setrto::SetRto;
 use crate::harness::sockets::Connection;
 use crate::harness::sockets::From;
+use crate::harness::sockets::Own;
 use crate::harness::sockets::listen;
 
 /// A rule's timer in a rules file, read without set-rto's own compiler.
@@ -107,23 +108,16 @@ impl Policy {
         self.outgoing_from(From { local, device: None }, remote.parse::<SocketAddr>()?, rule)
     }
 
-    /// The same, from a socket with this mark and this priority.
-    pub(crate) fn outgoing_marked(
-        &self,
-        (mark, priority): (u32, i32),
-        remote: &str,
-        rule: Rule,
-    ) -> Result<()> {
+    /// The same, from a socket with these options.
+    pub(crate) fn outgoing_with(&self, own: Own, remote: &str, rule: Rule) -> Result<()> {
         let remote = end(remote)?;
         if self.leaves_out(remote) {
             return Ok(());
         }
         let rto = self.expected(rule)?;
-        Connection::open_marked(mark, priority, remote)
+        Connection::open_with(own, remote)
             .and_then(|connection| expect_armed(&connection, rto))
-            .with_context(|| {
-                format!("outgoing to {remote}, mark {mark}, priority {priority}: rule {rule:?}")
-            })
+            .with_context(|| format!("outgoing to {remote} with {own:?}: rule {rule:?}"))
     }
 
     /// The same, with all properties of the local end.

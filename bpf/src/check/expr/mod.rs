@@ -8,7 +8,7 @@
 //! operand = number | address | prefix | "quoted" | another field of the same type
 //! sum     = term { ( "+" | "-" ) term }                  (on either side of `op`, of ports and numbers)
 //! term    = ( field | number ) [ "&" number ]
-//! socket  = ( mark | priority ) [ "&" number ] ( op number | "in" "{" number { "," number } "}" )
+//! socket  = ( mark | priority | tos ) [ "&" number ] ( op number | "in" "{" number { "," number } "}" )
 //! item    = number | low-high | address | prefix | "quoted"
 //! ```
 //!

@@ -1,7 +1,7 @@
 //! A rule's formula as comparisons, in an order that fails early.
 
 use super::Load;
-use crate::rule::{Fact, Pattern};
+use crate::rule::{Fact, Pattern, SocketField};
 use crate::space::{Dimension, Interfaces, MAPPED, Normal, Set, Side, addresses as addresses_of};
 use std::collections::BTreeMap;
 
@@ -256,6 +256,8 @@ impl Check {
             Self::Address4(_, low, high) if low == high => 3,
             Self::PortOrder(_) | Self::Address4(..) => 4,
             Self::Address6(..) | Self::Fact(Fact::Sum(_)) => 6,
+            // A call of a helper function.
+            Self::Fact(Fact::Socket(it)) if it.of == SocketField::Tos => 40,
             Self::SameAddress | Self::Incoming | Self::Fact(Fact::Socket(_)) => 8,
             Self::Ipv4 => 9,
             Self::Listed(..) => 40,
