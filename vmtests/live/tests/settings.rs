@@ -317,7 +317,7 @@ fn setting_below_two_ticks_is_said() -> Result<()> {
     // Older kernels do not support another rule's setting.
     let output = set_rto.ok(&["install", "--partial"])?;
     let hz = set_rto.status()?.json["hz"].as_u64().context("no HZ")?;
-    let is_said = output.stderr.contains("`least`: rto_min or delack_max 2 ms becomes");
+    let is_said = output.stderr.contains("`least`: rto_min 2 ms becomes");
     ensure!(is_said == (hz < 1000), "at HZ {hz}: {output}");
     ensure!(!output.stderr.contains("`rto-min`: rto_min") || hz < 50, "at HZ {hz}: {output}");
     Ok(())
