@@ -28,7 +28,7 @@ const SHORT: Duration = Duration::from_millis(100);
 const QUICK: u32 = 100_000;
 
 pub(super) fn run() -> Result<()> {
-    let (radio, fast) = LEARNED;
+    let [radio, changes, fast] = LEARNED;
     for (number, connect) in datacentre::connects(fast, FAST)?.into_iter().enumerate() {
         say(&json!({
             "scene": "datacentre",
@@ -47,7 +47,7 @@ pub(super) fn run() -> Result<()> {
     // Both mostly wait.
     thread::scope(|scope| {
         let other = scope.spawn(|| series(&slow, radio));
-        series(&changing, radio)?;
+        series(&changing, changes)?;
         other.join().map_err(|_| anyhow!("the series on the slow channel panicked"))?
     })
 }

@@ -49,8 +49,8 @@ const FAST: usize = 20;
 /// A policy, and the ports that select it: on the radio and in the datacentre.
 const POLICIES: [(&str, u16, Option<u16>); 3] =
     [("none", 12340, Some(9041)), ("caller", 12346, None), ("both", 12345, Some(9042))];
-/// The same for timers that are learned.
-const LEARNED: (u16, u16) = (12347, 9043);
+/// Ports of learned timers: on the radio, on a channel that changes, in the datacentre.
+const LEARNED: [u16; 3] = [12347, 12348, 9043];
 
 /// Runs the scenes in a separate process with its own cgroup for the policy.
 pub(crate) fn run(bin_dir: Option<&Path>) -> ExitCode {
