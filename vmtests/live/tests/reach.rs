@@ -158,9 +158,9 @@ fn container_is_named() -> Result<()> {
     let child = sandbox::cgroup()?.join("child");
     std::fs::create_dir(&child)?;
     let said = a.ok(&["install", "--cgroup", child.to_str().context("no text")?])?;
-    ensure!(!said.stderr.contains(CONTAINER), "it is no root: {said}");
+    ensure!(!said.stderr.contains(CONTAINER), "it is not a root: {said}");
     let said = a.ok(&["status"])?;
-    ensure!(!said.stdout.contains(CONTAINER), "it is no root: {said}");
+    ensure!(!said.stdout.contains(CONTAINER), "it is not a root: {said}");
     Ok(())
 }
 
