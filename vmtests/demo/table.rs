@@ -44,6 +44,8 @@ fn learned(scenes: &[Scenes], out: &mut String) {
             channels.push(channel);
         }
     }
+    // The series run side by side.
+    channels.sort_by_key(|channel| !channel.ends_with("bit/s"));
     for channel in channels {
         for scenes in scenes {
             let calls: Vec<&Call> =
