@@ -2,12 +2,12 @@
 
 use super::list::Lists;
 use super::values::{self, Problem};
-use super::{Diagnostics, wrong_type};
+use super::{Diagnostics, habits, wrong_type};
 use crate::diag::{Diagnostic, Span};
 use crate::field::{Field, Kind};
 use crate::files::ListFile;
 use crate::parse::Written;
-use crate::rule::{Condition, Formula, Test, describe};
+use crate::rule::{Condition, Formula, Pattern, Test, describe};
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -75,24 +75,24 @@ pub(super) fn is_one_of<'t>(
 ) -> Result<(String, Formula), Diagnostics> {
     match field.kind {
         Kind::Interface => {
-            let patterns = all(literals, help, values::pattern)?;
+            let patterns = all(literals, help, interface, |_| None)?;
             Ok(one_of(field, &patterns, [Test::Interface(patterns.clone())]))
         }
         Kind::Port(ends) => {
-            let ranges = all(literals, help, values::ports)?;
+            let ranges = all(literals, help, values::ports, habits::port)?;
             let tests = ends.iter().map(|end| Test::Port(*end, ranges.clone()));
             Ok(one_of(field, &ranges, tests))
         }
         Kind::Address(end) => {
-            let prefixes = all(literals, help, values::prefix)?;
+            let prefixes = all(literals, help, values::prefix, habits::address)?;
             Ok(one_of(field, &prefixes, [Test::Address(end, prefixes.clone())]))
         }
         Kind::Family => {
-            let families = all(literals, help, values::family)?;
+            let families = all(literals, help, values::family, |_| None)?;
             Ok(one_of(field, &families, families.iter().copied().map(Test::Family)))
         }
         Kind::Direction => {
-            let directions = all(literals, help, values::direction)?;
+            let directions = all(literals, help, values::direction, |_| None)?;
             Ok(one_of(field, &directions, directions.iter().copied().map(Test::Direction)))
         }
     }
@@ -107,18 +107,29 @@ fn one_of(
     (describe(field.key, values), Formula::any(tests))
 }
 
-/// The values of all literals, or every mistake in them.
+/// A pattern that is not another tool's.
+fn interface(text: &str) -> Result<Pattern, Problem> {
+    let pattern = values::pattern(text)?;
+    match habits::interface(text) {
+        Some((message, help)) => Err((message, Some(help))),
+        None => Ok(pattern),
+    }
+}
+
+/// The values of all literals, or every mistake in them. `meant` helps with other tools' forms.
 fn all<'t, T>(
     literals: impl IntoIterator<Item = Result<Literal<'t>, Diagnostic>>,
     help: &str,
     parse: fn(&str) -> Result<T, Problem>,
+    meant: fn(&str) -> Option<String>,
 ) -> Result<Vec<T>, Diagnostics> {
     let mut values = Vec::new();
     let mut mistakes = Vec::new();
     for literal in literals {
         let value = literal.and_then(|Literal { text, place }| {
             parse(&text).map_err(|(message, specific)| {
-                place.mistake(message).help(specific.unwrap_or_else(|| help.into()))
+                let help = meant(&text).or(specific).unwrap_or_else(|| help.into());
+                place.mistake(message).help(help)
             })
         });
         match value {

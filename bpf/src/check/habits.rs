@@ -1,7 +1,7 @@
 //! Words of nft, ip, ss and Wireshark, and other tools' notations of ports, addresses and interfaces. Each function
 //! returns the help for a text that was refused, or None if it does not know what was meant.
 
-use super::values::{is_number, plain_prefix, range as ports};
+use super::values::{is_number, ports, prefix};
 use crate::duration::UNITS;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -195,7 +195,7 @@ fn mask_length(text: &str) -> Option<u32> {
 /// How to write this address.
 pub(super) fn address(text: &str) -> Option<String> {
     let text = text.trim();
-    let fits = |meant: String| plain_prefix(&meant).is_ok().then(|| format!("write \"{meant}\""));
+    let fits = |meant: String| prefix(&meant).is_ok().then(|| format!("write \"{meant}\""));
     if let Some((address, mask)) = text.split_once(['/', ' '])
         && let (Some(address), Some(length)) = (short_ipv4(address), mask_length(mask))
     {

@@ -1,6 +1,5 @@
 //! Reads the values of fields: ports, addresses, interfaces, and the words of `family` and `direction`.
 
-use super::habits;
 use crate::rule::{Direction, Family, Pattern, PortRange, Prefix};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,11 +8,6 @@ pub(super) type Problem = (String, Option<String>);
 
 /// A port or a range of ports.
 pub(super) fn ports(text: &str) -> Result<PortRange, Problem> {
-    range(text).map_err(|(message, help)| (message, help.or_else(|| habits::port(text))))
-}
-
-/// The same without help for other tools' forms.
-pub(super) fn range(text: &str) -> Result<PortRange, Problem> {
     let (low, high) = text.split_once('-').unwrap_or((text, text));
     let number = |part: &str| {
         if !is_number(part) {
@@ -36,11 +30,6 @@ pub(super) fn is_number(text: &str) -> bool {
 
 /// A prefix, or an address, which is a prefix of full length.
 pub(super) fn prefix(text: &str) -> Result<Prefix, Problem> {
-    plain_prefix(text).map_err(|(message, help)| (message, habits::address(text).or(help)))
-}
-
-/// The same without help for other tools' forms.
-pub(super) fn plain_prefix(text: &str) -> Result<Prefix, Problem> {
     let (address, length) = match text.split_once('/') {
         Some((address, length)) => (address, Some(length)),
         None => (text, None),
@@ -112,10 +101,7 @@ pub(super) fn pattern(text: &str) -> Result<Pattern, Problem> {
     } else if text.contains(['[', ']']) {
         "sets in brackets are not supported, write a list"
     } else {
-        return match habits::interface(text) {
-            Some((message, help)) => Err((message, Some(help))),
-            None => Ok(Pattern(text.into())),
-        };
+        return Ok(Pattern(text.into()));
     };
     Err((format!("invalid interface name: {problem}"), None))
 }
